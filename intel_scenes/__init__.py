@@ -1,0 +1,1 @@
+"""Compare backbones, optimizers and schedulers on Intel scenes."""

@@ -1,0 +1,1 @@
+"""Scene images: where they come from, how they are split, packed and batched."""

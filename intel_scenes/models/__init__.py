@@ -1,0 +1,1 @@
+"""Backbones, their training step, parameter groups and schedules."""
