@@ -1,0 +1,199 @@
+"""Crops, flips and normalization of whole batches: pure functions of the images and of numbers drawn beforehand.
+
+`images` are (B, 3, H, W), uint8 as stored or float32 on the way to a network, in channels-last memory.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Draws = npt.NDArray[np.float64]
+
+# What an image draws for one epoch: `ATTEMPTS` candidate boxes of (area, ratio, top, left), then the flip.
+ATTEMPTS = 10
+NUM_DRAWS = 4 * ATTEMPTS + 1
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What a training image goes through.
+
+    Attributes:
+        scale: Least and greatest share of the area that a random crop shows; (1, 1) with `ratio` (1, 1) shows all.
+        ratio: Least and greatest ratio of a crop's width to its height.
+        flip: Probability of a mirror image, left to right.
+    """
+
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+    flip: float
+
+    def __post_init__(self) -> None:
+        """Checks the ranges.
+
+        Raises:
+            ValueError: A range is empty or out of bounds.
+        """
+        if not (0 < self.scale[0] <= self.scale[1] <= 1 and 0 < self.ratio[0] <= self.ratio[1]):
+            raise ValueError(f"augment.scale={self.scale} and augment.ratio={self.ratio} must rise and be above 0")
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"augment.flip={self.flip} must lie between 0 and 1")
+
+
+def draw(seed: int, epoch: int, indices: npt.NDArray[np.int64], num_draws: int = NUM_DRAWS) -> Draws:
+    """Random numbers that depend on (seed, epoch, image) alone, whatever batch or process an image is in.
+
+    A counter is hashed with the finalizer of SplitMix64 (Steele et al., "Fast Splittable Pseudorandom Number
+    Generators", 2014); a generator of its own for each image would cost more than its crop.
+
+    Args:
+        seed: Of the run.
+        epoch: From 0.
+        indices: (B,) int64, the images' positions in the training set.
+        num_draws: Numbers for each image.
+
+    Returns:
+        (B, num_draws) float64, uniform on [0, 1).
+    """
+    stream = _mix(_mix(_mix(np.array([seed], dtype=np.int64)) + np.uint64(epoch))[:, None] + indices[:, None])
+    counters = stream + np.arange(num_draws, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return (_mix(counters) >> np.uint64(11)) * 2.0**-53
+
+
+def _mix(values: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    mixed = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def crop_boxes(draws: Draws, side: int, augmentation: Augmentation) -> npt.NDArray[np.int64]:
+    """Boxes of random resized crops (Szegedy et al. 2015), distributed as torchvision's `RandomResizedCrop` draws them.
+
+    Args:
+        draws: (B, 4 * ATTEMPTS) or more, uniform on [0, 1).
+        side: Height and width of the images.
+        augmentation: Of which scale and ratio are used.
+
+    Returns:
+        (B, 4) int64: top, left, height, width, inside the image. The first of an image's candidates that fits; where
+        none does, the largest middle box whose ratio is allowed.
+    """
+    area, ratio, top, left = np.moveaxis(draws[:, : 4 * ATTEMPTS].reshape(-1, ATTEMPTS, 4), 2, 0)
+    (low_scale, high_scale), (low_ratio, high_ratio) = augmentation.scale, augmentation.ratio
+    areas = side**2 * (low_scale + area * (high_scale - low_scale))
+    ratios = np.exp(np.log(low_ratio) + ratio * (np.log(high_ratio) - np.log(low_ratio)))
+    widths, heights = np.rint(np.sqrt(areas * ratios)), np.rint(np.sqrt(areas / ratios))
+    fits = (0 < widths) & (widths <= side) & (0 < heights) & (heights <= side)
+    tops, lefts = np.floor(top * (side - heights + 1)), np.floor(left * (side - widths + 1))
+    candidates = np.stack([tops, lefts, heights, widths], axis=2)
+    boxes = candidates[np.arange(len(draws)), fits.argmax(axis=1)]
+    nearest_ratio = min(max(1.0, low_ratio), high_ratio)
+    height, width = round(side / max(1.0, nearest_ratio)), round(side * min(1.0, nearest_ratio))
+    boxes[~fits.any(axis=1)] = [(side - height) // 2, (side - width) // 2, height, width]
+    return boxes.astype(np.int64)
+
+
+def augment(images: Tensor, draws: Draws, augmentation: Augmentation, size: int, interpolation: str) -> Tensor:
+    """Random crops resized with antialiasing, some of them mirrored.
+
+    Args:
+        images: (B, 3, S, S) uint8.
+        draws: (B, NUM_DRAWS) from `draw`.
+        augmentation: What to draw.
+        size: Side of the result.
+        interpolation: "bilinear" or "bicubic".
+
+    Returns:
+        (B, 3, size, size), uint8 on a CPU, float32 in the same range elsewhere.
+    """
+    boxes = crop_boxes(draws, images.shape[-1], augmentation)
+    flips = draws[:, 4 * ATTEMPTS] < augmentation.flip
+    if images.device.type == "cpu":
+        crops = crop_resize_each(images, boxes, size, interpolation)
+        mask = torch.from_numpy(flips)
+        crops[mask] = crops[mask].flip(-1)
+        return crops
+    return crop_resize_matrix(images, boxes, flips, size, interpolation)
+
+
+def crop_resize_each(images: Tensor, boxes: npt.NDArray[np.int64], size: int, interpolation: str) -> Tensor:
+    """Each image's box resized by torch's own antialiased kernel, which is fastest on uint8 channels-last images."""
+    shape = (len(images), images.shape[1], size, size)
+    result = torch.empty(shape, dtype=images.dtype, memory_format=torch.channels_last)
+    for index, (top, left, height, width) in enumerate(boxes.tolist()):
+        box = images[index : index + 1, :, top : top + height, left : left + width]
+        result[index] = _resize(box, size, interpolation)[0]
+    return result
+
+
+def crop_resize_matrix(
+    images: Tensor, boxes: npt.NDArray[np.int64], flips: npt.NDArray[np.bool_], size: int, interpolation: str
+) -> Tensor:
+    """All boxes resized at once: a resize is linear in rows and in columns, so it is two batched matrix products.
+
+    One kernel a batch where `crop_resize_each` would launch some for every image: the way for an accelerator. The
+    weights are those of torch's and Pillow's antialiased resize.
+    """
+    top, left, height, width = torch.from_numpy(boxes).to(images.device, torch.float32).unbind(1)
+    rows = _resize_weights(top, height, images.shape[2], size, interpolation)
+    columns = _resize_weights(left, width, images.shape[3], size, interpolation)
+    mirrored = torch.from_numpy(flips).to(images.device)[:, None, None]
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    resized = rows[:, None] @ images.to(torch.float32) @ columns[:, None].transpose(2, 3)
+    return resized.clamp(0, 255).contiguous(memory_format=torch.channels_last)
+
+
+def _resize_weights(start: Tensor, length: Tensor, side: int, size: int, interpolation: str) -> Tensor:
+    """(B, size, side): how much each stored pixel of a row or column gives to each pixel of the result."""
+    scale = (length / size)[:, None, None]
+    centers = (torch.arange(size, device=start.device) + 0.5)[None, :, None] * scale + start[:, None, None]
+    pixels = torch.arange(side, device=start.device)[None, None, :]
+    distance = ((pixels + 0.5 - centers) / scale.clamp(min=1)).abs()
+    weights = _cubic(distance) if interpolation == "bicubic" else (1 - distance).clamp(min=0)
+    inside = (pixels >= start[:, None, None]) & (pixels < (start + length)[:, None, None])
+    weights = weights * inside
+    return weights / weights.sum(2, keepdim=True)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Keys' cubic kernel with a = -0.5, as torch and Pillow use it where they antialias."""
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
+
+
+def resize_center(images: Tensor, resize: int, size: int, interpolation: str) -> Tensor:
+    """What evaluation sees: the images resized to side `resize` with antialiasing, and the middle `size` of that.
+
+    Args:
+        images: (B, 3, S, S) uint8.
+        resize: Side after the resize, at least `size`.
+        size: Side of the result.
+        interpolation: "bilinear" or "bicubic".
+
+    Returns:
+        (B, 3, size, size), uint8 on a CPU, float32 in the same range elsewhere.
+    """
+    if images.device.type != "cpu":
+        images = images.to(torch.float32)  # accelerators resize no uint8
+    resized = _resize(images, resize, interpolation)
+    start = round((resize - size) / 2)
+    return resized[:, :, start : start + size, start : start + size].clamp(0, 255)
+
+
+def _resize(images: Tensor, size: int, interpolation: str) -> Tensor:
+    if images.shape[-2:] == (size, size):
+        return images
+    return functional.interpolate(images, (size, size), mode=interpolation, antialias=True)
+
+
+def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """(B, 3, H, W) in 0..255 as float32 with `mean` taken off and divided by `std`, which are meant for 0..1."""
+    factor = images.new_tensor([1 / (255 * s) for s in std], dtype=torch.float32)[:, None, None]
+    offset = images.new_tensor([m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32)[:, None, None]
+    return images.to(torch.float32, memory_format=torch.channels_last).mul_(factor).sub_(offset)

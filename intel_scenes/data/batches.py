@@ -1,0 +1,111 @@
+"""Batches of stored images, a function of (seed, epoch, image) whatever the number of devices."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from intel_scenes.data.augment import normalize, resize_center
+from intel_scenes.data.splits import Indices
+
+# The positions stay on the CPU, where an image's random numbers are drawn.
+Batch = tuple[Tensor, Tensor, Indices]
+
+
+@dataclass(frozen=True)
+class View:
+    """How a network sees the stored images.
+
+    Attributes:
+        size: Side of its input, in pixels.
+        resize: Side to which evaluation resizes an image before it takes the middle `size`.
+        interpolation: "bilinear" or "bicubic".
+        mean: Of each channel, for values in 0..1.
+        std: Of each channel, for values in 0..1.
+    """
+
+    size: int
+    resize: int
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Stored images of one split.
+
+    Attributes:
+        pixels: (M, S, S, 3) uint8, mapped from the cache.
+        labels: (N,) int64.
+        rows: (N,) int64, where each image lies in `pixels`: those that cannot be decoded are passed over.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    rows: Indices
+
+    def batch(self, indices: Indices) -> Batch:
+        """(B, 3, S, S) uint8 images in channels-last memory, (B,) int64 labels, and the positions."""
+        pixels = torch.from_numpy(self.pixels[self.rows[indices]]).permute(0, 3, 1, 2)
+        return pixels, torch.from_numpy(self.labels[indices]), indices
+
+
+def order(seed: int, epoch: int, num_images: int) -> Indices:
+    """The order in which an epoch takes the training images, a permutation of 0..num_images-1."""
+    return np.random.default_rng([seed, epoch]).permutation(num_images)
+
+
+@dataclass(frozen=True)
+class TrainBatches:
+    """One epoch of full batches; the images left over wait for another epoch, which has another order.
+
+    `batch_size` is that of all ranks together: each takes its slice, so their number does not change what is trained on.
+    """
+
+    images: Images
+    chosen: Indices
+    batch_size: int
+    seed: int
+    epoch: Callable[[], int]
+    rank: int = 0
+    num_ranks: int = 1
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self.chosen) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The rank's slices of the batches of the current epoch."""
+        shuffled = order(self.seed, self.epoch(), len(self.chosen))
+        share = self.batch_size // self.num_ranks
+        for start in range(self.rank * share, len(self) * self.batch_size, self.batch_size):
+            yield self.images.batch(self.chosen[shuffled[start : start + share]])
+
+
+@dataclass(frozen=True)
+class EvalBatches:
+    """Every chosen image once, in order, in batches of nearly equal size; with ranks, each takes every n-th image."""
+
+    images: Images
+    chosen: Indices
+    batch_size: int
+    rank: int = 0
+    num_ranks: int = 1
+
+    def __len__(self) -> int:
+        """Number of batches, the same for every rank."""
+        return -(-len(self.chosen) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The rank's share of each batch; nothing is padded or seen twice."""
+        for indices in np.array_split(self.chosen, len(self)):
+            yield self.images.batch(indices[self.rank :: self.num_ranks])
+
+
+def prepare(images: Tensor, view: View) -> Tensor:
+    """Stored images as evaluation sees them: (B, 3, S, S) uint8 to (B, 3, size, size) float32, normalized."""
+    return normalize(resize_center(images, view.resize, view.size, view.interpolation), view.mean, view.std)

@@ -1,0 +1,149 @@
+"""The LightningDataModule: a folder of scenes in, batches ready for a network out."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from intel_scenes.data.augment import Augmentation, augment, draw, normalize
+from intel_scenes.data.batches import Batch, EvalBatches, Images, TrainBatches, View, prepare
+from intel_scenes.data.packed import pack
+from intel_scenes.data.scenes import Scenes, duplicates, find_split, fingerprint, in_label_conflict, read_scenes
+from intel_scenes.data.splits import stratified_split
+from intel_scenes.errors import UserError
+
+
+class SceneDataModule(LightningDataModule):
+    """Scenes of a folder: stored images travel to the device as uint8 and are cropped and normalized there.
+
+    Attributes:
+        scenes: The usable images of `seg_train`.
+        train, train_eval, val, test: Sorted positions: of the training images, of the slice of them on which the
+            training accuracy is evaluated, of the validation images (all in `scenes`), and of the test images.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        view: View,
+        augmentation: Augmentation,
+        batch_size: int,
+        seed: int,
+        val_fraction: float,
+        split_seed: int,
+        store_size: int,
+        cache_dir: Path,
+        on_unreadable: Literal["error", "skip"],
+    ) -> None:
+        """Reads, checks, decodes and splits the images.
+
+        Args:
+            root: Folder with `seg_train` and `seg_test`.
+            view: How the network sees an image.
+            augmentation: What a training image goes through.
+            batch_size: Images of a step, over all devices.
+            seed: Of order and augmentation.
+            val_fraction: Share of `seg_train` that becomes the validation split.
+            split_seed: Of that cut.
+            store_size: Side of the decoded images in the cache.
+            cache_dir: Where decoded images are kept.
+            on_unreadable: Whether an image that cannot be decoded is an error or left out.
+
+        Raises:
+            UserError: The images are missing, unreadable or too few.
+        """
+        super().__init__()
+        train = read_scenes(find_split(root, "seg_train"))
+        test = read_scenes(find_split(root, "seg_test"), classes=train.classes)
+        self.scenes, self.images = _usable(train, cache_dir, store_size, on_unreadable)
+        self.test_scenes, self.test_images = _usable(test, cache_dir, store_size, on_unreadable)
+        self.view, self.augmentation = view, augmentation
+        self.batch_size, self.seed = batch_size, seed
+        labels, contents = self.scenes.labels, np.asarray(self.scenes.contents)
+        self.train, self.val = stratified_split(labels, contents, val_fraction, split_seed)
+        share = len(self.val) / len(self.train)
+        self.train_eval = self.train
+        if share < 1:
+            self.train_eval = self.train[
+                stratified_split(labels[self.train], contents[self.train], share, split_seed)[1]
+            ]
+        self.test = np.arange(len(self.test_scenes.paths))
+        if batch_size > len(self.train):
+            raise UserError(
+                f"data.batch_size={batch_size} is more than the {len(self.train)} training images: lower it"
+            )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; a label is a position here."""
+        return self.scenes.classes
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the names and contents of the usable images of train and test."""
+        return fingerprint(self.scenes, self.test_scenes)
+
+    @property
+    def test_duplicates(self) -> list[str]:
+        """Test images that are in train as well, by path."""
+        return duplicates(self.test_scenes, self.scenes)
+
+    def clean_test(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """(N,) mask of the test images that are not in train, nor anywhere under another label."""
+        twice = set(self.test_duplicates)
+        _, conflict = in_label_conflict(self.scenes, self.test_scenes)
+        return np.array([path not in twice for path in self.test_scenes.paths]) & ~conflict
+
+    def train_dataloader(self) -> TrainBatches:
+        """The training batches of the Trainer's current epoch."""
+        return TrainBatches(self.images, self.train, self.batch_size, self.seed, lambda: self._epoch, *self._ranks)
+
+    def val_dataloader(self) -> list[EvalBatches]:
+        """First the validation images, then the fixed slice of the training images."""
+        return [
+            EvalBatches(self.images, chosen, self.batch_size, *self._ranks) for chosen in (self.val, self.train_eval)
+        ]
+
+    def evaluation(self, split: Literal["val", "test"]) -> EvalBatches:
+        """Every image of a split once, in order, for one process."""
+        if split == "val":
+            return EvalBatches(self.images, self.val, self.batch_size)
+        return EvalBatches(self.test_images, self.test, self.batch_size)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """Turns stored images on the device into what the network takes: (B, 3, size, size) float32 and labels."""
+        images, labels, indices = batch
+        assert self.trainer is not None
+        if not self.trainer.training:
+            return prepare(images, self.view), labels
+        draws = draw(self.seed, self._epoch, indices)
+        crops = augment(images, draws, self.augmentation, self.view.size, self.view.interpolation)
+        return normalize(crops, self.view.mean, self.view.std), labels
+
+    @property
+    def _epoch(self) -> int:
+        assert self.trainer is not None
+        return self.trainer.current_epoch
+
+    @property
+    def _ranks(self) -> tuple[int, int]:
+        assert self.trainer is not None
+        return self.trainer.global_rank, self.trainer.world_size
+
+
+def _usable(scenes: Scenes, cache_dir: Path, size: int, on_unreadable: str) -> tuple[Scenes, Images]:
+    packed = pack(scenes, cache_dir, size)
+    if not packed.unreadable:
+        return scenes, Images(packed.images, scenes.labels, np.arange(len(scenes.paths)))
+    if on_unreadable != "skip":
+        named = "; ".join(f"{scenes.root / scenes.paths[i]} ({reason})" for i, reason in packed.unreadable.items())
+        raise UserError(
+            f"{len(packed.unreadable)} images cannot be decoded: {named}: replace or remove them, "
+            "or set data.on_unreadable=skip to go on without them"
+        )
+    kept = np.setdiff1d(np.arange(len(scenes.paths)), list(packed.unreadable))
+    usable = scenes.select(kept)
+    return usable, Images(packed.images, usable.labels, kept)

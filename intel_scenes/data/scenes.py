@@ -1,0 +1,169 @@
+"""Find and check the images of a folder, and name what they hold by content."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from intel_scenes.errors import UserError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """The images of one split folder, sorted by path.
+
+    Attributes:
+        root: The folder that holds the class folders.
+        paths: `<class>/<file>` of each image, with forward slashes on every system.
+        labels: Position of each image's class in `classes`, `(N,)`, int64.
+        classes: Names of the class folders, sorted.
+        contents: Digest of each file's bytes, 32 hexadecimal digits.
+    """
+
+    root: Path
+    paths: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    contents: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.paths)
+
+    def select(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> "Scenes":
+        """Return the images at these positions, in the order given; the classes stay."""
+        positions = np.asarray(indices, dtype=np.int64)
+        return replace(
+            self,
+            paths=tuple(self.paths[position] for position in positions),
+            labels=self.labels[positions],
+            contents=tuple(self.contents[position] for position in positions),
+        )
+
+
+def find_split(root: Path, split: Literal["seg_train", "seg_test"]) -> Path:
+    """Return the folder of class folders of a split, in Kaggle's doubled layout or a plain one.
+
+    Raises:
+        UserError: `root` has neither `<split>/<split>` nor `<split>`.
+    """
+    plain = root / split
+    for folder in (plain / split, plain):
+        if folder.is_dir():
+            return folder
+    raise UserError(
+        f"no images found in {root}: looked for {plain / split} and {plain}; "
+        "set data.root to the folder that holds seg_train and seg_test"
+    )
+
+
+def read_scenes(folder: Path, *, classes: Sequence[str] | None = None) -> Scenes:
+    """List the images of all class folders and read each once for its digest.
+
+    Hidden files and folders, and files without an image's suffix, are passed over.
+
+    Args:
+        folder: Holds one folder of images for each class.
+        classes: The class folders that must be there, and no others; by default whatever is there.
+
+    Raises:
+        UserError: Fewer than two classes; a class folder that is missing, empty or not in `classes`; a folder or
+            file that cannot be read.
+    """
+    found = _visible_folders(folder)
+    names = tuple(sorted(found if classes is None else classes))
+    _check_classes(folder, found, names)
+    labelled = sorted(
+        (f"{name}/{file}", label) for label, name in enumerate(names) for file in _image_names(folder / name)
+    )
+    paths = tuple(path for path, _ in labelled)
+    labels = np.array([label for _, label in labelled], dtype=np.int64)
+    return Scenes(root=folder, paths=paths, labels=labels, classes=names, contents=_digests(folder, paths))
+
+
+def fingerprint(*splits: Scenes) -> str:
+    """Return a SHA-256 over the relative names and contents of these splits, in this order, wherever they lie."""
+    digest = hashlib.sha256()
+    for scenes in splits:
+        digest.update(b"split\n")
+        for path, content in zip(scenes.paths, scenes.contents, strict=True):
+            digest.update(os.fsencode(f"{content} {path}\n"))
+    return digest.hexdigest()
+
+
+def duplicates(test: Scenes, train: Scenes) -> list[str]:
+    """Return the paths of the test images whose bytes are also in train."""
+    known = set(train.contents)
+    return [path for path, content in zip(test.paths, test.contents, strict=True) if content in known]
+
+
+def in_label_conflict(*splits: Scenes) -> list[npt.NDArray[np.bool_]]:
+    """Tell which images have a byte-identical twin of another class, in any of these splits.
+
+    Returns:
+        One mask for each split, `(N,)`, bool.
+    """
+    classes_of = defaultdict(set)
+    for scenes in splits:
+        for content, label in zip(scenes.contents, scenes.labels, strict=True):
+            classes_of[content].add(scenes.classes[label])
+    return [np.array([len(classes_of[content]) > 1 for content in scenes.contents], dtype=bool) for scenes in splits]
+
+
+def _visible_folders(folder: Path) -> list[str]:
+    return [entry.name for entry in _entries(folder) if entry.is_dir()]
+
+
+def _image_names(folder: Path) -> list[str]:
+    # A dangling link counts as an image, so that reading it fails by name instead of leaving it out in silence.
+    names = [
+        entry.name
+        for entry in _entries(folder)
+        if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not entry.is_dir()
+    ]
+    if not names:
+        raise UserError(f"no images in the class folder {folder}: put some there, or remove the folder")
+    return names
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise UserError(
+            f"cannot list the folder {folder} ({error.strerror}): check its path and permissions"
+        ) from error
+
+
+def _check_classes(folder: Path, found: Sequence[str], names: Sequence[str]) -> None:
+    if len(names) < 2:
+        raise UserError(f"{folder} needs at least two class folders with images, but has {len(names)}")
+    if missing := sorted(set(names) - set(found)):
+        raise UserError(f"the class folder {folder / missing[0]} is missing: train has images of this class")
+    if extra := sorted(set(found) - set(names)):
+        raise UserError(f"the class folder {folder / extra[0]} is not among the classes of train: {', '.join(names)}")
+
+
+def _digests(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
+    # Threads hide the disk's latency; a task for each file would cost more than its hash.
+    chunks = [paths[start : start + 256] for start in range(0, len(paths), 256)]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        digested = pool.map(lambda chunk: [_digest(folder / path) for path in chunk], chunks)
+        return tuple(digest for digests in digested for digest in digests)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): repair or remove the file") from error

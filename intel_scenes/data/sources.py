@@ -1,0 +1,173 @@
+"""Where a folder of scenes comes from: the Kaggle download, or drawn scenes."""
+
+import logging
+import os
+import shutil
+import socket
+import textwrap
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.request import getproxies
+
+import numpy as np
+from filelock import FileLock
+from tqdm import tqdm
+
+from intel_scenes.data.drawing import KINDS, draw
+from intel_scenes.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+KAGGLE_PAGE = "https://www.kaggle.com/datasets/puneet6060/intel-image-classification"
+# The version is pinned so that a copy in kagglehub's cache is found without asking the network for the newest one.
+_KAGGLE_HANDLE = "puneet6060/intel-image-classification/versions/2"
+_BY_HAND = (
+    f"download it by hand from {KAGGLE_PAGE}, unpack it and set data.root=FOLDER or INTEL_SCENES_DATA=FOLDER, "
+    "or use data=synthetic, which needs no download"
+)
+_KAGGLE_ADDRESS = ("api.kaggle.com", 443)
+_CONNECT_SECONDS = 5
+
+# Counted up whenever other pixels are drawn, so that folders of an earlier drawing are not taken for the new one.
+_DRAWING_VERSION = 1
+
+
+def kaggle_folder(root: Path | None) -> Path:
+    """Return a folder that holds the Kaggle data set, downloading it first (350 MB) if it is not there.
+
+    Args:
+        root: Holds `seg_train`; or is missing or empty, and then holds it afterwards, whole or not at all. None stands
+            for kagglehub's own cache. (A Kaggle notebook mounts its own copy, and that folder is returned.)
+
+    Raises:
+        UserError: `root` holds something else or cannot be written, or the download failed.
+    """
+    if root is None:
+        return _cached_or_downloaded()
+    if (root / "seg_train").is_dir():
+        return root
+    try:
+        _check_nothing_else(root)
+        root.mkdir(parents=True, exist_ok=True)
+        # The processes of a sweep may all start here: one downloads, the others wait and then find it.
+        with FileLock(root / ".download.lock"):
+            return root if (root / "seg_train").is_dir() else _downloaded_into(root)
+    except OSError as error:
+        raise UserError(f"cannot write to the folder {root} ({error}): choose another data.root") from error
+
+
+def drawn_folder(cache_dir: Path, *, num_train: int, num_test: int, size: int, seed: int) -> Path:
+    """Return a folder of drawn scenes in Kaggle's layout, drawing it first if it is not there.
+
+    Every image depends on `seed`, its split, its kind and its number alone.
+
+    Args:
+        cache_dir: The folder of this drawing is made in here, whole or not at all.
+        num_train: Number of images in `seg_train`, spread evenly over the kinds.
+        num_test: The same for `seg_test`.
+        size: Side of the images in pixels.
+        seed: Not negative.
+
+    Raises:
+        UserError: Too few images for the number of kinds, or `cache_dir` cannot be written.
+    """
+    if min(num_train, num_test) < len(KINDS):
+        raise UserError(f"num_train={num_train} and num_test={num_test} must each be at least {len(KINDS)}, one a kind")
+    folder = cache_dir / f"drawn-{num_train}-{num_test}-{size}px-seed{seed}-v{_DRAWING_VERSION}"
+    if folder.is_dir():
+        return folder
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=cache_dir, prefix=".drawing-") as temporary:
+            unfinished = Path(temporary) / folder.name
+            _draw_all(unfinished, {"seg_train": num_train, "seg_test": num_test}, size, seed)
+            _publish(unfinished, folder)
+    except OSError as error:
+        raise UserError(f"cannot write drawn scenes to {cache_dir} ({error}): choose another data.cache_dir") from error
+    return folder
+
+
+def _check_nothing_else(root: Path) -> None:
+    # The other two parts are let pass: an interrupted move leaves them there.
+    names = {entry.name for entry in root.iterdir()} - {"seg_test", "seg_pred"} if root.is_dir() else set()
+    if others := sorted(name for name in names if not name.startswith(".")):
+        raise UserError(
+            f"{root} holds {others[0]} but no seg_train: set data.root to the folder that holds seg_train and "
+            "seg_test, or to an empty or new one to download them"
+        )
+
+
+def _cached_or_downloaded() -> Path:
+    from kagglehub.cache import Cache, get_cache_folder
+    from kagglehub.handle import parse_dataset_handle
+
+    cache = Path(get_cache_folder())
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / "intel-scenes.lock"):
+            cached = Cache().load_from_cache(parse_dataset_handle(_KAGGLE_HANDLE))
+            return Path(cached) if cached else _downloaded(cache)
+    except OSError as error:
+        raise UserError(f"cannot write to kagglehub's cache {cache} ({error}): set data.root=FOLDER") from error
+
+
+def _downloaded_into(root: Path) -> Path:
+    incoming = root / ".download"
+    try:
+        folder = _downloaded(root, output_dir=incoming)
+        if folder != incoming:
+            return folder
+        # The training split goes last: where it is, everything is.
+        for part in ("seg_pred", "seg_test", "seg_train"):
+            if (incoming / part).exists() and not (root / part).exists():
+                (incoming / part).rename(root / part)
+        return root
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+
+
+def _downloaded(place: Path, output_dir: Path | None = None) -> Path:
+    import kagglehub
+
+    # kagglehub tells its progress on stdout, which belongs to the results of a command.
+    logging.getLogger("kagglehub").setLevel(logging.WARNING)
+    arguments = {"output_dir": str(output_dir), "force_download": True} if output_dir else {}
+    try:
+        _check_connection()
+        # A warning, so that it also reaches stderr where logging is not set up.
+        logger.warning("downloading the Intel scenes from Kaggle (350 MB) to %s", place)
+        folder = Path(kagglehub.dataset_download(_KAGGLE_HANDLE, **arguments))
+    except Exception as error:  # of a dozen unrelated classes: requests, kagglehub, zipfile, OSError
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
+        raise UserError(f"cannot download the Intel scenes ({reason}): {_BY_HAND}") from error
+    if not (folder / "seg_train").is_dir():
+        raise UserError(f"the download from Kaggle in {folder} has no seg_train: {_BY_HAND}")
+    return folder
+
+
+def _check_connection() -> None:
+    """Raise an OSError within seconds where there is no network; kagglehub's requests have no time limit."""
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:  # a notebook there may have the data set and no network
+        return
+    if not getproxies().keys() & {"http", "https", "all"}:
+        socket.create_connection(_KAGGLE_ADDRESS, timeout=_CONNECT_SECONDS).close()
+
+
+def _draw_all(folder: Path, counts: dict[str, int], size: int, seed: int) -> None:
+    with tqdm(total=sum(counts.values()), desc="drawing scenes", unit="image") as progress:
+        for split_number, (split, count) in enumerate(counts.items()):
+            for kind_number, kind in enumerate(KINDS):
+                class_folder = folder / split / kind
+                class_folder.mkdir(parents=True)
+                for number in range(kind_number, count, len(KINDS)):
+                    generator = np.random.default_rng([seed, split_number, kind_number, number])
+                    draw(kind, size, generator).save(class_folder / f"{number}.jpg", quality=90)
+                    progress.update()
+
+
+def _publish(unfinished: Path, folder: Path) -> None:
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process has drawn the same images first
+            raise

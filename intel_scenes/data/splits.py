@@ -1,0 +1,51 @@
+"""The stratified cut of a labelled set in two, byte-identical images on one side."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from intel_scenes.errors import UserError
+
+Indices = npt.NDArray[np.int64]
+
+
+def stratified_split(
+    labels: npt.NDArray[np.int64], contents: Sequence[str], fraction: float, seed: int
+) -> tuple[Indices, Indices]:
+    """Cuts a labelled set in two: every class gives the same share of its images to the second part.
+
+    Images with equal contents move together, counted with the class of the first of them, whatever their labels say.
+
+    Args:
+        labels: (N,) int64, class numbers.
+        contents: N digests of the images' bytes.
+        fraction: Share of the second part, between 0 and 1, both excluded.
+        seed: Of the shuffle.
+
+    Returns:
+        Two sorted arrays of positions, the rest and the cut part, that hold each of 0..N-1 once.
+
+    Raises:
+        UserError: The fraction is out of range or leaves a class empty on one side.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f"data.val_fraction={fraction} must lie between 0 and 1: 0.1 keeps a tenth for validation")
+    _, first, group = np.unique(np.asarray(contents), return_index=True, return_inverse=True)
+    sizes = np.bincount(group)
+    generator = np.random.default_rng(seed)
+    taken = np.zeros(len(first), dtype=bool)
+    for label in np.unique(labels):
+        # In the order of the images, so that the split does not depend on how digests sort.
+        members = np.sort(first[labels[first] == label])
+        shuffled = group[generator.permutation(members)]
+        target = max(1, round(fraction * int(np.sum(labels == label))))
+        taken[shuffled[np.cumsum(sizes[shuffled]) <= target]] = True
+    in_cut = taken[group]
+    for label in np.unique(labels):
+        if in_cut[labels == label].all() or not in_cut[labels == label].any():
+            raise UserError(
+                f"data.val_fraction={fraction} leaves class number {label} with no image on one side of the split: "
+                "change it, or give the class more images"
+            )
+    return np.flatnonzero(~in_cut), np.flatnonzero(in_cut)

@@ -1,0 +1,131 @@
+"""The LightningModule: step, loss, metrics, optimizers."""
+
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from intel_scenes.models.param_groups import parameter_groups
+
+Interval = Literal["step", "epoch", "validation"]
+
+# Weights of the auxiliary losses: Szegedy et al. 2015 for GoogLeNet; torchvision's reference for Inception v3.
+AUXILIARY_WEIGHT = {"GoogLeNetOutputs": 0.3, "InceptionOutputs": 0.4}
+
+
+class SceneClassifier(LightningModule):
+    """Trains a network on batches of (images (B, 3, H, W) float32, labels (B,) int64).
+
+    At the end of each epoch it logs `train_loss` and `train_accuracy` as seen while training, and in evaluation mode
+    `val_loss` and `val_accuracy` of the first validation loader, `train_eval_accuracy` of the second. All are exact
+    means over images; losses of evaluation are cross entropies without label smoothing.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        heads: Iterable[str],
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler],
+        *,
+        interval: Interval,
+        num_classes: int,
+        lr: float,
+        head_lr_scale: float,
+        label_smoothing: float,
+        seed: int,
+    ) -> None:
+        """Takes the parts of a training.
+
+        Args:
+            network: (B, 3, H, W) to (B, num_classes) logits; in training mode perhaps with auxiliary logits beside.
+            heads: Qualified names of the network's head layers.
+            optimizer: Parameter groups to an optimizer.
+            scheduler: An optimizer to a scheduler.
+            interval: When the scheduler steps: after each step, each epoch, or each validation with its loss.
+            num_classes: Number of classes.
+            lr: Rate of the backbone.
+            head_lr_scale: Rate of the heads, relative to `lr`.
+            label_smoothing: Share of the target that is spread over all classes (Szegedy et al. 2016).
+            seed: Of dropout and stochastic depth.
+        """
+        super().__init__()
+        self.network = network
+        self.heads = tuple(heads)
+        self.optimizer_factory, self.scheduler_factory, self.interval = optimizer, scheduler, interval
+        self.lr, self.head_lr_scale = lr, head_lr_scale
+        self.label_smoothing = label_smoothing
+        self.seed = seed
+        self.train_loss, self.val_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
+        self.train_accuracy, self.val_accuracy, self.train_eval_accuracy = (
+            MulticlassAccuracy(num_classes, average="micro", validate_args=False) for _ in range(3)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, num_classes) logits, in evaluation mode."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+        """Makes the global generator a function of the step, so that a resumed run repeats an uninterrupted one."""
+        key = f"{self.seed} {self.current_epoch} {batch_idx} {self.global_rank}"
+        torch.manual_seed(zlib.crc32(key.encode()))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        images, labels = batch
+        outputs = self.network(images)
+        logits, *auxiliary = (outputs,) if isinstance(outputs, Tensor) else outputs
+        if not isinstance(outputs, Tensor):
+            auxiliary = [extra for extra in auxiliary if extra is not None]
+        loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        self.train_loss.update(loss.detach(), weight=len(labels))
+        self.train_accuracy.update(logits.detach(), labels)
+        for extra in auxiliary:
+            weight = AUXILIARY_WEIGHT[type(outputs).__name__]
+            loss = loss + weight * functional.cross_entropy(extra, labels, label_smoothing=self.label_smoothing)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int) -> None:
+        """Counts a batch of the validation images (loader 0) or of the slice of training images (loader 1)."""
+        images, labels = batch
+        logits = self(images)
+        if dataloader_idx == 1:
+            self.train_eval_accuracy.update(logits, labels)
+            return
+        self.val_loss.update(functional.cross_entropy(logits, labels), weight=len(labels))
+        self.val_accuracy.update(logits, labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the epoch: validation is its last act, so the training metrics are complete as well."""
+        metrics = {
+            name: getattr(self, name)
+            for name in ("train_loss", "train_accuracy", "train_eval_accuracy", "val_loss", "val_accuracy")
+        }
+        values = {name: metric.compute() for name, metric in metrics.items()}
+        self.log_dict(values, prog_bar=True)
+        for metric in metrics.values():
+            metric.reset()
+        if self.interval == "validation":
+            self.lr_schedulers().step(values["val_loss"].item())  # type: ignore[union-attr, call-arg]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer on the network's parameter groups, and its scheduler."""
+        groups = parameter_groups(self.network, self.heads, lr=self.lr, head_lr_scale=self.head_lr_scale)
+        optimizer = self.optimizer_factory(groups)
+        scheduler = self.scheduler_factory(optimizer)
+        if self.interval != "validation":
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self.interval}}
+        # Lightning writes a checkpoint before it steps a scheduler by a metric, so that a resumed run lags one epoch
+        # (Lightning-AI/pytorch-lightning#8839): it must hold and save the scheduler, but never step it.
+        never = {"scheduler": scheduler, "monitor": "val_loss", "frequency": 10**9, "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": {**never, "reduce_on_plateau": True}}  # type: ignore[typeddict-item]

@@ -1,0 +1,74 @@
+"""Learning rate schedules that torch does not have: factors of the rate as functions of the step, and one factory.
+
+A factor is for `torch.optim.lr_scheduler.LambdaLR`, which multiplies the rate of every parameter group by it.
+"""
+
+import math
+from collections.abc import Sequence
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+
+
+def warmup_cosine(step: int, *, num_steps: int, warmup_fraction: float) -> float:
+    """A linear rise over the first steps, then half a cosine down to zero (Loshchilov and Hutter 2017).
+
+    Args:
+        step: From 0.
+        num_steps: Of the whole training.
+        warmup_fraction: Share of the steps that rise, at least 0 and below 1.
+
+    Returns:
+        The factor, above 0 at every step of the training.
+    """
+    warmup = _num_steps_of("scheduler.factory.lr_lambda.warmup_fraction", warmup_fraction, num_steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (num_steps - warmup)))
+
+
+def warmup_stable_decay(step: int, *, num_steps: int, warmup_fraction: float, decay_fraction: float) -> float:
+    """A linear rise, a constant rate, and a linear fall towards zero (Hu et al., "MiniCPM", 2024; Hägele et al. 2024).
+
+    Args:
+        step: From 0.
+        num_steps: Of the whole training.
+        warmup_fraction: Share of the steps that rise.
+        decay_fraction: Share of the steps that fall; with `warmup_fraction` at most 1.
+
+    Returns:
+        The factor, above 0 at every step of the training.
+    """
+    warmup = _num_steps_of("scheduler.factory.lr_lambda.warmup_fraction", warmup_fraction, num_steps)
+    decay = _num_steps_of("scheduler.factory.lr_lambda.decay_fraction", decay_fraction, num_steps)
+    if warmup + decay > num_steps:
+        raise ValueError(f"warmup_fraction={warmup_fraction} and decay_fraction={decay_fraction} exceed the training")
+    return min(1.0, (step + 1) / (warmup + 1), max(0.0, (num_steps - step) / (decay + 1)))
+
+
+def multistep(step: int, *, num_steps: int, milestones: Sequence[float], gamma: float) -> float:
+    """The rate is multiplied by `gamma` when the training has passed each of `milestones`, shares of its steps."""
+    if not all(0 < milestone < 1 for milestone in milestones):
+        raise ValueError(f"scheduler.factory.lr_lambda.milestones={list(milestones)} must lie between 0 and 1")
+    return float(gamma ** sum(step >= round(milestone * num_steps) for milestone in milestones))
+
+
+def onecycle(optimizer: Optimizer, *, num_steps: int, pct_start: float, div_factor: float) -> OneCycleLR:
+    """torch's one-cycle schedule (Smith and Topin 2018), each parameter group with its own rate as its peak.
+
+    The momentum is left alone, so that schedules can be compared at equal momentum and with every optimizer.
+    """
+    return OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=max(2, num_steps),  # of a single step torch divides by zero
+        pct_start=pct_start,
+        div_factor=div_factor,
+        cycle_momentum=False,
+    )
+
+
+def _num_steps_of(name: str, fraction: float, num_steps: int) -> int:
+    if not 0 <= fraction < 1:
+        raise ValueError(f"{name}={fraction} must be at least 0 and below 1")
+    return round(fraction * num_steps)

@@ -1,0 +1,174 @@
+"""The files of a run: their names and columns, digests, whole-or-nothing writing, reading."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+CONFIG = "config.yaml"
+OVERRIDES = "overrides.yaml"
+SUMMARY = "summary.json"
+HISTORY = "history.csv"
+PREDICTIONS = "predictions.csv"
+CURVES = "curves.png"
+BEST = "checkpoints/best.ckpt"
+LAST = "checkpoints/last.ckpt"
+
+HISTORY_COLUMNS = (
+    "epoch",
+    "step",
+    "lr",
+    "train_loss",
+    "train_accuracy",
+    "train_eval_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "images_per_second",
+)
+
+STATE_KEYS = ("status", "error", "traceback", "started", "ended")
+IDENTITY_KEYS = (
+    *("study", "model", "optim", "scheduler", "recipe", "recipe_resolved", "model_name", "weights", "seed", "classes"),
+    *("config_digest", "configuration_digest", "composition_digest"),
+)
+PAIRING_KEYS = ("data_fingerprint", "split_digest", "order_digest", "init_digest")
+SETTING_KEYS = (
+    *("lr", "batch_size", "image_size", "epochs", "parameters"),
+    *("num_train", "num_val", "num_test", "normalization"),
+)
+RESULT_KEYS = (
+    *("best_epoch", "train_accuracy", "val_accuracy", "val_loss", "test_accuracy", "test_loss"),
+    *("test_accuracy_interval", "test_duplicates", "test_accuracy_clean", "test_ece"),
+    *("test_accuracy_per_class", "test_confusion"),
+)
+COST_KEYS = ("fit_seconds", "images_per_second", "peak_memory_bytes")
+CIRCUMSTANCE_KEYS = ("device", "precision", "threads", "versions", "package_version", "git_commit", "git_dirty")
+SUMMARY_KEYS = (
+    *STATE_KEYS,
+    *IDENTITY_KEYS,
+    *PAIRING_KEYS,
+    *SETTING_KEYS,
+    *RESULT_KEYS,
+    *COST_KEYS,
+    *CIRCUMSTANCE_KEYS,
+)
+
+
+# Keys of a configuration, with all that lies below them, that do not change the result of a run.
+NEUTRAL_KEYS = (
+    *("data.root", "data.cache_dir", "hydra", "keep_last", "logger", "study", "sweep"),
+    *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.num_nodes"),
+    *("trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.profiler"),
+)
+
+
+def is_neutral(key: str) -> bool:
+    """Whether a dotted key, or a group such as `hydra/launcher`, has no effect on the result of a run."""
+    dotted = key.replace("/", ".")
+    return any(dotted == neutral or dotted.startswith(f"{neutral}.") for neutral in NEUTRAL_KEYS)
+
+
+def digest(value: object) -> str:
+    """SHA-256 (hex) of plain values, the same for equal values: the order of keys and `1` or `1.0` make no difference."""
+    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _canonical(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Writes a file so that a reader, or a kill at any moment, sees the old file or the new one and nothing between.
+
+    The new content is on the disk before it takes the name; it is written beside the target because a rename is whole
+    within one file system only.
+
+    Raises:
+        OSError: The content cannot be written; the old file is untouched and nothing is left beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed writer of `write_whole` left in a run folder and its checkpoints."""
+    for name in (CONFIG, OVERRIDES, SUMMARY, HISTORY, PREDICTIONS, CURVES, BEST, LAST):
+        path = folder / name
+        for leftover in path.parent.glob(f".{path.name}-*"):
+            leftover.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a table whole; a float is written with all the digits that it needs to be read back equal."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode())
+
+
+def write_summary(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes `summary.json` with every key of the contract, null where `summary` has none; returns what was written.
+
+    Raises:
+        FileExistsError: The folder holds a completed record, which is never overwritten.
+        KeyError: `summary` has a key that the contract does not have.
+    """
+    if unknown := summary.keys() - set(SUMMARY_KEYS):
+        raise KeyError(f"not keys of {SUMMARY}: {sorted(unknown)}")
+    if (read_summary(folder) or {}).get("status") == "completed":
+        raise FileExistsError(f"{folder / SUMMARY} holds a completed record")
+    whole = {key: summary.get(key) for key in SUMMARY_KEYS}
+    write_whole(folder / SUMMARY, (json.dumps(whole, indent=2, allow_nan=False) + "\n").encode())
+    return whole
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """The `summary.json` of a run folder, a missing key read as null; None where there is no such file."""
+    try:
+        found = json.loads((folder / SUMMARY).read_bytes())
+    except FileNotFoundError:
+        return None
+    return {**dict.fromkeys(SUMMARY_KEYS), **found}
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys: `{"optim": {"lr": 0.1}}` becomes `{"optim.lr": 0.1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What differs between two configurations, as `key (value there, value here)`, sorted by key."""
+    old, new = flatten(there), flatten(here)
+    missing = "nothing"
+    return [
+        f"{key} ({old.get(key, missing)} there, {new.get(key, missing)} here)"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, missing) != new.get(key, missing)
+    ]

@@ -1,0 +1,145 @@
+"""What a run writes while it trains: its history, and checkpoints from which it goes on as if never interrupted."""
+
+import io
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from torch import Tensor
+
+from intel_scenes import record
+from intel_scenes.errors import UserError
+
+WEIGHTS_KEYS = ("state_dict", "epoch", "global_step", "pytorch-lightning_version")
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all, and beside it, first, the weights alone where they are the best so far.
+
+    Lightning's own goes through a temporary file that may lie in another file system
+    (Lightning-AI/pytorch-lightning#21431), and leaves the averaged weights out of its weights-only files.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ANN401
+        """Writes a checkpoint.
+
+        Args:
+            checkpoint: What Lightning dumped.
+            path: Of the whole checkpoint.
+            storage_options: `{"weights": path}` writes the weights there as well, before the checkpoint that counts
+                on them.
+        """
+        if storage_options:
+            weights = {key: checkpoint[key] for key in WEIGHTS_KEYS}
+            record.write_whole(Path(storage_options["weights"]), _bytes(weights))
+        record.write_whole(Path(path), _bytes(checkpoint))
+
+
+def _bytes(checkpoint: dict[str, Any]) -> memoryview:
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    return buffer.getbuffer()
+
+
+class EpochRecorder(Checkpoint):
+    """After each epoch: a row of `history.csv`, `best.ckpt` if validation accuracy rose, `last.ckpt`.
+
+    The rows and the time spent travel in `last.ckpt`; a kill between the files costs nothing but the epoch's repetition.
+
+    Attributes:
+        rows: The history so far, a dictionary for each epoch.
+        fit_seconds: Time spent in epochs, over all resumes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Records into a run folder."""
+        self.folder = folder
+        self.rows: list[dict[str, Any]] = []
+        self.fit_seconds = 0.0
+        self._lr = math.nan
+        self._started = self._train_seconds = 0.0
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The row of the first epoch with the highest validation accuracy."""
+        return max(self.rows, key=lambda row: row["val_accuracy"])
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._started = time.perf_counter()
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Notes the rate that is used, before a scheduler changes it."""
+        self._lr = float(optimizer.param_groups[0]["lr"])
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops the clock of the training part."""
+        self._train_seconds = time.perf_counter() - self._started
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the epoch down."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": self._lr, **metrics}
+        num_images = trainer.num_training_batches * trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        row["images_per_second"] = num_images / self._train_seconds
+        self.rows.append({name: row[name] for name in record.HISTORY_COLUMNS})
+        self.fit_seconds += time.perf_counter() - self._started
+        options = {"weights": self.folder / record.BEST} if self.best is self.rows[-1] else None
+        if trainer.is_global_zero:
+            record.write_csv(
+                self.folder / record.HISTORY, record.HISTORY_COLUMNS, [tuple(row.values()) for row in self.rows]
+            )
+        trainer.save_checkpoint(self.folder / record.LAST, storage_options=options)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values for `last.ckpt`."""
+        return {"rows": self.rows, "fit_seconds": self.fit_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from `last.ckpt`."""
+        self.rows, self.fit_seconds = state_dict["rows"], state_dict["fit_seconds"]
+
+
+class FiniteLoss(Callback):
+    """Ends a run whose loss is not finite, and says at which step that began.
+
+    The step is noted on the device and looked at now and then: a look waits for the accelerator.
+    """
+
+    def __init__(self) -> None:
+        """Looks after every step on a CPU, elsewhere after every 50 and at the end of the epoch."""
+        self._first: Tensor | None = None
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Notes a loss that is not finite.
+
+        Raises:
+            UserError: There was one.
+        """
+        loss: Tensor = outputs["loss"]
+        if self._first is None:
+            self._first = torch.full((), -1, device=loss.device)
+        fresh = (self._first < 0) & ~torch.isfinite(loss)
+        self._first = torch.where(fresh, trainer.global_step - 1, self._first)
+        looks = loss.device.type == "cpu" or (batch_idx + 1) % 50 == 0 or trainer.is_last_batch
+        if looks:
+            step = int(self._first.item())
+            if step >= 0:
+                raise UserError(
+                    f"the loss is not finite at step {step} (epoch {trainer.current_epoch}): lower optim.lr or "
+                    "lr_scale, use a scheduler with warm-up, or set ++trainer.gradient_clip_val=1"
+                )

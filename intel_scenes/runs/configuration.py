@@ -1,0 +1,145 @@
+"""A configuration as plain values: checked, resolved by stated rules, and digested."""
+
+import difflib
+import math
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from intel_scenes import record
+from intel_scenes.errors import UserError
+
+Plain = Mapping[str, Any]
+
+# Arguments of Lightning's Trainer on which the record relies, and what to set in their place.
+RESERVED = {
+    "max_epochs": "epochs",
+    "min_epochs": "epochs",
+    "max_steps": "epochs",
+    "min_steps": "epochs",
+    "max_time": "epochs",
+    "fast_dev_run": "trainer=debug",
+    "logger": "the logger group",
+    "callbacks": "recipe keys",
+    "default_root_dir": "hydra.run.dir",
+    "enable_checkpointing": "keep_last",
+    "val_check_interval": "epochs",
+    "check_val_every_n_epoch": "epochs",
+    "limit_val_batches": "data.val_fraction",
+    "num_sanity_val_steps": "trainer=debug",
+    "use_distributed_sampler": "data.batch_size",
+    "plugins": "trainer.precision",
+}
+SCALINGS = {"none": lambda batches: 1.0, "linear": lambda batches: batches, "sqrt": math.sqrt}
+REFERENCE_BATCH_SIZE = 32
+
+
+def check(plain: Plain) -> None:
+    """Checks what can be known before any image or weight is read.
+
+    Raises:
+        UserError: A value is out of range or misspelt, or an option has no effect in this combination.
+    """
+    _check_integers(plain)
+    data, recipe, optim = plain["data"], plain["recipe"], plain["optim"]
+    _positive("optim.lr", optim.get("lr"))
+    _positive("lr_scale", plain["lr_scale"])
+    _positive("recipe.head_lr_scale", recipe["head_lr_scale"])
+    if optim.get("weight_decay") is not None:
+        _within("optim.weight_decay", optim["weight_decay"], 0, math.inf)
+    _within("data.val_fraction", data["val_fraction"], 0, 1, open_ends=True)
+    _within("recipe.label_smoothing", recipe["label_smoothing"], 0, 1)
+    if data["crop_fraction"] is not None:
+        _within("data.crop_fraction", data["crop_fraction"], 0.01, 1)
+    if recipe["ema_decay"] is not None:
+        _within("recipe.ema_decay", recipe["ema_decay"], 0, 1, open_ends=True)
+    _one_of("lr_scaling", plain["lr_scaling"], SCALINGS)
+    _one_of("data.on_unreadable", data["on_unreadable"], ("error", "skip"))
+    _one_of("data.source", data["source"], ("intel", "folder", "synthetic"))
+    _one_of("scheduler.interval", plain["scheduler"]["interval"], ("step", "epoch", "validation"))
+    for name, instead in RESERVED.items():
+        if name in plain["trainer"]:
+            raise UserError(f"trainer.{name} would make the record untrue: leave it out and use {instead}")
+    if data["source"] == "synthetic" and data["root"] is not None:
+        raise UserError("data.root has no effect with data=synthetic, which draws below data.cache_dir: leave one out")
+
+
+def _check_integers(plain: Plain) -> None:
+    data = plain["data"]
+    counts = {"epochs": plain["epochs"], "data.batch_size": data["batch_size"], "data.store_size": data["store_size"]}
+    counts |= {f"data.{key}": data[key] for key in ("num_train", "num_test") if key in data}
+    counts |= {key: value for key, value in {"threads": plain["threads"], "data.image_size": data["image_size"]}.items()
+               if value is not None}
+    for key, value in counts.items():
+        if type(value) is not int or value < 1:
+            raise UserError(f"{key}={value} must be a whole number of at least 1")
+    for key, value in {"seed": plain["seed"], "data.split_seed": data["split_seed"]}.items():
+        if type(value) is not int or value < 0:
+            raise UserError(f"{key}={value} must be a whole number of at least 0")
+
+
+def _positive(key: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise UserError(f"{key}={value} must be a number above 0")
+
+
+def _within(key: str, value: object, low: float, high: float, *, open_ends: bool = False) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not (low < value < high if open_ends else low <= value <= high):  # type: ignore[operator]
+        ends = " (both excluded)" if open_ends else ""
+        raise UserError(f"{key}={value} must be a number from {low} to {high}{ends}")
+
+
+def _one_of(key: str, value: object, choices: Iterable[str]) -> None:
+    if value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UserError(f"{key}={value} must be one of {', '.join(choices)}{hint}")
+
+
+def effective_lr(plain: Plain) -> float:
+    """The rate of the backbone: `optim.lr` times `lr_scale`, scaled with the batch size as `lr_scaling` says."""
+    factor = SCALINGS[plain["lr_scaling"]](plain["data"]["batch_size"] / REFERENCE_BATCH_SIZE)
+    return float(plain["optim"]["lr"] * plain["lr_scale"] * factor)
+
+
+def resolve_threads(plain: Plain) -> int:
+    """Threads of torch on the CPU: `threads`, or one for each core that this process may use."""
+    if plain["threads"] is not None:
+        return int(plain["threads"])
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve_precision(plain: Plain) -> str:
+    """Lightning's name of the precision; `auto` is bf16-mixed on a CUDA device that computes bfloat16, else 32-true."""
+    precision, accelerator = plain["trainer"]["precision"], plain["trainer"]["accelerator"]
+    if precision != "auto":
+        return str(precision)
+    on_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+def num_steps(plain: Plain, num_batches: int) -> int:
+    """Optimizer steps of the whole training, after Lightning's limits on batches and accumulation."""
+    limit = plain["trainer"].get("limit_train_batches", 1.0)
+    batches = min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)
+    return int(plain["epochs"] * -(-batches // plain["trainer"].get("accumulate_grad_batches", 1)))
+
+
+def digests(plain: Plain, circumstances: Plain) -> dict[str, str]:
+    """`config_digest`, and `configuration_digest` without the seed.
+
+    Args:
+        plain: The resolved configuration.
+        circumstances: What the configuration names or leaves open, as it came out: digest of the weights, fingerprint
+            of the data, precision, threads.
+    """
+    kept = {key: value for key, value in record.flatten(plain).items() if not record.is_neutral(key)}
+    kept = {key: value for key, value in kept.items() if key not in ("model.weights", "threads", "trainer.precision")}
+    without_seed = {key: value for key, value in kept.items() if key != "seed"}
+    return {
+        "config_digest": record.digest([kept, circumstances]),
+        "configuration_digest": record.digest([without_seed, circumstances]),
+    }

@@ -1,0 +1,48 @@
+"""Training curves of one run."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+TRAIN, VALID = "#D55E00", "#0072B2"  # Okabe and Ito's, told apart by all
+
+
+def draw_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A PNG of train and valid accuracy and loss by epoch, from the rows of a history."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    accuracy, loss = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    best = max(rows, key=lambda row: row["val_accuracy"])
+    for axes, name, lines in (
+        (
+            accuracy,
+            "accuracy",
+            (
+                ("train, as seen while training", "train_accuracy", TRAIN, ":"),
+                ("train, in evaluation mode", "train_eval_accuracy", TRAIN, "-"),
+                ("valid", "val_accuracy", VALID, "-"),
+            ),
+        ),
+        (
+            loss,
+            "loss",
+            (("train, as seen while training", "train_loss", TRAIN, ":"), ("valid", "val_loss", VALID, "-")),
+        ),
+    ):
+        for label, column, color, style in lines:
+            axes.plot(epochs, [row[column] for row in rows], style, color=color, marker=".", label=label)
+        axes.set(xlabel="epoch", title=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    accuracy.plot(best["epoch"], best["val_accuracy"], "o", color=VALID, fillstyle="none", markersize=10)
+    gap = best["train_eval_accuracy"] - best["val_accuracy"]
+    accuracy.set_title(f"accuracy: valid {best['val_accuracy']:.1%} at epoch {best['epoch']}, gap to train {gap:+.1%}")
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    return content.getvalue()

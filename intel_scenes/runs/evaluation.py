@@ -1,0 +1,85 @@
+"""The end of a run: its best weights on the validation and the test images, once."""
+
+import resource
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from intel_scenes import record
+from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.runs.checkpoints import EpochRecorder
+from intel_scenes.runs.curves import draw_curves
+from intel_scenes.runs.inference import Probabilities, probabilities, scores
+
+
+def evaluate(
+    folder: Path,
+    network: nn.Module,
+    data: SceneDataModule,
+    recorder: EpochRecorder,
+    *,
+    device: torch.device,
+    precision: str,
+) -> dict[str, Any]:
+    """Evaluates the best epoch, writes `predictions.csv` and `curves.png`, and returns results and cost.
+
+    Args:
+        folder: The run folder, with `best.ckpt`.
+        network: Takes the best weights.
+        data: The images.
+        recorder: The history of the run.
+        device: Where to compute.
+        precision: Of the run, as Lightning names it.
+
+    Returns:
+        Results and cost of `summary.json`.
+    """
+    weights = torch.load(folder / record.BEST, map_location=device, weights_only=True)["state_dict"]
+    network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in weights.items()})
+    predicted = {
+        split: probabilities(network, data.evaluation(split), data.view, device=device, precision=precision)
+        for split in ("val", "test")
+    }
+    _write_predictions(folder, data, predicted)
+    record.write_whole(folder / record.CURVES, draw_curves(recorder.rows))
+    labels, clean = data.test_scenes.labels, data.clean_test()
+    test, best = scores(predicted["test"], labels), recorder.best
+    return {
+        "best_epoch": best["epoch"],
+        "train_accuracy": best["train_eval_accuracy"],
+        "val_accuracy": best["val_accuracy"],
+        "val_loss": best["val_loss"],
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
+        "test_accuracy_interval": list(test.interval),
+        "test_accuracy_clean": scores(predicted["test"][clean], labels[clean]).accuracy if clean.any() else None,
+        "test_ece": test.ece,
+        "test_accuracy_per_class": test.accuracy_per_class,
+        "test_confusion": test.confusion,
+        "fit_seconds": recorder.fit_seconds,
+        "images_per_second": len(recorder.rows) / sum(1 / row["images_per_second"] for row in recorder.rows),
+        "peak_memory_bytes": _peak_memory(device),
+    }
+
+
+def _write_predictions(folder: Path, data: SceneDataModule, predicted: dict[str, Probabilities]) -> None:
+    rows = []
+    for split, positions, scenes in (("val", data.val, data.scenes), ("test", data.test, data.test_scenes)):
+        found = predicted[split]
+        rows += [
+            (split, scenes.paths[index], scenes.labels[index], np.argmax(row), *row.tolist())
+            for index, row in zip(positions, found, strict=True)
+        ]
+    record.write_csv(folder / record.PREDICTIONS, ("split", "path", "label", "predicted", *data.classes), rows)
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes: the accelerator's where there is one, else the most that this process has held in memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,206 @@
+"""One run, from its configuration to its record."""
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, TQDMProgressBar
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from intel_scenes import record
+from intel_scenes.data.augment import Augmentation
+from intel_scenes.data.batches import View
+from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.data.sources import drawn_folder, kaggle_folder
+from intel_scenes.errors import UserError
+from intel_scenes.models.backbones import Weights, build, check_image_size, heads, random_preprocessing, resolve_weights
+from intel_scenes.models.classifier import SceneClassifier
+from intel_scenes.runs import configuration, outcome
+from intel_scenes.runs.checkpoints import EpochRecorder, FiniteLoss, WholeCheckpointIO
+from intel_scenes.runs.evaluation import evaluate
+from intel_scenes.runs.identity import circumstances, identity
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    cfg: DictConfig, folder: Path, *, choices: Mapping[str, str], overrides: Sequence[str], composition_digest: str
+) -> dict[str, Any]:
+    """Trains one configuration, evaluates its best epoch, and leaves the record in `folder`.
+
+    A run that is complete is left as it is; one that was cut off goes on from its last epoch.
+
+    Args:
+        cfg: The composed configuration, all but `num_steps`, which depends on the data.
+        folder: The run folder.
+        choices: The file chosen in each group.
+        overrides: What was typed.
+        composition_digest: Of the tree of configuration files and the overrides.
+
+    Returns:
+        What `summary.json` holds.
+
+    Raises:
+        UserError: Something that the user can mend. Where training had begun, the record says `failed`.
+    """
+    plain = _plain(cfg, num_steps=0)
+    configuration.check(plain)
+    threads, precision = configuration.resolve_threads(plain), configuration.resolve_precision(plain)
+    torch.set_num_threads(threads)
+    weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
+    data = _data_module(plain, weights)
+    plain = _plain(cfg, configuration.num_steps(plain, len(data.train) // data.batch_size))
+    facts = {
+        "weights": weights and weights.digest,
+        "data": data.fingerprint,
+        "precision": precision,
+        "threads": threads,
+    }
+    digests = configuration.digests(plain, facts)
+    with outcome.claimed(folder):
+        if (found := outcome.completed(folder, digests["config_digest"], plain)) is not None:
+            log.info("%s is complete", folder)
+            return found
+        torch.manual_seed(plain["seed"])
+        network = build(plain["model"]["name"], len(data.classes), weights=weights, image_size=data.view.size)
+        check_image_size(network, plain["model"]["name"], data.view.size)
+        classifier = _classifier(plain, network, len(data.classes))
+        recorder = EpochRecorder(folder)
+        trainer = _trainer(plain, folder, recorder, precision)
+        if data.batch_size % trainer.world_size:
+            raise UserError(f"data.batch_size={data.batch_size} cannot be shared by {trainer.world_size} devices alike")
+        known = {
+            **identity(plain, choices, weights, data, network),
+            **digests,
+            "composition_digest": composition_digest,
+            **circumstances(trainer.strategy.root_device),
+            "precision": precision,
+            "threads": threads,
+        }
+        with outcome.recorded(folder, plain, overrides, known) as results:
+            last = folder / record.LAST
+            trainer.fit(classifier, data, ckpt_path=last if last.exists() else None, weights_only=True)
+            if trainer.is_global_zero:
+                device = trainer.strategy.root_device
+                results |= evaluate(folder, network, data, recorder, device=device, precision=precision)
+    if not plain["keep_last"]:
+        last.unlink(missing_ok=True)
+    return record.read_summary(folder) or {}
+
+
+def _plain(cfg: DictConfig, num_steps: int) -> dict[str, Any]:
+    filled = cfg.copy()
+    filled.num_steps = num_steps
+    plain: dict[str, Any] = OmegaConf.to_container(filled, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    return plain
+
+
+def _data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataModule:
+    data = plain["data"]
+    cache_dir = Path(data["cache_dir"]).expanduser()
+    try:
+        augmentation = Augmentation(tuple(plain["augment"]["scale"]), tuple(plain["augment"]["ratio"]), plain["augment"]["flip"])
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    module = SceneDataModule(
+        _root(data, cache_dir),
+        view=_view(plain, weights),
+        augmentation=augmentation,
+        batch_size=data["batch_size"],
+        seed=plain["seed"],
+        val_fraction=data["val_fraction"],
+        split_seed=data["split_seed"],
+        store_size=data["store_size"],
+        cache_dir=cache_dir,
+        on_unreadable=data["on_unreadable"],
+    )
+    if module.test_duplicates:
+        log.warning("%d test images are also in train: %s", len(module.test_duplicates), ", ".join(module.test_duplicates))
+    return module
+
+
+def _root(data: dict[str, Any], cache_dir: Path) -> Path:
+    root = data["root"] and Path(data["root"]).expanduser()
+    if data["source"] == "synthetic":
+        return drawn_folder(
+            cache_dir,
+            num_train=data["num_train"],
+            num_test=data["num_test"],
+            size=data["store_size"],
+            seed=data["drawing_seed"],
+        )
+    if data["source"] == "folder":
+        if root is None:
+            raise UserError("data=folder needs data.root=FOLDER, which holds seg_train/CLASS and seg_test/CLASS")
+        return root
+    return kaggle_folder(root)
+
+
+def _view(plain: dict[str, Any], weights: Weights | None) -> View:
+    seen = weights.preprocessing if weights else random_preprocessing(plain["model"]["name"])
+    size = plain["data"]["image_size"] or seen.crop_size
+    fraction = plain["data"]["crop_fraction"] or seen.crop_size / seen.resize_size
+    return View(size, round(size / fraction), seen.interpolation, seen.mean, seen.std)
+
+
+def _classifier(plain: dict[str, Any], network: torch.nn.Module, num_classes: int) -> SceneClassifier:
+    try:
+        classifier = SceneClassifier(
+            network,
+            heads(network),
+            hydra.utils.instantiate(plain["optim"], _convert_="all"),
+            hydra.utils.instantiate(plain["scheduler"]["factory"], _convert_="all"),
+            interval=plain["scheduler"]["interval"],
+            num_classes=num_classes,
+            lr=configuration.effective_lr(plain),
+            head_lr_scale=plain["recipe"]["head_lr_scale"],
+            label_smoothing=plain["recipe"]["label_smoothing"],
+            seed=plain["seed"],
+        )
+        classifier.configure_optimizers()  # an option that it refuses is refused before the run begins
+    except (TypeError, ValueError, hydra.errors.HydraException) as error:
+        raise UserError(f"optim and scheduler do not fit: {outcome.first_line(error)}") from error
+    return classifier.to(memory_format=torch.channels_last)
+
+
+def _trainer(plain: dict[str, Any], folder: Path, recorder: EpochRecorder, precision: str) -> Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    arguments = {key: value for key, value in plain["trainer"].items() if key != "precision"}
+    callbacks: list[Callback] = [FiniteLoss(), recorder]
+    if (decay := plain["recipe"]["ema_decay"]) is not None:
+        callbacks.append(EMAWeightAveraging(decay=decay))
+    if arguments["enable_progress_bar"]:
+        callbacks.append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50))
+    try:
+        return Trainer(
+            **arguments,
+            precision=precision,
+            max_epochs=plain["epochs"],
+            logger=_logger(plain),
+            callbacks=callbacks,
+            plugins=[WholeCheckpointIO()],
+            default_root_dir=folder,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"trainer: {outcome.first_line(error)}") from error
+
+
+def _logger(plain: dict[str, Any]) -> Logger | bool:
+    if not plain["logger"]["_target_"]:
+        return False
+    try:
+        logger: Logger = hydra.utils.instantiate(plain["logger"], _convert_="all")
+    except (hydra.errors.HydraException, ModuleNotFoundError) as error:
+        name = plain["logger"]["_target_"].rpartition(".")[2]
+        raise UserError(f"{name} cannot be used: {outcome.first_line(error)}; see the extras in the README") from error
+    logger.log_hyperparams(record.flatten(plain))
+    return logger

@@ -1,0 +1,82 @@
+"""What a trained network says about images, and how right it is."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import binomtest
+from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
+
+from intel_scenes.data.datamodule import Batch, View, prepare
+
+Probabilities = npt.NDArray[np.float64]
+
+
+@torch.inference_mode()
+def probabilities(
+    network: nn.Module, batches: Iterable[Batch], view: View, *, device: torch.device, precision: str
+) -> Probabilities:
+    """Class probabilities of stored images, in the order of the batches.
+
+    Args:
+        network: (B, 3, H, W) to (B, C) logits; it is put into evaluation mode.
+        batches: Stored images with labels and positions.
+        view: How the network sees an image.
+        device: Where to compute.
+        precision: Of the run, as Lightning names it; "bf16-mixed" and "16-mixed" compute under autocast.
+
+    Returns:
+        (N, C) float64, rows sum to 1.
+    """
+    network.to(device).eval()
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    found = []
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        for images, _, _ in batches:
+            logits: Tensor = network(prepare(images.to(device, non_blocking=True), view))
+            found.append(logits.double().softmax(1))
+    result: Probabilities = torch.cat(found).cpu().numpy()
+    return result
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How right predictions are.
+
+    Attributes:
+        accuracy: Share of right predictions.
+        loss: Mean cross entropy.
+        interval: 95 % Wilson interval of the accuracy over images.
+        ece: Expected calibration error, 15 bins (Guo et al. 2017).
+        accuracy_per_class: Share of right predictions among the images of each class, None for a class without any.
+        confusion: (C, C) counts, rows the true and columns the predicted classes.
+    """
+
+    accuracy: float
+    loss: float
+    interval: tuple[float, float]
+    ece: float
+    accuracy_per_class: list[float | None]
+    confusion: list[list[int]]
+
+
+def scores(predicted: Probabilities, labels: npt.NDArray[np.int64]) -> Scores:
+    """Scores of (N, C) probabilities against (N,) labels."""
+    found, true = torch.from_numpy(predicted), torch.from_numpy(labels)
+    num_classes = found.shape[1]
+    confusion = multiclass_confusion_matrix(found, true, num_classes)
+    num_right = int(confusion.trace())
+    interval = binomtest(num_right, len(labels)).proportion_ci(method="wilson")
+    per_class = zip(confusion.diagonal().tolist(), confusion.sum(1).tolist(), strict=True)
+    own = predicted[np.arange(len(labels)), labels]
+    return Scores(
+        accuracy=num_right / len(labels),
+        loss=float(-np.log(own.clip(np.finfo(np.float64).tiny)).mean()),
+        interval=(float(interval.low), float(interval.high)),
+        ece=float(multiclass_calibration_error(found, true, num_classes, n_bins=15)),
+        accuracy_per_class=[right / total if total else None for right, total in per_class],
+        confusion=confusion.tolist(),
+    )

@@ -1,0 +1,150 @@
+"""How a run's record begins and ends: claimed, opened, and closed with a status whatever happens."""
+
+import logging
+import signal
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from errno import EDQUOT, EFBIG, ENOSPC
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from filelock import FileLock, Timeout
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from intel_scenes import record
+from intel_scenes.errors import UserError
+
+CUT_OFF = "the run is still going on, or was cut off without a word: the same command goes on from its last epoch"
+INTERRUPTED = "the run was interrupted: the same command goes on from its last epoch"
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Holds a run folder for this process; one that stays empty is removed again.
+
+    Raises:
+        UserError: Another process holds it.
+    """
+    if rank_zero_only.rank != 0:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"another process is at work in {folder}: wait for it, or set hydra.run.dir") from error
+    try:
+        yield
+    finally:
+        (folder / ".lock").unlink(missing_ok=True)
+        lock.release()
+
+
+def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The summary of this very run where it is complete; None where there is something left to do.
+
+    Raises:
+        UserError: The folder holds a run of another configuration or of other data.
+    """
+    found = record.read_summary(folder)
+    if found is None:
+        return None
+    if found["config_digest"] != config_digest:
+        there = yaml.safe_load((folder / record.CONFIG).read_text())
+        changed = [text for text in record.differences(there, plain) if not record.is_neutral(text.split(" ")[0])]
+        what = ", ".join(changed) or "the data, the weights, the threads or the precision"
+        raise UserError(
+            f"{folder} holds a run of another configuration: {what}; set hydra.run.dir=FOLDER, or move the old one away"
+        )
+    if found["status"] != "completed":
+        record.remove_leftovers(folder)
+        return None
+    if not plain["keep_last"]:
+        (folder / record.LAST).unlink(missing_ok=True)
+    return found
+
+
+@contextmanager
+def recorded(
+    folder: Path, plain: Mapping[str, Any], overrides: Sequence[str], known: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Opens the record of a run, and closes it with a status whatever happens inside.
+
+    Until it is closed the record says `interrupted`, so a run that is killed leaves a true one.
+
+    Args:
+        folder: The run folder.
+        plain: The resolved configuration.
+        overrides: What was typed.
+        known: What `summary.json` can hold before the first step.
+
+    Yields:
+        A dictionary to put the results in: they make the record `completed`.
+
+    Raises:
+        UserError: The run failed in a way that the user can mend.
+        KeyboardInterrupt: The run was interrupted, by Lightning's account too.
+    """
+    if rank_zero_only.rank != 0:
+        yield {}
+        return
+    earlier = record.read_summary(folder) or {}
+    summary = {**known, "started": earlier.get("started") or _now(), "status": "interrupted"}
+    with _sentences():
+        if not earlier:
+            record.write_whole(folder / record.CONFIG, yaml.safe_dump(dict(plain), sort_keys=False).encode())
+            record.write_whole(folder / record.OVERRIDES, yaml.safe_dump(list(overrides)).encode())
+        record.write_summary(folder, summary | {"error": CUT_OFF})
+    results: dict[str, Any] = {}
+    try:
+        with _sentences():
+            yield results
+            record.write_summary(folder, summary | results | {"status": "completed", "ended": _now()})
+    except KeyboardInterrupt:
+        record.write_summary(folder, summary | {"error": INTERRUPTED, "ended": _now()})
+        raise
+    except Exception as error:
+        failed = {"status": "failed", "error": first_line(error), "traceback": traceback.format_exc()}
+        with suppress(OSError):  # with the disk full, the record that says `interrupted` stands
+            record.write_summary(folder, summary | failed | {"ended": _now()})
+        raise
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Turns what a user can mend into a UserError, and Lightning's ways to stop into a KeyboardInterrupt."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SIGTERMException as stop:
+        raise KeyboardInterrupt from stop
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, handler)  # Lightning has it ignored from here on
+            raise KeyboardInterrupt from stop
+        raise RuntimeError(f"something called sys.exit({stop.code})") from stop
+    except OSError as error:
+        if error.errno in (ENOSPC, EDQUOT, EFBIG):
+            where = f" for {error.filename}" if error.filename else ""
+            raise UserError(f"no space left{where} ({error.strerror}): free some, or set hydra.run.dir") from error
+        raise
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"out of memory ({first_line(error)}): lower data.batch_size or data.image_size") from error
+
+
+def first_line(error: BaseException) -> str:
+    """An exception as one sentence: its own where it is ours, else its kind and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    if isinstance(error, UserError):
+        return str(error)
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

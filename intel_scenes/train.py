@@ -1,0 +1,25 @@
+"""`python -m intel_scenes.train`: one run, or with `-m` a sweep of runs."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from intel_scenes import cli
+
+
+def train(cfg: DictConfig, job: cli.Job) -> None:
+    """Trains, evaluates and records one configuration, and shows what came out."""
+    from intel_scenes.runs import experiment  # imports torch, for which --help and a misspelt option need not wait
+
+    summary = experiment.run(
+        cfg,
+        Path(job.folder),
+        choices=job.choices,
+        overrides=job.overrides,
+        composition_digest=job.composition_digest,
+    )
+    cli.show(summary, job.folder)
+
+
+if __name__ == "__main__":
+    cli.start("train", train)
