@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -128,9 +128,8 @@ def _sentence(error: Exception, config_name: str) -> str:
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: write KEY=VALUE, and quote a value that holds special characters"
     text = str(error)
-    if isinstance(error, ConfigCompositionException):
-        if found := re.search(r"(?:Could not override|Error merging override) '?\+*([^'=\s]+)", text):
-            return f"there is no option {found[1]}{_near(found[1], _options(config_name))} (+{found[1]}=... adds one)"
+    if found := re.search(r"^(?:Could not override|Error merging override) '?\+*([^'=\s]+)", text):
+        return f"there is no option {found[1]}{_near(found[1], _options(config_name))} (+{found[1]}=... adds one)"
     if not text and isinstance(error.__cause__, Exception):
         return _sentence(error.__cause__, config_name)
     return text if isinstance(error, UserError) else text.strip().split("\n")[0]

@@ -74,7 +74,7 @@ def is_neutral(key: str) -> bool:
 
 
 def digest(value: object) -> str:
-    """SHA-256 (hex) of plain values, the same for equal values: the order of keys and `1` or `1.0` make no difference."""
+    """SHA-256 (hex) of plain values, the same in any order of keys and for `1` and `1.0`."""
     text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

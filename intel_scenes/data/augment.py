@@ -39,9 +39,9 @@ class Augmentation:
             ValueError: A range is empty or out of bounds.
         """
         if not (0 < self.scale[0] <= self.scale[1] <= 1 and 0 < self.ratio[0] <= self.ratio[1]):
-            raise ValueError(f"augment.scale={self.scale} and augment.ratio={self.ratio} must rise and be above 0")
+            raise ValueError(f"scale={self.scale} and ratio={self.ratio} must rise from above 0, scale to 1 at most")
         if not 0 <= self.flip <= 1:
-            raise ValueError(f"augment.flip={self.flip} must lie between 0 and 1")
+            raise ValueError(f"flip={self.flip} must lie between 0 and 1")
 
 
 def draw(seed: int, epoch: int, indices: npt.NDArray[np.int64], num_draws: int = NUM_DRAWS) -> Draws:
@@ -61,7 +61,7 @@ def draw(seed: int, epoch: int, indices: npt.NDArray[np.int64], num_draws: int =
     """
     stream = _mix(_mix(_mix(np.array([seed], dtype=np.int64)) + np.uint64(epoch))[:, None] + indices[:, None])
     counters = stream + np.arange(num_draws, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return (_mix(counters) >> np.uint64(11)) * 2.0**-53
+    return (_mix(counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _mix(values: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -88,14 +88,14 @@ def crop_boxes(draws: Draws, side: int, augmentation: Augmentation) -> npt.NDArr
     areas = side**2 * (low_scale + area * (high_scale - low_scale))
     ratios = np.exp(np.log(low_ratio) + ratio * (np.log(high_ratio) - np.log(low_ratio)))
     widths, heights = np.rint(np.sqrt(areas * ratios)), np.rint(np.sqrt(areas / ratios))
-    fits = (0 < widths) & (widths <= side) & (0 < heights) & (heights <= side)
+    fits = (widths > 0) & (widths <= side) & (heights > 0) & (heights <= side)
     tops, lefts = np.floor(top * (side - heights + 1)), np.floor(left * (side - widths + 1))
     candidates = np.stack([tops, lefts, heights, widths], axis=2)
-    boxes = candidates[np.arange(len(draws)), fits.argmax(axis=1)]
+    boxes: npt.NDArray[np.int64] = candidates[np.arange(len(draws)), fits.argmax(axis=1)].astype(np.int64)
     nearest_ratio = min(max(1.0, low_ratio), high_ratio)
     height, width = round(side / max(1.0, nearest_ratio)), round(side * min(1.0, nearest_ratio))
     boxes[~fits.any(axis=1)] = [(side - height) // 2, (side - width) // 2, height, width]
-    return boxes.astype(np.int64)
+    return boxes
 
 
 def augment(images: Tensor, draws: Draws, augmentation: Augmentation, size: int, interpolation: str) -> Tensor:

@@ -62,15 +62,14 @@ class SceneDataModule(LightningDataModule):
         self.test_scenes, self.test_images = _usable(test, cache_dir, store_size, on_unreadable)
         self.view, self.augmentation = view, augmentation
         self.batch_size, self.seed = batch_size, seed
-        labels, contents = self.scenes.labels, np.asarray(self.scenes.contents)
+        labels, contents = self.scenes.labels, self.scenes.contents
         self.train, self.val = stratified_split(labels, contents, val_fraction, split_seed)
         share = len(self.val) / len(self.train)
         self.train_eval = self.train
         if share < 1:
-            self.train_eval = self.train[
-                stratified_split(labels[self.train], contents[self.train], share, split_seed)[1]
-            ]
-        self.test = np.arange(len(self.test_scenes.paths))
+            own = [contents[index] for index in self.train]
+            self.train_eval = self.train[stratified_split(labels[self.train], own, share, split_seed)[1]]
+        self.test = np.arange(len(self.test_scenes))
         if batch_size > len(self.train):
             raise UserError(
                 f"data.batch_size={batch_size} is more than the {len(self.train)} training images: lower it"
@@ -137,13 +136,13 @@ class SceneDataModule(LightningDataModule):
 def _usable(scenes: Scenes, cache_dir: Path, size: int, on_unreadable: str) -> tuple[Scenes, Images]:
     packed = pack(scenes, cache_dir, size)
     if not packed.unreadable:
-        return scenes, Images(packed.images, scenes.labels, np.arange(len(scenes.paths)))
+        return scenes, Images(packed.images, scenes.labels, np.arange(len(scenes)))
     if on_unreadable != "skip":
         named = "; ".join(f"{scenes.root / scenes.paths[i]} ({reason})" for i, reason in packed.unreadable.items())
         raise UserError(
             f"{len(packed.unreadable)} images cannot be decoded: {named}: replace or remove them, "
             "or set data.on_unreadable=skip to go on without them"
         )
-    kept = np.setdiff1d(np.arange(len(scenes.paths)), list(packed.unreadable))
+    kept = np.setdiff1d(np.arange(len(scenes)), list(packed.unreadable))
     usable = scenes.select(kept)
     return usable, Images(packed.images, usable.labels, kept)

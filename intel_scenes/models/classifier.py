@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
@@ -116,7 +116,7 @@ class SceneClassifier(LightningModule):
         for metric in metrics.values():
             metric.reset()
         if self.interval == "validation":
-            self.lr_schedulers().step(values["val_loss"].item())  # type: ignore[union-attr, call-arg]
+            self.lr_schedulers().step(values["val_loss"].item())  # type: ignore[union-attr]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer on the network's parameter groups, and its scheduler."""
@@ -127,5 +127,5 @@ class SceneClassifier(LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self.interval}}
         # Lightning writes a checkpoint before it steps a scheduler by a metric, so that a resumed run lags one epoch
         # (Lightning-AI/pytorch-lightning#8839): it must hold and save the scheduler, but never step it.
-        never = {"scheduler": scheduler, "monitor": "val_loss", "frequency": 10**9, "strict": False}
-        return {"optimizer": optimizer, "lr_scheduler": {**never, "reduce_on_plateau": True}}  # type: ignore[typeddict-item]
+        never: LRSchedulerConfigType = {"scheduler": scheduler, "frequency": 10**9, "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": {**never, "monitor": "val_loss", "reduce_on_plateau": True}}

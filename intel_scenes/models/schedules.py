@@ -54,7 +54,7 @@ def multistep(step: int, *, num_steps: int, milestones: Sequence[float], gamma: 
 
 
 def onecycle(optimizer: Optimizer, *, num_steps: int, pct_start: float, div_factor: float) -> OneCycleLR:
-    """torch's one-cycle schedule (Smith and Topin 2018), each parameter group with its own rate as its peak.
+    """Torch's one-cycle schedule (Smith and Topin 2018), each parameter group with its own rate as its peak.
 
     The momentum is left alone, so that schedules can be compared at equal momentum and with every optimizer.
     """

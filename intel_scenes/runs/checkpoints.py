@@ -49,7 +49,7 @@ def _bytes(checkpoint: dict[str, Any]) -> memoryview:
 class EpochRecorder(Checkpoint):
     """After each epoch: a row of `history.csv`, `best.ckpt` if validation accuracy rose, `last.ckpt`.
 
-    The rows and the time spent travel in `last.ckpt`; a kill between the files costs nothing but the epoch's repetition.
+    The rows and the time spent travel in `last.ckpt`; a kill between the files costs a repeated epoch.
 
     Attributes:
         rows: The history so far, a dictionary for each epoch.

@@ -3,7 +3,7 @@
 import difflib
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -32,7 +32,11 @@ RESERVED = {
     "use_distributed_sampler": "data.batch_size",
     "plugins": "trainer.precision",
 }
-SCALINGS = {"none": lambda batches: 1.0, "linear": lambda batches: batches, "sqrt": math.sqrt}
+SCALINGS: dict[str, Callable[[float], float]] = {
+    "none": lambda batches: 1.0,
+    "linear": lambda batches: batches,
+    "sqrt": math.sqrt,
+}
 REFERENCE_BATCH_SIZE = 32
 
 
@@ -70,8 +74,11 @@ def _check_integers(plain: Plain) -> None:
     data = plain["data"]
     counts = {"epochs": plain["epochs"], "data.batch_size": data["batch_size"], "data.store_size": data["store_size"]}
     counts |= {f"data.{key}": data[key] for key in ("num_train", "num_test") if key in data}
-    counts |= {key: value for key, value in {"threads": plain["threads"], "data.image_size": data["image_size"]}.items()
-               if value is not None}
+    counts |= {
+        key: value
+        for key, value in {"threads": plain["threads"], "data.image_size": data["image_size"]}.items()
+        if value is not None
+    }
     for key, value in counts.items():
         if type(value) is not int or value < 1:
             raise UserError(f"{key}={value} must be a whole number of at least 1")
@@ -92,7 +99,7 @@ def _within(key: str, value: object, low: float, high: float, *, open_ends: bool
         raise UserError(f"{key}={value} must be a number from {low} to {high}{ends}")
 
 
-def _one_of(key: str, value: object, choices: Iterable[str]) -> None:
+def _one_of(key: str, value: object, choices: Collection[str]) -> None:
     if value not in choices:
         near = difflib.get_close_matches(str(value), choices, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""

@@ -105,9 +105,11 @@ def _data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataMod
     data = plain["data"]
     cache_dir = Path(data["cache_dir"]).expanduser()
     try:
-        augmentation = Augmentation(tuple(plain["augment"]["scale"]), tuple(plain["augment"]["ratio"]), plain["augment"]["flip"])
-    except ValueError as error:
-        raise UserError(str(error)) from error
+        augmentation = Augmentation(
+            tuple(plain["augment"]["scale"]), tuple(plain["augment"]["ratio"]), plain["augment"]["flip"]
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"augment: {error}") from error
     module = SceneDataModule(
         _root(data, cache_dir),
         view=_view(plain, weights),
@@ -121,7 +123,9 @@ def _data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataMod
         on_unreadable=data["on_unreadable"],
     )
     if module.test_duplicates:
-        log.warning("%d test images are also in train: %s", len(module.test_duplicates), ", ".join(module.test_duplicates))
+        log.warning(
+            "%d test images are also in train: %s", len(module.test_duplicates), ", ".join(module.test_duplicates)
+        )
     return module
 
 
@@ -180,7 +184,7 @@ def _trainer(plain: dict[str, Any], folder: Path, recorder: EpochRecorder, preci
     try:
         return Trainer(
             **arguments,
-            precision=precision,
+            precision=precision,  # type: ignore[arg-type]  # Lightning checks it
             max_epochs=plain["epochs"],
             logger=_logger(plain),
             callbacks=callbacks,

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
-from intel_scenes.data.datamodule import Batch, View, prepare
+from intel_scenes.data.batches import Batch, View, prepare
 
 Probabilities = npt.NDArray[np.float64]
 

@@ -1,6 +1,5 @@
 """How a run's record begins and ends: claimed, opened, and closed with a status whatever happens."""
 
-import logging
 import signal
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 import yaml
 from filelock import FileLock, Timeout
-from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from intel_scenes import record
@@ -30,7 +29,7 @@ def claimed(folder: Path) -> Iterator[None]:
     Raises:
         UserError: Another process holds it.
     """
-    if rank_zero_only.rank != 0:
+    if _get_rank():
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +90,7 @@ def recorded(
         UserError: The run failed in a way that the user can mend.
         KeyboardInterrupt: The run was interrupted, by Lightning's account too.
     """
-    if rank_zero_only.rank != 0:
+    if _get_rank():
         yield {}
         return
     earlier = record.read_summary(folder) or {}
