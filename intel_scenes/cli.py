@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ def start(config_name: str, command: Callable[[DictConfig, Job], None]) -> NoRet
     mend), 130 after Ctrl-C. In a multirun an error ends its own job alone.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of being printed by Hydra
+    # Of Lightning's own code on torch 2.10 and later (Lightning-AI/pytorch-lightning#21326).
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("intel_scenes").setLevel(logging.INFO)
     OmegaConf.register_new_resolver("run_name", sweep.run_name, replace=True)
@@ -124,12 +127,12 @@ def _sentence(error: Exception, config_name: str) -> str:
     """One line for an exception, with the near spellings of what was misspelt."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"{group}={name}: there is no such file in conf/{group}{_near(name, error.options)}"
+        return f"{group}={name}: conf/{group} has no such file{_near(name, error.options)}; there are {', '.join(sorted(error.options))}"
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: write KEY=VALUE, and quote a value that holds special characters"
     text = str(error)
     if found := re.search(r"^(?:Could not override|Error merging override) '?\+*([^'=\s]+)", text):
-        return f"there is no option {found[1]}{_near(found[1], _options(config_name))} (+{found[1]}=... adds one)"
+        return f"there is no option {found[1]}{_near(found[1], _options(config_name))}; --help lists all, +{found[1]}=VALUE adds one"
     if not text and isinstance(error.__cause__, Exception):
         return _sentence(error.__cause__, config_name)
     return text if isinstance(error, UserError) else text.strip().split("\n")[0]
@@ -146,4 +149,4 @@ def _options(config_name: str) -> list[str]:
 
 def _near(word: str, choices: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, list(choices), n=3)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(sorted(choices))}"
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -61,7 +61,7 @@ SUMMARY_KEYS = (
 
 # Keys of a configuration, with all that lies below them, that do not change the result of a run.
 NEUTRAL_KEYS = (
-    *("data.root", "data.cache_dir", "hydra", "keep_last", "logger", "study", "sweep"),
+    *("data.root", "data.cache_dir", "folder", "hydra", "keep_last", "logger", "study", "sweep"),
     *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.num_nodes"),
     *("trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.profiler"),
 )

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from intel_scenes import record
@@ -37,7 +38,7 @@ def run(
     A run that is complete is left as it is; one that was cut off goes on from its last epoch.
 
     Args:
-        cfg: The composed configuration, all but `num_steps`, which depends on the data.
+        cfg: The composed configuration, all but `folder` and `num_steps`.
         folder: The run folder.
         choices: The file chosen in each group.
         overrides: What was typed.
@@ -49,13 +50,13 @@ def run(
     Raises:
         UserError: Something that the user can mend. Where training had begun, the record says `failed`.
     """
-    plain = _plain(cfg, num_steps=0)
+    plain = _plain(cfg, folder, num_steps=0)
     configuration.check(plain)
     threads, precision = configuration.resolve_threads(plain), configuration.resolve_precision(plain)
     torch.set_num_threads(threads)
     weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
     data = _data_module(plain, weights)
-    plain = _plain(cfg, configuration.num_steps(plain, len(data.train) // data.batch_size))
+    plain = _plain(cfg, folder, configuration.num_steps(plain, len(data.train) // data.batch_size))
     facts = {
         "weights": weights and weights.digest,
         "data": data.fingerprint,
@@ -94,9 +95,9 @@ def run(
     return record.read_summary(folder) or {}
 
 
-def _plain(cfg: DictConfig, num_steps: int) -> dict[str, Any]:
+def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
     filled = cfg.copy()
-    filled.num_steps = num_steps
+    filled.folder, filled.num_steps = str(folder), num_steps
     plain: dict[str, Any] = OmegaConf.to_container(filled, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     return plain
 
@@ -105,9 +106,7 @@ def _data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataMod
     data = plain["data"]
     cache_dir = Path(data["cache_dir"]).expanduser()
     try:
-        augmentation = Augmentation(
-            tuple(plain["augment"]["scale"]), tuple(plain["augment"]["ratio"]), plain["augment"]["flip"]
-        )
+        augmentation = Augmentation(**plain["augment"])
     except (TypeError, ValueError) as error:
         raise UserError(f"augment: {error}") from error
     module = SceneDataModule(
@@ -194,7 +193,7 @@ def _trainer(plain: dict[str, Any], folder: Path, recorder: EpochRecorder, preci
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {outcome.first_line(error)}") from error
 
 

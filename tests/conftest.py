@@ -1,0 +1,49 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Small networks on a shared machine: more threads only wait for each other. Set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+DRAWN = ("data=synthetic", "data.num_train=120", "data.num_test=30", "data.store_size=40")
+SMALL = (
+    *("data.image_size=32", "model=mobilenet_v3_small", "model.weights=null", "epochs=2", "threads=1"),
+    *("trainer=cpu", "trainer.enable_progress_bar=false"),
+)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn and decoded images that tests share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def run(cache: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Runs a small experiment in this process; `run("optim=adam", folder=...)` returns its summary."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from intel_scenes import cli, sweep
+    from intel_scenes.runs import experiment
+
+    def small(*overrides: str, folder: Path = tmp_path / "run") -> dict[str, Any]:
+        OmegaConf.register_new_resolver("run_name", sweep.run_name, replace=True)
+        images = () if any(text.startswith("data=") for text in overrides) else DRAWN
+        typed = [*images, *SMALL, f"data.cache_dir={cache}", *overrides]
+        with initialize_config_dir(str(cli.conf_folder()), version_base="1.3"):
+            cfg = compose("train", typed)
+        return experiment.run(cfg, folder, choices={}, overrides=typed, composition_digest="")
+
+    return small
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real Intel scenes."""
+    if not os.environ.get("INTEL_SCENES_DATA"):
+        pytest.skip("needs the real images: set INTEL_SCENES_DATA to the folder that holds seg_train and seg_test")
+    return Path(os.environ["INTEL_SCENES_DATA"])

@@ -1,0 +1,208 @@
+import csv
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+import yaml
+from PIL import Image
+from sklearn.metrics import accuracy_score, log_loss
+
+from intel_scenes import cli, record
+from intel_scenes.data.sources import drawn_folder
+from intel_scenes.errors import UserError
+
+NEVER_COMPARED = {
+    *("started", "ended", "fit_seconds", "images_per_second", "peak_memory_bytes"),
+    *("device", "versions", "package_version", "git_commit", "git_dirty"),
+}
+OPTIMIZERS, SCHEDULERS = (
+    sorted(path.stem for path in (cli.conf_folder() / group).glob("*.yaml")) for group in ("optim", "scheduler")
+)
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def without_timing(path):
+    return [{key: value for key, value in row.items() if key != "images_per_second"} for row in rows(path)]
+
+
+def test_the_record_holds_what_the_contract_names(run, tmp_path):
+    summary = run("optim=adamw", "scheduler=onecycle")
+    folder = tmp_path / "run"
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.yaml", "overrides.yaml", "summary.json", "history.csv", "predictions.csv", "curves.png"),
+        "checkpoints",
+    }
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["best.ckpt"]
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert summary["status"] == "completed"
+    known_later = {"study", "error", "traceback", "weights", "git_commit", "git_dirty", "model", "optim", "scheduler"}
+    assert {key for key, value in summary.items() if value is None} <= known_later | {"recipe"}
+    assert (summary["num_train"], summary["num_val"], summary["num_test"]) == (108, 12, 30)
+    assert yaml.safe_load((folder / "config.yaml").read_text())["optim"]["_target_"] == "torch.optim.AdamW"
+    assert "optim=adamw" in yaml.safe_load((folder / "overrides.yaml").read_text())
+
+
+def test_the_history_counts_epochs_and_steps_and_shows_the_last_rate_of_each_epoch(run, tmp_path):
+    run("scheduler=step", "scheduler.factory.step_size=1", "epochs=3", "data.batch_size=20", "optim.lr=0.5")
+    history = rows(tmp_path / "run" / record.HISTORY)
+    assert tuple(history[0]) == record.HISTORY_COLUMNS
+    assert [row["epoch"] for row in history] == ["0", "1", "2"]
+    assert [row["step"] for row in history] == ["5", "10", "15"]  # 108 training images make five batches of 20
+    assert [float(row["lr"]) for row in history] == pytest.approx([0.5, 0.05, 0.005])
+
+
+def test_results_follow_from_the_predictions_and_the_best_epoch(run, tmp_path):
+    summary = run("optim=adamw", "epochs=4")
+    found = rows(tmp_path / "run" / record.PREDICTIONS)
+    test = [row for row in found if row["split"] == "test"]
+    labels = [int(row["label"]) for row in test]
+    probabilities = np.array([[float(row[name]) for name in summary["classes"]] for row in test])
+    assert [summary["classes"].index(row["path"].split("/")[0]) for row in found] == [int(r["label"]) for r in found]
+    assert summary["test_accuracy"] == accuracy_score(labels, [int(row["predicted"]) for row in test])
+    assert summary["test_loss"] == pytest.approx(log_loss(labels, probabilities, labels=range(6)))
+    history = rows(tmp_path / "run" / record.HISTORY)
+    accuracies = [float(row["val_accuracy"]) for row in history]
+    assert summary["val_accuracy"] == max(accuracies)
+    assert summary["best_epoch"] == accuracies.index(max(accuracies))
+    val = [row for row in found if row["split"] == "val"]
+    right = sum(row["label"] == row["predicted"] for row in val)
+    assert right / len(val) == pytest.approx(summary["val_accuracy"], abs=1e-7)
+
+
+def test_the_best_checkpoint_holds_the_weights_that_made_the_predictions(run, tmp_path, cache):
+    run("data.crop_fraction=1.0", "data.store_size=32")
+    folder = tmp_path / "run"
+    network = torchvision.models.mobilenet_v3_small(num_classes=6).eval()
+    state = torch.load(folder / record.BEST, weights_only=True)["state_dict"]
+    network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in state.items()})
+    summary = json.loads((folder / record.SUMMARY).read_text())
+    first = next(row for row in rows(folder / record.PREDICTIONS) if row["split"] == "test")
+    image = next(cache.glob(f"drawn-120-30-32px*/seg_test/{first['path']}"))
+    pixels = torchvision.transforms.functional.to_tensor(Image.open(image))
+    mean, std = summary["normalization"]["mean"], summary["normalization"]["std"]
+    images = torchvision.transforms.functional.normalize(pixels, mean, std)[None]
+    expected = network(images).softmax(1)[0].tolist()
+    assert [float(first[name]) for name in summary["classes"]] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(run, tmp_path):
+    arguments = ("optim=adamw", "recipe.ema_decay=0.9", "recipe.label_smoothing=0.1")
+    summaries = {
+        name: run(*arguments, f"seed={seed}", folder=tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    }
+    a, b, c = (tmp_path / name for name in "abc")
+    assert without_timing(a / record.HISTORY) == without_timing(b / record.HISTORY)
+    assert without_timing(a / record.HISTORY) != without_timing(c / record.HISTORY)
+    assert (a / record.PREDICTIONS).read_bytes() == (b / record.PREDICTIONS).read_bytes()
+    compared = set(record.SUMMARY_KEYS) - NEVER_COMPARED
+    assert [summaries["a"][key] for key in compared] == [summaries["b"][key] for key in compared]
+    assert summaries["a"]["configuration_digest"] == summaries["c"]["configuration_digest"]
+    assert summaries["a"]["config_digest"] != summaries["c"]["config_digest"]
+    assert summaries["a"]["split_digest"] == summaries["c"]["split_digest"]
+    assert summaries["a"]["order_digest"] != summaries["c"]["order_digest"]
+
+
+def test_two_optimizers_see_the_same_batches_from_the_same_weights(run, tmp_path):
+    paired = ("data_fingerprint", "split_digest", "order_digest", "init_digest")
+    a, b = (run(f"optim={optim}", folder=tmp_path / optim) for optim in ("sgd", "adam"))
+    assert [a[key] for key in paired] == [b[key] for key in paired]
+
+
+def test_the_fifth_run_of_a_process_equals_the_first(run, tmp_path):
+    run("model=mobilenet_v2", folder=tmp_path / "first")
+    for number, other in enumerate(("optim=adam", "scheduler=plateau", "recipe.ema_decay=0.5")):
+        run(other, folder=tmp_path / f"other{number}")
+    run("model=mobilenet_v2", folder=tmp_path / "fifth")
+    assert without_timing(tmp_path / "first" / record.HISTORY) == without_timing(tmp_path / "fifth" / record.HISTORY)
+
+
+def test_a_complete_run_is_left_as_it_is(run, tmp_path):
+    first = run()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    assert run() == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
+def test_what_does_not_change_the_result_does_not_make_another_run(run):
+    first = run()
+    assert run("keep_last=true", "logger=csv", "trainer=auto") == first
+
+
+def test_a_folder_of_another_configuration_is_refused_by_what_differs(run, tmp_path):
+    run()
+    with pytest.raises(UserError, match=r"holds a run of another configuration: optim\.lr \(0\.001 there, 0\.2 here\)"):
+        run("optim.lr=0.2")
+
+
+def test_a_folder_of_other_data_is_refused(run, tmp_path):
+    data = drawn_folder(tmp_path, num_train=120, num_test=30, size=40, seed=5)
+    run("data=folder", f"data.root={data}")
+    shutil.copy(next(data.glob("seg_train/sea/*")), next(data.glob("seg_train/forest/*")))
+    with pytest.raises(UserError, match="another configuration: the data"):
+        run("data=folder", f"data.root={data}")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_as_failed_and_names_the_step(run, tmp_path):
+    with pytest.raises(UserError, match="not finite at step 1 "):
+        run("optim.lr=1e30", "scheduler=constant")
+    summary = json.loads((tmp_path / "run" / record.SUMMARY).read_text())
+    assert summary["status"] == "failed"
+    assert "not finite at step 1 (epoch 0)" in summary["error"]
+    assert "FiniteLoss" in summary["traceback"] or "on_train_batch_end" in summary["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["epochs=0"], "epochs=0 must be a whole number of at least 1"),
+        (["optim.lr=-1"], "optim.lr=-1 must be a number above 0"),
+        (["data.val_fraction=1"], "data.val_fraction=1 must be a number from 0 to 1"),
+        (["data.batch_size=500"], "data.batch_size=500 is more than the 108 training images"),
+        (["+optim.nesterof=true"], "nesterof"),
+        (["+optim.amsgrad=true"], "amsgrad"),
+        (["scheduler=warmup_cosine", "scheduler.factory.lr_lambda.warmup_fraction=2"], "warmup_fraction=2"),
+        (["augment.scale=[0.9,0.1]"], "augment: scale="),
+        (["+augment.mixup=1"], "mixup"),
+        (["trainer.precision=bf17"], "trainer: "),
+        (["+trainer.devises=2"], "devises"),
+        (["trainer.accelerator=gpu"], "trainer: "),
+        (["+trainer.max_epochs=3"], "trainer.max_epochs would make the record untrue"),
+        (["model.name=resnet35"], "resnet34"),
+        (["model.weights=IMAGENET1K_V9"], "IMAGENET1K_V1"),
+        (["model.weights=nothing.pth"], "nothing.pth"),
+        (["model=torchvision", "model.name=inception_v3", "model.weights=null"], "inception_v3 cannot train on images"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(run, tmp_path, overrides, sentence):
+    with pytest.raises(UserError) as caught:
+        run(*overrides)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / record.SUMMARY).exists()
+    assert not list((tmp_path / "run").glob("*"))
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("optim", OPTIMIZERS)
+def test_every_optimizer_runs_with_every_scheduler(run, optim, scheduler):
+    summary = run(f"optim={optim}", f"scheduler={scheduler}", "data.batch_size=54")
+    assert summary["status"] == "completed"
+    assert math.isfinite(summary["test_loss"])
+
+
+def test_real_images_train_through_all_layers(run, real_data):
+    summary = run(
+        "data=intel", f"data.root={real_data}", "model=resnet18", "epochs=1", "++trainer.limit_train_batches=4"
+    )
+    assert summary["classes"] == ["buildings", "forest", "glacier", "mountain", "sea", "street"]
+    assert summary["num_train"] + summary["num_val"] == 14034
+    # Known of the data set: all three are in train under another label.
+    assert summary["test_duplicates"] == ["buildings/20805.jpg", "glacier/21469.jpg", "street/21170.jpg"]
