@@ -18,7 +18,8 @@ def train(cfg: DictConfig, job: cli.Job) -> None:
         overrides=job.overrides,
         composition_digest=job.composition_digest,
     )
-    cli.show(summary, job.folder)
+    if summary:
+        cli.show(summary, job.folder)
 
 
 if __name__ == "__main__":

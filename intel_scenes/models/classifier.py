@@ -112,7 +112,7 @@ class SceneClassifier(LightningModule):
             for name in ("train_loss", "train_accuracy", "train_eval_accuracy", "val_loss", "val_accuracy")
         }
         values = {name: metric.compute() for name, metric in metrics.items()}
-        self.log_dict(values, prog_bar=True)
+        self.log_dict(values, prog_bar=True, sync_dist=True)
         for metric in metrics.values():
             metric.reset()
         if self.interval == "validation":

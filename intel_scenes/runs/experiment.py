@@ -45,7 +45,7 @@ def run(
         composition_digest: Of the tree of configuration files and the overrides.
 
     Returns:
-        What `summary.json` holds.
+        What `summary.json` holds; nothing on the processes beside the first of a distributed run.
 
     Raises:
         UserError: Something that the user can mend. Where training had begun, the record says `failed`.
@@ -92,7 +92,7 @@ def run(
                 results |= evaluate(folder, network, data, recorder, device=device, precision=precision)
     if not plain["keep_last"]:
         last.unlink(missing_ok=True)
-    return record.read_summary(folder) or {}
+    return (trainer.is_global_zero and record.read_summary(folder)) or {}
 
 
 def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
@@ -173,7 +173,8 @@ def _classifier(plain: dict[str, Any], network: torch.nn.Module, num_classes: in
 
 
 def _trainer(plain: dict[str, Any], folder: Path, recorder: EpochRecorder, precision: str) -> Trainer:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for package in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(package).setLevel(logging.WARNING)
     arguments = {key: value for key, value in plain["trainer"].items() if key != "precision"}
     callbacks: list[Callback] = [FiniteLoss(), recorder]
     if (decay := plain["recipe"]["ema_decay"]) is not None:
