@@ -60,7 +60,7 @@ def start(config_name: str, command: Callable[[DictConfig, Job], None]) -> NoRet
             command(cfg, this)
         except Exception as error:  # Hydra would print it in its own words, and once more at the end of a multirun
             _remove_empty(this.folder)
-            if not isinstance(error, UserError):
+            if not isinstance(error, UserError | OmegaConfBaseException):
                 traceback.print_exc()
             failed.append(f"{this.folder.name}: {_sentence(error, config_name)}")
             _tell(failed[-1] if HydraConfig.get().mode == RunMode.MULTIRUN else _sentence(error, config_name))
@@ -127,12 +127,14 @@ def _sentence(error: Exception, config_name: str) -> str:
     """One line for an exception, with the near spellings of what was misspelt."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"{group}={name}: conf/{group} has no such file{_near(name, error.options)}; there are {', '.join(sorted(error.options))}"
+        there = ", ".join(sorted(error.options))
+        return f"{group}={name}: conf/{group} has no such file{_near(name, error.options)}; there are {there}"
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: write KEY=VALUE, and quote a value that holds special characters"
     text = str(error)
     if found := re.search(r"^(?:Could not override|Error merging override) '?\+*([^'=\s]+)", text):
-        return f"there is no option {found[1]}{_near(found[1], _options(config_name))}; --help lists all, +{found[1]}=VALUE adds one"
+        near = _near(found[1], _options(config_name))
+        return f"there is no option {found[1]}{near}; --help lists all, +{found[1]}=VALUE adds one"
     if not text and isinstance(error.__cause__, Exception):
         return _sentence(error.__cause__, config_name)
     return text if isinstance(error, UserError) else text.strip().split("\n")[0]

@@ -5,14 +5,10 @@ from typing import Any
 
 import pytest
 
+from tests.small import DRAWN, SMALL
+
 # Small networks on a shared machine: more threads only wait for each other. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-DRAWN = ("data=synthetic", "data.num_train=120", "data.num_test=30", "data.store_size=40")
-SMALL = (
-    *("data.image_size=32", "model=mobilenet_v3_small", "model.weights=null", "epochs=2", "threads=1"),
-    *("trainer=cpu", "trainer.enable_progress_bar=false"),
-)
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,8 @@ class Augmentation:
         """
         if not (0 < self.scale[0] <= self.scale[1] <= 1 and 0 < self.ratio[0] <= self.ratio[1]):
             raise ValueError(f"scale={self.scale} and ratio={self.ratio} must rise from above 0, scale to 1 at most")
+        if tuple(self.scale) == (1, 1) and tuple(self.ratio) != (1, 1):
+            raise ValueError(f"ratio={self.ratio} has no effect with scale={self.scale}, the whole image: change one")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip={self.flip} must lie between 0 and 1")
 
@@ -179,11 +181,12 @@ def resize_center(images: Tensor, resize: int, size: int, interpolation: str) ->
     Returns:
         (B, 3, size, size), uint8 on a CPU, float32 in the same range elsewhere.
     """
-    if images.device.type != "cpu":
-        images = images.to(torch.float32)  # accelerators resize no uint8
-    resized = _resize(images, resize, interpolation)
     start = round((resize - size) / 2)
-    return resized[:, :, start : start + size, start : start + size].clamp(0, 255)
+    middle = (..., slice(start, start + size), slice(start, start + size))
+    if images.device.type == "cpu":
+        return _resize(images, resize, interpolation)[middle]
+    # Accelerators resize no uint8, and a bicubic resize of floats overshoots.
+    return _resize(images.to(torch.float32), resize, interpolation)[middle].clamp(0, 255)
 
 
 def _resize(images: Tensor, size: int, interpolation: str) -> Tensor:

@@ -1,6 +1,7 @@
 """A configuration as plain values: checked, resolved by stated rules, and digested."""
 
 import difflib
+import logging
 import math
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -10,6 +11,8 @@ import torch
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
+
+log = logging.getLogger(__name__)
 
 Plain = Mapping[str, Any]
 
@@ -68,6 +71,11 @@ def check(plain: Plain) -> None:
             raise UserError(f"trainer.{name} would make the record untrue: leave it out and use {instead}")
     if data["source"] == "synthetic" and data["root"] is not None:
         raise UserError("data.root has no effect with data=synthetic, which draws below data.cache_dir: leave one out")
+    step_size = plain["scheduler"]["factory"].get("step_size", 0)
+    if step_size >= plain["epochs"]:
+        log.warning(
+            "scheduler.factory.step_size=%s is beyond the last of %s epochs: the rate stays", step_size, plain["epochs"]
+        )
 
 
 def _check_integers(plain: Plain) -> None:

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from intel_scenes import record
@@ -74,8 +74,6 @@ def run(
         classifier = _classifier(plain, network, len(data.classes))
         recorder = EpochRecorder(folder)
         trainer = _trainer(plain, folder, recorder, precision)
-        if data.batch_size % trainer.world_size:
-            raise UserError(f"data.batch_size={data.batch_size} cannot be shared by {trainer.world_size} devices alike")
         known = {
             **identity(plain, choices, weights, data, network),
             **digests,
@@ -182,7 +180,7 @@ def _trainer(plain: dict[str, Any], folder: Path, recorder: EpochRecorder, preci
     if arguments["enable_progress_bar"]:
         callbacks.append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50))
     try:
-        return Trainer(
+        trainer = Trainer(
             **arguments,
             precision=precision,  # type: ignore[arg-type]  # Lightning checks it
             max_epochs=plain["epochs"],
@@ -196,6 +194,13 @@ def _trainer(plain: dict[str, Any], folder: Path, recorder: EpochRecorder, preci
         )
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {outcome.first_line(error)}") from error
+    if plain["data"]["batch_size"] % trainer.world_size:
+        raise UserError(
+            f"data.batch_size={plain['data']['batch_size']} cannot be shared by {trainer.world_size} devices alike"
+        )
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()  # of an earlier run in this process
+    return trainer
 
 
 def _logger(plain: dict[str, Any]) -> Logger | bool:

@@ -38,6 +38,7 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(f"another process is at work in {folder}: wait for it, or set hydra.run.dir") from error
+    record.remove_leftovers(folder)
     try:
         yield
     finally:
@@ -62,7 +63,6 @@ def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dic
             f"{folder} holds a run of another configuration: {what}; set hydra.run.dir=FOLDER, or move the old one away"
         )
     if found["status"] != "completed":
-        record.remove_leftovers(folder)
         return None
     if not plain["keep_last"]:
         (folder / record.LAST).unlink(missing_ok=True)

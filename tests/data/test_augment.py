@@ -1,0 +1,333 @@
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms.v2 import functional
+
+from intel_scenes.data.augment import (
+    ATTEMPTS,
+    NUM_DRAWS,
+    Augmentation,
+    augment,
+    crop_boxes,
+    crop_resize_each,
+    crop_resize_matrix,
+    draw,
+    normalize,
+    resize_center,
+)
+
+IMAGENET = Augmentation(scale=(0.08, 1), ratio=(3 / 4, 4 / 3), flip=0.5)
+WHOLE = Augmentation(scale=(1, 1), ratio=(1, 1), flip=0)
+MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+interpolations = pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+
+
+def stored(num: int, side: int, seed: int = 0) -> Tensor:
+    """(num, 3, side, side) uint8, channels-last: blurred noise with sharp edges, from black to white."""
+    generator = np.random.default_rng(seed)
+    images = []
+    for _ in range(num):
+        coarse = Image.fromarray(generator.integers(0, 256, (12, 12, 3), dtype=np.uint8))
+        pixels = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC)).copy()
+        pixels[side // 3 : side // 2, side // 4 :] = generator.integers(0, 256, (side - side // 4, 3))
+        pixels[:, side // 5] = 255
+        images.append(pixels)
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def uniform(num: int, seed: int = 0) -> npt.NDArray[np.float64]:
+    return np.random.default_rng(seed).random((num, NUM_DRAWS))
+
+
+def levels_apart(one: Tensor, other: Tensor) -> float:
+    assert one.shape == other.shape
+    return (one.to(torch.float64) - other.to(torch.float64)).abs().max().item()
+
+
+def boxes_of(*boxes: tuple[int, int, int, int]) -> npt.NDArray[np.int64]:
+    return np.array(boxes, dtype=np.int64)
+
+
+# top, left, height, width in images of side 60: all of it, one pixel, corners, rows and columns, small and odd ones
+BOXES = boxes_of(
+    (0, 0, 60, 60), (59, 59, 1, 1), (0, 20, 40, 40), (37, 0, 23, 17), (5, 7, 3, 50), (10, 11, 45, 2), (20, 30, 11, 29)
+)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**40])
+def test_draws_are_uniform(seed: int) -> None:
+    draws = draw(seed, 3, np.arange(4000), 8)
+    assert draws.shape == (4000, 8)
+    assert draws.dtype == np.float64
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    for number in range(8):
+        assert stats.kstest(draws[:, number], "uniform").pvalue > 1e-4
+
+
+@pytest.mark.parametrize("place", [0, 1000, 10**6])
+def test_neighbouring_images_draw_different_numbers(place: int) -> None:
+    assert len(np.unique(draw(7, 0, place + np.arange(2000), 1))) == 2000
+
+
+def test_draws_of_images_epochs_seeds_and_of_one_image_are_independent() -> None:
+    indices = np.arange(3000)
+    series = {
+        "image": draw(1, 0, indices, 2)[:, 0],
+        "the next image": draw(1, 0, indices + 1, 2)[:, 0],
+        "the next epoch": draw(1, 1, indices, 2)[:, 0],
+        "the next seed": draw(2, 0, indices, 2)[:, 0],
+        "the next number": draw(1, 0, indices, 2)[:, 1],
+    }
+    correlations = np.corrcoef(list(series.values())) - np.eye(5)
+    assert np.abs(correlations).max() < 5 / np.sqrt(3000)  # five standard errors
+
+
+def test_no_two_of_many_images_epochs_and_seeds_share_their_numbers() -> None:
+    firsts = [draw(seed, epoch, np.arange(500), 1)[:, 0] for seed in range(20) for epoch in range(20)]
+    assert len(np.unique(firsts)) == 200_000  # of 2**53 values; seed + epoch or epoch + image would collide
+
+
+def test_an_images_numbers_do_not_depend_on_its_batch() -> None:
+    alone = np.concatenate([draw(5, 2, np.array([index])) for index in (17, 3, 4000, 0)])
+    assert np.array_equal(draw(5, 2, np.array([17, 3, 4000, 0])), alone)
+    assert np.array_equal(draw(5, 2, np.arange(4001))[[17, 3, 4000, 0]], alone)
+
+
+def test_asking_for_more_numbers_leaves_the_first_as_they_are() -> None:
+    assert np.array_equal(draw(5, 2, np.arange(9), NUM_DRAWS + 3)[:, :NUM_DRAWS], draw(5, 2, np.arange(9)))
+
+
+def torchvision_boxes(augmentation: Augmentation, side: int, num: int) -> npt.NDArray[np.int64]:
+    image = torch.empty(3, side, side, dtype=torch.uint8)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        scale, ratio = list(augmentation.scale), list(augmentation.ratio)
+        return np.array([RandomResizedCrop.get_params(image, scale, ratio) for _ in range(num)])
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        IMAGENET,
+        Augmentation(scale=(0.35, 1), ratio=(0.75, 4 / 3), flip=0),
+        Augmentation(scale=(0.5, 1), ratio=(0.5, 3), flip=0),
+        Augmentation(scale=(0.9, 1), ratio=(1.05, 1.5), flip=0),
+    ],
+)
+def test_boxes_are_distributed_as_those_of_torchvision(augmentation: Augmentation) -> None:
+    ours, theirs = crop_boxes(uniform(6000), 150, augmentation), torchvision_boxes(augmentation, 150, 6000)
+    for boxes in (ours, theirs):
+        assert boxes[:, :2].min() >= 0
+        assert boxes[:, 2:].min() >= 1
+    measures = {
+        "area": lambda top, left, height, width: height * width,
+        "ratio": lambda top, left, height, width: width / height,
+        "top": lambda top, left, height, width: top,
+        "left": lambda top, left, height, width: left,
+        "room below": lambda top, left, height, width: 150 - top - height,
+        "place among those possible": lambda top, left, height, width: left / np.maximum(150 - width, 1),
+    }
+    for name, measure in measures.items():
+        assert stats.ks_2samp(measure(*ours.T), measure(*theirs.T)).pvalue > 1e-3, name
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 150])
+def test_boxes_lie_inside_the_image(side: int) -> None:
+    edges = np.where(uniform(4000, seed=1) < 0.5, 0, np.nextafter(1, 0))
+    for draws in (uniform(4000), edges):
+        boxes = crop_boxes(draws, side, Augmentation(scale=(0.01, 1), ratio=(0.2, 5), flip=0))
+        assert boxes[:, :2].min() >= 0
+        assert boxes[:, 2:].min() >= 1
+        assert (boxes[:, :2] + boxes[:, 2:]).max() <= side
+
+
+@pytest.mark.parametrize(
+    ("ratio", "box"),
+    [
+        ((2, 3), (25, 0, 50, 100)),  # 100 wide at twice the height
+        ((0.2, 0.4), (0, 30, 100, 40)),  # 100 high at 0.4 of the width
+        ((1.6, 1.6), (19, 0, 62, 100)),  # 62.5 rounds to even as in torchvision, and 38 / 2 rows are above
+    ],
+)
+def test_where_no_candidate_fits_the_largest_middle_box_is_taken(
+    ratio: tuple[float, float], box: tuple[int, int, int, int]
+) -> None:
+    augmentation = Augmentation(scale=(1, 1), ratio=ratio, flip=0)
+    assert (crop_boxes(uniform(20), 100, augmentation) == box).all()
+    assert (torchvision_boxes(augmentation, 100, 3) == box).all()
+
+
+def test_the_first_candidate_that_fits_is_taken() -> None:
+    draws = np.zeros((1, NUM_DRAWS))
+    draws[0, :4] = [1 - 1e-9, 1 - 1e-9, 0.5, 0.5]  # all of the area at twice the width: too wide
+    draws[0, 4:8] = [0.2, 0.5, 0.5, 0.999]  # area 2500 + 0.2 * 7500 = 4000, ratio 1: side 63
+    draws[0, 8:12] = [0, 0.5, 0, 0]
+    augmentation = Augmentation(scale=(0.25, 1), ratio=(0.5, 2), flip=0)
+    # top: floor(0.5 * 38), left: floor(0.999 * 38)
+    assert crop_boxes(draws, 100, augmentation).tolist() == [[19, 37, 63, 63]]
+
+
+@interpolations
+@pytest.mark.parametrize("size", [16, 60, 90])
+def test_each_crop_is_resized_as_torchvision_does(interpolation: str, size: int) -> None:
+    images = stored(len(BOXES), 60)
+    crops = crop_resize_each(images, BOXES, size, interpolation)
+    assert crops.dtype == torch.uint8
+    assert crops.is_contiguous(memory_format=torch.channels_last)
+    for image, box, crop in zip(images, BOXES.tolist(), crops, strict=True):
+        expected = functional.resized_crop(image, *box, [size, size], MODES[interpolation], antialias=True)
+        assert levels_apart(crop, expected) <= 1
+
+
+@interpolations
+@pytest.mark.parametrize("size", [16, 60, 90])
+def test_crops_by_matrices_are_those_of_torchvision_in_floating_point(interpolation: str, size: int) -> None:
+    images = stored(len(BOXES), 60)
+    flips = np.arange(len(BOXES)) % 2 == 1
+    crops = crop_resize_matrix(images, BOXES, flips, size, interpolation)
+    assert crops.dtype == torch.float32
+    assert crops.is_contiguous(memory_format=torch.channels_last)
+    for image, box, flip, crop in zip(images, BOXES.tolist(), flips, crops, strict=True):
+        expected = functional.resized_crop(
+            image.to(torch.float32), *box, [size, size], MODES[interpolation], antialias=True
+        ).clamp(0, 255)
+        if flip:
+            expected = functional.horizontal_flip(expected)
+        assert levels_apart(crop, expected) < 0.02
+
+
+@interpolations
+def test_both_ways_to_crop_agree_within_rounding(interpolation: str) -> None:
+    images = stored(64, 150)
+    boxes = crop_boxes(uniform(64), 150, IMAGENET)
+    each = crop_resize_each(images, boxes, 96, interpolation)
+    # Integer weights and a rounding after each direction leave a level or so.
+    assert levels_apart(each, crop_resize_matrix(images, boxes, np.zeros(64, dtype=bool), 96, interpolation)) < 1.6
+
+
+@pytest.mark.parametrize("flip", [0, 0.3, 1])
+def test_an_image_or_its_mirror_comes_out_in_the_given_proportion(flip: float) -> None:
+    images, draws = stored(40, 24), uniform(2000)
+    straight = augment(images, draws[:40], Augmentation(IMAGENET.scale, IMAGENET.ratio, 0), 16, "bilinear")
+    result = augment(images, draws[:40], Augmentation(IMAGENET.scale, IMAGENET.ratio, flip), 16, "bilinear")
+    is_straight = [torch.equal(one, other) for one, other in zip(result, straight, strict=True)]
+    is_mirror = [torch.equal(one, other) for one, other in zip(result, straight.flip(-1), strict=True)]
+    assert all(one != other for one, other in zip(is_straight, is_mirror, strict=True))
+    many = augment(images[:1].expand(2000, -1, -1, -1), draws, Augmentation((1, 1), (1, 1), flip), 24, "bilinear")
+    num_mirrored = int((many != images[:1]).any(3).any(2).any(1).sum())
+    assert stats.binomtest(num_mirrored, 2000, flip).pvalue > 1e-3
+
+
+def test_the_flip_does_not_depend_on_the_box() -> None:
+    draws = uniform(5000)
+    boxes, flips = crop_boxes(draws, 150, IMAGENET), draws[:, 4 * ATTEMPTS] < 0.5
+    assert stats.ks_2samp(boxes[flips, 1], boxes[~flips, 1]).pvalue > 1e-3
+    assert stats.ks_2samp(boxes[flips, 3], boxes[~flips, 3]).pvalue > 1e-3
+
+
+@interpolations
+@pytest.mark.parametrize(("side", "size"), [(60, 32), (60, 90), (60, 60)])
+def test_the_whole_image_without_flips_is_a_plain_resize(interpolation: str, side: int, size: int) -> None:
+    images = stored(4, side)
+    expected = functional.resize(images, [size, size], MODES[interpolation], antialias=True)
+    assert levels_apart(augment(images, uniform(4), WHOLE, size, interpolation), expected) <= 1
+
+
+@interpolations
+@pytest.mark.parametrize(
+    ("side", "resize", "size"),
+    [(150, 232, 224), (150, 146, 128), (150, 256, 224), (64, 64, 64), (64, 64, 49), (64, 48, 35), (64, 35, 35)],
+)
+def test_evaluation_sees_what_torchvisions_preset_shows(interpolation: str, side: int, resize: int, size: int) -> None:
+    images = stored(3, side)
+    preset = ImageClassification(
+        crop_size=size, resize_size=resize, mean=(0, 0, 0), std=(1, 1, 1), interpolation=MODES[interpolation]
+    )
+    seen = resize_center(images, resize, size, interpolation)
+    assert seen.dtype == torch.uint8
+    assert seen.is_contiguous(memory_format=torch.channels_last)
+    assert levels_apart(seen, preset(images) * 255) < 1.001
+
+
+@interpolations
+def test_evaluation_sees_what_the_preset_makes_of_a_pillow_image(interpolation: str) -> None:
+    images = stored(3, 150)
+    preset = ImageClassification(crop_size=128, resize_size=146, mean=MEAN, std=STD, interpolation=MODES[interpolation])
+    expected = torch.stack([preset(Image.fromarray(image.permute(1, 2, 0).numpy())) for image in images])
+    seen = normalize(resize_center(images, 146, 128, interpolation), MEAN, STD)
+    assert (seen - expected).abs().max() < 1.01 / 255 / min(STD)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_normalization_is_that_of_torchvision(dtype: torch.dtype) -> None:
+    images = stored(3, 20)
+    expected = functional.normalize(functional.to_dtype(images, torch.float32, scale=True), list(MEAN), list(STD))
+    seen = normalize(images.to(dtype), MEAN, STD)
+    assert seen.dtype == torch.float32
+    assert seen.is_contiguous(memory_format=torch.channels_last)
+    assert (seen - expected).abs().max() < 1e-6
+
+
+def test_images_in_row_order_are_normalized_into_channels_last_memory() -> None:
+    images = stored(2, 20)
+    seen = normalize(images.contiguous(), MEAN, STD)
+    assert seen.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(seen, normalize(images, MEAN, STD))
+
+
+@interpolations
+@pytest.mark.parametrize("size", [24, 16])
+def test_the_stored_images_stay_as_they_are(interpolation: str, size: int) -> None:
+    """Also where the size stored is the size wanted, and a view would do."""
+    images = stored(8, 24)
+    before = images.clone()
+    always_mirrored = Augmentation(scale=(1, 1), ratio=(1, 1), flip=1)
+    results = [
+        augment(images, uniform(8), always_mirrored, size, interpolation),
+        augment(images, uniform(8), WHOLE, size, interpolation),
+        crop_resize_matrix(images, boxes_of(*[(0, 0, 24, 24)] * 8), np.zeros(8, dtype=bool), size, interpolation),
+        resize_center(images, size, size, interpolation),
+        normalize(images, MEAN, STD),
+    ]
+    for result in results:
+        result.zero_()
+    assert torch.equal(images, before)
+
+
+def test_images_in_floating_point_are_not_changed_by_their_normalization() -> None:
+    images = stored(2, 24).to(torch.float32)
+    before = images.clone()
+    normalize(images, MEAN, STD)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize(
+    ("scale", "ratio", "flip"),
+    [
+        ((0, 1), (1, 1), 0),
+        ((0.5, 0.4), (1, 1), 0),
+        ((0.5, 1.1), (1, 1), 0),
+        ((0.5, 1), (0, 1), 0),
+        ((0.5, 1), (2, 1), 0),
+    ],
+)
+def test_a_range_that_is_empty_or_out_of_bounds_is_named(
+    scale: tuple[float, float], ratio: tuple[float, float], flip: float
+) -> None:
+    with pytest.raises(ValueError, match=r"^scale=\(.*\) and ratio=\(.*\) must rise from above 0, scale to 1 at most$"):
+        Augmentation(scale, ratio, flip)
+
+
+@pytest.mark.parametrize("flip", [-0.1, 1.1])
+def test_a_probability_out_of_bounds_is_named(flip: float) -> None:
+    with pytest.raises(ValueError, match=rf"^flip={flip} must lie between 0 and 1$"):
+        Augmentation((1, 1), (1, 1), flip)

@@ -1,0 +1,177 @@
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torchvision.transforms.v2 import functional
+
+from intel_scenes.data.batches import Batch, EvalBatches, Images, TrainBatches, View, order, prepare
+
+NUM = 100
+CHOSEN = np.arange(3, NUM, 2)  # 49 images
+
+
+@pytest.fixture
+def images() -> Images:
+    """Image i shows i everywhere, has label i % 7, and lies in row 2 i + 1 of the pixels."""
+    pixels = np.zeros((2 * NUM + 1, 4, 4, 3), dtype=np.uint8)
+    pixels[1::2] = np.arange(NUM)[:, None, None, None]
+    return Images(pixels, np.arange(NUM) % 7, 2 * np.arange(NUM) + 1)
+
+
+def train(
+    images: Images, *, batch_size: int = 8, seed: int = 1, epoch: int = 0, rank: int = 0, num_ranks: int = 1
+) -> list[list[int]]:
+    batches = TrainBatches(images, CHOSEN, batch_size, seed, lambda: epoch, rank, num_ranks)
+    result = [shown(batch) for batch in batches]
+    assert len(result) == len(batches)
+    return result
+
+
+def evaluated(images: Images, num: int, batch_size: int, rank: int = 0, num_ranks: int = 1) -> list[list[int]]:
+    batches = EvalBatches(images, np.arange(num), batch_size, rank, num_ranks)
+    result = [shown(batch) for batch in batches]
+    assert len(result) == len(batches)
+    return result
+
+
+def shown(batch: Batch) -> list[int]:
+    """The images of a batch, read off their pixels; labels and positions have to fit."""
+    pixels, labels, indices = batch
+    seen: list[int] = pixels[:, 0, 0, 0].tolist()
+    assert indices.tolist() == seen
+    assert labels.tolist() == [index % 7 for index in seen]
+    return seen
+
+
+def test_a_batch_holds_the_images_asked_for_in_channels_last_memory() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
+    images = Images(pixels, np.array([4, 5, 6]), rows=np.array([0, 2, 4]))  # two in between cannot be decoded
+    batch, labels, indices = images.batch(np.array([2, 0]))
+    assert batch.dtype == torch.uint8
+    assert batch.shape == (2, 3, 6, 6)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(batch.numpy(), pixels[[4, 0]].transpose(0, 3, 1, 2))
+    assert labels.tolist() == [6, 4]
+    assert labels.dtype == torch.int64
+    assert indices.tolist() == [2, 0]
+
+
+def test_writing_into_a_batch_does_not_change_the_stored_images(images: Images) -> None:
+    before = images.pixels.copy()
+    pixels, labels, _ = images.batch(np.arange(5))
+    pixels.zero_()
+    labels.zero_()
+    assert np.array_equal(images.pixels, before)
+    assert images.labels[:5].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("num", [1, 10, 12_630])
+def test_an_epochs_order_is_a_permutation(num: int) -> None:
+    assert np.array_equal(np.sort(order(3, 5, num)), np.arange(num))
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    np.random.seed(0)
+    first = order(3, 5, 50)
+    np.random.seed(1)
+    assert np.array_equal(order(3, 5, 50), first)
+    orders = {tuple(order(seed, epoch, 50)) for seed in range(10) for epoch in range(10)}
+    assert len(orders) == 100  # seed and epoch are not merely added
+
+
+def test_an_epoch_shows_each_chosen_image_at_most_once_in_full_batches(images: Images) -> None:
+    batches = train(images)
+    assert [len(batch) for batch in batches] == [8] * 6  # 49 images
+    flat = np.concatenate(batches)
+    assert len(set(flat)) == 48
+    assert set(flat) < set(CHOSEN)
+
+
+def test_every_image_has_its_turn_within_some_epochs(images: Images) -> None:
+    left_out = [set(CHOSEN) - set(np.concatenate(train(images, epoch=epoch))) for epoch in range(20)]
+    assert all(len(out) == 1 for out in left_out)
+    assert len(set.union(*left_out)) > 5
+
+
+def test_batches_change_with_the_epoch_and_the_seed_and_nothing_else(images: Images) -> None:
+    first = train(images, seed=1, epoch=0)
+    torch.manual_seed(123)
+    np.random.seed(123)
+    assert train(images, seed=1, epoch=0) == first
+    assert train(images, seed=1, epoch=1) != first
+    assert train(images, seed=2, epoch=0) != first
+
+
+def test_the_batch_size_cuts_one_order_otherwise(images: Images) -> None:
+    small, large = np.concatenate(train(images, batch_size=4)), np.concatenate(train(images, batch_size=24))
+    assert np.array_equal(small, large)
+
+
+def test_the_epoch_is_asked_for_when_an_epoch_starts(images: Images) -> None:
+    epochs = iter([0, 1])
+    batches = TrainBatches(images, CHOSEN, 8, seed=1, epoch=lambda: next(epochs))
+    first, second = ([shown(batch) for batch in batches] for _ in range(2))
+    assert first == train(images, epoch=0)
+    assert second == train(images, epoch=1)
+
+
+@pytest.mark.parametrize(("batch_size", "num_ranks"), [(8, 2), (8, 4), (6, 3), (2, 2), (49, 7)])
+def test_ranks_together_train_on_the_batches_of_one(images: Images, batch_size: int, num_ranks: int) -> None:
+    alone = train(images, batch_size=batch_size)
+    shares = [train(images, batch_size=batch_size, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
+    assert [sum(parts, []) for parts in zip(*shares, strict=True)] == alone
+    assert {len(batch) for share in shares for batch in share} == {batch_size // num_ranks}
+
+
+@pytest.mark.parametrize(
+    ("num", "batch_size", "sizes"),
+    [(10, 4, [4, 3, 3]), (33, 32, [17, 16]), (64, 32, [32, 32]), (5, 32, [5]), (1, 1, [1]), (3, 1, [1, 1, 1])],
+)
+def test_evaluation_shows_every_image_once_in_order_in_batches_of_like_size(
+    images: Images, num: int, batch_size: int, sizes: list[int]
+) -> None:
+    batches = evaluated(images, num, batch_size)
+    assert [len(batch) for batch in batches] == sizes
+    assert np.concatenate(batches).tolist() == list(range(num))
+
+
+@pytest.mark.parametrize(
+    ("num", "batch_size", "num_ranks"),
+    [(99, 8, 2), (33, 32, 2), (10, 4, 2), (50, 12, 4), (7, 32, 4), (9, 2, 2), (5, 4, 3)],
+)
+def test_ranks_evaluate_every_image_once_in_the_same_number_of_batches(
+    images: Images, num: int, batch_size: int, num_ranks: int
+) -> None:
+    shares = [evaluated(images, num, batch_size, rank, num_ranks) for rank in range(num_ranks)]
+    assert len({len(share) for share in shares}) == 1
+    assert sorted(np.concatenate([batch for share in shares for batch in share])) == list(range(num))
+    assert all(batch == sorted(batch) for share in shares for batch in share)
+
+
+@pytest.mark.parametrize(
+    ("num", "batch_size", "num_ranks"),
+    [(99, 8, 2), (33, 32, 2), (10, 4, 2), (50, 12, 4), (7, 32, 4), (9, 2, 2), (5, 4, 3)],
+)
+def test_no_rank_evaluates_an_empty_batch(images: Images, num: int, batch_size: int, num_ranks: int) -> None:
+    """The mean loss of none would be nan."""
+    for rank in range(num_ranks):
+        assert min(len(batch) for batch in evaluated(images, num, batch_size, rank, num_ranks)) > 0
+
+
+def test_evaluation_takes_the_chosen_images_in_their_order(images: Images) -> None:
+    batches = EvalBatches(images, np.array([40, 7, 23]), batch_size=2)
+    assert [shown(batch) for batch in batches] == [[40, 7], [23]]
+    assert [shown(batch) for batch in batches] == [[40, 7], [23]]  # again, for the next epoch
+
+
+def test_prepared_images_are_those_of_torchvision() -> None:
+    generator = np.random.default_rng(0)
+    pixels: npt.NDArray[np.uint8] = generator.integers(0, 256, (3, 40, 40, 3), dtype=np.uint8)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    view = View(size=24, resize=30, interpolation="bilinear", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+    resized = functional.center_crop(functional.resize(images, [30, 30], antialias=True), [24, 24])
+    expected = functional.normalize(functional.to_dtype(resized, torch.float32, scale=True), view.mean, view.std)
+    prepared = prepare(images, view)
+    assert prepared.dtype == torch.float32
+    assert prepared.shape == (3, 3, 24, 24)
+    assert (prepared - expected).abs().max() < 1.001 / 255 / 0.2  # one level

@@ -1,0 +1,311 @@
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms._presets import ImageClassification
+
+from intel_scenes.data.augment import Augmentation
+from intel_scenes.data.batches import View
+from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.data.sources import drawn_folder
+from intel_scenes.errors import UserError
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+VIEW = View(size=24, resize=28, interpolation="bilinear", mean=MEAN, std=STD)
+AUGMENTATION = Augmentation(scale=(0.35, 1), ratio=(0.75, 4 / 3), flip=0.5)
+
+Make = Callable[..., SceneDataModule]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six classes with ten images each to train on and two to test on."""
+    return drawn_folder(tmp_path_factory.mktemp("drawn"), num_train=60, num_test=12, size=32, seed=1)
+
+
+@pytest.fixture
+def root(drawn: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(drawn, tmp_path / "images"))
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    def made(root: Path, **changes: Any) -> SceneDataModule:
+        arguments: dict[str, Any] = {
+            "view": VIEW,
+            "augmentation": AUGMENTATION,
+            "batch_size": 16,
+            "seed": 1,
+            "val_fraction": 0.2,
+            "split_seed": 0,
+            "store_size": 32,
+            "cache_dir": tmp_path / "cache",
+            "on_unreadable": "error",
+        }
+        return SceneDataModule(root, **arguments | changes)
+
+    return made
+
+
+class Recorder(LightningModule):
+    """Keeps what it is shown; its one weight is there for the optimizer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.trained: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self.validated: dict[int, list[tuple[Tensor, Tensor]]] = {}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        self.trained.setdefault(self.current_epoch, []).append(batch)
+        return self.weight * batch[0].mean()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int) -> None:
+        self.validated.setdefault(dataloader_idx, []).append(batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fitted(data: SceneDataModule, epochs: int = 1) -> Recorder:
+    recorder = Recorder()
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+    )
+    trainer.fit(recorder, datamodule=data)
+    return recorder
+
+
+def joined(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    images, labels = zip(*batches, strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def first(folder: Path, kind: str, place: int = 0) -> Path:
+    return sorted((folder / kind).iterdir())[place]
+
+
+def test_the_splits_have_their_sizes_and_share_no_image(drawn: Path, make: Make) -> None:
+    data = make(drawn)
+    labels = data.scenes.labels
+    assert np.bincount(labels[data.val]).tolist() == [2] * 6
+    assert np.bincount(labels[data.train]).tolist() == [8] * 6
+    assert np.bincount(labels[data.train_eval]).tolist() == [2] * 6
+    assert sorted([*data.train, *data.val]) == list(range(60))
+    assert set(data.train_eval) < set(data.train)
+    assert data.test.tolist() == list(range(12))
+    assert data.classes == ("buildings", "forest", "glacier", "mountain", "sea", "street")
+
+
+def test_where_val_is_as_large_as_train_all_of_train_is_evaluated(drawn: Path, make: Make) -> None:
+    data = make(drawn, val_fraction=0.5)
+    assert len(data.val) == 30
+    assert np.array_equal(data.train_eval, data.train)
+
+
+def test_the_splits_depend_on_their_own_seed_alone(drawn: Path, make: Make) -> None:
+    data = make(drawn)
+    other_run, other_split = make(drawn, seed=2, batch_size=4), make(drawn, split_seed=1)
+    assert np.array_equal(other_run.val, data.val)
+    assert np.array_equal(other_run.train_eval, data.train_eval)
+    assert not np.array_equal(other_split.val, data.val)
+
+
+def test_a_class_of_two_images_gives_one_to_train_and_one_to_val(root: Path, make: Make) -> None:
+    for path in sorted((root / "seg_train" / "sea").iterdir())[2:]:
+        path.unlink()
+    data = make(root, val_fraction=0.1, batch_size=4)
+    sea = data.classes.index("sea")
+    assert (data.scenes.labels[data.train] == sea).sum() == 1
+    assert (data.scenes.labels[data.val] == sea).sum() == 1
+
+
+def test_a_fraction_that_leaves_a_class_empty_is_named_as_it_was_given(root: Path, make: Make) -> None:
+    for path in sorted((root / "seg_train" / "sea").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(UserError, match=r"^data.val_fraction=0.2 leaves class number 4 with no image on one side"):
+        make(root)
+
+
+def test_the_images_are_those_of_the_files(drawn: Path, make: Make) -> None:
+    data = make(drawn)
+    for scenes, images in ((data.scenes, data.images), (data.test_scenes, data.test_images)):
+        pixels, labels, _ = images.batch(np.arange(len(scenes)))
+        for path, image, label in zip(scenes.paths, pixels, labels, strict=True):
+            with Image.open(scenes.root / path) as expected:
+                assert np.array_equal(image.permute(1, 2, 0).numpy(), np.asarray(expected))
+            assert path.startswith(f"{data.classes[label]}/")
+
+
+def test_test_images_that_are_in_train_are_told_and_left_out_of_the_clean_ones(root: Path, make: Make) -> None:
+    train, test = root / "seg_train", root / "seg_test"
+    shutil.copy(first(train, "sea"), test / "sea" / "same-class.jpg")
+    shutil.copy(first(train, "forest"), test / "street" / "other-class.jpg")
+    twice = first(test, "glacier")
+    shutil.copy(twice, test / "mountain" / "conflict-within-test.jpg")
+    shutil.copy(first(test, "buildings"), test / "buildings" / "twice-within-test.jpg")
+    data = make(root)
+    assert data.test_duplicates == ["sea/same-class.jpg", "street/other-class.jpg"]
+    left_out = {path for path, clean in zip(data.test_scenes.paths, data.clean_test(), strict=True) if not clean}
+    assert left_out == {
+        "sea/same-class.jpg",
+        "street/other-class.jpg",
+        f"glacier/{twice.name}",
+        "mountain/conflict-within-test.jpg",
+    }
+
+
+def test_all_test_images_of_the_drawn_folder_are_clean(drawn: Path, make: Make) -> None:
+    data = make(drawn)
+    assert data.test_duplicates == []
+    assert data.clean_test().tolist() == [True] * 12
+
+
+def damage(root: Path, *splits: str) -> list[Path]:
+    """One image of nothing and one that breaks off, in each split."""
+    damaged = []
+    for split in splits:
+        nothing, half = first(root / split, "forest"), first(root / split, "sea", 1)
+        nothing.write_bytes(b"")
+        half.write_bytes(half.read_bytes()[:300])
+        damaged += [nothing, half]
+    return damaged
+
+
+@pytest.mark.parametrize("splits", [["seg_train"], ["seg_test"], ["seg_train", "seg_test"]])
+def test_the_error_names_all_images_that_cannot_be_decoded(splits: list[str], root: Path, make: Make) -> None:
+    damaged = damage(root, *splits)
+    with pytest.raises(UserError) as caught:
+        make(root)
+    sentence = str(caught.value)
+    assert [path for path in damaged if str(path) not in sentence] == []
+    assert sentence.startswith(f"{len(damaged)} images cannot be decoded: ")
+    assert re.search(r": replace or remove them, or set data.on_unreadable=skip to go on without them$", sentence)
+
+
+def test_skipping_goes_on_without_the_damaged_images(root: Path, make: Make) -> None:
+    whole = make(root)
+    damaged = damage(root, "seg_train", "seg_test")
+    data = make(root, on_unreadable="skip")
+    assert (len(data.scenes), len(data.test_scenes)) == (58, 10)
+    names = {f"{path.parent.name}/{path.name}" for path in damaged}
+    assert names.isdisjoint(data.scenes.paths[index] for index in [*data.train, *data.val])
+    assert data.fingerprint != whole.fingerprint
+    test_the_images_are_those_of_the_files(root, lambda root: data)
+
+
+def test_skipping_is_the_same_as_removing(root: Path, make: Make) -> None:
+    damaged = damage(root, "seg_train", "seg_test")
+    skipped = make(root, on_unreadable="skip")
+    for path in damaged:
+        path.unlink()
+    removed = make(root)
+    assert skipped.fingerprint == removed.fingerprint
+    assert np.array_equal(skipped.val, removed.val)
+    ours, theirs = (data.images.batch(np.arange(58))[0] for data in (skipped, removed))
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("split", ["seg_train", "seg_test"])
+def test_a_class_with_no_image_that_can_be_decoded_is_an_error_also_where_they_are_skipped(
+    split: str, root: Path, make: Make
+) -> None:
+    for path in (root / split / "sea").iterdir():
+        path.write_bytes(path.name.encode())
+    with pytest.raises(UserError, match="sea"):
+        make(root, on_unreadable="skip")
+
+
+def test_the_fingerprint_does_not_depend_on_the_place_the_seeds_or_the_stored_size(root: Path, make: Make) -> None:
+    data = make(root)
+    moved = make(root.rename(root.with_name("moved")), seed=3, split_seed=4, store_size=24)
+    assert moved.fingerprint == data.fingerprint
+
+
+def test_a_batch_larger_than_the_training_split_is_an_error(drawn: Path, make: Make) -> None:
+    assert make(drawn, batch_size=48).batch_size == 48
+    with pytest.raises(UserError) as caught:
+        make(drawn, batch_size=49)
+    assert str(caught.value) == "data.batch_size=49 is more than the 48 training images: lower it"
+
+
+def test_an_images_pixels_depend_on_seed_and_epoch_and_not_on_its_batch(drawn: Path, make: Make) -> None:
+    large = fitted(make(drawn, batch_size=16), epochs=2).trained
+    small = fitted(make(drawn, batch_size=3), epochs=2).trained
+    assert [len(batches) for batches in (*large.values(), *small.values())] == [3, 3, 16, 16]
+    for epoch in (0, 1):
+        (images, labels), (others, other_labels) = joined(large[epoch]), joined(small[epoch])
+        assert torch.equal(images, others)
+        assert torch.equal(labels, other_labels)
+    assert not torch.equal(joined(large[0])[0], joined(large[1])[0])
+
+
+def test_another_seed_trains_on_other_pixels(drawn: Path, make: Make) -> None:
+    one, two = (joined(fitted(make(drawn, seed=seed)).trained[0])[0] for seed in (1, 2))
+    assert one.shape == two.shape == (48, 3, 24, 24)
+    assert not torch.equal(one, two)
+
+
+def test_the_global_generators_change_nothing_and_are_left_alone(drawn: Path, make: Make) -> None:
+    torch.manual_seed(5)
+    one = joined(fitted(make(drawn)).trained[0])[0]
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(1), after)
+    assert torch.equal(joined(fitted(make(drawn)).trained[0])[0], one)
+
+
+def test_neighbouring_images_are_not_cropped_alike(root: Path, make: Make) -> None:
+    for number, path in enumerate(sorted((root / "seg_train").rglob("*.jpg"))):
+        row = np.linspace(0, 200, 32).astype(np.uint8)  # each image shows where it was cut; one pixel tells them apart
+        pixels = np.stack([np.tile(row, (32, 1)), np.tile(row[:, None], (1, 32)), np.full((32, 32), number)], axis=2)
+        Image.fromarray(pixels.astype(np.uint8)).save(path, "png")
+    images, _ = joined(fitted(make(root)).trained[0])
+    shown_positions = {image[:2].numpy().tobytes() for image in images}
+    assert len(shown_positions) > 40  # of 48
+
+
+def test_validation_sees_first_val_and_then_the_slice_of_train_without_augmentation(drawn: Path, make: Make) -> None:
+    data = make(drawn)
+    validated = fitted(data).validated
+    preset = ImageClassification(crop_size=24, resize_size=28, mean=MEAN, std=STD)
+    for number, chosen in enumerate((data.val, data.train_eval)):
+        images, labels = joined(validated[number])
+        expected = [preset(Image.open(data.scenes.root / data.scenes.paths[index])) for index in chosen]
+        assert (images - torch.stack(expected)).abs().max() < 1.01 / 255 / min(STD)  # one level
+        assert labels.tolist() == data.scenes.labels[chosen].tolist()
+
+
+def test_what_a_network_takes_is_float32_in_channels_last_memory(drawn: Path, make: Make) -> None:
+    recorder = fitted(make(drawn))
+    for images, labels in (*recorder.trained[0], *recorder.validated[0]):
+        assert images.dtype == torch.float32
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize(("split", "num"), [("val", 12), ("test", 12)])
+def test_evaluation_shows_every_image_of_a_split_once_in_order(split: str, num: int, drawn: Path, make: Make) -> None:
+    data = make(drawn, batch_size=5)
+    batches = list(data.evaluation(split))
+    chosen, scenes = (data.val, data.scenes) if split == "val" else (data.test, data.test_scenes)
+    assert len(chosen) == num
+    assert np.concatenate([indices for _, _, indices in batches]).tolist() == chosen.tolist()
+    assert torch.cat([labels for _, labels, _ in batches]).tolist() == scenes.labels[chosen].tolist()

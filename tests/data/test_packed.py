@@ -1,0 +1,323 @@
+import io
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from intel_scenes.data.packed import pack
+from intel_scenes.data.scenes import Scenes, read_scenes
+from intel_scenes.errors import UserError
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> Pixels:
+    """Smooth enough that a jpeg keeps it, without symmetry."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (9, 9, channels), dtype=np.uint8)
+    planes = [
+        Image.fromarray(coarse[..., c]).resize((width, height), Image.Resampling.BICUBIC) for c in range(channels)
+    ]
+    return np.stack([np.asarray(plane) for plane in planes], axis=2)
+
+
+def encoded(image: Image.Image, kind: str = "png", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def scenes_of(folder: Path, files: dict[str, bytes]) -> Scenes:
+    """The files as images of class a, and one more image of class b."""
+    for name, content in {f"a/{name}": content for name, content in files.items()}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    (folder / "b").mkdir(exist_ok=True)
+    (folder / "b" / "last.png").write_bytes(encoded(Image.fromarray(noise(20, 20, seed=99))))
+    return read_scenes(folder)
+
+
+def palette() -> Image.Image:
+    return Image.fromarray(noise(20, 20)).quantize(16)
+
+
+def palette_with_one_transparent_colour() -> bytes:
+    return encoded(palette(), transparency=3)
+
+
+def palette_with_an_opacity_for_each_colour() -> bytes:
+    return encoded(palette(), transparency=bytes(range(0, 256, 16)))
+
+
+def cmyk() -> bytes:
+    return encoded(Image.fromarray(noise(20, 20)).convert("CMYK"), "jpeg")
+
+
+def sixteen_bit() -> bytes:
+    values = np.arange(400, dtype=np.uint16).reshape(20, 20)  # from below to above what eight bits hold
+    image = Image.open(io.BytesIO(encoded(Image.fromarray(values))))
+    assert image.mode == "I;16"
+    return encoded(image)
+
+
+def of_mode(mode: str) -> bytes:
+    if mode == "RGBA":
+        return encoded(Image.fromarray(noise(20, 20, 4)))
+    return encoded(Image.merge("LA", [Image.fromarray(plane) for plane in np.moveaxis(noise(20, 20, 2), 2, 0)]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(lambda: encoded(Image.fromarray(noise(20, 20)[..., 0])), id="L"),
+        pytest.param(lambda: of_mode("LA"), id="LA"),
+        pytest.param(lambda: of_mode("RGBA"), id="RGBA"),
+        pytest.param(lambda: encoded(palette()), id="P"),
+        pytest.param(palette_with_one_transparent_colour, id="P with a transparent colour"),
+        pytest.param(palette_with_an_opacity_for_each_colour, id="P with an opacity for each colour"),
+        pytest.param(cmyk, id="CMYK"),
+        pytest.param(sixteen_bit, id="16 bit"),
+    ],
+)
+def test_an_image_of_another_mode_is_stored_as_pillow_converts_it(content: Callable[[], bytes], tmp_path: Path) -> None:
+    scenes = scenes_of(tmp_path / "images", {"1.png": content()})
+    packed = pack(scenes, tmp_path / "cache", 20)
+    assert packed.unreadable == {}
+    image = Image.open(io.BytesIO(content()))
+    if isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # the same colours without Pillow's advice
+    assert np.array_equal(packed.images[0], np.asarray(image.convert("RGB")))
+
+
+def test_a_photograph_on_its_side_is_stored_upright(tmp_path: Path) -> None:
+    lying = Image.fromarray(noise(20, 30))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate clockwise to see it upright
+    scenes = scenes_of(tmp_path / "images", {"1.png": encoded(lying, exif=exif), "2.png": encoded(lying)})
+    packed = pack(scenes, tmp_path / "cache", 20)
+    assert np.array_equal(packed.images[0], np.rot90(noise(20, 30), -1)[5:25])
+    assert np.array_equal(packed.images[1], noise(20, 30)[:, 5:25])
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "resized", "box"),
+    [
+        (72, 150, (40, 83), (0, 21, 40, 61)),  # 150 * 40 / 72 = 83.3, and 43 rows too many
+        (1000, 600, (67, 40), (13, 0, 53, 40)),  # 1000 * 40 / 600 = 66.7
+        (150, 150, (40, 40), (0, 0, 40, 40)),
+        (20, 10, (80, 40), (20, 0, 60, 40)),
+        (40, 41, (40, 41), (0, 0, 40, 40)),
+    ],
+)
+def test_an_image_of_another_shape_is_stored_as_its_resized_middle_square(
+    width: int, height: int, resized: tuple[int, int], box: tuple[int, int, int, int], tmp_path: Path
+) -> None:
+    original = Image.fromarray(noise(height, width))
+    scenes = scenes_of(tmp_path / "images", {"1.png": encoded(original)})
+    expected = np.asarray(original.resize(resized, Image.Resampling.BICUBIC).crop(box))
+    assert np.array_equal(pack(scenes, tmp_path / "cache", 40).images[0], expected)
+
+
+def test_an_image_of_one_row_becomes_a_square(tmp_path: Path) -> None:
+    scenes = scenes_of(tmp_path / "images", {"1.png": encoded(Image.new("RGB", (2000, 1), (10, 20, 30)))})
+    assert (pack(scenes, tmp_path / "cache", 8).images[0] == [10, 20, 30]).all()
+
+
+def test_an_image_of_the_stored_size_is_kept_pixel_by_pixel(tmp_path: Path) -> None:
+    content = encoded(Image.fromarray(noise(20, 20)), "jpeg", quality=90)
+    packed = pack(scenes_of(tmp_path / "images", {"1.jpg": content}), tmp_path / "cache", 20)
+    assert packed.images.shape == (2, 20, 20, 3)
+    assert packed.images.dtype == np.uint8
+    assert np.array_equal(packed.images[0], np.asarray(Image.open(io.BytesIO(content))))
+    assert np.array_equal(packed.images[1], noise(20, 20, seed=99))
+
+
+def test_more_images_than_are_decoded_at_once_keep_their_order(tmp_path: Path) -> None:
+    contents = {f"{n:04}.png": encoded(Image.new("RGB", (2, 2), (n % 256, n // 256, 7))) for n in range(1100)}
+    packed = pack(scenes_of(tmp_path / "images", contents), tmp_path / "cache", 2)
+    assert packed.images[:1100, 0, 0, :2].tolist() == [[n % 256, n // 256] for n in range(1100)]
+
+
+def whole(scenes: Scenes, cache: Path, size: int = 20) -> tuple[bytes, dict[int, str]]:
+    packed = pack(scenes, cache, size)
+    return packed.images.tobytes(), packed.unreadable
+
+
+def some(folder: Path, num: int = 6, side: int = 20) -> Scenes:
+    return scenes_of(folder, {f"{n}.png": encoded(Image.fromarray(noise(side, side, seed=n))) for n in range(num)})
+
+
+def folders(cache: Path) -> list[Path]:
+    return [entry for entry in cache.iterdir() if entry.is_dir()]
+
+
+def test_a_second_call_needs_the_images_no_more(tmp_path: Path) -> None:
+    scenes = scenes_of(tmp_path / "images", {"1.png": encoded(Image.fromarray(noise(20, 20))), "2.png": b"none"})
+    first = whole(scenes, tmp_path / "cache")
+    for path in scenes.paths:
+        (scenes.root / path).unlink()
+    assert whole(scenes, tmp_path / "cache") == first
+    assert list(first[1]) == [1]
+
+
+def test_a_changed_image_makes_another_cache_and_the_old_one_stays(tmp_path: Path) -> None:
+    old = some(tmp_path / "images")
+    before = whole(old, tmp_path / "cache")
+    (tmp_path / "images" / "a" / "3.png").write_bytes(encoded(Image.fromarray(noise(20, 20, seed=50))))
+    packed = pack(read_scenes(tmp_path / "images"), tmp_path / "cache", 20)
+    assert np.array_equal(packed.images[3], noise(20, 20, seed=50))
+    assert np.array_equal(packed.images[2], noise(20, 20, seed=2))
+    assert len(folders(tmp_path / "cache")) == 2
+    assert whole(old, tmp_path / "cache") == before
+
+
+def test_each_size_has_its_cache(tmp_path: Path) -> None:
+    scenes = some(tmp_path / "images")
+    assert [pack(scenes, tmp_path / "cache", size).images.shape for size in (20, 10)] == [
+        (7, 20, 20, 3),
+        (7, 10, 10, 3),
+    ]
+    assert len(folders(tmp_path / "cache")) == 2
+
+
+def test_images_that_cannot_be_decoded_are_reported_and_the_others_are_right(tmp_path: Path) -> None:
+    good = encoded(Image.fromarray(noise(20, 20)), "jpeg")
+    files = {
+        "0.jpg": good,
+        "1.jpg": b"",
+        "2.jpg": b"not an image at all",
+        "3.jpg": good[: len(good) // 2],
+        "4.png": encoded(Image.fromarray(noise(20, 20)))[:200],
+        "5.jpg": good,
+    }
+    packed = pack(scenes_of(tmp_path / "images", files), tmp_path / "cache", 20)
+    assert list(packed.unreadable) == [1, 2, 3, 4]
+    assert "cannot identify image file" in packed.unreadable[1]
+    assert "cannot identify image file" in packed.unreadable[2]
+    assert "truncated" in packed.unreadable[3]
+    assert "truncated" in packed.unreadable[4].lower()
+    expected = np.asarray(Image.open(io.BytesIO(good)))
+    assert np.array_equal(packed.images[0], expected)
+    assert np.array_equal(packed.images[5], expected)
+    assert not packed.images[1:5].any()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow's remarks on damaged files
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("kind", ["jpeg", "png", "gif", "bmp", "webp", "tiff", "ppm"])
+def test_no_damage_to_a_file_stops_the_others(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # damage may claim a size that fills the memory
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "a maker"
+    options = {"exif": exif} if kind in ("jpeg", "png", "webp", "tiff") else {}
+    good = encoded(Image.fromarray(noise(12, 12)), kind, **options)
+    generator = np.random.default_rng(0)
+    files = {}
+    for number in range(150):
+        damaged = np.frombuffer(good, dtype=np.uint8).copy()
+        where = generator.integers(0, min(len(good), 300), 3)
+        damaged[where] = generator.integers(0, 256, 3)
+        files[f"{number:03}.png"] = damaged.tobytes()[: len(good) if number % 2 else where[0]]
+    packed = pack(scenes_of(tmp_path / "images", files), tmp_path / "cache", 20)
+    assert np.array_equal(packed.images[150], noise(20, 20, seed=99))
+    assert set(range(0, 150, 2)) & set(packed.unreadable)
+
+
+def test_two_processes_at_once_end_with_the_same_pixels_and_one_cache(tmp_path: Path) -> None:
+    scenes = some(tmp_path / "images", num=300)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        results = list(pool.map(partial(whole, scenes), [tmp_path / "cache"] * 2))
+    expected = np.stack(
+        [*(noise(20, 20, seed=n) for n in np.argsort([str(n) for n in range(300)])), noise(20, 20, seed=99)]
+    )
+    assert results == [(expected.tobytes(), {})] * 2
+    assert len(folders(tmp_path / "cache")) == 1
+    assert not list(tmp_path.glob("cache/.*"))
+
+
+def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(tmp_path: Path) -> None:
+    scenes = some(tmp_path / "images", num=60, side=400)
+    program = (
+        "from pathlib import Path; from intel_scenes.data import packed; from intel_scenes.data.scenes import read_scenes\n"
+        "import sys, time\n"
+        "store = packed.store\n"
+        "def slow(*arguments):\n"
+        "    time.sleep(0.1)\n"
+        "    return store(*arguments)\n"
+        "packed.store = slow\n"
+        "packed.pack(read_scenes(Path(sys.argv[1])), Path(sys.argv[2]), 400)\n"
+    )
+    cache = tmp_path / "cache"
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "images"), str(cache)], stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not any(file.stat().st_size > 400 * 400 * 3 for file in cache.glob(".*/images.npy")):
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert list(cache.glob(".*/images.npy"))
+    packed = pack(scenes, cache, 400)
+    expected = [noise(400, 400, seed=int(Path(path).stem)) for path in scenes.paths[:-1]]
+    assert np.array_equal(packed.images[:-1], expected)
+    assert packed.unreadable == {}
+    assert len(folders(cache)) == 1
+
+
+def test_an_interrupted_packing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(image: Image.Image, size: int) -> Pixels:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("intel_scenes.data.packed.store", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pack(some(tmp_path / "images"), tmp_path / "cache", 20)
+    assert folders(tmp_path / "cache") == []
+
+
+def test_an_image_that_is_gone_is_not_remembered_as_unreadable(tmp_path: Path) -> None:
+    scenes = some(tmp_path / "images")
+    hidden, shown = tmp_path / "hidden", tmp_path / "images"
+    shown.rename(hidden)
+    with suppress(UserError):
+        pack(scenes, tmp_path / "cache", 20)
+    hidden.rename(shown)
+    assert pack(scenes, tmp_path / "cache", 20).unreadable == {}
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_cache_folder_that_cannot_be_made_is_named(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=rf"^the image cache .*/{place} cannot be written \(.*\): set data.cache_dir$"):
+        pack(some(tmp_path / "images"), tmp_path / place, 20)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+def test_a_full_disk_is_named_and_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, *arguments: str) -> io.BufferedWriter:
+        return io.BufferedWriter(io.FileIO("/dev/full", "w"))
+
+    scenes = some(tmp_path / "images")
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(UserError, match=r"^the image cache .*/cache cannot be written \(.*No space left"):
+        pack(scenes, tmp_path / "cache", 20)
+    assert folders(tmp_path / "cache") == []
+
+
+def test_progress_is_shown_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pack(some(tmp_path / "images"), tmp_path / "cache", 20)
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "7/7" in captured.err

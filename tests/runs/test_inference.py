@@ -1,0 +1,119 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
+from torch import nn
+
+from intel_scenes.data.batches import Batch, View
+from intel_scenes.runs.inference import Probabilities, probabilities, scores
+
+VIEW = View(4, 4, "bilinear", mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.5))
+CPU = torch.device("cpu")
+
+
+def stored(*sizes: int) -> list[Batch]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (
+            torch.randint(256, (size, 3, 4, 4), generator=generator, dtype=torch.uint8),
+            torch.zeros(size, dtype=torch.int64),
+            np.arange(size),
+        )
+        for size in sizes
+    ]
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(48, 3))
+
+
+def drawn(num_images: int, num_classes: int) -> tuple[Probabilities, np.ndarray]:
+    generator = np.random.default_rng(0)
+    found = generator.dirichlet(np.ones(num_classes), num_images)
+    return found, generator.integers(num_classes, size=num_images)
+
+
+def test_probabilities_are_the_softmax_of_the_logits_of_normalized_images() -> None:
+    layers, batches = network(), stored(3, 1, 2)
+    found = probabilities(layers, batches, VIEW, device=CPU, precision="32-true")
+    linear = layers[2]
+    weight, bias = linear.weight.detach().double().numpy(), linear.bias.detach().double().numpy()
+    pixels = np.concatenate([images.numpy() for images, _, _ in batches]) / 255
+    seen = (pixels - np.reshape(VIEW.mean, (3, 1, 1))) / np.reshape(VIEW.std, (3, 1, 1))
+    powers = np.exp(seen.reshape(6, 48) @ weight.T + bias)
+    np.testing.assert_allclose(found, powers / powers.sum(1, keepdims=True), rtol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_probabilities_are_float64_and_their_rows_sum_to_one(precision: str) -> None:
+    found = probabilities(network(), stored(3, 1), VIEW, device=CPU, precision=precision)
+    assert (found.dtype, found.shape) == (np.float64, (4, 3))
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-14)
+
+
+def test_mixed_precision_rounds_logits_to_bfloat16() -> None:
+    batches = stored(4)
+    exact = probabilities(network(), batches, VIEW, device=CPU, precision="32-true")
+    mixed = probabilities(network(), batches, VIEW, device=CPU, precision="bf16-mixed")
+    assert not np.array_equal(exact, mixed)
+    np.testing.assert_allclose(exact, mixed, atol=0.05)  # bfloat16 keeps 8 bits
+
+
+def test_the_networks_mode_changes_nothing_and_nothing_is_learned() -> None:
+    layers = network().train()
+    before = [parameter.clone() for parameter in layers.parameters()]
+    first = probabilities(layers, stored(3), VIEW, device=CPU, precision="32-true")
+    second = probabilities(layers.train(), stored(3), VIEW, device=CPU, precision="32-true")
+    assert np.array_equal(first, second)
+    assert all(map(torch.equal, before, layers.parameters()))
+
+
+@pytest.mark.parametrize("num_classes", [2, 6])
+def test_scores_are_scikit_learns(num_classes: int) -> None:
+    found, labels = drawn(200, num_classes)
+    predicted, result = found.argmax(1), scores(found, labels)
+    matrix = confusion_matrix(labels, predicted)
+    assert result.accuracy == accuracy_score(labels, predicted)
+    assert result.loss == pytest.approx(log_loss(labels, found))
+    assert result.confusion == matrix.tolist()
+    assert result.accuracy_per_class == pytest.approx(matrix.diagonal() / matrix.sum(1))
+
+
+def test_93_of_100_have_wilsons_interval() -> None:
+    found = np.tile([0.9, 0.1], (100, 1))
+    result = scores(found, np.array([0] * 93 + [1] * 7))
+    # Wilson 1927: (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), z = 1.959964
+    p, n, z2 = 0.93, 100, 3.841459
+    middle, half = p + z2 / (2 * n), math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n)))
+    by_hand = ((middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n))
+    assert by_hand == pytest.approx((0.8625, 0.9657), abs=1e-4)
+    assert result.interval == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_the_interval_of_a_perfect_score_ends_at_one_and_begins_below() -> None:
+    low, high = scores(np.tile([0.9, 0.1], (20, 1)), np.zeros(20, dtype=np.int64)).interval
+    assert high == 1.0
+    assert low == pytest.approx(20 / (20 + 3.841459))  # n / (n + z^2)
+
+
+def test_the_calibration_error_is_the_weighted_gap_of_fifteen_bins() -> None:
+    confidence = np.array([0.9, 0.9, 0.68, 0.72, 0.55])
+    found = np.stack([confidence, 1 - confidence], 1)
+    labels = np.array([0, 1, 0, 1, 1])
+    # 0.867..0.933: |0.5 - 0.9| of 2; 0.667..0.733: |0.5 - 0.7| of 2; 0.533..0.6: |0 - 0.55| of 1
+    assert scores(found, labels).ece == pytest.approx((2 * 0.4 + 2 * 0.2 + 0.55) / 5)
+
+
+def test_a_class_without_images_has_no_accuracy_but_its_row_and_column() -> None:
+    found = np.array([[0.8, 0.1, 0.1], [0.1, 0.2, 0.7]])
+    result = scores(found, np.array([0, 1]))
+    assert result.accuracy_per_class == [1.0, 0.0, None]
+    assert result.confusion == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
+
+
+def test_the_loss_of_a_certain_error_is_finite() -> None:
+    result = scores(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0, 1]))
+    assert result.loss == pytest.approx(-math.log(np.finfo(float).tiny) / 2)

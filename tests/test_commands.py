@@ -1,0 +1,282 @@
+"""The commands as a user runs them: a process of its own in an empty folder."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+
+import pytest
+from PIL import Image
+
+from intel_scenes.data.sources import drawn_folder
+from tests.small import DRAWN, SMALL
+
+# Nothing answers there: what wants to download fails at once.
+NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+
+
+@pytest.fixture
+def environment(cache, tmp_path):
+    kept = {key: value for key, value in os.environ.items() if key != "INTEL_SCENES_DATA"}
+    home = tmp_path / "home"
+    home.mkdir()
+    return kept | NO_NETWORK | {"INTEL_SCENES_CACHE": str(cache), "HOME": str(home), "PYTHONWARNINGS": "default"}
+
+
+@pytest.fixture
+def train(environment, tmp_path):
+    """Runs the command in an empty folder; returns the finished process."""
+    place = tmp_path / "empty"
+    place.mkdir()
+
+    def command(*arguments, **options):
+        return subprocess.run(
+            [sys.executable, "-m", "intel_scenes.train", *arguments],
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+            **options,
+        )
+
+    command.place = place
+    return command
+
+
+def run_folder(place):
+    (folder,) = (place / "outputs").iterdir()
+    return folder
+
+
+def assert_one_sentence(done, *parts):
+    """Exit status 1, and on stderr one line that says it all, below whatever bars and notices came before."""
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    line = done.stderr.rstrip().splitlines()[-1]
+    for part in parts:
+        assert part in line
+    assert not done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "shown"),
+    [
+        (["--help"], 0, "optim: adam, adamw, nadam, rmsprop, sgd"),
+        (["--cfg", "job"], 0, "_target_: torch.optim.SGD"),
+        (["optmi.lr=1"], 1, "there is no option optmi.lr (did you mean optim.lr"),
+        (["optm=adam"], 1, "there is no option optm (did you mean optim"),
+        (["optim=adamv"], 1, "optim=adamv: conf/optim has no such file (did you mean adam or nadam or adamw?)"),
+        (["-m", "optim=sgd,adamv"], 1, "optim=adamv: conf/optim has no such file"),
+        (["optim.lr=[1"], 1, "cannot read 'optim.lr=[1'"),
+    ],
+)
+def test_help_and_misspelt_options_answer_without_importing_torch(environment, tmp_path, arguments, status, shown):
+    script = (
+        "import runpy, sys; sys.modules['torch'] = None; "
+        f"sys.argv[1:] = {arguments!r}; runpy.run_module('intel_scenes.train', run_name='__main__', alter_sys=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status
+    assert shown in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    if status:
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second_time(train):
+    first = train(*DRAWN, *SMALL)
+    assert first.returncode == 0, first.stderr
+    folder = run_folder(train.place)
+    summary = json.loads((folder / "summary.json").read_text())
+    low, high = summary["test_accuracy_interval"]
+    assert f"{summary['test_accuracy']:.1%}" in first.stdout
+    assert f"95 % interval {low:.1%} to {high:.1%}" in first.stdout
+    assert str(folder.relative_to(train.place)) in first.stdout
+    assert [path.name for path in train.place.iterdir()] == ["outputs"]
+    assert (summary["model"], summary["optim"], summary["recipe"]) == ("mobilenet_v3_small", "sgd", "default")
+    second = train(*SMALL[::-1], *DRAWN)
+    assert second.returncode == 0
+    assert "is complete" in second.stderr
+    assert json.loads((folder / "summary.json").read_text()) == summary
+
+
+def test_a_progress_bar_is_shown_while_it_trains(train):
+    done = train(*DRAWN, *SMALL, "trainer.enable_progress_bar=true", "epochs=1")
+    assert done.returncode == 0
+    assert "Epoch 0: 100%" in done.stdout + done.stderr
+
+
+def test_a_multirun_goes_on_after_a_run_that_fails_and_names_it(train):
+    done = train("-m", *DRAWN, *SMALL, "optim.lr=0.01,1e30", "scheduler=constant", "epochs=1")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    folders = {
+        path.name: json.loads((path / "summary.json").read_text())
+        for path in train.place.glob("multirun/by-optim.lr/*")
+    }
+    assert sorted(summary["status"] for summary in folders.values()) == ["completed", "failed"]
+    (failed,) = (name for name, summary in folders.items() if summary["status"] == "failed")
+    assert f"{failed}: the loss is not finite at step 1" in done.stderr
+
+
+def test_no_data_and_no_network_says_how_to_get_it_and_names_the_drawn_scenes(train):
+    done = train("model.weights=null")
+    assert_one_sentence(done, "kaggle.com/datasets/puneet6060/intel-image-classification", "data=synthetic")
+    assert not list(train.place.iterdir())
+
+
+def test_weights_that_cannot_be_downloaded_name_the_address_and_the_way_out(train):
+    done = train(*DRAWN, *SMALL, "model.weights=DEFAULT")
+    assert_one_sentence(done, "mobilenet_v3_small", "https://", "model.weights=null")
+    assert not list(train.place.iterdir())
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    return drawn_folder(tmp_path, num_train=120, num_test=30, size=40, seed=3)
+
+
+def test_a_missing_and_an_empty_class_folder_are_named(train, scenes):
+    shutil.rmtree(scenes / "seg_test" / "sea")
+    assert_one_sentence(
+        train("data=folder", f"data.root={scenes}", *SMALL), str(scenes / "seg_test" / "sea"), "missing"
+    )
+    (scenes / "seg_test" / "sea").mkdir()
+    assert_one_sentence(train("data=folder", f"data.root={scenes}", *SMALL), str(scenes / "seg_test" / "sea"))
+    assert not list(train.place.iterdir())
+
+
+def test_all_images_that_cannot_be_decoded_are_named_and_can_be_skipped(train, scenes):
+    broken = sorted(scenes.glob("seg_train/forest/*"))[:2]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:200])
+    arguments = ("data=folder", f"data.root={scenes}", *SMALL, "data.store_size=40", "epochs=1")
+    assert_one_sentence(train(*arguments), *map(str, broken), "data.on_unreadable=skip")
+    done = train(*arguments, "data.on_unreadable=skip")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((run_folder(train.place) / "summary.json").read_text())
+    assert summary["num_train"] + summary["num_val"] == 118
+
+
+def test_test_images_that_are_also_in_train_are_named_in_a_warning_and_in_the_record(train, scenes):
+    source = min(scenes.glob("seg_train/sea/*"))
+    shutil.copy(source, scenes / "seg_test" / "street" / "twin.jpg")
+    done = train("data=folder", f"data.root={scenes}", *SMALL, "data.store_size=40", "epochs=1")
+    assert "1 test images are also in train: street/twin.jpg" in done.stderr
+    summary = json.loads((run_folder(train.place) / "summary.json").read_text())
+    assert summary["test_duplicates"] == ["street/twin.jpg"]
+
+
+def test_grey_alpha_and_turned_images_of_other_sizes_and_classes_train(train, tmp_path):
+    for split in ("seg_train", "seg_test"):
+        for name, mode in (("bright", "L"), ("dark", "RGBA")):
+            folder = tmp_path / "mixed" / split / name
+            folder.mkdir(parents=True)
+            for number in range(12):
+                image = Image.new(mode, (30 + number, 72 if number % 2 else 400), 200 - 5 * number)
+                image.save(folder / f"{number}.png")
+    folder = tmp_path / "mixed"
+    done = train("data=folder", f"data.root={folder}", *SMALL, "data.store_size=40", "data.batch_size=8", "epochs=1")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((run_folder(train.place) / "summary.json").read_text())
+    assert summary["classes"] == ["bright", "dark"]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_written_file(train):
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    assert train(*DRAWN, *SMALL, "trainer=debug").returncode == 0  # the images are in the cache from here on
+    shutil.rmtree(train.place / "outputs")
+    done = train(*DRAWN, *SMALL, preexec_fn=small_files)
+    assert_one_sentence(done, "no space left", "hydra.run.dir")
+    folder = run_folder(train.place)
+    assert json.loads((folder / "summary.json").read_text())["status"] in ("failed", "interrupted")
+    assert not list(folder.rglob("*.ckpt"))
+    assert not list(folder.rglob(".*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_goes_on(environment, train, number):
+    arguments = (*DRAWN, *SMALL, "epochs=40", "data.batch_size=54")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "intel_scenes.train", *arguments],
+        cwd=train.place,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(train.place.glob("outputs/*/checkpoints/last.ckpt")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=100)
+    assert process.returncode == 130, told
+    assert "goes on" in told
+    assert "Traceback" not in told
+    folder = run_folder(train.place)
+    assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
+    epochs = len((folder / "history.csv").read_text().splitlines()) - 1
+    assert 0 < epochs < 40
+    done = train(*arguments)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"] == "completed"
+    assert len((folder / "history.csv").read_text().splitlines()) == 41
+
+
+def test_two_processes_on_one_run_do_not_disturb_each_other(environment, train):
+    arguments = (*DRAWN, *SMALL, "epochs=30")
+    first = subprocess.Popen(
+        [sys.executable, "-m", "intel_scenes.train", *arguments],
+        cwd=train.place,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not list(train.place.glob("outputs/*/history.csv")) and first.poll() is None:
+        time.sleep(0.01)
+    assert_one_sentence(train(*arguments), "another process is at work in")
+    assert first.wait(timeout=200) == 0
+    assert json.loads((run_folder(train.place) / "summary.json").read_text())["status"] == "completed"
+
+
+def test_two_devices_count_every_evaluation_image_once(train):
+    done = train(
+        *DRAWN, *SMALL, "model=resnet18", "optim=adamw", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.count("written to") == 1
+    folder = run_folder(train.place)
+    history = (folder / "history.csv").read_text().splitlines()
+    rows = [line.split(",") for line in (folder / "predictions.csv").read_text().splitlines()[1:]]
+    val = [row for row in rows if row[0] == "val"]
+    assert len(val) == 12
+    share = sum(row[2] == row[3] for row in val) / 12
+    best = json.loads((folder / "summary.json").read_text())["best_epoch"]
+    assert float(history[1 + best].split(",")[7]) == pytest.approx(share, abs=1e-6)
+
+
+@pytest.mark.parametrize("logger", ["csv", "tensorboard"])
+def test_loggers_write_below_the_run_folder(train, logger):
+    done = train(*DRAWN, *SMALL, f"logger={logger}", "epochs=1")
+    assert done.returncode == 0, done.stderr
+    assert list((run_folder(train.place) / "logs").iterdir())
+
+
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed, so its absence cannot be tried")
+def test_a_logger_whose_extra_is_missing_says_what_to_install(train):
+    assert_one_sentence(train(*DRAWN, *SMALL, "logger=wandb"), "WandbLogger cannot be used", "wandb")
+    assert not list(train.place.iterdir())

@@ -1,0 +1,187 @@
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+import yaml
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torchvision import models
+
+from intel_scenes import cli, sweep
+
+CONF = cli.conf_folder()
+FILES = sorted(CONF.rglob("*.yaml"))
+GROUPS = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in CONF.iterdir() if path.is_dir()}
+NAMED = {"torchvision": ["model.name=densenet121"]}
+
+
+@cache
+def composed(*overrides: str) -> DictConfig:
+    OmegaConf.register_new_resolver("run_name", sweep.run_name, replace=True)
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("train", list(overrides))
+
+
+def plain(*overrides: str, num_steps: int = 10) -> dict[str, Any]:
+    cfg = composed(*overrides).copy()
+    cfg.num_steps, cfg.folder = num_steps, "run"
+    found: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    return found
+
+
+def targets(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        if value.get("_target_"):
+            yield value["_target_"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from targets(item)
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(CONF).with_suffix(""))
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent != CONF], ids=relative)
+def test_every_choice_composes_to_plain_values(path: Path) -> None:
+    found = plain(f"{path.parent.name}={path.stem}", *NAMED.get(path.stem, []))
+    assert {"data", "augment", "model", "optim", "scheduler", "trainer", "logger", "recipe"} <= found.keys()
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_every_target_exists(path: Path) -> None:
+    for target in targets(yaml.safe_load(path.read_text())):
+        assert callable(get_object(target))
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_every_file_opens_with_what_it_is_for(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    if lines[0] == "# @package _global_":
+        lines = lines[1:]
+    assert lines[0].startswith("# ")
+    assert len(lines[0]) > 20
+
+
+def test_the_groups_of_the_contract_are_there() -> None:
+    assert {"data", "augment", "model", "optim", "scheduler", "recipe", "trainer", "logger"} <= GROUPS.keys()
+
+
+def test_keys_that_others_rely_on_are_there() -> None:
+    found = plain()
+    assert {"epochs", "seed", "threads", "lr_scale", "lr_scaling", "sweep"} <= found.keys()
+    assert {"name", "weights"} <= found["model"].keys()
+    names = {"root", "image_size", "batch_size", "val_fraction", "store_size", "cache_dir"}
+    assert names <= found["data"].keys()
+
+
+@pytest.mark.parametrize("name", GROUPS["model"])
+def test_every_model_is_a_classifier_of_torchvision_with_its_default_weights(name: str) -> None:
+    found = plain(f"model={name}", *NAMED.get(name, []))["model"]
+    assert found["weights"] == "DEFAULT"
+    assert found["name"] in models.list_models(module=models)
+
+
+def test_another_model_has_to_be_named() -> None:
+    with pytest.raises(Exception, match=r"model\.name"):
+        plain("model=torchvision")
+
+
+@pytest.mark.parametrize("name", GROUPS["optim"])
+def test_every_optimizer_file_is_a_partial_with_its_rate(name: str) -> None:
+    keys = yaml.safe_load((CONF / "optim" / f"{name}.yaml").read_text())
+    assert list(keys)[:3] == ["_target_", "_partial_", "lr"]
+    assert keys["_partial_"] is True
+    assert keys["lr"] > 0
+
+
+@pytest.mark.parametrize("name", GROUPS["optim"])
+def test_every_optimizer_takes_a_step_with_the_numbers_of_its_file(name: str) -> None:
+    found = plain(f"optim={name}")["optim"]
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = hydra.utils.instantiate(found, _convert_="all")([{"params": [weight]}])
+    for key in found.keys() - {"_target_", "_partial_"}:
+        value = optimizer.param_groups[0][key]
+        assert list(value) == found[key] if isinstance(found[key], list) else value == found[key]
+    weight.sum().backward()
+    optimizer.step()
+    assert (weight < 1).all()  # downhill
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 7, 1000])
+@pytest.mark.parametrize("name", GROUPS["scheduler"])
+def test_every_schedule_lasts_for_the_whole_training(name: str, num_steps: int) -> None:
+    found = plain(f"scheduler={name}", num_steps=num_steps)["scheduler"]
+    optimizer = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], "lr": 0.5}])
+    scheduler = hydra.utils.instantiate(found["factory"], _convert_="all")(optimizer)
+    for _ in range(num_steps):
+        assert 0 < optimizer.param_groups[0]["lr"] <= 0.5 * (1 + 1e-9)
+        optimizer.step()
+        scheduler.step(*([1.0] if found["interval"] == "validation" else []))
+    assert found["interval"] in ("step", "epoch", "validation")
+
+
+def test_the_notebooks_recipe_is_the_notebooks_training() -> None:
+    found = plain("recipe=notebook")
+    assert found["model"] == {"name": "resnet34", "weights": "DEFAULT"}
+    assert found["optim"] == {
+        **{"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.001, "momentum": 0.9},
+        **{"weight_decay": 0.0, "nesterov": False},
+    }
+    assert found["scheduler"] == {
+        "interval": "epoch",
+        "factory": {
+            **{"_target_": "torch.optim.lr_scheduler.StepLR", "_partial_": True},
+            **{"step_size": 7, "gamma": 0.1},
+        },
+    }
+    assert (found["lr_scale"], found["lr_scaling"]) == (1.0, "none")
+    assert (found["data"]["batch_size"], found["data"]["image_size"], found["data"]["crop_fraction"]) == (32, 224, 1.0)
+    assert found["augment"] == {"scale": [1.0, 1.0], "ratio": [1.0, 1.0], "flip": 0.5}
+    assert found["recipe"] == {"label_smoothing": 0.0, "head_lr_scale": 1.0, "ema_decay": None}
+
+
+@pytest.mark.parametrize(
+    ("override", "group", "key", "expected"),
+    [
+        ("model=resnet152", "model", "name", "resnet152"),
+        ("optim=adamw", "optim", "_target_", "torch.optim.AdamW"),
+        ("scheduler=plateau", "scheduler", "interval", "validation"),
+        ("augment=none", "augment", "flip", 0.0),
+        ("data.batch_size=64", "data", "batch_size", 64),
+        ("data=synthetic", "data", "source", "synthetic"),
+    ],
+)
+def test_the_command_line_beats_a_recipe(override: str, group: str, key: str, expected: object) -> None:
+    for overrides in ([override, "recipe=notebook"], ["recipe=notebook", override]):
+        assert plain(*overrides)[group][key] == expected
+    assert plain(override, "recipe=notebook")["data"]["image_size"] == 224
+
+
+def test_the_folder_of_the_environment_serves_real_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTEL_SCENES_DATA", "/scenes")
+    assert plain("data=intel")["data"]["root"] == "/scenes"
+    assert plain("data=folder")["data"]["root"] == "/scenes"
+    assert plain("data=synthetic")["data"]["root"] is None
+    monkeypatch.delenv("INTEL_SCENES_DATA")
+    assert plain("data=intel")["data"]["root"] is None
+
+
+@pytest.mark.parametrize("name", ["cpu", "auto", "debug", "gpu", "ddp"])
+def test_every_trainer_inherits_the_rule_for_precision(name: str) -> None:
+    assert plain(f"trainer={name}")["trainer"]["precision"] == "auto"
+
+
+def test_single_runs_and_sweeps_lie_where_the_contract_says() -> None:
+    OmegaConf.register_new_resolver("run_name", sweep.run_name, replace=True)
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        found = hydra.compose("train", ["seed=2", "sweep.name=mine"], return_hydra_config=True).hydra
+    name = sweep.run_name(["seed=2"])
+    assert found.run.dir == f"outputs/{name}"
+    assert (found.sweep.dir, found.sweep.subdir) == ("multirun/mine", name)

@@ -1,0 +1,31 @@
+"""The README's commands are the ones that CI and the wheel test run."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from intel_scenes import cli
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = re.findall(r"^    (python3 -m venv .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+
+def test_the_readme_has_two_commands_of_one_line_that_set_up_everything():
+    assert len(COMMANDS) == 2
+    for command in COMMANDS:
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+
+
+def test_ci_runs_exactly_the_test_command_of_the_readme():
+    between = re.search(r"^# readme:test\n(.*)\n# end$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert between is not None
+    assert between[1] == COMMANDS[1]
+
+
+@pytest.mark.parametrize("group", sorted(path.name for path in cli.conf_folder().iterdir() if path.is_dir()))
+def test_the_readme_names_every_configuration_file(group):
+    (row,) = re.findall(rf"^\| `{group}` \|(.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert sorted(re.findall(r"`([a-z0-9_]+)`", row.split("|")[0])) == sorted(
+        path.stem for path in (cli.conf_folder() / group).glob("*.yaml")
+    )

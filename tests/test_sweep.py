@@ -1,0 +1,134 @@
+import itertools
+import re
+
+import pytest
+
+from intel_scenes.sweep import named, run_name, sweep_name
+
+HASH = re.compile(r"-[0-9a-f]{8}$")
+
+
+def label(*overrides: str) -> str:
+    name = run_name(overrides)
+    assert HASH.search(name), name
+    return HASH.sub("", name)
+
+
+def test_a_name_is_read_as_what_was_typed_and_ends_in_a_short_hash() -> None:
+    assert label("seed=2", "model=resnet18") == "model=resnet18,seed=2"
+    assert label("optim.lr=0.1", "+trainer.gradient_clip_val=1") == "optim.lr=0.1,trainer.gradient_clip_val=1"
+    assert label() == "defaults"
+
+
+def test_the_order_of_overrides_does_not_matter() -> None:
+    overrides = ["model=resnet18", "seed=2", "optim=adamw", "optim.lr=0.1"]
+    assert len({run_name(order) for order in itertools.permutations(overrides)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("optim.lr=0.1", "optim.lr=1e-1"),
+        ("optim.lr=0.1", "optim.lr=.1"),
+        ("+k=1", "++k=1"),
+        ("k=1", "+k=1"),
+        ("k=abc", "k='abc'"),
+        ("k='a b'", 'k="a b"'),
+        ("k=true", "k=True"),
+        ("k=[1,2]", "k=[1, 2]"),
+        ("k={a:1,b:[x]}", "k={a: 1, b: ['x']}"),
+    ],
+)
+def test_overrides_that_mean_the_same_have_one_name(one: str, other: str) -> None:
+    assert run_name([one]) == run_name([other])
+
+
+@pytest.mark.parametrize(
+    "neutral",
+    [
+        *("data.root=/elsewhere", "data.cache_dir=/tmp", "logger=csv", "sweep.name=mine", "+study=models"),
+        *("hydra/launcher=joblib", "hydra.run.dir=x", "keep_last=true", "trainer.devices=2", "++logger.name=a"),
+    ],
+)
+def test_keys_that_do_not_change_the_result_do_not_change_the_name(neutral: str) -> None:
+    assert run_name(["seed=1", neutral]) == run_name(["seed=1"])
+    assert run_name([neutral]) == run_name([])
+
+
+OTHERS = [
+    *("k=1", "k=2", "k=-1", "k=abc", "k=abd", "k=[1]", "k=[1,2]", "k=[2,1]", "k={a:1}", "k=null", "k=1.5"),
+    *("k=a/b", "k=a_b", "k='a b'", "j=1", "~k", "k=''", "k='=a'", "k='a,j=1'"),
+]
+
+
+def test_overrides_that_mean_different_things_have_different_names() -> None:
+    names = [run_name([override]) for override in OTHERS]
+    assert len(set(names)) == len(names)
+    assert run_name(["k=a", "j=1"]) != run_name(["k='a,j=1'"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("k=a/../b", "k=../../etc", "k=/", "k='..'", "k='a b'", "k='\"quoted\"'", "k='it\\'s'", "k='a=b'", "k='  '"),
+        *("k='x:y*?<>|'", "k='$(rm)'", "k='a\\\\b'", "k='line\nbreak'", "model.weights=/home/me/weights.pth"),
+        "k=[" + ",".join(map(str, range(120))) + "]",
+        "k='" + "ü" * 200 + "'",
+        "k=" + "x" * 1000,
+        "~optim.nesterov",
+    ],
+)
+def test_a_name_is_one_path_component_of_at_most_89_characters(override: str) -> None:
+    name = run_name([override])
+    assert len(name) <= 80 + 1 + 8
+    assert len(name.encode()) <= 255
+    assert re.fullmatch(r"[\w.=,+-]+", name)
+    assert name not in (".", "..")
+    assert not name.startswith((".", "-"))
+
+
+def test_long_overrides_that_begin_alike_are_told_apart() -> None:
+    one, other = ("k=[" + ",".join(map(str, [*range(120), last])) + "]" for last in (1, 2))
+    assert label(one) == label(other)
+    assert run_name([one]) != run_name([other])
+
+
+def test_a_name_is_the_same_in_every_version() -> None:
+    # sha256 of the Python list ['model=resnet18', 'seed=2'] as it is shown: `printf ... | sha256sum`
+    assert run_name(["seed=2", "model=resnet18"]) == "model=resnet18,seed=2-bd3d328f"
+
+
+def test_a_sweep_is_named_after_the_swept_keys_whatever_their_order_and_values() -> None:
+    assert sweep_name(["seed=1,2,3", "model=resnet18,resnet34", "epochs=3"]) == "by-model-seed"
+    assert sweep_name(["model=a,b,c", "epochs=4", "seed=range(1,4)"]) == "by-model-seed"
+    assert sweep_name(["+k=choice(1,2)"]) == "by-k"
+    assert sweep_name(["optim.lr=interval(0,1)"]) == "by-optim.lr"
+
+
+def test_a_multirun_that_sweeps_nothing_is_single() -> None:
+    assert sweep_name(["seed=1", "k=[1,2]"]) == "single"
+    assert sweep_name([]) == "single"
+
+
+def test_a_sweeps_name_is_one_short_path_component() -> None:
+    name = sweep_name([f"hydra/long_group_{index}@a.b=x,y" for index in range(40)])
+    assert len(name) <= 83
+    assert re.fullmatch(r"[\w.-]+", name)
+
+
+@pytest.mark.parametrize("flag", ["-m", "--multirun"])
+def test_a_multirun_without_a_name_is_named_after_what_it_sweeps(flag: str) -> None:
+    assert named([flag, "seed=1,2", "epochs=3"]) == [flag, "seed=1,2", "epochs=3", "sweep.name=by-seed"]
+    assert named(["model=a,b", flag]) == ["model=a,b", flag, "sweep.name=by-model"]
+    assert named([flag, "--config-dir=more", "seed=1,2"])[-1] == "sweep.name=by-seed"
+
+
+@pytest.mark.parametrize("name", ["sweep.name=mine", "++sweep.name=mine"])
+def test_a_name_that_was_given_stays(name: str) -> None:
+    assert named(["-m", "seed=1,2", name]) == ["-m", "seed=1,2", name]
+
+
+def test_a_single_run_and_a_question_for_help_have_no_name() -> None:
+    assert named(["seed=1"]) == ["seed=1"]
+    assert named(["--help"]) == ["--help"]
+    assert named([]) == []

@@ -1,0 +1,55 @@
+"""The package as it is installed: a wheel, used from an empty folder, offline."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_readme import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder with the contents of the wheel, as an installation has them."""
+    place = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(place), str(ROOT)], check=True
+    )
+    (wheel,) = place.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(place / "site"), str(wheel)], check=True)
+    return place / "site"
+
+
+def python(installed, folder, *arguments):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(installed), "INTEL_SCENES_CACHE": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+
+
+def test_the_wheel_brings_its_configuration(installed, tmp_path):
+    done = python(installed, tmp_path, "-c", "import intel_scenes.cli as c; print(c.__file__, c.conf_folder())")
+    assert done.stdout.split() == [str(installed / "intel_scenes/cli.py"), str(installed / "intel_scenes/conf")]
+    assert (installed / "intel_scenes/py.typed").exists()
+
+
+def test_the_main_job_of_the_readme_runs_offline_and_learns(installed, tmp_path):
+    (arguments,) = COMMANDS[0].split(" && .venv/bin/python ")[1:]
+    done = python(installed, tmp_path, *arguments.split())
+    assert done.returncode == 0, done.stderr
+    (summary,) = (json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/summary.json"))
+    assert summary["val_accuracy"] > 0.9
+    assert summary["test_accuracy"] > 0.9
+    assert summary["git_commit"] is None, "an installed package does not know the state of a repository"
+    assert f"{summary['val_accuracy']:.1%}" in done.stdout
