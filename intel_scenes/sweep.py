@@ -3,10 +3,9 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import Override
 
 from intel_scenes.record import is_neutral
 
@@ -20,7 +19,7 @@ def run_name(overrides: Sequence[str]) -> str:
     result are set to.
     """
     texts = sorted(
-        f"{'~' if override.is_delete() else ''}{override.get_key_element().lstrip('~+')}={_plain(override.value())}"
+        f"{'~' if override.is_delete() else ''}{override.get_key_element().lstrip('~+')}={override.value()}"
         for override in _parsed(overrides)
         if not is_neutral(override.key_or_group)
     )
@@ -29,7 +28,7 @@ def run_name(overrides: Sequence[str]) -> str:
 
 
 def sweep_name(overrides: Sequence[str]) -> str:
-    """`by-` and the swept keys, such as `by-model-seed`; groups before keys, each in the order of its name."""
+    """`by-` and the swept keys, such as `by-model-seed`, in the order of their names."""
     swept = sorted(override.key_or_group for override in _parsed(overrides) if override.is_sweep_override())
     return "by-" + re.sub(r"[^\w.-]+", "_", "-".join(swept))[:LABEL_LENGTH] if swept else "single"
 
@@ -42,20 +41,10 @@ def named(arguments: Sequence[str]) -> list[str]:
     is_override = [re.match(r"[~+]*[\w./@]+=", argument) is not None for argument in arguments]
     overrides = [argument for argument, is_one in zip(arguments, is_override, strict=True) if is_one]
     is_multirun = bool({"-m", "--multirun"} & set(arguments))
-    if not is_multirun or any(override.startswith("sweep.name=") for override in overrides):
+    if not is_multirun or any(override.lstrip("+").startswith("sweep.name=") for override in overrides):
         return list(arguments)
     return [*arguments, f"sweep.name={sweep_name(overrides)}"]
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:
     return OverridesParser.create().parse_overrides(list(overrides))
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, QuotedString):
-        return value.text
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    return value

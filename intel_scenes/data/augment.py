@@ -40,7 +40,7 @@ class Augmentation:
         """
         if not (0 < self.scale[0] <= self.scale[1] <= 1 and 0 < self.ratio[0] <= self.ratio[1]):
             raise ValueError(f"scale={self.scale} and ratio={self.ratio} must rise from above 0, scale to 1 at most")
-        if tuple(self.scale) == (1, 1) and tuple(self.ratio) != (1, 1):
+        if tuple(self.scale) == (1, 1) and self.ratio[0] <= 1 <= self.ratio[1] and tuple(self.ratio) != (1, 1):
             raise ValueError(f"ratio={self.ratio} has no effect with scale={self.scale}, the whole image: change one")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip={self.flip} must lie between 0 and 1")
@@ -61,13 +61,15 @@ def draw(seed: int, epoch: int, indices: npt.NDArray[np.int64], num_draws: int =
     Returns:
         (B, num_draws) float64, uniform on [0, 1).
     """
-    stream = _mix(_mix(_mix(np.array([seed], dtype=np.int64)) + np.uint64(epoch))[:, None] + indices[:, None])
+    epoch_key = _mix(_mix(np.array([seed], dtype=np.uint64)) + np.uint64(epoch))
+    # Added as they are, int64 and uint64 make float64, which rounds the image number away.
+    stream = _mix(epoch_key + indices.astype(np.uint64))[:, None]
     counters = stream + np.arange(num_draws, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     return (_mix(counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def _mix(values: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    mixed = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    mixed = values + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))
@@ -199,4 +201,4 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     """(B, 3, H, W) in 0..255 as float32 with `mean` taken off and divided by `std`, which are meant for 0..1."""
     factor = images.new_tensor([1 / (255 * s) for s in std], dtype=torch.float32)[:, None, None]
     offset = images.new_tensor([m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32)[:, None, None]
-    return images.to(torch.float32, memory_format=torch.channels_last).mul_(factor).sub_(offset)
+    return images.to(torch.float32, memory_format=torch.channels_last) * factor - offset

@@ -98,7 +98,7 @@ class EvalBatches:
 
     def __len__(self) -> int:
         """Number of batches, the same for every rank."""
-        return -(-len(self.chosen) // self.batch_size)
+        return max(1, min(-(-len(self.chosen) // self.batch_size), len(self.chosen) // self.num_ranks))
 
     def __iter__(self) -> Iterator[Batch]:
         """The rank's share of each batch; nothing is padded or seen twice."""

@@ -1,5 +1,6 @@
 """The LightningDataModule: a folder of scenes in, batches ready for a network out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,9 +10,9 @@ from torch import Tensor
 
 from intel_scenes.data.augment import Augmentation, augment, draw, normalize
 from intel_scenes.data.batches import Batch, EvalBatches, Images, TrainBatches, View, prepare
-from intel_scenes.data.packed import pack
+from intel_scenes.data.packed import Packed, pack
 from intel_scenes.data.scenes import Scenes, duplicates, find_split, fingerprint, in_label_conflict, read_scenes
-from intel_scenes.data.splits import stratified_split
+from intel_scenes.data.splits import stratified_mask, stratified_split
 from intel_scenes.errors import UserError
 
 
@@ -58,8 +59,11 @@ class SceneDataModule(LightningDataModule):
         super().__init__()
         train = read_scenes(find_split(root, "seg_train"))
         test = read_scenes(find_split(root, "seg_test"), classes=train.classes)
-        self.scenes, self.images = _usable(train, cache_dir, store_size, on_unreadable)
-        self.test_scenes, self.test_images = _usable(test, cache_dir, store_size, on_unreadable)
+        packed = [pack(scenes, cache_dir, store_size) for scenes in (train, test)]
+        if on_unreadable != "skip":
+            _check_all_readable((train, test), packed)
+        self.scenes, self.images = _usable(train, packed[0])
+        self.test_scenes, self.test_images = _usable(test, packed[1])
         self.view, self.augmentation = view, augmentation
         self.batch_size, self.seed = batch_size, seed
         labels, contents = self.scenes.labels, self.scenes.contents
@@ -68,7 +72,7 @@ class SceneDataModule(LightningDataModule):
         self.train_eval = self.train
         if share < 1:
             own = [contents[index] for index in self.train]
-            self.train_eval = self.train[stratified_split(labels[self.train], own, share, split_seed)[1]]
+            self.train_eval = self.train[stratified_mask(labels[self.train], own, share, split_seed)]
         self.test = np.arange(len(self.test_scenes))
         if batch_size > len(self.train):
             raise UserError(
@@ -133,16 +137,23 @@ class SceneDataModule(LightningDataModule):
         return self.trainer.global_rank, self.trainer.world_size
 
 
-def _usable(scenes: Scenes, cache_dir: Path, size: int, on_unreadable: str) -> tuple[Scenes, Images]:
-    packed = pack(scenes, cache_dir, size)
-    if not packed.unreadable:
-        return scenes, Images(packed.images, scenes.labels, np.arange(len(scenes)))
-    if on_unreadable != "skip":
-        named = "; ".join(f"{scenes.root / scenes.paths[i]} ({reason})" for i, reason in packed.unreadable.items())
+def _check_all_readable(splits: Sequence[Scenes], packed: Sequence[Packed]) -> None:
+    named = [
+        f"{scenes.root / scenes.paths[index]} ({reason})"
+        for scenes, one in zip(splits, packed, strict=True)
+        for index, reason in one.unreadable.items()
+    ]
+    if named:
         raise UserError(
-            f"{len(packed.unreadable)} images cannot be decoded: {named}: replace or remove them, "
+            f"{len(named)} images cannot be decoded: {'; '.join(named)}: replace or remove them, "
             "or set data.on_unreadable=skip to go on without them"
         )
+
+
+def _usable(scenes: Scenes, packed: Packed) -> tuple[Scenes, Images]:
     kept = np.setdiff1d(np.arange(len(scenes)), list(packed.unreadable))
     usable = scenes.select(kept)
+    if lost := sorted(set(scenes.labels) - set(usable.labels)):
+        folder = scenes.root / scenes.classes[lost[0]]
+        raise UserError(f"no image in the class folder {folder} can be decoded: put some there, or remove the folder")
     return usable, Images(packed.images, usable.labels, kept)

@@ -5,6 +5,7 @@ it is not `size` x `size` already, its shorter side is resized to `size` (bicubi
 and the middle square is stored.
 """
 
+import io
 import json
 import os
 import shutil
@@ -44,7 +45,10 @@ class Packed:
 
 def store(image: Image.Image, size: int) -> Pixels:
     """The stored form of one image, (size, size, 3) uint8, by the rule at the top of this module."""
-    upright = ImageOps.exif_transpose(image).convert("RGB")
+    upright = ImageOps.exif_transpose(image)
+    if isinstance(upright.info.get("transparency"), bytes):
+        upright = upright.convert("RGBA")  # else Pillow warns of what RGB leaves out
+    upright = upright.convert("RGB")
     width, height = upright.size
     if (width, height) != (size, size):
         scale = size / min(width, height)
@@ -70,7 +74,7 @@ def pack(scenes: Scenes, cache_dir: Path, size: int) -> Packed:
         with FileLock(f"{folder}.lock"):
             if not folder.exists():
                 _write(scenes, folder, size)
-    except PermissionError as error:
+    except OSError as error:
         raise UserError(f"the image cache {cache_dir} cannot be written ({error}): set data.cache_dir") from error
     unreadable = json.loads((folder / "unreadable.json").read_text())
     return Packed(
@@ -106,7 +110,12 @@ def _write(scenes: Scenes, folder: Path, size: int) -> None:
 def _decoded(scenes: Scenes, size: int) -> Iterator[Pixels | str]:
     def decode(path: str) -> Pixels | str:
         try:
-            with Image.open(scenes.root / path) as image:
+            content = (scenes.root / path).read_bytes()
+        except OSError as error:
+            unread = f"cannot read {scenes.root / path} ({error.strerror}): repair or remove the file"
+            raise UserError(unread) from error
+        try:
+            with Image.open(io.BytesIO(content)) as image:
                 return store(image, size)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             return str(error) or type(error).__name__

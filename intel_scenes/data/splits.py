@@ -13,9 +13,7 @@ Indices = npt.NDArray[np.int64]
 def stratified_split(
     labels: npt.NDArray[np.int64], contents: Sequence[str], fraction: float, seed: int
 ) -> tuple[Indices, Indices]:
-    """Cuts a labelled set in two: every class gives the same share of its images to the second part.
-
-    Images with equal contents move together, counted with the class of the first of them, whatever their labels say.
+    """Cuts a labelled set in two, as `stratified_mask` says, with images of every class in both parts.
 
     Args:
         labels: (N,) int64, class numbers.
@@ -31,6 +29,32 @@ def stratified_split(
     """
     if not 0 < fraction < 1:
         raise UserError(f"data.val_fraction={fraction} must lie between 0 and 1: 0.1 keeps a tenth for validation")
+    in_cut = stratified_mask(labels, contents, fraction, seed)
+    for label in np.unique(labels):
+        if in_cut[labels == label].all() or not in_cut[labels == label].any():
+            raise UserError(
+                f"data.val_fraction={fraction} leaves class number {label} with no image on one side of the split: "
+                "change it, or give the class more images"
+            )
+    return np.flatnonzero(~in_cut), np.flatnonzero(in_cut)
+
+
+def stratified_mask(
+    labels: npt.NDArray[np.int64], contents: Sequence[str], fraction: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Which images are cut from a labelled set: every class gives the same share of its images.
+
+    Images with equal contents move together, counted with the class of the first of them, whatever their labels say.
+
+    Args:
+        labels: (N,) int64, class numbers.
+        contents: N digests of the images' bytes.
+        fraction: Share of the cut part, between 0 and 1, both excluded; of each class at least one image.
+        seed: Of the shuffle.
+
+    Returns:
+        (N,) mask of the cut part.
+    """
     _, first, group = np.unique(np.asarray(contents), return_index=True, return_inverse=True)
     sizes = np.bincount(group)
     generator = np.random.default_rng(seed)
@@ -39,13 +63,10 @@ def stratified_split(
         # In the order of the images, so that the split does not depend on how digests sort.
         members = np.sort(first[labels[first] == label])
         shuffled = group[generator.permutation(members)]
-        target = max(1, round(fraction * int(np.sum(labels == label))))
-        taken[shuffled[np.cumsum(sizes[shuffled]) <= target]] = True
-    in_cut = taken[group]
-    for label in np.unique(labels):
-        if in_cut[labels == label].all() or not in_cut[labels == label].any():
-            raise UserError(
-                f"data.val_fraction={fraction} leaves class number {label} with no image on one side of the split: "
-                "change it, or give the class more images"
-            )
-    return np.flatnonzero(~in_cut), np.flatnonzero(in_cut)
+        room = max(1, round(fraction * int(np.sum(labels == label))))
+        for one in shuffled:
+            if sizes[one] <= room:
+                taken[one] = True
+                room -= sizes[one]
+    mask: npt.NDArray[np.bool_] = taken[group]
+    return mask

@@ -88,7 +88,8 @@ class SceneClassifier(LightningModule):
         if not isinstance(outputs, Tensor):
             auxiliary = [extra for extra in auxiliary if extra is not None]
         loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        self.train_loss.update(loss.detach(), weight=len(labels))
+        # torchmetrics 1.9 drops the weights of a MeanMetric that lets nan pass: it takes a value for each image.
+        self.train_loss.update(loss.detach().expand(len(labels)))
         self.train_accuracy.update(logits.detach(), labels)
         for extra in auxiliary:
             weight = AUXILIARY_WEIGHT[type(outputs).__name__]
@@ -102,7 +103,7 @@ class SceneClassifier(LightningModule):
         if dataloader_idx == 1:
             self.train_eval_accuracy.update(logits, labels)
             return
-        self.val_loss.update(functional.cross_entropy(logits, labels), weight=len(labels))
+        self.val_loss.update(functional.cross_entropy(logits, labels, reduction="none"))
         self.val_accuracy.update(logits, labels)
 
     def on_validation_epoch_end(self) -> None:

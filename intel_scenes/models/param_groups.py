@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 # Learned offsets of more than one dimension: as little reason to shrink them as a bias.
-SPARED = ("class_token", "pos_embedding", "relative_position_bias_table", "layer_scale")
+SPARED = ("class_token", "pos_embedding", "relative_position_bias_table", "layer_scale", "logit_scale")
 
 
 def parameter_groups(

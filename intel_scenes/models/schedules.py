@@ -41,16 +41,16 @@ def warmup_stable_decay(step: int, *, num_steps: int, warmup_fraction: float, de
     """
     warmup = _num_steps_of("scheduler.factory.lr_lambda.warmup_fraction", warmup_fraction, num_steps)
     decay = _num_steps_of("scheduler.factory.lr_lambda.decay_fraction", decay_fraction, num_steps)
-    if warmup + decay > num_steps:
+    if warmup_fraction + decay_fraction > 1 + 1e-9:
         raise ValueError(f"warmup_fraction={warmup_fraction} and decay_fraction={decay_fraction} exceed the training")
-    return min(1.0, (step + 1) / (warmup + 1), max(0.0, (num_steps - step) / (decay + 1)))
+    return min(1.0, (step + 1) / (warmup + 1), max(0.0, (num_steps - step) / (min(decay, num_steps - warmup) + 1)))
 
 
 def multistep(step: int, *, num_steps: int, milestones: Sequence[float], gamma: float) -> float:
     """The rate is multiplied by `gamma` when the training has passed each of `milestones`, shares of its steps."""
     if not all(0 < milestone < 1 for milestone in milestones):
         raise ValueError(f"scheduler.factory.lr_lambda.milestones={list(milestones)} must lie between 0 and 1")
-    return float(gamma ** sum(step >= round(milestone * num_steps) for milestone in milestones))
+    return float(gamma ** sum(step >= max(1, round(milestone * num_steps)) for milestone in milestones))
 
 
 def onecycle(optimizer: Optimizer, *, num_steps: int, pct_start: float, div_factor: float) -> OneCycleLR:
@@ -62,7 +62,7 @@ def onecycle(optimizer: Optimizer, *, num_steps: int, pct_start: float, div_fact
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=max(2, num_steps),  # of a single step torch divides by zero
-        pct_start=pct_start,
+        pct_start=pct_start * (1 - 1e-9),  # a peak at exactly step 1 makes torch divide by zero
         div_factor=div_factor,
         cycle_momentum=False,
     )
@@ -71,4 +71,4 @@ def onecycle(optimizer: Optimizer, *, num_steps: int, pct_start: float, div_fact
 def _num_steps_of(name: str, fraction: float, num_steps: int) -> int:
     if not 0 <= fraction < 1:
         raise ValueError(f"{name}={fraction} must be at least 0 and below 1")
-    return round(fraction * num_steps)
+    return min(round(fraction * num_steps), num_steps - 1)

@@ -116,6 +116,11 @@ class FiniteLoss(Callback):
     def __init__(self) -> None:
         """Looks after every step on a CPU, elsewhere after every 50 and at the end of the epoch."""
         self._first: Tensor | None = None
+        self._step = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        """Notes the step: with accumulated gradients it is not over after each batch."""
+        self._step = trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -134,7 +139,7 @@ class FiniteLoss(Callback):
         if self._first is None:
             self._first = torch.full((), -1, device=loss.device)
         fresh = (self._first < 0) & ~torch.isfinite(loss)
-        self._first = torch.where(fresh, trainer.global_step - 1, self._first)
+        self._first = torch.where(fresh, self._step, self._first)
         looks = loss.device.type == "cpu" or (batch_idx + 1) % 50 == 0 or trainer.is_last_batch
         if looks:
             step = int(self._first.item())

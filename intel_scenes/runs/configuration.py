@@ -30,6 +30,7 @@ RESERVED = {
     "enable_checkpointing": "keep_last",
     "val_check_interval": "epochs",
     "check_val_every_n_epoch": "epochs",
+    "overfit_batches": "++trainer.limit_train_batches",
     "limit_val_batches": "data.val_fraction",
     "num_sanity_val_steps": "trainer=debug",
     "use_distributed_sampler": "data.batch_size",
@@ -41,6 +42,8 @@ SCALINGS: dict[str, Callable[[float], float]] = {
     "sqrt": math.sqrt,
 }
 REFERENCE_BATCH_SIZE = 32
+# Lightning takes either spelling; equal runs should have equal digests.
+PRECISIONS = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 
 def check(plain: Plain) -> None:
@@ -108,7 +111,7 @@ def _within(key: str, value: object, low: float, high: float, *, open_ends: bool
 
 
 def _one_of(key: str, value: object, choices: Collection[str]) -> None:
-    if value not in choices:
+    if value not in tuple(choices):
         near = difflib.get_close_matches(str(value), choices, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise UserError(f"{key}={value} must be one of {', '.join(choices)}{hint}")
@@ -131,7 +134,9 @@ def resolve_precision(plain: Plain) -> str:
     """Lightning's name of the precision; `auto` is bf16-mixed on a CUDA device that computes bfloat16, else 32-true."""
     precision, accelerator = plain["trainer"]["precision"], plain["trainer"]["accelerator"]
     if precision != "auto":
-        return str(precision)
+        return {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}.get(
+            str(precision), str(precision)
+        )
     on_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 

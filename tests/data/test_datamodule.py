@@ -39,7 +39,7 @@ def root(drawn: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    def made(root: Path, **changes: Any) -> SceneDataModule:
+    def made(root: Path, **changes: object) -> SceneDataModule:
         arguments: dict[str, Any] = {
             "view": VIEW,
             "augmentation": AUGMENTATION,
@@ -144,14 +144,17 @@ def test_a_fraction_that_leaves_a_class_empty_is_named_as_it_was_given(root: Pat
         make(root)
 
 
-def test_the_images_are_those_of_the_files(drawn: Path, make: Make) -> None:
-    data = make(drawn)
+def check_images_against_files(data: SceneDataModule) -> None:
     for scenes, images in ((data.scenes, data.images), (data.test_scenes, data.test_images)):
         pixels, labels, _ = images.batch(np.arange(len(scenes)))
         for path, image, label in zip(scenes.paths, pixels, labels, strict=True):
             with Image.open(scenes.root / path) as expected:
                 assert np.array_equal(image.permute(1, 2, 0).numpy(), np.asarray(expected))
             assert path.startswith(f"{data.classes[label]}/")
+
+
+def test_the_images_are_those_of_the_files(drawn: Path, make: Make) -> None:
+    check_images_against_files(make(drawn))
 
 
 def test_test_images_that_are_in_train_are_told_and_left_out_of_the_clean_ones(root: Path, make: Make) -> None:
@@ -204,11 +207,12 @@ def test_skipping_goes_on_without_the_damaged_images(root: Path, make: Make) -> 
     whole = make(root)
     damaged = damage(root, "seg_train", "seg_test")
     data = make(root, on_unreadable="skip")
-    assert (len(data.scenes), len(data.test_scenes)) == (58, 10)
-    names = {f"{path.parent.name}/{path.name}" for path in damaged}
-    assert names.isdisjoint(data.scenes.paths[index] for index in [*data.train, *data.val])
+    assert sorted([*data.train, *data.val]) == list(range(58))
+    assert data.test.tolist() == list(range(10))
+    for scenes in (data.scenes, data.test_scenes):
+        assert set(damaged).isdisjoint(scenes.root / path for path in scenes.paths)
     assert data.fingerprint != whole.fingerprint
-    test_the_images_are_those_of_the_files(root, lambda root: data)
+    check_images_against_files(data)
 
 
 def test_skipping_is_the_same_as_removing(root: Path, make: Make) -> None:

@@ -24,10 +24,8 @@ Pixels = npt.NDArray[np.uint8]
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> Pixels:
     """Smooth enough that a jpeg keeps it, without symmetry."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (9, 9, channels), dtype=np.uint8)
-    planes = [
-        Image.fromarray(coarse[..., c]).resize((width, height), Image.Resampling.BICUBIC) for c in range(channels)
-    ]
+    coarse = np.random.default_rng(seed).integers(0, 256, (channels, 9, 9), dtype=np.uint8)
+    planes = [Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC) for plane in coarse]
     return np.stack([np.asarray(plane) for plane in planes], axis=2)
 
 
@@ -183,10 +181,8 @@ def test_a_changed_image_makes_another_cache_and_the_old_one_stays(tmp_path: Pat
 
 def test_each_size_has_its_cache(tmp_path: Path) -> None:
     scenes = some(tmp_path / "images")
-    assert [pack(scenes, tmp_path / "cache", size).images.shape for size in (20, 10)] == [
-        (7, 20, 20, 3),
-        (7, 10, 10, 3),
-    ]
+    shapes = [pack(scenes, tmp_path / "cache", size).images.shape for size in (20, 10)]
+    assert shapes == [(7, 20, 20, 3), (7, 10, 10, 3)]
     assert len(folders(tmp_path / "cache")) == 2
 
 
@@ -204,7 +200,7 @@ def test_images_that_cannot_be_decoded_are_reported_and_the_others_are_right(tmp
     assert list(packed.unreadable) == [1, 2, 3, 4]
     assert "cannot identify image file" in packed.unreadable[1]
     assert "cannot identify image file" in packed.unreadable[2]
-    assert "truncated" in packed.unreadable[3]
+    assert "truncated" in packed.unreadable[3].lower()
     assert "truncated" in packed.unreadable[4].lower()
     expected = np.asarray(Image.open(io.BytesIO(good)))
     assert np.array_equal(packed.images[0], expected)
@@ -235,33 +231,38 @@ def test_no_damage_to_a_file_stops_the_others(kind: str, tmp_path: Path, monkeyp
 
 
 def test_two_processes_at_once_end_with_the_same_pixels_and_one_cache(tmp_path: Path) -> None:
-    scenes = some(tmp_path / "images", num=300)
+    scenes = some(tmp_path / "images", num=300)  # decoded for long enough that both are at it
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         results = list(pool.map(partial(whole, scenes), [tmp_path / "cache"] * 2))
-    expected = np.stack(
-        [*(noise(20, 20, seed=n) for n in np.argsort([str(n) for n in range(300)])), noise(20, 20, seed=99)]
-    )
+    seeds = [int(Path(path).stem) for path in scenes.paths[:-1]] + [99]
+    expected = np.stack([noise(20, 20, seed=seed) for seed in seeds])
     assert results == [(expected.tobytes(), {})] * 2
     assert len(folders(tmp_path / "cache")) == 1
     assert not list(tmp_path.glob("cache/.*"))
 
 
+SLOW_PROGRAM = """
+import sys, time
+from pathlib import Path
+from intel_scenes.data import packed
+from intel_scenes.data.scenes import read_scenes
+
+store = packed.store
+
+def slow(*arguments):
+    time.sleep(0.1)
+    return store(*arguments)
+
+packed.store = slow
+packed.pack(read_scenes(Path(sys.argv[1])), Path(sys.argv[2]), 400)
+"""
+
+
 def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(tmp_path: Path) -> None:
     scenes = some(tmp_path / "images", num=60, side=400)
-    program = (
-        "from pathlib import Path; from intel_scenes.data import packed; from intel_scenes.data.scenes import read_scenes\n"
-        "import sys, time\n"
-        "store = packed.store\n"
-        "def slow(*arguments):\n"
-        "    time.sleep(0.1)\n"
-        "    return store(*arguments)\n"
-        "packed.store = slow\n"
-        "packed.pack(read_scenes(Path(sys.argv[1])), Path(sys.argv[2]), 400)\n"
-    )
     cache = tmp_path / "cache"
-    child = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path / "images"), str(cache)], stderr=subprocess.DEVNULL
-    )
+    arguments = [sys.executable, "-c", SLOW_PROGRAM, str(tmp_path / "images"), str(cache)]
+    child = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not any(file.stat().st_size > 400 * 400 * 3 for file in cache.glob(".*/images.npy")):
         assert child.poll() is None

@@ -35,7 +35,7 @@ class Constant(nn.Module):
         self.outputs = outputs
         self.fc = nn.ParameterList(torch.tensor(row) for row in logits)
 
-    def forward(self, images: Tensor) -> Any:  # noqa: ANN401
+    def forward(self, images: Tensor) -> Any:
         first, *others = (row.expand(len(images), -1) for row in self.fc)
         return self.outputs(first, *others) if self.training else first
 

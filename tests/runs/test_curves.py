@@ -34,6 +34,16 @@ def test_a_single_epoch_is_drawn_too() -> None:
     assert {(0xD5, 0x5E, 0x00), (0x00, 0x72, 0xB2)} <= colors  # a mark of train and one of valid
 
 
+def test_the_title_tells_of_the_best_epoch() -> None:
+    def title(*val_accuracies: float) -> bytes:
+        rows = [row | {"val_accuracy": value} for row, value in zip(history(3), val_accuracies, strict=True)]
+        return opened(draw_curves(rows)).crop((0, 0, 600, 24)).tobytes()
+
+    assert title(0.5, 0.9, 0.6) == title(0.5, 0.9, 0.7)
+    assert title(0.5, 0.9, 0.6) != title(0.5, 0.6, 0.9)
+    assert title(0.9, 0.5, 0.9) == title(0.9, 0.5, 0.6)  # the first of equally good ones
+
+
 def test_equal_histories_give_equal_bytes_and_others_give_others() -> None:
     assert draw_curves(history(3)) == draw_curves(history(3))
     assert draw_curves(history(3)) != draw_curves(history(4))
