@@ -90,7 +90,8 @@ def test_help_and_misspelt_options_answer_without_importing_torch(environment, t
     assert "Traceback" not in done.stderr
     if status:
         assert len(done.stderr.strip().splitlines()) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    # Of a sweep that is refused, Hydra has written its own multirun.yaml; no run has begun.
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {"multirun.yaml"}
 
 
 def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second_time(train):
@@ -120,10 +121,8 @@ def test_a_multirun_goes_on_after_a_run_that_fails_and_names_it(train):
     done = train("-m", *DRAWN, *SMALL, "optim.lr=0.01,1e30", "scheduler=constant", "epochs=1")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    folders = {
-        path.name: json.loads((path / "summary.json").read_text())
-        for path in train.place.glob("multirun/by-optim.lr/*")
-    }
+    paths = train.place.glob("multirun/by-optim.lr/*/summary.json")
+    folders = {path.parent.name: json.loads(path.read_text()) for path in paths}
     assert sorted(summary["status"] for summary in folders.values()) == ["completed", "failed"]
     (failed,) = (name for name, summary in folders.items() if summary["status"] == "failed")
     assert f"{failed}: the loss is not finite at step 1" in done.stderr

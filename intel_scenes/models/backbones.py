@@ -5,9 +5,10 @@ import hashlib
 import logging
 import re
 import socket
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from itertools import chain
@@ -220,7 +221,11 @@ def _download(model_name: str, name: str, source: models.WeightsEnum) -> Ordered
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
     try:
-        state: OrderedDict[str, Tensor] = source.get_state_dict(check_hash=True, map_location="cpu", weights_only=True)
+        # torch.hub announces the download on stdout, which belongs to the results of a command.
+        with redirect_stdout(sys.stderr):
+            state: OrderedDict[str, Tensor] = source.get_state_dict(
+                check_hash=True, map_location="cpu", weights_only=True
+            )
         return state
     except (OSError, HTTPException, RuntimeError, UnpicklingError, EOFError) as error:
         what = f"the weights {name} of {model_name} cannot be had from {source.url} ({_reason(error)})"
