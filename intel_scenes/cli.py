@@ -89,10 +89,10 @@ def show(summary: Mapping[str, Any], folder: Path) -> None:
     """Prints what came out of a run as a short table."""
     low, high = summary["test_accuracy_interval"]
     minutes, seconds = divmod(round(summary["fit_seconds"]), 60)
-    of = f"{summary['best_epoch'] + 1} of {summary['epochs']}"
+    best = f"epoch {summary['best_epoch']} of 0 to {summary['epochs'] - 1}"
     print(f"\n{summary['model_name']}, {summary['optim']}, {summary['scheduler']}, seed {summary['seed']}")
     print(f"  train accuracy  {summary['train_accuracy']:6.1%}")
-    print(f"  valid accuracy  {summary['val_accuracy']:6.1%}   best epoch: {of}")
+    print(f"  valid accuracy  {summary['val_accuracy']:6.1%}   best: {best}")
     print(f"  test accuracy   {summary['test_accuracy']:6.1%}   95 % interval {low:.1%} to {high:.1%}")
     print(f"  training time   {minutes} min {seconds} s")
     print(f"  written to      {os.path.relpath(folder)}")
