@@ -112,11 +112,11 @@ def _job() -> Job:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Removes the folder that Hydra made for a job that did not begin, and its parents, where nothing is in them."""
+    """Removes the folder that Hydra made for a job that did not begin, and the one above it, where they are empty."""
     with suppress(OSError):
-        while folder != Path.cwd():
-            folder.rmdir()
-            folder = folder.parent
+        folder.rmdir()
+        if folder.parent != Path.cwd():
+            folder.parent.rmdir()
 
 
 def _tell(text: str) -> None:

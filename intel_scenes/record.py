@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,8 +63,7 @@ SUMMARY_KEYS = (
 # Keys of a configuration, with all that lies below them, that do not change the result of a run.
 NEUTRAL_KEYS = (
     *("data.root", "data.cache_dir", "folder", "hydra", "keep_last", "logger", "study", "sweep"),
-    *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.num_nodes"),
-    *("trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.profiler"),
+    *("trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.profiler"),
 )
 
 
@@ -128,7 +128,9 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes `summary.json` with every key of the contract, null where `summary` has none; returns what was written.
+    """Writes `summary.json` with every key of the contract; returns what was written.
+
+    Null stands where `summary` has no value, or none that is finite.
 
     Raises:
         FileExistsError: The folder holds a completed record, which is never overwritten.
@@ -139,6 +141,9 @@ def write_summary(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     if (read_summary(folder) or {}).get("status") == "completed":
         raise FileExistsError(f"{folder / SUMMARY} holds a completed record")
     whole = {key: summary.get(key) for key in SUMMARY_KEYS}
+    whole = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in whole.items()
+    }
     write_whole(folder / SUMMARY, (json.dumps(whole, indent=2, allow_nan=False) + "\n").encode())
     return whole
 

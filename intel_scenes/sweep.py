@@ -40,7 +40,7 @@ def named(arguments: Sequence[str]) -> list[str]:
     """
     is_override = [re.match(r"[~+]*[\w./@]+=", argument) is not None for argument in arguments]
     overrides = [argument for argument, is_one in zip(arguments, is_override, strict=True) if is_one]
-    is_multirun = bool({"-m", "--multirun"} & set(arguments))
+    is_multirun = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments))
     if not is_multirun or any(override.lstrip("+").startswith("sweep.name=") for override in overrides):
         return list(arguments)
     return [*arguments, f"sweep.name={sweep_name(overrides)}"]

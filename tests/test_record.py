@@ -192,7 +192,7 @@ def test_differences_are_sorted_and_show_both_values() -> None:
     "key",
     [
         *("data.root", "data.cache_dir", "logger", "logger.save_dir", "study", "sweep.name", "sweep.plan", "keep_last"),
-        *("hydra/launcher", "hydra.run.dir", "hydra/launcher.n_jobs", "trainer.devices", "trainer.strategy"),
+        *("hydra/launcher", "hydra.run.dir", "hydra/launcher.n_jobs"),
         *("trainer.enable_progress_bar", "trainer.profiler", "folder"),
     ],
 )
@@ -204,7 +204,16 @@ def test_keys_without_effect_on_the_result_are_neutral(key: str) -> None:
     "key",
     [
         *("data", "data.root_seed", "data.batch_size", "model", "model.weights", "seed", "studying", "sweeper.x"),
-        *("trainer", "trainer.precision", "trainer.gradient_clip_val", "my.logger", "optim.lr", "epochs"),
+        *(
+            "trainer",
+            "trainer.precision",
+            "trainer.devices",
+            "trainer.strategy",
+            "trainer.gradient_clip_val",
+            "my.logger",
+            "optim.lr",
+            "epochs",
+        ),
     ],
 )
 def test_other_keys_are_not_neutral_however_alike_they_are_spelt(key: str) -> None:

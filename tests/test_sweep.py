@@ -47,7 +47,7 @@ def test_overrides_that_mean_the_same_have_one_name(one: str, other: str) -> Non
     "neutral",
     [
         *("data.root=/elsewhere", "data.cache_dir=/tmp", "logger=csv", "sweep.name=mine", "+study=models"),
-        *("hydra/launcher=joblib", "hydra.run.dir=x", "keep_last=true", "trainer.devices=2", "++logger.name=a"),
+        *("hydra/launcher=joblib", "hydra.run.dir=x", "keep_last=true", "++logger.name=a"),
     ],
 )
 def test_keys_that_do_not_change_the_result_do_not_change_the_name(neutral: str) -> None:

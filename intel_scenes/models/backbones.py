@@ -94,7 +94,7 @@ def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
         return Weights(path.name, _sha256(path), path, _preprocessing(published["DEFAULT"]))
     raise UserError(
         f"model.weights={weights} is neither a file nor weights of {model_name}{_near(weights.upper(), published)}: "
-        f"choose {', '.join(published)}, null (random weights) or a .pth, .pt or .safetensors file."
+        f"choose {', '.join(published)}, null (random weights) or a .pth, .pt, .ckpt or .safetensors file."
     )
 
 

@@ -32,7 +32,7 @@ RESERVED = {
     "check_val_every_n_epoch": "epochs",
     "overfit_batches": "++trainer.limit_train_batches",
     "limit_val_batches": "data.val_fraction",
-    "num_sanity_val_steps": "trainer=debug",
+    "num_sanity_val_steps": "trainer.limit_train_batches",
     "use_distributed_sampler": "data.batch_size",
     "plugins": "trainer.precision",
 }
@@ -42,8 +42,12 @@ SCALINGS: dict[str, Callable[[float], float]] = {
     "sqrt": math.sqrt,
 }
 REFERENCE_BATCH_SIZE = 32
-# Lightning takes either spelling; equal runs should have equal digests.
-PRECISIONS = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+# Those under which images stay float32 on their way in. Lightning takes either spelling of each; equal runs should have
+# equal digests.
+PRECISIONS = {
+    **{"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"},
+    **{name: name for name in ("32-true", "16-mixed", "bf16-mixed")},
+}
 
 
 def check(plain: Plain) -> None:
@@ -69,6 +73,7 @@ def check(plain: Plain) -> None:
     _one_of("data.on_unreadable", data["on_unreadable"], ("error", "skip"))
     _one_of("data.source", data["source"], ("intel", "folder", "synthetic"))
     _one_of("scheduler.interval", plain["scheduler"]["interval"], ("step", "epoch", "validation"))
+    _one_of("trainer.precision", str(plain["trainer"]["precision"]), ("auto", *PRECISIONS))
     for name, instead in RESERVED.items():
         if name in plain["trainer"]:
             raise UserError(f"trainer.{name} would make the record untrue: leave it out and use {instead}")
@@ -85,6 +90,8 @@ def _check_integers(plain: Plain) -> None:
     data = plain["data"]
     counts = {"epochs": plain["epochs"], "data.batch_size": data["batch_size"], "data.store_size": data["store_size"]}
     counts |= {f"data.{key}": data[key] for key in ("num_train", "num_test") if key in data}
+    trainer = plain["trainer"]
+    counts |= {f"trainer.{key}": trainer[key] for key in ("accumulate_grad_batches",) if key in trainer}
     counts |= {
         key: value
         for key, value in {"threads": plain["threads"], "data.image_size": data["image_size"]}.items()
@@ -93,7 +100,10 @@ def _check_integers(plain: Plain) -> None:
     for key, value in counts.items():
         if type(value) is not int or value < 1:
             raise UserError(f"{key}={value} must be a whole number of at least 1")
-    for key, value in {"seed": plain["seed"], "data.split_seed": data["split_seed"]}.items():
+    for key, value in (
+        {"seed": plain["seed"], "data.split_seed": data["split_seed"]}
+        | ({"data.drawing_seed": data["drawing_seed"]} if "drawing_seed" in data else {})
+    ).items():
         if type(value) is not int or value < 0:
             raise UserError(f"{key}={value} must be a whole number of at least 0")
 
@@ -134,9 +144,7 @@ def resolve_precision(plain: Plain) -> str:
     """Lightning's name of the precision; `auto` is bf16-mixed on a CUDA device that computes bfloat16, else 32-true."""
     precision, accelerator = plain["trainer"]["precision"], plain["trainer"]["accelerator"]
     if precision != "auto":
-        return {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}.get(
-            str(precision), str(precision)
-        )
+        return PRECISIONS[str(precision)]
     on_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 

@@ -88,9 +88,11 @@ def run(
             if trainer.is_global_zero:
                 device = trainer.strategy.root_device
                 results |= evaluate(folder, network, data, recorder, device=device, precision=precision)
-    if not plain["keep_last"]:
-        last.unlink(missing_ok=True)
-    return (trainer.is_global_zero and record.read_summary(folder)) or {}
+        if not trainer.is_global_zero:
+            return {}
+        if not plain["keep_last"]:
+            last.unlink(missing_ok=True)
+        return record.read_summary(folder) or {}
 
 
 def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
@@ -127,7 +129,7 @@ def _data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataMod
 
 
 def _root(data: dict[str, Any], cache_dir: Path) -> Path:
-    root = data["root"] and Path(data["root"]).expanduser()
+    root = Path(data["root"]).expanduser() if data["root"] else None
     if data["source"] == "synthetic":
         return drawn_folder(
             cache_dir,

@@ -24,7 +24,7 @@ INTERRUPTED = "the run was interrupted: the same command goes on from its last e
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Holds a run folder for this process; one that stays empty is removed again.
+    """Holds a run folder for this process.
 
     Raises:
         UserError: Another process holds it.
@@ -97,6 +97,8 @@ def recorded(
     summary = {**known, "started": earlier.get("started") or _now(), "status": "interrupted"}
     with _sentences():
         if not earlier:
+            for stranger in (record.LAST, record.BEST):  # whose record somebody removed
+                (folder / stranger).unlink(missing_ok=True)
             record.write_whole(folder / record.CONFIG, yaml.safe_dump(dict(plain), sort_keys=False).encode())
             record.write_whole(folder / record.OVERRIDES, yaml.safe_dump(list(overrides)).encode())
         record.write_summary(folder, summary | {"error": CUT_OFF})
