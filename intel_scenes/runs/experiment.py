@@ -57,12 +57,8 @@ def run(
     weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
     data = _data_module(plain, weights)
     plain = _plain(cfg, folder, configuration.num_steps(plain, len(data.train) // data.batch_size))
-    facts = {
-        "weights": weights and weights.digest,
-        "data": data.fingerprint,
-        "precision": precision,
-        "threads": threads,
-    }
+    weights_digest = weights and weights.digest
+    facts = {"weights": weights_digest, "data": data.fingerprint, "precision": precision, "threads": threads}
     digests = configuration.digests(plain, facts)
     with outcome.claimed(folder):
         if (found := outcome.completed(folder, digests["config_digest"], plain)) is not None:
