@@ -168,8 +168,8 @@ def test_misspelt_weights_are_refused_with_their_neighbours_and_all_choices() ->
         resolve_weights("resnet50", "imagenet1k_v3")
     assert str(caught.value) == (
         "model.weights=imagenet1k_v3 is neither a file nor weights of resnet50 (near spellings: IMAGENET1K_V2, "
-        "IMAGENET1K_V1): choose DEFAULT, IMAGENET1K_V1, IMAGENET1K_V2, null (random weights) or a .pth, .pt or "
-        ".safetensors file."
+        "IMAGENET1K_V1): choose DEFAULT, IMAGENET1K_V1, IMAGENET1K_V2, null (random weights) or a .pth, .pt, "
+        ".ckpt or .safetensors file."
     )
 
 
