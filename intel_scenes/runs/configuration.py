@@ -49,6 +49,13 @@ PRECISIONS = {
     **{name: name for name in ("32-true", "16-mixed", "bf16-mixed")},
 }
 
+COUNTS = (
+    *("epochs", "data.batch_size", "data.store_size", "data.num_train", "data.num_test"),
+    *("threads", "data.image_size", "trainer.accumulate_grad_batches"),
+)
+SEEDS = ("seed", "data.split_seed", "data.drawing_seed")
+OPEN = ("threads", "data.image_size")  # null leaves them to a rule
+
 
 def check(plain: Plain) -> None:
     """Checks what can be known before any image or weight is read.
@@ -87,25 +94,13 @@ def check(plain: Plain) -> None:
 
 
 def _check_integers(plain: Plain) -> None:
-    data = plain["data"]
-    counts = {"epochs": plain["epochs"], "data.batch_size": data["batch_size"], "data.store_size": data["store_size"]}
-    counts |= {f"data.{key}": data[key] for key in ("num_train", "num_test") if key in data}
-    trainer = plain["trainer"]
-    counts |= {f"trainer.{key}": trainer[key] for key in ("accumulate_grad_batches",) if key in trainer}
-    counts |= {
-        key: value
-        for key, value in {"threads": plain["threads"], "data.image_size": data["image_size"]}.items()
-        if value is not None
-    }
-    for key, value in counts.items():
-        if type(value) is not int or value < 1:
-            raise UserError(f"{key}={value} must be a whole number of at least 1")
-    for key, value in (
-        {"seed": plain["seed"], "data.split_seed": data["split_seed"]}
-        | ({"data.drawing_seed": data["drawing_seed"]} if "drawing_seed" in data else {})
-    ).items():
-        if type(value) is not int or value < 0:
-            raise UserError(f"{key}={value} must be a whole number of at least 0")
+    values = record.flatten(plain)
+    for keys, least in ((COUNTS, 1), (SEEDS, 0)):
+        for key in keys:
+            value = values.get(key, least)
+            is_open = value is None and key in OPEN
+            if not is_open and (type(value) is not int or value < least):
+                raise UserError(f"{key}={value} must be a whole number of at least {least}")
 
 
 def _positive(key: str, value: object) -> None:
