@@ -1,19 +1,19 @@
 """What all commands share: Hydra started, `conf/` found, errors turned into one sentence and an exit status."""
 
-import difflib
 import logging
 import os
 import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from intel_scenes import record, sweep
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, did_you_mean
 
 INTERRUPTED = 130
 
@@ -60,12 +60,13 @@ def start(config_name: str, command: Callable[[DictConfig, Job], None]) -> NoRet
             command(cfg, this)
         except Exception as error:  # Hydra would print it in its own words, and once more at the end of a multirun
             _remove_empty(this.folder)
-            if not isinstance(error, UserError | OmegaConfBaseException):
+            if not isinstance(error, UserError | OmegaConfBaseException | OSError):
                 traceback.print_exc()
             failed.append(f"{this.folder.name}: {_sentence(error, config_name)}")
             _tell(failed[-1] if HydraConfig.get().mode == RunMode.MULTIRUN else _sentence(error, config_name))
 
     try:
+        _check_flags(sys.argv[1:])
         sys.argv[1:] = sweep.named(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(job)()
     except KeyboardInterrupt:
@@ -111,6 +112,12 @@ def _job() -> Job:
     )
 
 
+def _check_flags(arguments: Sequence[str]) -> None:
+    _, unknown = get_args_parser().parse_known_args(arguments)
+    if unknown:
+        raise UserError(f"there is no flag {unknown[0]}: a key is set by KEY=VALUE, --help lists all")
+
+
 def _remove_empty(folder: Path) -> None:
     """Removes the folder that Hydra made for a job that did not begin, and the one above it, where they are empty."""
     with suppress(OSError):
@@ -128,12 +135,12 @@ def _sentence(error: Exception, config_name: str) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
         there = ", ".join(sorted(error.options))
-        return f"{group}={name}: conf/{group} has no such file{_near(name, error.options)}; there are {there}"
+        return f"{group}={name}: conf/{group} has no such file{did_you_mean(name, error.options)}; there are {there}"
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: write KEY=VALUE, and quote a value that holds special characters"
     text = str(error)
     if found := re.search(r"^(?:Could not override|Error merging override) '?\+*([^'=\s]+)", text):
-        near = _near(found[1], _options(config_name))
+        near = did_you_mean(found[1], _options(config_name))
         return f"there is no option {found[1]}{near}; --help lists all, +{found[1]}=VALUE adds one"
     if not text and isinstance(error.__cause__, Exception):
         return _sentence(error.__cause__, config_name)
@@ -147,8 +154,3 @@ def _options(config_name: str) -> list[str]:
         keys = record.flatten(OmegaConf.to_container(hydra.compose(config_name)))  # type: ignore[arg-type]
     groups = [path.name for path in conf_folder().iterdir() if path.is_dir()]
     return [*groups, *keys]
-
-
-def _near(word: str, choices: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(choices), n=3)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""

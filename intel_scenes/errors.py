@@ -1,4 +1,7 @@
-"""The error that a user can cause and mend."""
+"""The error that a user can cause and mend, and the help it gives with spelling."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -6,3 +9,9 @@ class UserError(Exception):
 
     Commands show the sentence without a traceback and exit with status 1.
     """
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """` (did you mean A or B?)` with the choices that are spelt much like a word, or nothing."""
+    near = difflib.get_close_matches(word, list(choices))
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from intel_scenes.errors import UserError
+
 CONFIG = "config.yaml"
 OVERRIDES = "overrides.yaml"
 SUMMARY = "summary.json"
@@ -149,11 +151,19 @@ def write_summary(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """The `summary.json` of a run folder, a missing key read as null; None where there is no such file."""
+    """The `summary.json` of a run folder, a missing key read as null; None where there is no such file.
+
+    Raises:
+        UserError: The file holds something else.
+    """
     try:
         found = json.loads((folder / SUMMARY).read_bytes())
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise UserError(f"{folder / SUMMARY} is no record ({error}): move the folder away") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{folder / SUMMARY} is no record: move the folder away")
     return {**dict.fromkeys(SUMMARY_KEYS), **found}
 
 

@@ -74,6 +74,7 @@ def assert_one_sentence(done, *parts):
         (["optm=adam"], 1, "there is no option optm (did you mean optim"),
         (["optim=adamv"], 1, "optim=adamv: conf/optim has no such file (did you mean adam or nadam or adamw?)"),
         (["-m", "optim=sgd,adamv"], 1, "optim=adamv: conf/optim has no such file"),
+        (["--optim=adam"], 1, "there is no flag --optim=adam: a key is set by KEY=VALUE"),
         (["optim.lr=[1"], 1, "cannot read 'optim.lr=[1'"),
     ],
 )

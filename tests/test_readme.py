@@ -23,6 +23,14 @@ def test_ci_runs_exactly_the_test_command_of_the_readme():
     assert between[1] == COMMANDS[1]
 
 
+def test_what_the_readme_links_to_is_there_and_nothing_is_left_to_fill_in():
+    text = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert re.findall(r"TODO|TBD|FIXME|XXX|<[a-z_]+>", text) == []
+
+
 @pytest.mark.parametrize("group", sorted(path.name for path in cli.conf_folder().iterdir() if path.is_dir()))
 def test_the_readme_names_every_configuration_file(group):
     (row,) = re.findall(rf"^\| `{group}` \|(.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from intel_scenes import record
+from intel_scenes.errors import UserError
 
 CONTRACT = {
     *("status", "error", "traceback", "started", "ended"),
@@ -169,6 +170,13 @@ def test_a_missing_key_is_read_as_null_and_an_unknown_one_is_kept(tmp_path: Path
 def test_a_folder_without_a_summary_has_none(tmp_path: Path) -> None:
     assert record.read_summary(tmp_path) is None
     assert record.read_summary(tmp_path / "absent") is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_summary_that_holds_something_else_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / record.SUMMARY).write_text(content)
+    with pytest.raises(UserError, match=r"summary\.json is no record"):
+        record.read_summary(tmp_path)
 
 
 def test_flattened_values_have_dotted_keys_and_lists_stay_whole() -> None:

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -143,10 +144,10 @@ def crop_resize_matrix(
     One kernel a batch where `crop_resize_each` would launch some for every image: the way for an accelerator. The
     weights are those of torch's and Pillow's antialiased resize.
     """
-    top, left, height, width = torch.from_numpy(boxes).to(images.device, torch.float32).unbind(1)
+    top, left, height, width = _copied(boxes.astype(np.float32), images.device).unbind(1)
     rows = _resize_weights(top, height, images.shape[2], size, interpolation)
     columns = _resize_weights(left, width, images.shape[3], size, interpolation)
-    mirrored = torch.from_numpy(flips).to(images.device)[:, None, None]
+    mirrored = _copied(flips, images.device)[:, None, None]
     columns = torch.where(mirrored, columns.flip(1), columns)
     resized = rows[:, None] @ images.to(torch.float32) @ columns[:, None].transpose(2, 3)
     return resized.clamp(0, 255).contiguous(memory_format=torch.channels_last)
@@ -199,6 +200,18 @@ def _resize(images: Tensor, size: int, interpolation: str) -> Tensor:
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(B, 3, H, W) in 0..255 as float32 with `mean` taken off and divided by `std`, which are meant for 0..1."""
-    factor = images.new_tensor([1 / (255 * s) for s in std], dtype=torch.float32)[:, None, None]
-    offset = images.new_tensor([m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32)[:, None, None]
+    factor, offset = _factor_and_offset(mean, std, images.device)
     return images.to(torch.float32, memory_format=torch.channels_last) * factor - offset
+
+
+@cache
+def _factor_and_offset(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    factor = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=device)
+    offset = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32, device=device)
+    return factor[:, None, None], offset[:, None, None]
+
+
+def _copied(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """Values on the device; a GPU copies pinned ones in its turn, others only after all that it still has to do."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -1,13 +1,11 @@
 """Any torchvision classifier by name: its weights, its head for our classes, the image sizes it takes."""
 
-import difflib
 import hashlib
 import logging
 import re
 import socket
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -25,7 +23,7 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torchvision import models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, did_you_mean
 
 DOWNLOAD_TIMEOUT_SECONDS = 20.0
 
@@ -93,8 +91,9 @@ def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
     if path.suffix in _FILE_SUFFIXES or path.exists():
         return Weights(path.name, _sha256(path), path, _preprocessing(published["DEFAULT"]))
     raise UserError(
-        f"model.weights={weights} is neither a file nor weights of {model_name}{_near(weights.upper(), published)}: "
-        f"choose {', '.join(published)}, null (random weights) or a .pth, .pt, .ckpt or .safetensors file."
+        f"model.weights={weights} is neither a file nor weights of {model_name}"
+        f"{did_you_mean(weights.upper(), published)}: choose {', '.join(published)}, null (random weights) or a .pth, "
+        f".pt, .ckpt or .safetensors file."
     )
 
 
@@ -166,17 +165,12 @@ def _weights_of(model_name: str) -> dict[str, models.WeightsEnum]:
     names = models.list_models(module=models)
     if model_name not in names:
         raise UserError(
-            f"model.name={model_name} is not a classifier of torchvision{_near(model_name.lower(), names)}: choose one "
-            f"of the {len(names)} that torchvision.models.list_models(module=torchvision.models) names."
+            f"model.name={model_name} is not a classifier of torchvision{did_you_mean(model_name.lower(), names)}: "
+            f"choose one of the {len(names)} that torchvision.models.list_models(module=torchvision.models) names."
         )
     members = models.get_model_weights(model_name).__members__
     # Weights without categories (vgg16's IMAGENET1K_FEATURES) hold NaN in the classifier.
     return {"DEFAULT": members["DEFAULT"]} | {name: w for name, w in members.items() if w.meta["categories"]}
-
-
-def _near(word: str, choices: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(choices))
-    return f" (near spellings: {', '.join(near)})" if near else ""
 
 
 def _preprocessing(member: models.WeightsEnum) -> Preprocessing:

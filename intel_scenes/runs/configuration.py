@@ -1,6 +1,5 @@
 """A configuration as plain values: checked, resolved by stated rules, and digested."""
 
-import difflib
 import logging
 import math
 import os
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from intel_scenes import record
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +85,11 @@ def check(plain: Plain) -> None:
             raise UserError(f"trainer.{name} would make the record untrue: leave it out and use {instead}")
     if data["source"] == "synthetic" and data["root"] is not None:
         raise UserError("data.root has no effect with data=synthetic, which draws below data.cache_dir: leave one out")
+    limit = plain["trainer"].get("limit_train_batches", 1.0)
+    if type(limit) is int:
+        _positive("trainer.limit_train_batches", limit)
+    else:
+        _within("trainer.limit_train_batches", limit, 1e-9, 1)
     step_size = plain["scheduler"]["factory"].get("step_size", 0)
     if step_size >= plain["epochs"]:
         log.warning(
@@ -117,9 +121,7 @@ def _within(key: str, value: object, low: float, high: float, *, open_ends: bool
 
 def _one_of(key: str, value: object, choices: Collection[str]) -> None:
     if value not in tuple(choices):
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise UserError(f"{key}={value} must be one of {', '.join(choices)}{hint}")
+        raise UserError(f"{key}={value} must be one of {', '.join(choices)}{did_you_mean(str(value), choices)}")
 
 
 def effective_lr(plain: Plain) -> float:

@@ -1,7 +1,5 @@
 """The end of a run: its best weights on the validation and the test images, once."""
 
-import resource
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,8 @@ from torch import nn
 
 from intel_scenes import record
 from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.errors import UserError
+from intel_scenes.runs import memory
 from intel_scenes.runs.checkpoints import EpochRecorder
 from intel_scenes.runs.curves import draw_curves
 from intel_scenes.runs.inference import Probabilities, probabilities, scores
@@ -37,8 +37,17 @@ def evaluate(
 
     Returns:
         Results and cost of `summary.json`.
+
+    Raises:
+        UserError: `best.ckpt` is not of the best epoch: a kill cut its record off, and a GPU did not repeat it.
     """
-    weights = torch.load(folder / record.BEST, map_location=device, weights_only=True)["state_dict"]
+    checkpoint = torch.load(folder / record.BEST, map_location=device, weights_only=True)
+    if checkpoint["epoch"] != recorder.best["epoch"]:
+        raise UserError(
+            f"{folder / record.BEST} is of epoch {checkpoint['epoch']}, but the best of the history is "
+            f"{recorder.best['epoch']}: an epoch that was cut off did not repeat itself, remove the folder"
+        )
+    weights = checkpoint["state_dict"]
     network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in weights.items()})
     predicted = {
         split: probabilities(network, data.evaluation(split), data.view, device=device, precision=precision)
@@ -62,7 +71,7 @@ def evaluate(
         "test_confusion": test.confusion,
         "fit_seconds": recorder.fit_seconds,
         "images_per_second": len(recorder.rows) / sum(1 / row["images_per_second"] for row in recorder.rows),
-        "peak_memory_bytes": _peak_memory(device),
+        "peak_memory_bytes": memory.peak(device),
     }
 
 
@@ -75,11 +84,3 @@ def _write_predictions(folder: Path, data: SceneDataModule, predicted: dict[str,
             for index, row in zip(positions, found, strict=True)
         ]
     record.write_csv(folder / record.PREDICTIONS, ("split", "path", "label", "predicted", *data.classes), rows)
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Bytes: the accelerator's where there is one, else the most that this process has held in memory."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -22,7 +22,7 @@ from intel_scenes.data.sources import drawn_folder, kaggle_folder
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import Weights, build, check_image_size, heads, random_preprocessing, resolve_weights
 from intel_scenes.models.classifier import SceneClassifier
-from intel_scenes.runs import configuration, outcome
+from intel_scenes.runs import configuration, memory, outcome
 from intel_scenes.runs.checkpoints import EpochRecorder, FiniteLoss, WholeCheckpointIO
 from intel_scenes.runs.evaluation import evaluate
 from intel_scenes.runs.identity import circumstances, identity
@@ -92,6 +92,8 @@ def run(
 
 
 def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
+    if cfg.scheduler.interval != "step" and "${num_steps}" in OmegaConf.to_yaml(cfg.scheduler):
+        raise UserError(f"scheduler.interval={cfg.scheduler.interval} does not fit: this schedule counts steps")
     filled = cfg.copy()
     filled.folder, filled.num_steps = str(folder), num_steps
     plain: dict[str, Any] = OmegaConf.to_container(filled, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
@@ -196,8 +198,7 @@ def _trainer(plain: dict[str, Any], folder: Path, recorder: EpochRecorder, preci
         raise UserError(
             f"data.batch_size={plain['data']['batch_size']} cannot be shared by {trainer.world_size} devices alike"
         )
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()  # of an earlier run in this process
+    memory.reset_peak(trainer.strategy.root_device)
     return trainer
 
 
@@ -206,8 +207,8 @@ def _logger(plain: dict[str, Any]) -> Logger | bool:
         return False
     try:
         logger: Logger = hydra.utils.instantiate(plain["logger"], _convert_="all")
-    except (hydra.errors.HydraException, ModuleNotFoundError) as error:
+        logger.log_hyperparams(record.flatten(plain))
+    except Exception as error:  # of the tracker's own kinds, most of them for want of a package, a key or a network
         name = plain["logger"]["_target_"].rpartition(".")[2]
         raise UserError(f"{name} cannot be used: {outcome.first_line(error)}; see the extras in the README") from error
-    logger.log_hyperparams(record.flatten(plain))
     return logger

@@ -27,6 +27,7 @@ COMMON = (
 )
 VARIANTS = {
     "plain": ("model=resnet18", "data.image_size=32", "optim=adamw", "scheduler=onecycle"),
+    "steps by epoch": ("model=resnet18", "data.image_size=32", "optim=sgd", "optim.lr=0.01", "scheduler=exponential"),
     "plateau, average, dropout": (
         *("model=mobilenet_v2", "data.image_size=40", "data.batch_size=16", "optim.lr=0.05"),
         *("scheduler=plateau", "scheduler.factory.patience=1", "recipe.ema_decay=0.8"),
@@ -84,11 +85,8 @@ def kill_once(processes, folder, cache, variant, moment, during_checkpoint):
     """Starts the run and kills it; says whether the kill hit it, and whether it hit a checkpoint being written."""
     run = processes.Process(target=train, args=(folder, cache, variant))
     run.start()
-    if (folder / record.SUMMARY).exists():
-        time.sleep(moment)
-    else:
-        wait_for((folder / record.SUMMARY).exists, run)
-        time.sleep(moment)
+    wait_for((folder / record.SUMMARY).exists, run)
+    time.sleep(moment)
     if during_checkpoint:
         wait_for(lambda: is_writing_a_checkpoint(folder), run)
     run.kill()
@@ -126,6 +124,7 @@ def test_killed_runs_end_like_an_uninterrupted_one(processes, uninterrupted, tmp
     chance = random.Random(1)
     kills = kills_while_writing = runs = 0
     while kills < NUM_KILLS:
+        assert runs < 2 * NUM_KILLS, "most kills missed their run"
         variant = list(VARIANTS)[runs % len(VARIANTS)]
         expected, seconds = references[variant]
         folder = tmp_path / str(runs)
