@@ -210,5 +210,6 @@ def _logger(plain: dict[str, Any]) -> Logger | bool:
         logger.log_hyperparams(record.flatten(plain))
     except Exception as error:  # of the tracker's own kinds, most of them for want of a package, a key or a network
         name = plain["logger"]["_target_"].rpartition(".")[2]
-        raise UserError(f"{name} cannot be used: {outcome.first_line(error)}; see the extras in the README") from error
+        reason = outcome.first_line(error.__cause__ or error)  # Hydra names the class, its cause says why
+        raise UserError(f"{name} cannot be used: {reason}; see the extras in the README") from error
     return logger

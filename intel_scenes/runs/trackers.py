@@ -1,10 +1,10 @@
 """Trackers beside the record."""
 
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch import loggers
 from lightning.pytorch.utilities import rank_zero_only
 
 
-class FinishedWandbLogger(WandbLogger):
+class WandbLogger(loggers.WandbLogger):
     """Lightning's logger, each training a W&B run of its own: Lightning goes on with one that the process has open."""
 
     @rank_zero_only
