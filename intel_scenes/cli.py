@@ -8,7 +8,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,69 +20,51 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from intel_scenes import record, sweep
+from intel_scenes import overrides, record, sweep
 from intel_scenes.errors import UserError, did_you_mean
 
 INTERRUPTED = 130
 
 
-@dataclass(frozen=True)
-class Job:
-    """What Hydra knows of one job: its folder, the file chosen in each group, what was typed, and a digest of that.
-
-    `composition_digest` covers the whole tree of `conf/` and the overrides: jobs that share it compose alike.
-    """
-
-    folder: Path
-    choices: Mapping[str, str]
-    overrides: tuple[str, ...]
-    composition_digest: str
-
-
-def start(config_name: str, command: Callable[[DictConfig, Job], None]) -> NoReturn:
+def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None]) -> NoReturn:
     """Runs a command under Hydra and ends the process.
 
     Exit status 0 where all went well, 1 after an error (one sentence on stderr, a traceback only for what no user can
-    mend), 130 after Ctrl-C. In a multirun an error ends its own job alone.
+    mend), 3 where runs of a sweep are held elsewhere, 130 after Ctrl-C. In a multirun an error ends its own job alone.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of being printed by Hydra
     # Of Lightning's own code on torch 2.10 and later (Lightning-AI/pytorch-lightning#21326).
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("intel_scenes").setLevel(logging.INFO)
-    OmegaConf.register_new_resolver("run_name", sweep.run_name, replace=True)
-    failed: list[str] = []
+    failed = False
 
-    def job(cfg: DictConfig) -> None:
+    def job(cfg: DictConfig) -> str | None:
+        nonlocal failed
         this = _job()
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return sweep.run_one(lambda: command(cfg, this), cfg, this)
         try:
             command(cfg, this)
-        except Exception as error:  # Hydra would print it in its own words, and once more at the end of a multirun
+        except Exception as error:  # Hydra would print it in its own words
+            failed = True
             _remove_empty(this.folder)
             if not isinstance(error, UserError | OmegaConfBaseException | OSError):
                 traceback.print_exc()
-            failed.append(f"{this.folder.name}: {_sentence(error, config_name)}")
-            _tell(failed[-1] if HydraConfig.get().mode == RunMode.MULTIRUN else _sentence(error, config_name))
+            _tell(_sentence(error, config_name))
+        return None
 
     try:
         _check_flags(sys.argv[1:])
-        sys.argv[1:] = sweep.named(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(job)()
+        sys.argv[1:] = overrides.named(sys.argv[1:])
+        hydra.main(version_base="1.3", config_path=str(overrides.conf_folder()), config_name=config_name)(job)()
     except KeyboardInterrupt:
         _tell("interrupted: the same command goes on where it stopped")
         sys.exit(INTERRUPTED)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         _tell(_sentence(error, config_name))
         sys.exit(1)
-    if len(failed) > 1:
-        _tell("\n  ".join([f"{len(failed)} runs failed:", *failed]))
     sys.exit(1 if failed else 0)
-
-
-def conf_folder() -> Path:
-    """The folder of configuration files: inside an installed package, beside it in a source checkout."""
-    inside = Path(__file__).parent / "conf"
-    return inside if inside.exists() else inside.parent.parent / "conf"
 
 
 def show(summary: Mapping[str, Any], folder: Path) -> None:
@@ -99,16 +80,14 @@ def show(summary: Mapping[str, Any], folder: Path) -> None:
     print(f"  written to      {os.path.relpath(folder)}")
 
 
-def _job() -> Job:
+def _job() -> sweep.Job:
     config = HydraConfig.get()
-    overrides = tuple(config.overrides.task)
-    tree = conf_folder()
-    files = {str(path.relative_to(tree)): path.read_text() for path in sorted(tree.rglob("*.yaml"))}
-    return Job(
+    typed = tuple(config.overrides.task)
+    return sweep.Job(
         folder=Path(config.runtime.output_dir),
         choices={str(group): str(name) for group, name in config.runtime.choices.items()},
-        overrides=overrides,
-        composition_digest=record.digest([files, sorted(overrides)]),
+        overrides=typed,
+        composition_digest=overrides.composition_digest(typed),
     )
 
 
@@ -139,6 +118,8 @@ def _sentence(error: Exception, config_name: str) -> str:
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: write KEY=VALUE, and quote a value that holds special characters"
     text = str(error)
+    if found := re.search(r"^Ambiguous value for argument '([^']+)'", text):
+        return f"{found[1]} has several values: -m runs a sweep over them"
     if found := re.search(r"^(?:Could not override|Error merging override) '?\+*([^'=\s]+)", text):
         near = did_you_mean(found[1], _options(config_name))
         return f"there is no option {found[1]}{near}; --help lists all, +{found[1]}=VALUE adds one"
@@ -150,7 +131,7 @@ def _sentence(error: Exception, config_name: str) -> str:
 def _options(config_name: str) -> list[str]:
     """All groups, and all keys of the default configuration."""
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(overrides.conf_folder()), version_base="1.3"):
         keys = record.flatten(OmegaConf.to_container(hydra.compose(config_name)))  # type: ignore[arg-type]
-    groups = [path.name for path in conf_folder().iterdir() if path.is_dir()]
+    groups = [path.name for path in overrides.conf_folder().iterdir() if path.is_dir()]
     return [*groups, *keys]

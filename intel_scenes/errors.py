@@ -11,6 +11,18 @@ class UserError(Exception):
     """
 
 
+class Refused(UserError):
+    """A folder holds another run than the one that is asked for, and is left as it is."""
+
+
+class Busy(UserError):
+    """Another process holds the run."""
+
+
+class Twin(UserError):
+    """Another folder of the sweep holds the very same run."""
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """` (did you mean A or B?)` with the choices that are spelt much like a word, or nothing."""
     near = difflib.get_close_matches(word, list(choices))

@@ -5,9 +5,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from intel_scenes import cli
+from intel_scenes.sweep import Job
 
 
-def train(cfg: DictConfig, job: cli.Job) -> None:
+def train(cfg: DictConfig, job: Job) -> None:
     """Trains, evaluates and records one configuration, and shows what came out."""
     from intel_scenes.runs import experiment  # imports torch, for which --help and a misspelt option need not wait
 

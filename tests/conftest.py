@@ -21,16 +21,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(cache: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs a small experiment in this process; `run("optim=adam", folder=...)` returns its summary."""
     from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
 
-    from intel_scenes import cli, sweep
+    from intel_scenes.overrides import conf_folder
     from intel_scenes.runs import experiment
 
     def small(*overrides: str, folder: Path = tmp_path / "run") -> dict[str, Any]:
-        OmegaConf.register_new_resolver("run_name", sweep.run_name, replace=True)
         images = () if any(text.startswith("data=") for text in overrides) else DRAWN
         typed = [*images, *SMALL, f"data.cache_dir={cache}", *overrides]
-        with initialize_config_dir(str(cli.conf_folder()), version_base="1.3"):
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             cfg = compose("train", typed)
         return experiment.run(cfg, folder, choices={}, overrides=typed, composition_digest="")
 

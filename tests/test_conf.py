@@ -12,17 +12,17 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torchvision import models
 
-from intel_scenes import cli, sweep
+from intel_scenes.overrides import conf_folder, run_name
 
-CONF = cli.conf_folder()
+CONF = conf_folder()
 FILES = sorted(CONF.rglob("*.yaml"))
 GROUPS = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in CONF.iterdir() if path.is_dir()}
+GROUPS.pop("hydra")  # its files are Hydra's own to check
 NAMED = {"torchvision": ["model.name=densenet121"]}
 
 
 @cache
 def composed(*overrides: str) -> DictConfig:
-    OmegaConf.register_new_resolver("run_name", sweep.run_name, replace=True)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra.compose("train", list(overrides))
 
@@ -179,9 +179,8 @@ def test_every_trainer_inherits_the_rule_for_precision(name: str) -> None:
 
 
 def test_single_runs_and_sweeps_lie_where_the_contract_says() -> None:
-    OmegaConf.register_new_resolver("run_name", sweep.run_name, replace=True)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         found = hydra.compose("train", ["seed=2", "sweep.name=mine"], return_hydra_config=True).hydra
-    name = sweep.run_name(["seed=2"])
+    name = run_name(["seed=2"])
     assert found.run.dir == f"outputs/{name}"
     assert (found.sweep.dir, found.sweep.subdir) == ("multirun/mine", name)

@@ -91,6 +91,21 @@ def run(
         return record.read_summary(folder) or {}
 
 
+def check(cfg: DictConfig) -> None:
+    """Checks a configuration without touching images or weights.
+
+    Raises:
+        UserError: It holds something that no run could use.
+    """
+    configuration.check(_plain(cfg, Path(), num_steps=0))
+
+
+def data_fingerprint(cfg: DictConfig) -> str:
+    """The `data_fingerprint` that a run of a configuration would have now."""
+    plain = _plain(cfg, Path(), num_steps=0)
+    return _data_module(plain, None).fingerprint
+
+
 def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
     if cfg.scheduler.interval != "step" and "${num_steps}" in OmegaConf.to_yaml(cfg.scheduler):
         raise UserError(f"scheduler.interval={cfg.scheduler.interval} does not fit: this schedule counts steps")

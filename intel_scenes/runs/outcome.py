@@ -1,5 +1,7 @@
 """How a run's record begins and ends: claimed, opened, and closed with a status whatever happens."""
 
+import json
+import logging
 import signal
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,17 +9,23 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import torch
 import yaml
-from filelock import FileLock, Timeout
+from filelock import SoftFileLease, Timeout
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from intel_scenes import record
-from intel_scenes.errors import UserError
+from intel_scenes.errors import Busy, Refused, Twin, UserError
 
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 120.0  # long enough for a step that holds the interpreter
+MAX_DEATHS = 3
+DEATHS = ".deaths.json"
 CUT_OFF = "the run is still going on, or was cut off without a word: the same command goes on from its last epoch"
 INTERRUPTED = "the run was interrupted: the same command goes on from its last epoch"
 
@@ -26,47 +34,109 @@ INTERRUPTED = "the run was interrupted: the same command goes on from its last e
 def claimed(folder: Path) -> Iterator[None]:
     """Holds a run folder for this process.
 
+    A holder that was killed is succeeded at once where it ran on this machine, and after a lease where on another.
+
     Raises:
-        UserError: Another process holds it.
+        Busy: Another process holds it.
+        UserError: Its holders died too often.
     """
     if _get_rank():
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock = SoftFileLease(folder / ".lock", lease_duration=LEASE_SECONDS)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_patience(folder))
     except Timeout as error:
-        raise UserError(f"another process is at work in {folder}: wait for it, or set hydra.run.dir") from error
-    record.remove_leftovers(folder)
+        raise Busy(f"another process is at work in {folder}: wait for it, or set hydra.run.dir") from error
     try:
+        record.remove_leftovers(folder)
+        _count_deaths(folder)
         yield
     finally:
-        (folder / ".lock").unlink(missing_ok=True)
+        (folder / DEATHS).unlink(missing_ok=True)
         lock.release()
+
+
+def _patience(folder: Path) -> float:
+    """Seconds to watch the claim of another: long enough to call it stale, if its holder no longer renews it."""
+    try:
+        renewed = (folder / ".lock").stat().st_mtime
+    except FileNotFoundError:
+        return 0
+    with NamedTemporaryFile(dir=folder, prefix=".clock-") as probe:  # the clock of the file system
+        now = Path(probe.name).stat().st_mtime
+    return 1.5 * LEASE_SECONDS if now - renewed > LEASE_SECONDS else 0
+
+
+def _count_deaths(folder: Path) -> None:
+    """Counts the holders that left without a word since the last finished epoch: the file of this count is their trace.
+
+    Raises:
+        UserError: There were too many. The count begins anew.
+    """
+    history, trace = folder / record.HISTORY, folder / DEATHS
+    lines = len(history.read_text().splitlines()) if history.exists() else 0
+    deaths = 0
+    if trace.exists():
+        earlier = json.loads(trace.read_bytes())
+        deaths = earlier["deaths"] + 1 if earlier["lines"] == lines else 1
+    if deaths >= MAX_DEATHS:
+        raise UserError(
+            f"the process of {folder.name} died {deaths} times without a word in one epoch, as when memory runs out: "
+            "lower data.batch_size or data.image_size, or start it again"
+        )
+    record.write_whole(trace, json.dumps({"deaths": deaths, "lines": lines}).encode())
 
 
 def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dict[str, Any] | None:
     """The summary of this very run where it is complete; None where there is something left to do.
 
+    In a sweep with `sweep.redo=changed`, another run that the folder holds is moved aside.
+
     Raises:
-        UserError: The folder holds a run of another configuration or of other data.
+        Refused: The folder holds a run of another configuration or of other data.
+        Twin: Another folder of the sweep holds this run.
     """
     found = record.read_summary(folder)
-    if found is None:
+    if found is None or found["config_digest"] is None:
+        _refuse_twins(folder, config_digest, plain)
         return None
     if found["config_digest"] != config_digest:
+        if plain["sweep"]["redo"] == "changed":
+            _move_aside(folder)
+            return None
         there = yaml.safe_load((folder / record.CONFIG).read_text())
         changed = [text for text in record.differences(there, plain) if not record.is_neutral(text.split(" ")[0])]
         what = ", ".join(changed) or "the data, the weights, the threads or the precision"
-        raise UserError(
-            f"{folder} holds a run of another configuration: {what}; set hydra.run.dir=FOLDER, or move the old one away"
+        way = (
+            "set another sweep.name, or sweep.redo=changed, which moves the old run aside"
+            if plain["sweep"]["name"]
+            else "set hydra.run.dir=FOLDER, or move the old one away"
         )
+        raise Refused(f"{folder} holds a run of another configuration: {what}; {way}")
     if found["status"] != "completed":
         return None
     if not plain["keep_last"]:
         (folder / record.LAST).unlink(missing_ok=True)
     return found
+
+
+def _refuse_twins(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> None:
+    if not plain["sweep"]["name"]:
+        return
+    for other in sorted(folder.parent.glob(f"*/{record.SUMMARY}")):
+        if other.parent != folder and (record.read_summary(other.parent) or {}).get("config_digest") == config_digest:
+            raise Twin(f"{folder.name} is the same run as {other.parent.name}, which is there already")
+
+
+def _move_aside(folder: Path) -> None:
+    aside = folder.parent / ".replaced" / f"{folder.name}-{_now().replace(':', '')}"
+    aside.mkdir(parents=True)
+    for entry in sorted(folder.iterdir()):
+        if not entry.name.startswith("."):
+            entry.rename(aside / entry.name)
+    log.warning("%s was another run: moved to %s", folder.name, aside)
 
 
 @contextmanager
@@ -96,7 +166,7 @@ def recorded(
     earlier = record.read_summary(folder) or {}
     summary = {**known, "started": earlier.get("started") or _now(), "status": "interrupted"}
     with _sentences():
-        if not earlier:
+        if earlier.get("config_digest") is None:
             for stranger in (record.LAST, record.BEST):  # whose record somebody removed
                 (folder / stranger).unlink(missing_ok=True)
             record.write_whole(folder / record.CONFIG, yaml.safe_dump(dict(plain), sort_keys=False).encode())
@@ -106,6 +176,8 @@ def recorded(
     try:
         with _sentences():
             yield results
+            if (record.read_summary(folder) or {}).get("status") == "completed":
+                return  # a holder that was taken for dead has ended first: its results are these
             record.write_summary(folder, summary | results | {"status": "completed", "ended": _now()})
     except KeyboardInterrupt:
         record.write_summary(folder, summary | {"error": INTERRUPTED, "ended": _now()})

@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from omegaconf import OmegaConf
 
-from intel_scenes import cli
 from intel_scenes.errors import UserError
+from intel_scenes.overrides import conf_folder
 from intel_scenes.runs.configuration import (
     check,
     digests,
@@ -46,7 +46,7 @@ class Line(LightningModule):
 
 @cache
 def composed(overrides: tuple[str, ...]) -> str:
-    with hydra.initialize_config_dir(str(cli.conf_folder()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
         cfg = hydra.compose("train", [*overrides, "num_steps=1", "folder=run"])
     return OmegaConf.to_yaml(cfg, resolve=True)
 

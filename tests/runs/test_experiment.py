@@ -11,16 +11,17 @@ import yaml
 from PIL import Image
 from sklearn.metrics import accuracy_score, log_loss
 
-from intel_scenes import cli, record
+from intel_scenes import record
 from intel_scenes.data.sources import drawn_folder
 from intel_scenes.errors import UserError
+from intel_scenes.overrides import conf_folder
 
 NEVER_COMPARED = {
     *("started", "ended", "fit_seconds", "images_per_second", "peak_memory_bytes"),
     *("device", "versions", "package_version", "git_commit", "git_dirty"),
 }
 OPTIMIZERS, SCHEDULERS = (
-    sorted(path.stem for path in (cli.conf_folder() / group).glob("*.yaml")) for group in ("optim", "scheduler")
+    sorted(path.stem for path in (conf_folder() / group).glob("*.yaml")) for group in ("optim", "scheduler")
 )
 
 

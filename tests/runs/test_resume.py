@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from intel_scenes import cli, record, sweep
+from intel_scenes import record
+from intel_scenes.overrides import conf_folder
 
 NUM_KILLS = int(os.environ.get("INTEL_SCENES_KILLS", "6"))
 COMMON = (
@@ -39,9 +39,8 @@ TIMING = {"started", "ended", "fit_seconds", "images_per_second", "peak_memory_b
 def train(folder: Path, cache: Path, variant: str) -> None:
     from intel_scenes.runs import experiment
 
-    OmegaConf.register_new_resolver("run_name", sweep.run_name, replace=True)
     overrides = [*COMMON, *VARIANTS[variant], f"data.cache_dir={cache}"]
-    with initialize_config_dir(str(cli.conf_folder()), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         cfg = compose("train", overrides)
     experiment.run(cfg, folder, choices={}, overrides=overrides, composition_digest="")
 

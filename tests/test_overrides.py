@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from intel_scenes.sweep import named, run_name, sweep_name
+from intel_scenes.overrides import named, run_name, sweep_name
 
 HASH = re.compile(r"-[0-9a-f]{8}$")
 

@@ -1,0 +1,1 @@
+"""Found by Hydra, which looks for plugins in this namespace alone."""

@@ -1,0 +1,48 @@
+"""Hydra's basic sweeper, which also knows what is done."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, open_dict
+
+from intel_scenes import sweep
+
+
+class SceneSweeper(BasicSweeper):
+    """Runs every combination that is not finished, and ends the process with the sweep's exit status."""
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Plans, runs and sums up a sweep.
+
+        Raises:
+            SystemExit: Always.
+            UserError: The sweep is refused before its first run.
+        """
+        assert self.config is not None
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        typed = parser.parse_overrides([*self._parse_config(), *arguments])
+        (jobs,) = self.split_arguments(typed, None)
+        launcher = self.launcher
+        sys.exit(
+            sweep.run(
+                jobs,
+                Path(self.config.hydra.sweep.dir),
+                self.config,
+                compose=self.compose,
+                launch=lambda batch: launcher.launch(batch, initial_job_idx=0),
+            )
+        )
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """The configuration of one job, without Hydra's own part."""
+        assert self.config is not None
+        assert self.hydra_context is not None
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(cfg):
+            del cfg["hydra"]
+        return cfg
