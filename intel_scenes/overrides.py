@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
@@ -90,5 +91,16 @@ def _tree() -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*.yaml"))}
 
 
+def studies() -> str:
+    """The prepared studies, one line with its question for each."""
+    questions = {
+        path.stem: yaml.safe_load(path.read_text())["study"]["question"]
+        for path in sorted((conf_folder() / "study").glob("*.yaml"))
+    }
+    width = max(map(len, questions))
+    return "\n".join(f"  {name.ljust(width)}  {question}" for name, question in questions.items())
+
+
 # Here rather than in a function, so that a worker process of any launcher has it.
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+OmegaConf.register_new_resolver("studies", studies, replace=True)
