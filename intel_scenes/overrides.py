@@ -16,6 +16,7 @@ from intel_scenes import record
 from intel_scenes.errors import UserError
 
 LABEL_LENGTH = 80
+FIRST = ("model", "model.name", "optim", "optim.lr", "lr_scale", "scheduler", "recipe", "data.batch_size", "seed")
 DATA_VARIABLE = "INTEL_SCENES_DATA"
 
 
@@ -29,10 +30,10 @@ def run_name(overrides: Sequence[str]) -> str:
     """One path component for a run: a readable label and a short hash, from its sorted, parsed overrides.
 
     The same for any order, for values that parse to the same (`0.1`, `1e-1`), and whatever keys that do not change the
-    result are set to. Groups and top-level keys stand first in the label, where it may be cut.
+    result are set to. What studies compare stands first in the label, where it is not cut.
     """
     texts = sorted(text for key, text in _texts(overrides).items() if not record.is_neutral(key))
-    readable = ",".join(sorted(texts, key=lambda text: "." in text.partition("=")[0]))
+    readable = ",".join(sorted(texts, key=lambda text: _rank(text.lstrip("~").partition("=")[0])))
     label = re.sub(r"[^\w.=,+-]+", "_", readable).strip("._")[:LABEL_LENGTH]
     return f"{label or 'defaults'}-{hashlib.sha256(repr(texts).encode()).hexdigest()[:8]}"
 
@@ -69,6 +70,10 @@ def named(arguments: Sequence[str]) -> list[str]:
     if not is_multirun or "sweep.name" in keys:
         return list(arguments)
     return [*arguments, f"sweep.name={sweep_name(overrides)}"]
+
+
+def _rank(key: str) -> int:
+    return FIRST.index(key) if key in FIRST else len(FIRST)
 
 
 def _texts(overrides: Sequence[str]) -> dict[str, str]:

@@ -62,6 +62,11 @@ class SceneDataModule(LightningDataModule):
         packed = [pack(scenes, cache_dir, store_size) for scenes in (train, test)]
         if on_unreadable != "skip":
             _check_all_readable((train, test), packed)
+        self.passed_over = [
+            scenes.paths[index]
+            for scenes, one in zip((train, test), packed, strict=True)
+            for index in sorted(one.unreadable)
+        ]
         self.scenes, self.images = _usable(train, packed[0])
         self.test_scenes, self.test_images = _usable(test, packed[1])
         self.view, self.augmentation = view, augmentation

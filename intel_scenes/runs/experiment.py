@@ -107,6 +107,11 @@ def data_fingerprint(cfg: DictConfig) -> str:
 
 
 def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
+    for key in ("folder", "num_steps"):
+        if not OmegaConf.is_missing(cfg, key):
+            raise UserError(
+                f"{key}={cfg[key]} is filled in by the run itself: leave it out (hydra.run.dir sets a folder)"
+            )
     if cfg.scheduler.interval != "step" and "${num_steps}" in OmegaConf.to_yaml(cfg.scheduler):
         raise UserError(f"scheduler.interval={cfg.scheduler.interval} does not fit: this schedule counts steps")
     filled = cfg.copy()
@@ -134,6 +139,8 @@ def _data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataMod
         cache_dir=cache_dir,
         on_unreadable=data["on_unreadable"],
     )
+    if lost := module.passed_over:
+        log.warning("%d images cannot be decoded and are passed over: %s", len(lost), ", ".join(lost))
     if module.test_duplicates:
         log.warning(
             "%d test images are also in train: %s", len(module.test_duplicates), ", ".join(module.test_duplicates)

@@ -157,7 +157,7 @@ def test_a_file_is_known_by_its_content_and_prepared_as_the_default_weights(tmp_
 
 
 def test_a_misspelt_model_is_refused_with_its_neighbours() -> None:
-    with pytest.raises(UserError, match=r"model\.name=resnet51 .*near spellings: .*resnet50.*choose one of"):
+    with pytest.raises(UserError, match=r"model\.name=resnet51 .*did you mean .*resnet50.*choose one of"):
         resolve_weights("resnet51", None)
     with pytest.raises(UserError, match=r"near spellings: .*resnet18"):
         build("ResNet18", 6, weights=None, image_size=64)

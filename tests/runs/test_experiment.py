@@ -176,6 +176,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_failed_and_names_the_step(run
         (["scheduler.interval=epoch"], "scheduler.interval=epoch does not fit: this schedule counts steps"),
         (["+trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 must be a number above 0"),
         (["+trainer.limit_train_batches=null"], "trainer.limit_train_batches=None must be a number from"),
+        (["scheduler=step", "scheduler.factory.step_size=0"], "scheduler.factory.step_size=0 must be a number above 0"),
+        (
+            ["scheduler=exponential", "scheduler.factory.gamma=-1"],
+            "scheduler.factory.gamma=-1 must be a number above 0",
+        ),
+        (["num_steps=3"], "num_steps=3 is filled in by the run itself"),
         (["trainer.precision=bf17"], "trainer.precision=bf17 must be one of"),
         (["trainer.precision=64-true"], "trainer.precision=64-true must be one of"),
         (["+trainer.devises=2"], "devises"),
