@@ -48,7 +48,11 @@ def composition_digest(overrides: Sequence[str]) -> str:
 
 
 def sweep_name(overrides: Sequence[str]) -> str:
-    """The chosen study, else `by-` and the swept keys, such as `by-model-seed`, in the order of their names."""
+    """The chosen study, else `by-` and the swept keys, such as `by-model-seed`, in the order of their names.
+
+    Raises:
+        UserError: Several studies are chosen.
+    """
     parsed = [_parsed(text) for text in overrides]
     for override in parsed:
         if override.key_or_group == "study" and override.is_sweep_override():
@@ -67,9 +71,10 @@ def named(arguments: Sequence[str]) -> list[str]:
     overrides = [text for text in arguments if re.match(r"[~+]*[\w./@]+=", text)]
     keys = {text.lstrip("+").partition("=")[0] for text in overrides}
     is_multirun = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments)) or "study" in keys
-    if not is_multirun or "sweep.name" in keys:
+    if not is_multirun:
         return list(arguments)
-    return [*arguments, f"sweep.name={sweep_name(overrides)}"]
+    name = sweep_name(overrides)
+    return list(arguments) if "sweep.name" in keys else [*arguments, f"sweep.name={name}"]
 
 
 def _rank(key: str) -> int:

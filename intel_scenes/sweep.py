@@ -8,6 +8,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,9 +115,9 @@ def run(
         _write_study(folder, named, config)
     (folder / STOPPED).unlink(missing_ok=True)
     _progress = Progress(len(named), len(finished), _now())
-    outcomes: dict[str, str] = {}
+    outcomes = dict.fromkeys(left, "unknown")
     try:
-        outcomes = _launched(left, launch)
+        outcomes |= _launched(left, launch)
         if busy := {name: left[name] for name, outcome in outcomes.items() if outcome == "busy"}:
             outcomes |= _launched(busy, launch)
     finally:
@@ -135,6 +136,7 @@ def run_one(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
     if _progress:
         _progress.number = _progress.number + 1 if _progress.number else _progress.skipped + 1
     if (study / STOPPED).exists():
+        _remove_empty(job.folder)
         return "stopped"
     if _progress and _failed_since(job.folder, _progress.started):
         return "failed: in another invocation of this sweep"
@@ -156,6 +158,7 @@ def _outcome(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
         train()
     except (Busy, Twin) as error:
         print(error, file=sys.stderr)
+        _remove_empty(job.folder)
         return "busy" if isinstance(error, Busy) else "twin"
     except Refused as error:
         print(f"{job.folder.name} is refused: {error}", file=sys.stderr)
@@ -322,6 +325,12 @@ def _write_study(folder: Path, named: Mapping[str, Overrides], config: DictConfi
                 return
             plan["added"].append({**entry, "runs": new})
         record.write_whole(path, yaml.safe_dump(plan, sort_keys=False, allow_unicode=True).encode())
+
+
+def _remove_empty(folder: Path) -> None:
+    """Removes the folder that Hydra made for a job, where nothing came of it."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _record_failure(job: Job, cfg: DictConfig, reason: str) -> None:

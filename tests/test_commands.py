@@ -126,7 +126,7 @@ def test_a_multirun_goes_on_after_a_run_that_fails_and_names_it(train):
     folders = {path.parent.name: json.loads(path.read_text()) for path in paths}
     assert sorted(summary["status"] for summary in folders.values()) == ["completed", "failed"]
     (failed,) = (name for name, summary in folders.items() if summary["status"] == "failed")
-    assert f"{failed}: the loss is not finite at step 1" in done.stderr
+    assert f"{failed} failed: the loss is not finite at step 1" in done.stderr
 
 
 def test_no_data_and_no_network_says_how_to_get_it_and_names_the_drawn_scenes(train):

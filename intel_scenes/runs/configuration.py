@@ -90,8 +90,12 @@ def check(plain: Plain) -> None:
         _positive("trainer.limit_train_batches", limit)
     else:
         _within("trainer.limit_train_batches", limit, 1e-9, 1)
+    _check_scheduler(plain)
+
+
+def _check_scheduler(plain: Plain) -> None:
     for key, value in record.flatten(plain["scheduler"]).items():
-        if key.rpartition(".")[2] in ("gamma", "step_size", "T_max") and not (value == 0 == plain["num_steps"]):
+        if key.rpartition(".")[2] in ("gamma", "step_size"):
             _positive(f"scheduler.{key}", value)
     step_size = plain["scheduler"]["factory"].get("step_size", 0)
     if step_size >= plain["epochs"]:

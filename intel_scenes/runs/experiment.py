@@ -187,7 +187,7 @@ def _classifier(plain: dict[str, Any], network: torch.nn.Module, num_classes: in
             seed=plain["seed"],
         )
         classifier.configure_optimizers()  # an option that it refuses is refused before the run begins
-    except (TypeError, ValueError, hydra.errors.HydraException) as error:
+    except (TypeError, ValueError, ArithmeticError, hydra.errors.HydraException) as error:
         raise UserError(f"optim and scheduler do not fit: {outcome.first_line(error)}") from error
     return classifier.to(memory_format=torch.channels_last)
 

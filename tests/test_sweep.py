@@ -1,0 +1,234 @@
+"""Sweeps as a user runs them: a process of its own in an empty folder.
+
+`INTEL_SCENES_KILLS=10` kills a sweep ten times instead of twice.
+"""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from filelock import SoftFileLease
+
+from intel_scenes import record
+from intel_scenes.runs.outcome import DEATHS, LEASE_SECONDS
+from intel_scenes.studies.collect import collect
+from tests.small import DRAWN, SMALL
+
+NUM_KILLS = int(os.environ.get("INTEL_SCENES_KILLS", "2"))
+FAST = (*DRAWN, *SMALL, "epochs=1")
+TIMING = {"started", "ended", "fit_seconds", "images_per_second", "peak_memory_bytes"}
+
+
+@pytest.fixture
+def start(cache, tmp_path):
+    """Starts a sweep named `s` in an empty folder, in a process group of its own."""
+    environment = os.environ | {"INTEL_SCENES_CACHE": str(cache)}
+
+    def command(*arguments, place=tmp_path):
+        place.mkdir(exist_ok=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "intel_scenes.train", "-m", *FAST, "sweep.name=s", *arguments],
+            cwd=place,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    return command
+
+
+@pytest.fixture
+def sweep(start):
+    """Runs a sweep to its end; returns its exit status and what it said."""
+
+    def command(*arguments, **options):
+        process = start(*arguments, **options)
+        said, _ = process.communicate(timeout=300)
+        return process.returncode, said
+
+    return command
+
+
+def summaries(study):
+    return {path.parent.name: json.loads(path.read_text()) for path in study.glob("*/summary.json")}
+
+
+def run_of(study, text):
+    (folder,) = (path for path in study.iterdir() if path.is_dir() and text in path.name)
+    return folder
+
+
+def test_a_sweep_leaves_a_plan_its_runs_and_a_table_and_does_nothing_the_second_time(sweep, tmp_path):
+    status, said = sweep("optim=sgd,adamw", "seed=1,2")
+    study = tmp_path / "multirun/s"
+    assert status == 0, said
+    assert "run 4 of 4, 0 skipped, 0 failed" in said
+    assert "4 of 4 runs complete, 0 failed or refused, 0 open" in said
+    plan = yaml.safe_load((study / "study.yaml").read_text())
+    assert sorted(plan["planned"]) == sorted(summaries(study))
+    assert (plan["seeds"], plan["threads"]) == (["1", "2"], 1)
+    with (study / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted((row["override.optim"], row["override.seed"]) for row in rows) == [
+        *(("adamw", "1"), ("adamw", "2"), ("sgd", "1"), ("sgd", "2"))
+    ]
+    assert set(record.SUMMARY_KEYS) - {"recipe_resolved", "normalization", "versions"} <= set(rows[0])
+    assert all(float(row["test_accuracy"]) == summaries(study)[row["run"]]["test_accuracy"] for row in rows)
+
+    before = {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()}
+    status, said = sweep("seed=2,1", "optim=adamw,sgd")
+    assert status == 0, said
+    assert "run 1" not in said
+    assert "valid %" not in said, "no record changed, so the table is not repeated"
+    assert {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()} == before
+
+    status, said = sweep("optim=adamw,adam", "seed=1", "sweep.plan=true")
+    assert (status, "1 to skip, 1 to run" in said) == (0, True), said
+    assert len(summaries(study)) == 4
+    status, said = sweep("optim=adamw,adam", "seed=1")
+    assert (status, "run 2 of 2, 1 skipped, 0 failed" in said) == (0, True), said
+    plan = yaml.safe_load((study / "study.yaml").read_text())
+    assert [len(added["runs"]) for added in plan["added"]] == [1]
+
+
+def test_runs_that_fail_stop_no_other_and_run_again_when_the_cause_is_mended(sweep, tmp_path):
+    weights = tmp_path / "w.pth"
+    weights.write_text("nothing")
+    (tmp_path / "leaver.py").write_text("import sys\ndef leave(*groups, **options):\n    sys.exit(3)\n")
+    optimizers = "optim._target_=torch.optim.SGD,leaver.leave"
+    arguments = (f"model.weights=null,{weights}", optimizers, "epochs=1")
+    status, said = sweep(*arguments)
+    study = tmp_path / "multirun/s"
+    assert status == 1, said
+    found = summaries(study)
+    assert sorted(summary["status"] for summary in found.values()) == ["completed", "failed", "failed", "failed"]
+    failed = [summary for summary in found.values() if summary["status"] == "failed"]
+    assert all("Traceback" in summary["traceback"] for summary in failed)
+    assert any("SystemExit" in summary["error"] for summary in failed)
+    assert all(said.count(name) >= 2 for name, summary in found.items() if summary["status"] == "failed")
+    assert "1 of 4 runs complete, 3 failed or refused" in said
+
+    status, said = sweep("model.weights=null", optimizers, "sweep.fail_fast=true", "seed=7,8")
+    assert status == 1, said
+    assert len([path for path in study.iterdir() if "seed=" in path.name]) < 4, "stopped at the first that failed"
+
+
+def test_another_configuration_is_refused_by_name_or_moved_aside(sweep, tmp_path):
+    assert sweep("seed=1,2")[0] == 0
+    study = tmp_path / "multirun/s"
+    name = run_of(study, "seed=1").name
+    changed = json.loads((study / name / "summary.json").read_text()) | {
+        "config_digest": "other",
+        "composition_digest": "",
+    }
+    (study / name / "summary.json").write_text(json.dumps(changed))
+    status, said = sweep("seed=1,2")
+    assert status == 1, said
+    assert f"{name} is refused" in said
+    assert "sweep.redo=changed" in said
+    status, said = sweep("seed=1,2", "sweep.redo=changed")
+    assert status == 0, said
+    (moved,) = (study / ".replaced").iterdir()
+    assert json.loads((moved / "summary.json").read_text())["config_digest"] == "other"
+    assert json.loads((study / name / "summary.json").read_text())["config_digest"] != "other"
+
+
+def test_the_same_run_under_another_name_is_passed_over(sweep, tmp_path):
+    assert sweep("seed=2")[0] == 0
+    status, said = sweep("seed=2", "lr_scale=1.0")
+    assert status == 0, said
+    assert "is the same run as" in said
+    assert len(collect(tmp_path / "multirun/s")) == 1
+
+
+def test_a_run_that_is_held_elsewhere_is_left_and_named(sweep, tmp_path):
+    assert sweep("seed=1")[0] == 0
+    study = tmp_path / "multirun/s"
+    folder = run_of(study, "seed=1")
+    held = folder.parent / folder.name.replace("seed=1", "seed=2")
+    _, said = sweep("seed=2", "sweep.plan=true")
+    held = study / next(word for word in said.split() if "seed=2" in word)
+    held.mkdir()
+    with SoftFileLease(held / ".lock", lease_duration=LEASE_SECONDS):
+        status, said = sweep("seed=1,2")
+    assert status == 3, said
+    assert f"{held.name} open" in said
+    assert sweep("seed=1,2")[0] == 0
+
+
+def test_a_run_whose_process_died_three_times_fails_and_is_tried_again_later(sweep, tmp_path):
+    _, said = sweep("seed=1", "sweep.plan=true")
+    folder = tmp_path / "multirun/s" / next(word for word in said.split() if "seed=1" in word)
+    folder.mkdir(parents=True)
+    (folder / DEATHS).write_text(json.dumps({"deaths": 2, "lines": 0}))
+    status, said = sweep("seed=1,2")
+    assert status == 1, said
+    assert "died 3 times" in json.loads((folder / "summary.json").read_text())["error"]
+    assert "1 of 2 runs complete" in said
+    assert sweep("seed=1,2")[0] == 0
+
+
+def test_ctrl_c_saves_shows_what_is_there_and_goes_on(start, sweep, tmp_path):
+    process = start("seed=1,2", "epochs=30")
+    study = tmp_path / "multirun/s"
+    while not list(study.glob("*/checkpoints/last.ckpt")) and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 130, said
+    assert "0 of 2 runs complete" in said
+    assert "Traceback" not in said
+    assert [summary["status"] for summary in summaries(study).values()] == ["interrupted"]
+    status, said = sweep("seed=1,2", "epochs=30")
+    assert status == 0, said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["epochs=1,abc"], "epochs=abc must be a whole number"),
+        (["study=models,optimizers"], "chooses several studies"),
+        (["data.root=/a,/b"], "would share the folder"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_first_run(sweep, tmp_path, arguments, sentence):
+    status, said = sweep(*arguments)
+    assert status == 1
+    assert sentence in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("summary.json"))
+
+
+def test_a_killed_sweep_and_two_side_by_side_end_like_an_undisturbed_one(start, sweep, tmp_path):
+    arguments = ("optim=sgd,adamw", "seed=1,2,3", "epochs=3")
+    assert sweep(*arguments, place=tmp_path / "undisturbed")[0] == 0
+    chance = random.Random(1)
+    place = tmp_path / "killed"
+    for _ in range(NUM_KILLS):
+        pair = [start(*arguments, place=place) for _ in range(2)]
+        time.sleep(chance.uniform(8, 14))
+        os.killpg(pair[0].pid, signal.SIGKILL)
+        pair[1].send_signal(signal.SIGTERM)
+        for process in pair:
+            process.communicate()
+    pair = [start(*arguments, place=place) for _ in range(2)]
+    assert {(process.communicate()[0], process.returncode)[1] for process in pair} <= {0, 3}
+    assert sweep(*arguments, place=place)[0] == 0
+    ours, theirs = (summaries(tmp_path / side / "multirun/s") for side in ("killed", "undisturbed"))
+    assert ours.keys() == theirs.keys()
+    for name, summary in ours.items():
+        assert {k: v for k, v in summary.items() if k not in TIMING} == {
+            k: v for k, v in theirs[name].items() if k not in TIMING
+        }
+        assert (place / "multirun/s" / name / record.PREDICTIONS).read_bytes() == (
+            tmp_path / "undisturbed/multirun/s" / name / record.PREDICTIONS
+        ).read_bytes()
