@@ -24,7 +24,7 @@ from intel_scenes import record
 from intel_scenes.errors import Busy, Refused, Twin, UserError
 from intel_scenes.overrides import composition_digest, conf_folder, run_name
 from intel_scenes.studies.collect import collect
-from intel_scenes.studies.report import RESULTS, table, write_results
+from intel_scenes.studies.report import RESULTS, choices, table, write_results
 
 log = logging.getLogger(__name__)
 
@@ -240,6 +240,9 @@ def _conclude(folder: Path, named: Mapping[str, Overrides], outcomes: Mapping[st
     if runs and (anything_ran or not (folder / RESULTS).exists()):
         write_results(folder, runs)
         print(f"\n{table(runs)}\n")
+        plan = yaml.safe_load((folder / STUDY).read_text()) if (folder / STUDY).exists() else {}
+        if plan.get("tuned"):
+            print("\n".join(["chosen on validation:", *choices(runs, plan["tuned"])]), end="\n\n")
     failed, left = {}, []
     for name in named:
         outcome, run = outcomes.get(name, "finished"), by_name.get(name)

@@ -51,6 +51,46 @@ def table(runs: Sequence[Run]) -> str:
     )
 
 
+def choices(runs: Sequence[Run], tuned: Sequence[str]) -> list[str]:
+    """For each arm the values of its tuned factors that validation chose, and whether they lie at an edge of the grid.
+
+    An arm is what runs have in common beside the tuned factors and the seed.
+    """
+    completed = [run for run in runs if run.is_completed]
+    factors = [key for key in varying(completed) if key not in ("seed", *tuned)]
+    arms: dict[tuple[str, ...], list[Run]] = {}
+    for run in completed:
+        arms.setdefault(tuple(f"{key}={run.overrides.get(key, '')}" for key in factors), []).append(run)
+    return [_choice(", ".join(arm), members, tuned) for arm, members in sorted(arms.items())]
+
+
+def _choice(arm: str, runs: Sequence[Run], tuned: Sequence[str]) -> str:
+    points: dict[tuple[str, ...], list[float]] = {}
+    for run in runs:
+        point = tuple(run.overrides.get(key, "") for key in tuned)
+        points.setdefault(point, []).append(run.summary["val_accuracy"])
+    best = max(points, key=lambda point: statistics.fmean(points[point]))
+    chosen = ", ".join(f"{key}={value}" for key, value in zip(tuned, best, strict=True))
+    text = f"{arm or 'all'}: {chosen} of {len(points)}, valid {statistics.fmean(points[best]):.1%}"
+    grids = [
+        sorted({float(point[index]) for point in points if _is_number(point[index])}) for index in range(len(tuned))
+    ]
+    edges = [
+        f"{key}={value}"
+        for key, value, grid in zip(tuned, best, grids, strict=True)
+        if len(grid) > 1 and _is_number(value) and float(value) in (grid[0], grid[-1])
+    ]
+    return text + (f"; {', '.join(edges)} lies at the edge of the grid: widen it" if edges else "")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _over_seeds(group: Sequence[Run], value: Callable[[Summary], float], factor: float, form: str) -> str:
     values = [value(run.summary) * factor for run in group]
     mean = format(statistics.fmean(values), form)
