@@ -33,14 +33,11 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None]) ->
     mend), 3 where runs of a sweep are held elsewhere, 130 after Ctrl-C. In a multirun an error ends its own job alone.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of being printed by Hydra
-    # Of Lightning's own code on torch 2.10 and later (Lightning-AI/pytorch-lightning#21326).
-    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("intel_scenes").setLevel(logging.INFO)
     failed = False
 
     def job(cfg: DictConfig) -> str | None:
         nonlocal failed
+        _quiet()  # here, so that the workers of a launcher are quiet too
         this = _job()
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return sweep.run_one(lambda: command(cfg, this), cfg, this)
@@ -65,6 +62,14 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None]) ->
         _tell(_sentence(error, config_name))
         sys.exit(1)
     sys.exit(1 if failed else 0)
+
+
+def _quiet() -> None:
+    """Shows our own notices and the warnings of others, but for one that no user can act on."""
+    # Of Lightning's own code on torch 2.10 and later (Lightning-AI/pytorch-lightning#21326).
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("intel_scenes").setLevel(logging.INFO)
 
 
 def show(summary: Mapping[str, Any], folder: Path) -> None:

@@ -55,9 +55,10 @@ class Progress:
     Attributes:
         total: Number of runs.
         skipped: Those that were finished before.
+        started: When the sweep began, ISO 8601.
         failed: Those that failed.
         number: Of the current run, from 1, after the skipped ones.
-        started: When the sweep began, ISO 8601.
+        seconds: Of each run so far.
     """
 
     total: int
@@ -114,11 +115,12 @@ def run(
     if left:
         _write_study(folder, named, config)
     (folder / STOPPED).unlink(missing_ok=True)
-    _progress = Progress(len(named), len(finished), _now())
+    _progress = Progress(len(named), len(finished), _now(), number=len(finished))
     outcomes = dict.fromkeys(left, "unknown")
     try:
         outcomes |= _launched(left, launch)
         if busy := {name: left[name] for name, outcome in outcomes.items() if outcome == "busy"}:
+            _progress.number = len(named) - len(busy)
             outcomes |= _launched(busy, launch)
     finally:
         status = _conclude(folder, named, outcomes, anything_ran=bool(left))
@@ -134,7 +136,7 @@ def run_one(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
     """
     study = job.folder.parent
     if _progress:
-        _progress.number = _progress.number + 1 if _progress.number else _progress.skipped + 1
+        _progress.number += 1
     if (study / STOPPED).exists():
         _remove_empty(job.folder)
         return "stopped"
