@@ -42,6 +42,8 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None]) ->
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return sweep.run_one(lambda: command(cfg, this), cfg, this)
         try:
+            if (own := cfg.get("sweep")) and (own.plan or own.fail_fast):
+                raise UserError("sweep.plan and sweep.fail_fast are for sweeps: add -m or study=NAME")
             command(cfg, this)
         except Exception as error:  # Hydra would print it in its own words
             failed = True

@@ -167,6 +167,14 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     return {**dict.fromkeys(SUMMARY_KEYS), **found}
 
 
+def peek(folder: Path) -> dict[str, Any] | None:
+    """The `summary.json` of a run folder as `read_summary` gives it; None, too, where the file holds something else."""
+    try:
+        return read_summary(folder)
+    except UserError:
+        return None
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, with dotted keys: `{"optim": {"lr": 0.1}}` becomes `{"optim.lr": 0.1}`."""
     flat: dict[str, Any] = {}

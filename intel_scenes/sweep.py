@@ -23,7 +23,7 @@ from tqdm import tqdm
 from intel_scenes import record
 from intel_scenes.errors import Busy, Refused, Twin, UserError
 from intel_scenes.overrides import composition_digest, conf_folder, run_name
-from intel_scenes.studies.collect import collect
+from intel_scenes.studies.collect import Run, collect
 from intel_scenes.studies.report import RESULTS, choices, table, write_results
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,8 @@ def run(
     """
     global _progress
     named = _named(jobs)
-    finished = _finished(named, folder, compose)
+    sources = [source for source in config.hydra.runtime.config_sources if source.schema == "file"]
+    finished = _finished(named, folder, compose) if len(sources) == 1 else set()  # no digest covers other folders
     left = {name: job for name, job in named.items() if name not in finished}
     if config.sweep.plan:
         _show_plan(named, finished, folder, compose)
@@ -114,7 +115,8 @@ def run(
     _check(left.values(), compose)
     if left:
         _write_study(folder, named, config)
-    (folder / STOPPED).unlink(missing_ok=True)
+    if config.sweep.fail_fast:
+        (folder / STOPPED).unlink(missing_ok=True)
     _progress = Progress(len(named), len(finished), _now(), number=len(finished))
     outcomes = dict.fromkeys(left, "unknown")
     try:
@@ -137,7 +139,7 @@ def run_one(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
     study = job.folder.parent
     if _progress:
         _progress.number += 1
-    if (study / STOPPED).exists():
+    if cfg.sweep.fail_fast and (study / STOPPED).exists():
         _remove_empty(job.folder)
         return "stopped"
     if _progress and _failed_since(job.folder, _progress.started):
@@ -151,7 +153,8 @@ def run_one(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
         (study / STOPPED).touch()
     if _progress:
         _progress.failed += outcome.startswith(("failed", "refused"))
-        _progress.seconds.append(time.monotonic() - begun)
+        if outcome not in ("busy", "twin"):
+            _progress.seconds.append(time.monotonic() - begun)
     return outcome
 
 
@@ -192,7 +195,7 @@ def _finished(named: Mapping[str, Overrides], folder: Path, compose: Callable[[O
     """Names of the runs that are complete and would be composed as they were, on the same images."""
     complete: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for name, job in named.items():
-        summary = record.read_summary(folder / name) if (folder / name).exists() else None
+        summary = record.peek(folder / name) if not any(map(_names_a_file, job)) else None
         if summary and summary["status"] == "completed" and summary["composition_digest"] == composition_digest(job):
             of_data = tuple(sorted(text for text in job if text.lstrip("+").startswith("data")))
             complete.setdefault(of_data, []).append((name, summary["data_fingerprint"]))
@@ -200,9 +203,18 @@ def _finished(named: Mapping[str, Overrides], folder: Path, compose: Callable[[O
     for runs in complete.values():
         from intel_scenes.runs import experiment  # imports torch, and only where there is something to compare
 
-        now = experiment.data_fingerprint(compose(named[runs[0][0]]))
+        try:
+            now = experiment.data_fingerprint(compose(named[runs[0][0]]))
+        except (UserError, OSError):  # which their own jobs will tell
+            continue
         finished |= {name for name, fingerprint in runs if fingerprint == now}
     return finished
+
+
+def _names_a_file(override: str) -> bool:
+    """Whether a value is a file, whose content no digest of a composition covers."""
+    value = override.partition("=")[2].strip("'\"")
+    return ("/" in value or "." in value) and Path(value).expanduser().is_file()
 
 
 def _check(jobs: Iterable[Overrides], compose: Callable[[Overrides], DictConfig]) -> None:
@@ -256,6 +268,8 @@ def _conclude(folder: Path, named: Mapping[str, Overrides], outcomes: Mapping[st
             failed[name] = f"failed: {run.summary['error']}"
         else:
             left.append(name)
+    if several := _several_versions(runs):
+        print(f"the runs are of several versions: {several}")
     complete = len(named) - len(failed) - len(left)
     print(f"{complete} of {len(named)} runs complete, {len(failed)} failed or refused, {len(left)} open: {folder}")
     for name, why in failed.items():
@@ -263,6 +277,17 @@ def _conclude(folder: Path, named: Mapping[str, Overrides], outcomes: Mapping[st
     for name in left:
         print(f"  {name} open: the same command goes on with it")
     return FAILED if failed else OPEN if left else 0
+
+
+def _several_versions(runs: Sequence[Run]) -> str:
+    """What the completed runs were made with, where that differs: it may explain a difference between them."""
+    made_with = [
+        {"commit": run.summary["git_commit"], **(run.summary["versions"] or {})} for run in runs if run.is_completed
+    ]
+    found = {
+        key: sorted({str(one.get(key)) for one in made_with}) for key in dict.fromkeys(k for o in made_with for k in o)
+    }
+    return "; ".join(f"{key} {', '.join(values)}" for key, values in found.items() if len(values) > 1)
 
 
 def _show_plan(
@@ -295,9 +320,9 @@ def _show_plan(
 
 
 def _action(folder: Path) -> str:
-    summary = record.read_summary(folder) if folder.exists() else None
+    summary = record.peek(folder)
     if summary is None:
-        return "run"
+        return "check" if (folder / record.SUMMARY).exists() else "run"
     return {"interrupted": "continue", "failed": "retry"}.get(summary["status"], "check")
 
 
@@ -308,8 +333,6 @@ def _write_study(folder: Path, named: Mapping[str, Overrides], config: DictConfi
     entry = {"date": _now(), "command": shlex.join(["python", "-m", "intel_scenes.train", *sys.argv[1:]])}
     with FileLock(folder / ".study.lock"):
         if not path.exists():
-            from intel_scenes.runs import configuration
-
             study: dict[str, Any] = OmegaConf.to_container(config.study, resolve=True) if config.study else {}  # type: ignore[assignment]
             plan = {
                 "question": study.get("question"),
@@ -317,7 +340,7 @@ def _write_study(folder: Path, named: Mapping[str, Overrides], config: DictConfi
                 "tuned": study.get("tuned") or [],
                 "seeds": sorted({text[5:] for job in named.values() for text in job if text.startswith("seed=")}),
                 "primary_metric": "val_accuracy chooses, test_accuracy of what was chosen is compared",
-                "threads": configuration.resolve_threads({"threads": config.threads}),
+                "threads": _threads_of(config),
                 **entry,
                 "commit": _commit(),
                 "planned": list(named),
@@ -338,10 +361,26 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+def _threads_of(config: DictConfig) -> int:
+    """What each run of a sweep may use: `threads`, or its share of the cores under the launcher that is chosen."""
+    from intel_scenes.runs import configuration
+
+    cores, launcher = configuration.resolve_threads({"threads": None}), config.hydra.launcher
+    if config.threads is not None:
+        return int(config.threads)
+    if launcher.get("n_jobs"):
+        return max(1, cores // launcher.n_jobs) if launcher.n_jobs > 0 else 1
+    if launcher.get("cpus_per_task"):
+        return int(launcher.cpus_per_task)
+    if launcher.get("ray"):
+        return max(1, int(OmegaConf.select(launcher, "ray.remote.num_cpus") or 1))
+    return cores
+
+
 def _record_failure(job: Job, cfg: DictConfig, reason: str) -> None:
     """Leaves a record of a run that failed, whose earlier one is kept in it where there is one."""
-    summary = record.read_summary(job.folder) or {}
-    if summary.get("status") in ("failed", "completed") and summary.get("error") == reason:
+    summary = record.peek(job.folder) or {}
+    if summary.get("status") == "completed" or (job.folder / ".lock").exists():  # not ours to write
         return
     if not summary:
         job.folder.mkdir(parents=True, exist_ok=True)
@@ -354,7 +393,7 @@ def _record_failure(job: Job, cfg: DictConfig, reason: str) -> None:
 
 
 def _failed_since(folder: Path, moment: str) -> bool:
-    summary = record.read_summary(folder) if folder.exists() else None
+    summary = record.peek(folder)
     return bool(summary and summary["status"] == "failed" and summary["ended"] >= moment)
 
 

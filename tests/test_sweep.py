@@ -208,6 +208,27 @@ def test_what_cannot_be_is_refused_before_the_first_run(sweep, tmp_path, argumen
     assert not list(tmp_path.rglob("summary.json"))
 
 
+def same(study, expected):
+    """Whether two sweeps left equal records, but for time and cost."""
+    ours, theirs = summaries(study), summaries(expected)
+    assert ours.keys() == theirs.keys()
+    for name, summary in ours.items():
+        kept = [{k: v for k, v in found.items() if k not in TIMING} for found in (summary, theirs[name])]
+        assert kept[0] == kept[1]
+        tables = [(place / name / record.PREDICTIONS).read_bytes() for place in (study, expected)]
+        assert tables[0] == tables[1]
+    return True
+
+
+@pytest.mark.parametrize("launcher", ["local_joblib", "submitit_local"])
+def test_a_launchers_workers_leave_the_records_of_a_sequential_sweep(sweep, tmp_path, launcher):
+    arguments = ("optim=sgd,adamw", "seed=1")
+    assert sweep(*arguments, place=tmp_path / "one")[0] == 0
+    status, said = sweep(*arguments, f"hydra/launcher={launcher}", place=tmp_path / "other")
+    assert status == 0, said
+    assert same(tmp_path / "other/multirun/s", tmp_path / "one/multirun/s")
+
+
 def test_a_killed_sweep_and_two_side_by_side_end_like_an_undisturbed_one(start, sweep, tmp_path):
     arguments = ("optim=sgd,adamw", "seed=1,2,3", "epochs=3")
     assert sweep(*arguments, place=tmp_path / "undisturbed")[0] == 0
@@ -223,12 +244,4 @@ def test_a_killed_sweep_and_two_side_by_side_end_like_an_undisturbed_one(start, 
     pair = [start(*arguments, place=place) for _ in range(2)]
     assert {(process.communicate()[0], process.returncode)[1] for process in pair} <= {0, 3}
     assert sweep(*arguments, place=place)[0] == 0
-    ours, theirs = (summaries(tmp_path / side / "multirun/s") for side in ("killed", "undisturbed"))
-    assert ours.keys() == theirs.keys()
-    for name, summary in ours.items():
-        assert {k: v for k, v in summary.items() if k not in TIMING} == {
-            k: v for k, v in theirs[name].items() if k not in TIMING
-        }
-        assert (place / "multirun/s" / name / record.PREDICTIONS).read_bytes() == (
-            tmp_path / "undisturbed/multirun/s" / name / record.PREDICTIONS
-        ).read_bytes()
+    assert same(place / "multirun/s", tmp_path / "undisturbed/multirun/s")

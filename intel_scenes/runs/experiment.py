@@ -1,6 +1,7 @@
 """One run, from its configuration to its record."""
 
 import logging
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def run(
     weights_digest = weights and weights.digest
     facts = {"weights": weights_digest, "data": data.fingerprint, "precision": precision, "threads": threads}
     digests = configuration.digests(plain, facts)
-    with outcome.claimed(folder):
+    with outcome.claimed(folder) as lease:
         if (found := outcome.completed(folder, digests["config_digest"], plain)) is not None:
             log.info("%s is complete", folder)
             return found
@@ -78,7 +79,7 @@ def run(
             "precision": precision,
             "threads": threads,
         }
-        with outcome.recorded(folder, plain, overrides, known) as results:
+        with outcome.recorded(folder, lease, plain, overrides, known) as results:
             last = folder / record.LAST
             trainer.fit(classifier, data, ckpt_path=last if last.exists() else None, weights_only=True)
             if trainer.is_global_zero:
@@ -97,7 +98,12 @@ def check(cfg: DictConfig) -> None:
     Raises:
         UserError: It holds something that no run could use.
     """
-    configuration.check(_plain(cfg, Path(), num_steps=0))
+    plain = _plain(cfg, Path(), num_steps=0)
+    configuration.check(plain)
+    _augmentation(plain)
+    weights = plain["model"]["weights"]
+    is_name = weights is not None and re.fullmatch(r"\w+", weights)  # a file may still come
+    resolve_weights(plain["model"]["name"], weights if is_name else None)
 
 
 def data_fingerprint(cfg: DictConfig) -> str:
@@ -123,14 +129,10 @@ def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
 def _data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataModule:
     data = plain["data"]
     cache_dir = Path(data["cache_dir"]).expanduser()
-    try:
-        augmentation = Augmentation(**plain["augment"])
-    except (TypeError, ValueError) as error:
-        raise UserError(f"augment: {error}") from error
     module = SceneDataModule(
         _root(data, cache_dir),
         view=_view(plain, weights),
-        augmentation=augmentation,
+        augmentation=_augmentation(plain),
         batch_size=data["batch_size"],
         seed=plain["seed"],
         val_fraction=data["val_fraction"],
@@ -146,6 +148,13 @@ def _data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataMod
             "%d test images are also in train: %s", len(module.test_duplicates), ", ".join(module.test_duplicates)
         )
     return module
+
+
+def _augmentation(plain: dict[str, Any]) -> Augmentation:
+    try:
+        return Augmentation(**plain["augment"])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"augment: {error}") from error
 
 
 def _root(data: dict[str, Any], cache_dir: Path) -> Path:

@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 120.0  # long enough for a step that holds the interpreter
 MAX_DEATHS = 3
-DEATHS = ".deaths.json"
+LOCK, DEATHS = ".lock", ".deaths.json"
 CUT_OFF = "the run is still going on, or was cut off without a word: the same command goes on from its last epoch"
 INTERRUPTED = "the run was interrupted: the same command goes on from its last epoch"
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Holds a run folder for this process.
+def claimed(folder: Path) -> Iterator[SoftFileLease | None]:
+    """Holds a run folder for this process; yields the lease, on the first process of a distributed run.
 
     A holder that was killed is succeeded at once where it ran on this machine, and after a lease where on another.
 
@@ -41,10 +41,10 @@ def claimed(folder: Path) -> Iterator[None]:
         UserError: Its holders died too often.
     """
     if _get_rank():
-        yield
+        yield None
         return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = SoftFileLease(folder / ".lock", lease_duration=LEASE_SECONDS)
+    lock = SoftFileLease(folder / LOCK, lease_duration=LEASE_SECONDS)
     try:
         lock.acquire(timeout=_patience(folder))
     except Timeout as error:
@@ -52,7 +52,7 @@ def claimed(folder: Path) -> Iterator[None]:
     try:
         record.remove_leftovers(folder)
         _count_deaths(folder)
-        yield
+        yield lock
     finally:
         (folder / DEATHS).unlink(missing_ok=True)
         lock.release()
@@ -61,7 +61,7 @@ def claimed(folder: Path) -> Iterator[None]:
 def _patience(folder: Path) -> float:
     """Seconds to watch the claim of another: long enough to call it stale, if its holder no longer renews it."""
     try:
-        renewed = (folder / ".lock").stat().st_mtime
+        renewed = (folder / LOCK).stat().st_mtime
     except FileNotFoundError:
         return 0
     with NamedTemporaryFile(dir=folder, prefix=".clock-") as probe:  # the clock of the file system
@@ -126,8 +126,13 @@ def _refuse_twins(folder: Path, config_digest: str, plain: Mapping[str, Any]) ->
     if not plain["sweep"]["name"]:
         return
     for other in sorted(folder.parent.glob(f"*/{record.SUMMARY}")):
-        if other.parent != folder and (record.read_summary(other.parent) or {}).get("config_digest") == config_digest:
-            raise Twin(f"{folder.name} is the same run as {other.parent.name}, which is there already")
+        found = record.peek(other.parent) if other.parent != folder else None
+        if found is None or found["config_digest"] != config_digest:
+            continue
+        if found["status"] == "completed":
+            raise Twin(f"{folder.name} is the same run as {other.parent.name}, which is complete")
+        if (other.parent / LOCK).exists():
+            raise Busy(f"{folder.name} is the same run as {other.parent.name}, at which another process is at work")
 
 
 def _move_aside(folder: Path) -> None:
@@ -141,7 +146,11 @@ def _move_aside(folder: Path) -> None:
 
 @contextmanager
 def recorded(
-    folder: Path, plain: Mapping[str, Any], overrides: Sequence[str], known: Mapping[str, Any]
+    folder: Path,
+    lease: SoftFileLease | None,
+    plain: Mapping[str, Any],
+    overrides: Sequence[str],
+    known: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:
     """Opens the record of a run, and closes it with a status whatever happens inside.
 
@@ -149,6 +158,7 @@ def recorded(
 
     Args:
         folder: The run folder.
+        lease: The claim on it.
         plain: The resolved configuration.
         overrides: What was typed.
         known: What `summary.json` can hold before the first step.
@@ -160,7 +170,7 @@ def recorded(
         UserError: The run failed in a way that the user can mend.
         KeyboardInterrupt: The run was interrupted, by Lightning's account too.
     """
-    if _get_rank():
+    if lease is None:
         yield {}
         return
     earlier = record.read_summary(folder) or {}
@@ -176,13 +186,18 @@ def recorded(
     try:
         with _sentences():
             yield results
-            if (record.read_summary(folder) or {}).get("status") == "completed":
-                return  # a holder that was taken for dead has ended first: its results are these
+            if lease.compromise:
+                raise Busy(f"{folder} was taken over by another process while this one stood still")
             record.write_summary(folder, summary | results | {"status": "completed", "ended": _now()})
+    except Busy:
+        raise
     except KeyboardInterrupt:
-        record.write_summary(folder, summary | {"error": INTERRUPTED, "ended": _now()})
+        if not lease.compromise:
+            record.write_summary(folder, summary | {"error": INTERRUPTED, "ended": _now()})
         raise
     except Exception as error:
+        if lease.compromise:
+            raise
         failed = {"status": "failed", "error": first_line(error), "traceback": traceback.format_exc()}
         with suppress(OSError):  # with the disk full, the record that says `interrupted` stands
             record.write_summary(folder, summary | failed | {"ended": _now()})

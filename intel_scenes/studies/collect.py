@@ -1,5 +1,6 @@
 """The runs of a study folder, from their records alone."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import yaml
 
 from intel_scenes import record
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,17 @@ class Run:
 
 
 def collect(folder: Path) -> list[Run]:
-    """The runs of a study folder that have a record, by name; of two that are the same run, the first."""
+    """The runs of a study folder that have a record, by name; of two that are the same run, the completed one."""
     runs: dict[str, Run] = {}
     for path in sorted(folder.glob(f"*/{record.SUMMARY}")):
-        summary = record.read_summary(path.parent)
-        if summary is not None:
-            run = Run(path.parent.name, _overrides(path.parent / record.OVERRIDES), summary)
-            runs.setdefault(summary["config_digest"] or run.name, run)
+        summary = record.peek(path.parent)
+        if summary is None:
+            log.warning("%s is no record and left out", path)
+            continue
+        run = Run(path.parent.name, _overrides(path.parent / record.OVERRIDES), summary)
+        key = summary["config_digest"] or run.name
+        if key not in runs or (run.is_completed and not runs[key].is_completed):
+            runs[key] = run
     return list(runs.values())
 
 
