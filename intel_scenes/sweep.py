@@ -218,13 +218,14 @@ def _names_a_file(override: str) -> bool:
 
 
 def _check(jobs: Iterable[Overrides], compose: Callable[[Overrides], DictConfig]) -> None:
-    jobs = list(jobs)
-    if not jobs:
-        return
-    from intel_scenes.runs import experiment
+    """Composes every job before the first runs, and then checks what came out."""
+    progress = tqdm(list(jobs), desc="checking", unit="run", leave=False, disable=None, delay=2)
+    configs = [compose(job) for job in progress]
+    if configs:
+        from intel_scenes.runs import experiment  # imports torch, for which a misspelt name need not wait
 
-    for job in tqdm(jobs, desc="checking", unit="run", leave=False, disable=None, delay=2):
-        experiment.check(compose(job))
+        for cfg in configs:
+            experiment.check(cfg)
 
 
 def _launched(

@@ -234,7 +234,7 @@ def test_precision_on_a_gpu_is_bfloat16_where_it_computes_it(
     "override",
     [
         *("data.root=/elsewhere", "data.cache_dir=/elsewhere", "logger=csv", "keep_last=true", "sweep.name=mine"),
-        *("+sweep.plan=true", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "+study=models"),
+        *("sweep.plan=true", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "study=models"),
         *("threads=7", "trainer.precision=32-true", "model.weights=/tmp/weights.pth"),  # they count as they came out
     ],
 )
