@@ -112,6 +112,10 @@ def run(
     if config.sweep.plan:
         _show_plan(named, finished, folder, compose)
         return 0
+    if config.trainer.get("strategy") and config.trainer.devices != 1:
+        raise UserError(
+            "trainer=ddp starts processes of its own, which know no sweep: start a sweep for each GPU instead"
+        )
     _check(left.values(), compose)
     if left:
         _write_study(folder, named, config)

@@ -92,7 +92,8 @@ def _count_deaths(folder: Path) -> None:
 def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dict[str, Any] | None:
     """The summary of this very run where it is complete; None where there is something left to do.
 
-    In a sweep with `sweep.redo=changed`, another run that the folder holds is moved aside.
+    Another run that the folder holds is moved aside where it failed, for its cause may have been mended in a file, and
+    with `sweep.redo=changed`.
 
     Raises:
         Refused: The folder holds a run of another configuration or of other data.
@@ -103,7 +104,7 @@ def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dic
         _refuse_twins(folder, config_digest, plain)
         return None
     if found["config_digest"] != config_digest:
-        if plain["sweep"]["redo"] == "changed":
+        if found["status"] == "failed" or plain["sweep"]["redo"] == "changed":
             _move_aside(folder)
             return None
         there = yaml.safe_load((folder / record.CONFIG).read_text())

@@ -161,6 +161,14 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_failed_and_names_the_step(run
     assert "FiniteLoss" in summary["traceback"] or "on_train_batch_end" in summary["traceback"]
 
 
+def test_a_failed_run_is_moved_aside_where_its_cause_was_mended(run, tmp_path):
+    with pytest.raises(UserError, match="not finite"):
+        run("optim.lr=1e30", "scheduler=constant")
+    assert run("optim.lr=0.01", "scheduler=constant")["status"] == "completed"
+    (aside,) = (tmp_path / ".replaced").iterdir()
+    assert json.loads((aside / record.SUMMARY).read_text())["status"] == "failed"
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
