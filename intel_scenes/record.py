@@ -8,6 +8,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,11 @@ def peek(folder: Path) -> dict[str, Any] | None:
         return read_summary(folder)
     except UserError:
         return None
+
+
+def now() -> str:
+    """The time as records hold it: ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,38 +1,28 @@
 """A sweep: what is there, what is left to do, the runs one by one, and the table at the end."""
 
 import logging
-import shlex
-import subprocess
 import sys
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
-from filelock import FileLock
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
-from intel_scenes import record
+from intel_scenes import plan, record
 from intel_scenes.errors import Busy, Refused, Twin, UserError
-from intel_scenes.overrides import composition_digest, conf_folder, run_name
-from intel_scenes.studies.collect import Run, collect
-from intel_scenes.studies.report import RESULTS, choices, table, write_results
+from intel_scenes.plan import Overrides
+from intel_scenes.studies.collect import collect
+from intel_scenes.studies.report import RESULTS, choices, several_versions, table, write_results
 
 log = logging.getLogger(__name__)
 
-STUDY = "study.yaml"
 STOPPED = ".stopped"  # left by a run that failed, where `sweep.fail_fast` holds
 FAILED, OPEN, INTERRUPTED = 1, 3, 130
-
-Overrides = Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -105,23 +95,24 @@ def run(
         KeyboardInterrupt: Ctrl-C; what is there has been shown.
     """
     global _progress
-    named = _named(jobs)
+    named = plan.named_jobs(jobs)
     sources = [source for source in config.hydra.runtime.config_sources if source.schema == "file"]
-    finished = _finished(named, folder, compose) if len(sources) == 1 else set()  # no digest covers other folders
+    is_covered = len(sources) == 1  # no digest covers other folders of configuration files
+    finished = plan.finished_jobs(named, folder, compose) if is_covered else set()
     left = {name: job for name, job in named.items() if name not in finished}
     if config.sweep.plan:
-        _show_plan(named, finished, folder, compose)
+        plan.show(named, finished, folder, compose)
         return 0
     if config.trainer.get("strategy") and config.trainer.devices != 1:
         raise UserError(
             "trainer=ddp starts processes of its own, which know no sweep: start a sweep for each GPU instead"
         )
-    _check(left.values(), compose)
+    plan.check(left.values(), compose)
     if left:
-        _write_study(folder, named, config)
+        plan.write_study(folder, named, config)
     if config.sweep.fail_fast:
         (folder / STOPPED).unlink(missing_ok=True)
-    _progress = Progress(len(named), len(finished), _now(), number=len(finished))
+    _progress = Progress(len(named), len(finished), record.now(), number=len(finished))
     outcomes = dict.fromkeys(left, "unknown")
     try:
         outcomes |= _launched(left, launch)
@@ -150,8 +141,8 @@ def run_one(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
         return "failed: in another invocation of this sweep"
     print(f"\n{_progress.line() if _progress else 'run'}: {job.folder.name}", file=sys.stderr)
     begun = time.monotonic()
-    if cfg.threads is None and (study / STUDY).exists():
-        cfg.threads = yaml.safe_load((study / STUDY).read_text())["threads"]
+    if cfg.threads is None and (study / plan.STUDY).exists():
+        cfg.threads = yaml.safe_load((study / plan.STUDY).read_text())["threads"]
     outcome = _outcome(train, cfg, job)
     if outcome.startswith("failed") and cfg.sweep.fail_fast:
         (study / STOPPED).touch()
@@ -178,58 +169,6 @@ def _outcome(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
         _record_failure(job, cfg, reason)
         return f"failed: {reason}"
     return "completed"
-
-
-def _named(jobs: Sequence[Overrides]) -> dict[str, Overrides]:
-    """Each job by the name of its run; of jobs that compose alike, one."""
-    named: dict[str, Overrides] = {}
-    for job in jobs:
-        name = run_name(job)
-        if name in named and composition_digest(named[name]) != composition_digest(job):
-            one, other = set(named[name]), set(job)
-            raise UserError(
-                f"{' '.join(sorted(one - other))} and {' '.join(sorted(other - one))} would share the folder {name}, "
-                "because they do not change the result: start a sweep for each, with a sweep.name of its own"
-            )
-        named[name] = job
-    return named
-
-
-def _finished(named: Mapping[str, Overrides], folder: Path, compose: Callable[[Overrides], DictConfig]) -> set[str]:
-    """Names of the runs that are complete and would be composed as they were, on the same images."""
-    complete: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-    for name, job in named.items():
-        summary = record.peek(folder / name) if not any(map(_names_a_file, job)) else None
-        if summary and summary["status"] == "completed" and summary["composition_digest"] == composition_digest(job):
-            of_data = tuple(sorted(text for text in job if text.lstrip("+").startswith("data")))
-            complete.setdefault(of_data, []).append((name, summary["data_fingerprint"]))
-    finished = set()
-    for runs in complete.values():
-        from intel_scenes.runs import experiment  # imports torch, and only where there is something to compare
-
-        try:
-            now = experiment.data_fingerprint(compose(named[runs[0][0]]))
-        except (UserError, OSError):  # which their own jobs will tell
-            continue
-        finished |= {name for name, fingerprint in runs if fingerprint == now}
-    return finished
-
-
-def _names_a_file(override: str) -> bool:
-    """Whether a value is a file, whose content no digest of a composition covers."""
-    value = override.partition("=")[2].strip("'\"")
-    return ("/" in value or "." in value) and Path(value).expanduser().is_file()
-
-
-def _check(jobs: Iterable[Overrides], compose: Callable[[Overrides], DictConfig]) -> None:
-    """Composes every job before the first runs, and then checks what came out."""
-    progress = tqdm(list(jobs), desc="checking", unit="run", leave=False, disable=None, delay=2)
-    configs = [compose(job) for job in progress]
-    if configs:
-        from intel_scenes.runs import experiment  # imports torch, for which a misspelt name need not wait
-
-        for cfg in configs:
-            experiment.check(cfg)
 
 
 def _launched(
@@ -259,9 +198,9 @@ def _conclude(folder: Path, named: Mapping[str, Overrides], outcomes: Mapping[st
     if runs and (anything_ran or not (folder / RESULTS).exists()):
         write_results(folder, runs)
         print(f"\n{table(runs)}\n")
-        plan = yaml.safe_load((folder / STUDY).read_text()) if (folder / STUDY).exists() else {}
-        if plan.get("tuned"):
-            print("\n".join(["chosen on validation:", *choices(runs, plan["tuned"])]), end="\n\n")
+        study = yaml.safe_load((folder / plan.STUDY).read_text()) if (folder / plan.STUDY).exists() else {}
+        if study.get("tuned"):
+            print("\n".join(["chosen on validation:", *choices(runs, study["tuned"])]), end="\n\n")
     failed, left = {}, []
     for name in named:
         outcome, run = outcomes.get(name, "finished"), by_name.get(name)
@@ -273,7 +212,7 @@ def _conclude(folder: Path, named: Mapping[str, Overrides], outcomes: Mapping[st
             failed[name] = f"failed: {run.summary['error']}"
         else:
             left.append(name)
-    if several := _several_versions(runs):
+    if several := several_versions(runs):
         print(f"the runs are of several versions: {several}")
     complete = len(named) - len(failed) - len(left)
     print(f"{complete} of {len(named)} runs complete, {len(failed)} failed or refused, {len(left)} open: {folder}")
@@ -284,102 +223,10 @@ def _conclude(folder: Path, named: Mapping[str, Overrides], outcomes: Mapping[st
     return FAILED if failed else OPEN if left else 0
 
 
-def _several_versions(runs: Sequence[Run]) -> str:
-    """What the completed runs were made with, where that differs: it may explain a difference between them."""
-    made_with = [
-        {"commit": run.summary["git_commit"], **(run.summary["versions"] or {})} for run in runs if run.is_completed
-    ]
-    found = {
-        key: sorted({str(one.get(key)) for one in made_with}) for key in dict.fromkeys(k for o in made_with for k in o)
-    }
-    return "; ".join(f"{key} {', '.join(values)}" for key, values in found.items() if len(values) > 1)
-
-
-def _show_plan(
-    named: Mapping[str, Overrides], finished: set[str], folder: Path, compose: Callable[[Overrides], DictConfig]
-) -> None:
-    """Prints what each run would do and may cost, by the runs there that have its network and image size."""
-    earlier = [run for run in collect(folder) if run.is_completed]
-    sizes = [sum(path.stat().st_size for path in (folder / run.name).rglob("*") if path.is_file()) for run in earlier]
-    minutes, unknown, counts = 0.0, 0, Counter[str]()
-    for name, job in named.items():
-        action = "skip" if name in finished else _action(folder / name)
-        counts[action] += 1
-        cost = ""
-        if action != "skip":
-            cfg = compose(job)
-            alike = [
-                run.summary["fit_seconds"] / run.summary["epochs"]
-                for run in earlier
-                if run.summary["model_name"] == cfg.model.name
-                and cfg.data.image_size in (None, run.summary["image_size"])
-            ]
-            estimate = sum(alike) / len(alike) * cfg.epochs / 60 if alike else None
-            minutes, unknown = minutes + (estimate or 0), unknown + (estimate is None)
-            cost = "no run alike yet" if estimate is None else f"about {estimate:.1f} minutes"
-        print(f"  {action:<9}{name}  {cost}".rstrip())
-    print(", ".join(f"{count} to {action}" for action, count in counts.items()))
-    to_do = len(named) - counts["skip"]
-    disk = f"about {sum(sizes) / len(sizes) * to_do / 1e6:.0f} MB" if sizes else "unknown"
-    print(f"about {minutes:.0f} minutes for {to_do - unknown} of the {to_do} left, {unknown} unknown; disk {disk}")
-
-
-def _action(folder: Path) -> str:
-    summary = record.peek(folder)
-    if summary is None:
-        return "check" if (folder / record.SUMMARY).exists() else "run"
-    return {"interrupted": "continue", "failed": "retry"}.get(summary["status"], "check")
-
-
-def _write_study(folder: Path, named: Mapping[str, Overrides], config: DictConfig) -> None:
-    """Writes the plan before the first run; what later invocations add is appended with its date."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / STUDY
-    entry = {"date": _now(), "command": shlex.join(["python", "-m", "intel_scenes.train", *sys.argv[1:]])}
-    with FileLock(folder / ".study.lock"):
-        if not path.exists():
-            study: dict[str, Any] = OmegaConf.to_container(config.study, resolve=True) if config.study else {}  # type: ignore[assignment]
-            plan = {
-                "question": study.get("question"),
-                "compared": study.get("compared"),
-                "tuned": study.get("tuned") or [],
-                "seeds": sorted({text[5:] for job in named.values() for text in job if text.startswith("seed=")}),
-                "primary_metric": "val_accuracy chooses, test_accuracy of what was chosen is compared",
-                "threads": _threads_of(config),
-                **entry,
-                "commit": _commit(),
-                "planned": list(named),
-                "added": [],
-            }
-        else:
-            plan = yaml.safe_load(path.read_text())
-            known = {*plan["planned"], *(name for one in plan["added"] for name in one["runs"])}
-            if not (new := [name for name in named if name not in known]):
-                return
-            plan["added"].append({**entry, "runs": new})
-        record.write_whole(path, yaml.safe_dump(plan, sort_keys=False, allow_unicode=True).encode())
-
-
 def _remove_empty(folder: Path) -> None:
     """Removes the folder that Hydra made for a job, where nothing came of it."""
     with suppress(OSError):
         folder.rmdir()
-
-
-def _threads_of(config: DictConfig) -> int:
-    """What each run of a sweep may use: `threads`, or its share of the cores under the launcher that is chosen."""
-    from intel_scenes.runs import configuration
-
-    cores, launcher = configuration.resolve_threads({"threads": None}), config.hydra.launcher
-    if config.threads is not None:
-        return int(config.threads)
-    if launcher.get("n_jobs"):
-        return max(1, cores // launcher.n_jobs) if launcher.n_jobs > 0 else 1
-    if launcher.get("cpus_per_task"):
-        return int(launcher.cpus_per_task)
-    if launcher.get("ray"):
-        return max(1, int(OmegaConf.select(launcher, "ray.remote.num_cpus") or 1))
-    return cores
 
 
 def _record_failure(job: Job, cfg: DictConfig, reason: str) -> None:
@@ -393,7 +240,7 @@ def _record_failure(job: Job, cfg: DictConfig, reason: str) -> None:
         record.write_whole(job.folder / record.OVERRIDES, yaml.safe_dump(list(job.overrides)).encode())
     groups = {group: job.choices.get(group) for group in ("study", "model", "optim", "scheduler", "recipe")}
     known = {key: value for key, value in summary.items() if value is not None and key in record.SUMMARY_KEYS}
-    failure = {"status": "failed", "error": reason, "traceback": traceback.format_exc(), "ended": _now()}
+    failure = {"status": "failed", "error": reason, "traceback": traceback.format_exc(), "ended": record.now()}
     record.write_summary(job.folder, {**groups, "seed": cfg.seed, **known, **failure})
 
 
@@ -407,15 +254,3 @@ def _reason(error: BaseException) -> str:
         return str(error)
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _commit() -> str | None:
-    root = conf_folder().parent
-    if not (root / ".git").exists():
-        return None
-    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -6,7 +6,6 @@ import signal
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -137,7 +136,7 @@ def _refuse_twins(folder: Path, config_digest: str, plain: Mapping[str, Any]) ->
 
 
 def _move_aside(folder: Path) -> None:
-    aside = folder.parent / ".replaced" / f"{folder.name}-{_now().replace(':', '')}"
+    aside = folder.parent / ".replaced" / f"{folder.name}-{record.now().replace(':', '')}"
     aside.mkdir(parents=True)
     for entry in sorted(folder.iterdir()):
         if not entry.name.startswith("."):
@@ -175,7 +174,7 @@ def recorded(
         yield {}
         return
     earlier = record.read_summary(folder) or {}
-    summary = {**known, "started": earlier.get("started") or _now(), "status": "interrupted"}
+    summary = {**known, "started": earlier.get("started") or record.now(), "status": "interrupted"}
     with _sentences():
         if earlier.get("config_digest") is None:
             for stranger in (record.LAST, record.BEST):  # whose record somebody removed
@@ -189,19 +188,19 @@ def recorded(
             yield results
             if lease.compromise:
                 raise Busy(f"{folder} was taken over by another process while this one stood still")
-            record.write_summary(folder, summary | results | {"status": "completed", "ended": _now()})
+            record.write_summary(folder, summary | results | {"status": "completed", "ended": record.now()})
     except Busy:
         raise
     except KeyboardInterrupt:
         if not lease.compromise:
-            record.write_summary(folder, summary | {"error": INTERRUPTED, "ended": _now()})
+            record.write_summary(folder, summary | {"error": INTERRUPTED, "ended": record.now()})
         raise
     except Exception as error:
         if lease.compromise:
             raise
         failed = {"status": "failed", "error": first_line(error), "traceback": traceback.format_exc()}
         with suppress(OSError):  # with the disk full, the record that says `interrupted` stands
-            record.write_summary(folder, summary | failed | {"ended": _now()})
+            record.write_summary(folder, summary | failed | {"ended": record.now()})
         raise
 
 
@@ -233,7 +232,3 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, UserError):
         return str(error)
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

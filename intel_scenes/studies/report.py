@@ -64,6 +64,17 @@ def choices(runs: Sequence[Run], tuned: Sequence[str]) -> list[str]:
     return [_choice(", ".join(arm), members, tuned) for arm, members in sorted(arms.items())]
 
 
+def several_versions(runs: Sequence[Run]) -> str:
+    """What the completed runs were made with, where that differs: it may explain a difference between them."""
+    made_with = [
+        {"commit": run.summary["git_commit"], **(run.summary["versions"] or {})} for run in runs if run.is_completed
+    ]
+    found = {
+        key: sorted({str(one.get(key)) for one in made_with}) for key in dict.fromkeys(k for o in made_with for k in o)
+    }
+    return "; ".join(f"{key} {', '.join(values)}" for key, values in found.items() if len(values) > 1)
+
+
 def _choice(arm: str, runs: Sequence[Run], tuned: Sequence[str]) -> str:
     points: dict[tuple[str, ...], list[float]] = {}
     for run in runs:

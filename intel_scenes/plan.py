@@ -1,0 +1,164 @@
+"""What a sweep would do, is about to do, and has done already."""
+
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from intel_scenes import record
+from intel_scenes.errors import UserError
+from intel_scenes.overrides import composition_digest, conf_folder, run_name
+from intel_scenes.studies.collect import collect
+
+STUDY = "study.yaml"
+
+Overrides = Sequence[str]
+
+
+def named_jobs(jobs: Sequence[Overrides]) -> dict[str, Overrides]:
+    """Each job by the name of its run; of jobs that compose alike, one."""
+    named: dict[str, Overrides] = {}
+    for job in jobs:
+        name = run_name(job)
+        if name in named and composition_digest(named[name]) != composition_digest(job):
+            one, other = set(named[name]), set(job)
+            raise UserError(
+                f"{' '.join(sorted(one - other))} and {' '.join(sorted(other - one))} would share the folder {name}, "
+                "because they do not change the result: start a sweep for each, with a sweep.name of its own"
+            )
+        named[name] = job
+    return named
+
+
+def finished_jobs(named: Mapping[str, Overrides], folder: Path, compose: Callable[[Overrides], DictConfig]) -> set[str]:
+    """Names of the runs that are complete and would be composed as they were, on the same images."""
+    complete: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for name, job in named.items():
+        summary = record.peek(folder / name) if not any(map(_names_a_file, job)) else None
+        if summary and summary["status"] == "completed" and summary["composition_digest"] == composition_digest(job):
+            of_data = tuple(sorted(text for text in job if text.lstrip("+").startswith("data")))
+            complete.setdefault(of_data, []).append((name, summary["data_fingerprint"]))
+    finished = set()
+    for runs in complete.values():
+        from intel_scenes.runs import experiment  # imports torch, and only where there is something to compare
+
+        try:
+            now = experiment.data_fingerprint(compose(named[runs[0][0]]))
+        except (UserError, OSError):  # which their own jobs will tell
+            continue
+        finished |= {name for name, fingerprint in runs if fingerprint == now}
+    return finished
+
+
+def check(jobs: Iterable[Overrides], compose: Callable[[Overrides], DictConfig]) -> None:
+    """Composes every job before the first runs, and then checks what came out."""
+    progress = tqdm(list(jobs), desc="checking", unit="run", leave=False, disable=None, delay=2)
+    configs = [compose(job) for job in progress]
+    if configs:
+        from intel_scenes.runs import experiment  # imports torch, for which a misspelt name need not wait
+
+        for cfg in configs:
+            experiment.check(cfg)
+
+
+def show(
+    named: Mapping[str, Overrides], finished: set[str], folder: Path, compose: Callable[[Overrides], DictConfig]
+) -> None:
+    """Prints what each run would do and may cost, by the runs there that have its network and image size."""
+    earlier = [run for run in collect(folder) if run.is_completed]
+    sizes = [sum(path.stat().st_size for path in (folder / run.name).rglob("*") if path.is_file()) for run in earlier]
+    minutes, unknown, counts = 0.0, 0, Counter[str]()
+    for name, job in named.items():
+        action = "skip" if name in finished else _action(folder / name)
+        counts[action] += 1
+        cost = ""
+        if action != "skip":
+            cfg = compose(job)
+            alike = [
+                run.summary["fit_seconds"] / run.summary["epochs"]
+                for run in earlier
+                if run.summary["model_name"] == cfg.model.name
+                and cfg.data.image_size in (None, run.summary["image_size"])
+            ]
+            estimate = sum(alike) / len(alike) * cfg.epochs / 60 if alike else None
+            minutes, unknown = minutes + (estimate or 0), unknown + (estimate is None)
+            cost = "no run alike yet" if estimate is None else f"about {estimate:.1f} minutes"
+        print(f"  {action:<9}{name}  {cost}".rstrip())
+    print(", ".join(f"{count} to {action}" for action, count in counts.items()))
+    to_do = len(named) - counts["skip"]
+    disk = f"about {sum(sizes) / len(sizes) * to_do / 1e6:.0f} MB" if sizes else "unknown"
+    print(f"about {minutes:.0f} minutes for {to_do - unknown} of the {to_do} left, {unknown} unknown; disk {disk}")
+
+
+def write_study(folder: Path, named: Mapping[str, Overrides], config: DictConfig) -> None:
+    """Writes the plan before the first run; what later invocations add is appended with its date."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / STUDY
+    entry = {"date": record.now(), "command": shlex.join(["python", "-m", "intel_scenes.train", *sys.argv[1:]])}
+    with FileLock(folder / ".study.lock"):
+        if not path.exists():
+            study: dict[str, Any] = OmegaConf.to_container(config.study, resolve=True) if config.study else {}  # type: ignore[assignment]
+            plan = {
+                "question": study.get("question"),
+                "compared": study.get("compared"),
+                "tuned": study.get("tuned") or [],
+                "seeds": sorted({text[5:] for job in named.values() for text in job if text.startswith("seed=")}),
+                "primary_metric": "val_accuracy chooses, test_accuracy of what was chosen is compared",
+                "threads": _threads_of(config),
+                **entry,
+                "commit": _commit(),
+                "planned": list(named),
+                "added": [],
+            }
+        else:
+            plan = yaml.safe_load(path.read_text())
+            known = {*plan["planned"], *(name for one in plan["added"] for name in one["runs"])}
+            if not (new := [name for name in named if name not in known]):
+                return
+            plan["added"].append({**entry, "runs": new})
+        record.write_whole(path, yaml.safe_dump(plan, sort_keys=False, allow_unicode=True).encode())
+
+
+def _names_a_file(override: str) -> bool:
+    """Whether a value is a file, whose content no digest of a composition covers."""
+    value = override.partition("=")[2].strip("'\"")
+    return ("/" in value or "." in value) and Path(value).expanduser().is_file()
+
+
+def _action(folder: Path) -> str:
+    summary = record.peek(folder)
+    if summary is None:
+        return "check" if (folder / record.SUMMARY).exists() else "run"
+    return {"interrupted": "continue", "failed": "retry"}.get(summary["status"], "check")
+
+
+def _threads_of(config: DictConfig) -> int:
+    """What each run of a sweep may use: `threads`, or its share of the cores under the launcher that is chosen."""
+    from intel_scenes.runs import configuration
+
+    cores, launcher = configuration.resolve_threads({"threads": None}), config.hydra.launcher
+    if config.threads is not None:
+        return int(config.threads)
+    if launcher.get("n_jobs"):
+        return max(1, cores // launcher.n_jobs) if launcher.n_jobs > 0 else 1
+    if launcher.get("cpus_per_task"):
+        return int(launcher.cpus_per_task)
+    if launcher.get("ray"):
+        return max(1, int(OmegaConf.select(launcher, "ray.remote.num_cpus") or 1))
+    return cores
+
+
+def _commit() -> str | None:
+    root = conf_folder().parent
+    if not (root / ".git").exists():
+        return None
+    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
