@@ -7,7 +7,6 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,7 +46,9 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None]) ->
             command(cfg, this)
         except Exception as error:  # Hydra would print it in its own words
             failed = True
-            _remove_empty(this.folder)
+            sweep.remove_empty(this.folder)
+            if this.folder.parent != Path.cwd():
+                sweep.remove_empty(this.folder.parent)
             if not isinstance(error, UserError | OmegaConfBaseException | OSError):
                 traceback.print_exc()
             _tell(_sentence(error, config_name))
@@ -102,14 +103,6 @@ def _check_flags(arguments: Sequence[str]) -> None:
     _, unknown = get_args_parser().parse_known_args(arguments)
     if unknown:
         raise UserError(f"there is no flag {unknown[0]}: a key is set by KEY=VALUE, --help lists all")
-
-
-def _remove_empty(folder: Path) -> None:
-    """Removes the folder that Hydra made for a job that did not begin, and the one above it, where they are empty."""
-    with suppress(OSError):
-        folder.rmdir()
-        if folder.parent != Path.cwd():
-            folder.parent.rmdir()
 
 
 def _tell(text: str) -> None:

@@ -23,6 +23,14 @@ class Twin(UserError):
     """Another folder of the sweep holds the very same run."""
 
 
+def first_line(error: BaseException) -> str:
+    """An exception as one sentence: its own where it is ours, else its kind and the first line of what it says."""
+    if isinstance(error, UserError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """` (did you mean A or B?)` with the choices that are spelt much like a word, or nothing."""
     near = difflib.get_close_matches(word, list(choices))

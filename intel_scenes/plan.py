@@ -1,7 +1,6 @@
 """What a sweep would do, is about to do, and has done already."""
 
 import shlex
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
-from intel_scenes.overrides import composition_digest, conf_folder, run_name
+from intel_scenes.overrides import composition_digest, run_name
 from intel_scenes.studies.collect import collect
 
 STUDY = "study.yaml"
@@ -105,6 +104,8 @@ def write_study(folder: Path, named: Mapping[str, Overrides], config: DictConfig
     entry = {"date": record.now(), "command": shlex.join(["python", "-m", "intel_scenes.train", *sys.argv[1:]])}
     with FileLock(folder / ".study.lock"):
         if not path.exists():
+            from intel_scenes.runs import identity
+
             study: dict[str, Any] = OmegaConf.to_container(config.study, resolve=True) if config.study else {}  # type: ignore[assignment]
             plan = {
                 "question": study.get("question"),
@@ -114,7 +115,7 @@ def write_study(folder: Path, named: Mapping[str, Overrides], config: DictConfig
                 "primary_metric": "val_accuracy chooses, test_accuracy of what was chosen is compared",
                 "threads": _threads_of(config),
                 **entry,
-                "commit": _commit(),
+                "commit": identity.git_state()["git_commit"],
                 "planned": list(named),
                 "added": [],
             }
@@ -154,11 +155,3 @@ def _threads_of(config: DictConfig) -> int:
     if launcher.get("ray"):
         return max(1, int(OmegaConf.select(launcher, "ray.remote.num_cpus") or 1))
     return cores
-
-
-def _commit() -> str | None:
-    root = conf_folder().parent
-    if not (root / ".git").exists():
-        return None
-    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None

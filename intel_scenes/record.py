@@ -22,6 +22,7 @@ PREDICTIONS = "predictions.csv"
 CURVES = "curves.png"
 BEST = "checkpoints/best.ckpt"
 LAST = "checkpoints/last.ckpt"
+LOCK = ".lock"  # of the process that is at work in the folder
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -36,8 +37,10 @@ HISTORY_COLUMNS = (
 )
 
 STATE_KEYS = ("status", "error", "traceback", "started", "ended")
+GROUP_KEYS = ("study", "model", "optim", "scheduler", "recipe")  # names of the files chosen
 IDENTITY_KEYS = (
-    *("study", "model", "optim", "scheduler", "recipe", "recipe_resolved", "model_name", "weights", "seed", "classes"),
+    *GROUP_KEYS,
+    *("recipe_resolved", "model_name", "weights", "seed", "classes"),
     *("config_digest", "configuration_digest", "composition_digest"),
 )
 PAIRING_KEYS = ("data_fingerprint", "split_digest", "order_digest", "init_digest")

@@ -1,6 +1,5 @@
 """A sweep: what is there, what is left to do, the runs one by one, and the table at the end."""
 
-import logging
 import sys
 import time
 import traceback
@@ -14,15 +13,13 @@ from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 
 from intel_scenes import plan, record
-from intel_scenes.errors import Busy, Refused, Twin, UserError
+from intel_scenes.errors import Busy, Refused, Twin, UserError, first_line
 from intel_scenes.plan import Overrides
 from intel_scenes.studies.collect import collect
 from intel_scenes.studies.report import RESULTS, choices, several_versions, table, write_results
 
-log = logging.getLogger(__name__)
-
 STOPPED = ".stopped"  # left by a run that failed, where `sweep.fail_fast` holds
-FAILED, OPEN, INTERRUPTED = 1, 3, 130
+FAILED, OPEN = 1, 3
 
 
 @dataclass(frozen=True)
@@ -135,7 +132,7 @@ def run_one(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
     if _progress:
         _progress.number += 1
     if cfg.sweep.fail_fast and (study / STOPPED).exists():
-        _remove_empty(job.folder)
+        remove_empty(job.folder)
         return "stopped"
     if _progress and _failed_since(job.folder, _progress.started):
         return "failed: in another invocation of this sweep"
@@ -158,13 +155,13 @@ def _outcome(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
         train()
     except (Busy, Twin) as error:
         print(error, file=sys.stderr)
-        _remove_empty(job.folder)
+        remove_empty(job.folder)
         return "busy" if isinstance(error, Busy) else "twin"
     except Refused as error:
         print(f"{job.folder.name} is refused: {error}", file=sys.stderr)
         return f"refused: {error}"
     except (Exception, SystemExit) as error:
-        reason = _reason(error)
+        reason = first_line(error)
         print(f"{job.folder.name} failed: {reason}\n  {' '.join(job.overrides)}", file=sys.stderr)
         _record_failure(job, cfg, reason)
         return f"failed: {reason}"
@@ -181,13 +178,13 @@ def _launched(
     try:
         returned = launch(list(jobs.values()))
     except Exception as error:  # a worker's end, in the words of the launcher
-        print(f"the launcher broke off: {_reason(error)}", file=sys.stderr)
+        print(f"the launcher broke off: {first_line(error)}", file=sys.stderr)
         return outcomes
     for name, result in zip(jobs, returned, strict=True):
         try:
             outcomes[name] = result.return_value
         except Exception as error:
-            outcomes[name] = f"failed: {_reason(error)}"
+            outcomes[name] = f"failed: {first_line(error)}"
     return outcomes
 
 
@@ -223,7 +220,7 @@ def _conclude(folder: Path, named: Mapping[str, Overrides], outcomes: Mapping[st
     return FAILED if failed else OPEN if left else 0
 
 
-def _remove_empty(folder: Path) -> None:
+def remove_empty(folder: Path) -> None:
     """Removes the folder that Hydra made for a job, where nothing came of it."""
     with suppress(OSError):
         folder.rmdir()
@@ -232,13 +229,13 @@ def _remove_empty(folder: Path) -> None:
 def _record_failure(job: Job, cfg: DictConfig, reason: str) -> None:
     """Leaves a record of a run that failed, whose earlier one is kept in it where there is one."""
     summary = record.peek(job.folder) or {}
-    if summary.get("status") == "completed" or (job.folder / ".lock").exists():  # not ours to write
+    if summary.get("status") == "completed" or (job.folder / record.LOCK).exists():  # not ours to write
         return
     if not summary:
         job.folder.mkdir(parents=True, exist_ok=True)
         record.write_whole(job.folder / record.CONFIG, OmegaConf.to_yaml(cfg).encode())
         record.write_whole(job.folder / record.OVERRIDES, yaml.safe_dump(list(job.overrides)).encode())
-    groups = {group: job.choices.get(group) for group in ("study", "model", "optim", "scheduler", "recipe")}
+    groups = {group: job.choices.get(group) for group in record.GROUP_KEYS}
     known = {key: value for key, value in summary.items() if value is not None and key in record.SUMMARY_KEYS}
     failure = {"status": "failed", "error": reason, "traceback": traceback.format_exc(), "ended": record.now()}
     record.write_summary(job.folder, {**groups, "seed": cfg.seed, **known, **failure})
@@ -247,10 +244,3 @@ def _record_failure(job: Job, cfg: DictConfig, reason: str) -> None:
 def _failed_since(folder: Path, moment: str) -> bool:
     summary = record.peek(folder)
     return bool(summary and summary["status"] == "failed" and summary["ended"] >= moment)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

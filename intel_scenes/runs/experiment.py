@@ -20,7 +20,7 @@ from intel_scenes.data.augment import Augmentation
 from intel_scenes.data.batches import View
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.sources import drawn_folder, kaggle_folder
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, first_line
 from intel_scenes.models.backbones import Weights, build, check_image_size, heads, random_preprocessing, resolve_weights
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.runs import configuration, memory, outcome
@@ -197,7 +197,7 @@ def _classifier(plain: dict[str, Any], network: torch.nn.Module, num_classes: in
         )
         classifier.configure_optimizers()  # an option that it refuses is refused before the run begins
     except (TypeError, ValueError, ArithmeticError, hydra.errors.HydraException) as error:
-        raise UserError(f"optim and scheduler do not fit: {outcome.first_line(error)}") from error
+        raise UserError(f"optim and scheduler do not fit: {first_line(error)}") from error
     return classifier.to(memory_format=torch.channels_last)
 
 
@@ -224,7 +224,7 @@ def _trainer(plain: dict[str, Any], folder: Path, recorder: EpochRecorder, preci
             use_distributed_sampler=False,
         )
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
-        raise UserError(f"trainer: {outcome.first_line(error)}") from error
+        raise UserError(f"trainer: {first_line(error)}") from error
     if plain["data"]["batch_size"] % trainer.world_size:
         raise UserError(
             f"data.batch_size={plain['data']['batch_size']} cannot be shared by {trainer.world_size} devices alike"
@@ -241,6 +241,6 @@ def _logger(plain: dict[str, Any]) -> Logger | bool:
         logger.log_hyperparams(record.flatten(plain))
     except Exception as error:  # of the tracker's own kinds, most of them for want of a package, a key or a network
         name = plain["logger"]["_target_"].rpartition(".")[2]
-        reason = outcome.first_line(error.__cause__ or error)  # Hydra names the class, its cause says why
+        reason = first_line(error.__cause__ or error)  # Hydra names the class, its cause says why
         raise UserError(f"{name} cannot be used: {reason}; see the extras in the README") from error
     return logger

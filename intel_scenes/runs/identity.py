@@ -31,7 +31,7 @@ def identity(
     """Identity, pairing and settings of `summary.json`, but for the digests of the configuration."""
     orders = [order(plain["seed"], epoch, len(data.train)).tolist() for epoch in (0, 1)]
     return {
-        **{group: choices.get(group) for group in ("study", "model", "optim", "scheduler", "recipe")},
+        **{group: choices.get(group) for group in record.GROUP_KEYS},
         "recipe_resolved": {key: plain[key] for key in ("recipe", "augment")},
         "model_name": plain["model"]["name"],
         "weights": weights and weights.name,
@@ -70,11 +70,11 @@ def circumstances(device: torch.device) -> dict[str, Any]:
         "device": name,
         "versions": {"python": platform.python_version()} | {library: version(library) for library in LIBRARIES},
         "package_version": version("intel-scenes"),
-        **_git_state(),
+        **git_state(),
     }
 
 
-def _git_state() -> dict[str, Any]:
+def git_state() -> dict[str, Any]:
     """Commit of a source checkout and whether it was changed; nulls where the package is installed from a wheel."""
     root = Path(intel_scenes.__file__).parent.parent
     if not (root / ".git").exists():

@@ -18,13 +18,13 @@ from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from intel_scenes import record
-from intel_scenes.errors import Busy, Refused, Twin, UserError
+from intel_scenes.errors import Busy, Refused, Twin, UserError, first_line
 
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 120.0  # long enough for a step that holds the interpreter
 MAX_DEATHS = 3
-LOCK, DEATHS = ".lock", ".deaths.json"
+DEATHS = ".deaths.json"
 CUT_OFF = "the run is still going on, or was cut off without a word: the same command goes on from its last epoch"
 INTERRUPTED = "the run was interrupted: the same command goes on from its last epoch"
 
@@ -43,7 +43,7 @@ def claimed(folder: Path) -> Iterator[SoftFileLease | None]:
         yield None
         return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = SoftFileLease(folder / LOCK, lease_duration=LEASE_SECONDS)
+    lock = SoftFileLease(folder / record.LOCK, lease_duration=LEASE_SECONDS)
     try:
         lock.acquire(timeout=_patience(folder))
     except Timeout as error:
@@ -60,7 +60,7 @@ def claimed(folder: Path) -> Iterator[SoftFileLease | None]:
 def _patience(folder: Path) -> float:
     """Seconds to watch the claim of another: long enough to call it stale, if its holder no longer renews it."""
     try:
-        renewed = (folder / LOCK).stat().st_mtime
+        renewed = (folder / record.LOCK).stat().st_mtime
     except FileNotFoundError:
         return 0
     with NamedTemporaryFile(dir=folder, prefix=".clock-") as probe:  # the clock of the file system
@@ -131,7 +131,7 @@ def _refuse_twins(folder: Path, config_digest: str, plain: Mapping[str, Any]) ->
             continue
         if found["status"] == "completed":
             raise Twin(f"{folder.name} is the same run as {other.parent.name}, which is complete")
-        if (other.parent / LOCK).exists():
+        if (other.parent / record.LOCK).exists():
             raise Busy(f"{folder.name} is the same run as {other.parent.name}, at which another process is at work")
 
 
@@ -224,11 +224,3 @@ def _sentences() -> Iterator[None]:
         raise
     except torch.OutOfMemoryError as error:
         raise UserError(f"out of memory ({first_line(error)}): lower data.batch_size or data.image_size") from error
-
-
-def first_line(error: BaseException) -> str:
-    """An exception as one sentence: its own where it is ours, else its kind and the first line of what it says."""
-    lines = str(error).strip().splitlines()
-    if isinstance(error, UserError):
-        return str(error)
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
