@@ -75,10 +75,13 @@ def _quiet() -> None:
     logging.getLogger("intel_scenes").setLevel(logging.INFO)
 
 
-def show(summary: Mapping[str, Any], folder: Path) -> None:
-    """Prints what came out of a run as a short table."""
+def show(summary: Mapping[str, Any], folder: Path, *, is_one_of_many: bool) -> None:
+    """Prints what came out of a run: a short table, or a line where a sweep ends with a table of its own."""
     low, high = summary["test_accuracy_interval"]
     minutes, seconds = divmod(round(summary["fit_seconds"]), 60)
+    if is_one_of_many:
+        print(f"  valid accuracy {summary['val_accuracy']:.1%}, training time {minutes} min {seconds} s")
+        return
     best = f"epoch {summary['best_epoch']} of 0 to {summary['epochs'] - 1}"
     print(f"\n{summary['model_name']}, {summary['optim']}, {summary['scheduler']}, seed {summary['seed']}")
     print(f"  train accuracy  {summary['train_accuracy']:6.1%}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import OmegaConf
 
 from intel_scenes import record
@@ -17,6 +17,7 @@ from intel_scenes.errors import UserError
 
 LABEL_LENGTH = 80
 FIRST = ("model", "model.name", "optim", "optim.lr", "lr_scale", "scheduler", "recipe", "data.batch_size", "seed")
+SEARCH_SEED = 1  # fixed, so that a search goes on where it ended
 DATA_VARIABLE = "INTEL_SCENES_DATA"
 
 
@@ -41,10 +42,12 @@ def run_name(overrides: Sequence[str]) -> str:
 def composition_digest(overrides: Sequence[str]) -> str:
     """Digest of the tree of configuration files, the overrides and the environment: jobs that share it compose alike.
 
-    What only moves or shows a sweep (`sweep.*`, `hydra.*`) is left out; where the data lies is not.
+    A file that an override names counts by its content. What only moves or shows a sweep (`sweep.*`, `hydra.*`) is left
+    out; where the data lies is not.
     """
     kept = sorted(text for key, text in _texts(overrides).items() if not re.match(r"(sweep|hydra)\b", key))
-    return record.digest([_tree(), kept, os.environ.get(DATA_VARIABLE)])
+    files = [_file_digest(text.partition("=")[2]) for text in kept]
+    return record.digest([_tree_digest(), kept, files, os.environ.get(DATA_VARIABLE)])
 
 
 def sweep_name(overrides: Sequence[str]) -> str:
@@ -77,6 +80,49 @@ def named(arguments: Sequence[str]) -> list[str]:
     return list(arguments) if "sweep.name" in keys else [*arguments, f"sweep.name={name}"]
 
 
+def sampled(intervals: Sequence[Override], trials: int) -> list[list[str]]:
+    """Points of a search, each as its overrides; one without any where nothing is searched.
+
+    They are those of a Halton sequence with a fixed scramble, spread more evenly than random ones (Bousquet et al.,
+    "Critical hyper-parameters", 2017). None depends on a result: so every configuration tries the same ones, in any
+    order and side by side, and the first n of them are what a shorter search would have tried.
+
+    Args:
+        intervals: Keys with `interval(low,high)`, `tag(log,interval(low,high))` for a logarithmic scale, or
+            `int(interval(low,high))`, both ends included.
+        trials: How many points.
+
+    Raises:
+        UserError: The interval or the number is of no use.
+    """
+    if not intervals:
+        return [[]]
+    if trials < 1:
+        raise UserError(f"sweep.trials={trials}: at least one point is needed")
+    from scipy.stats import qmc
+
+    points = qmc.Halton(len(intervals), rng=SEARCH_SEED).random(trials)
+    axes = [_axis(override, column) for override, column in zip(intervals, points.T.tolist(), strict=True)]
+    keys = [override.get_key_element() for override in intervals]
+    return [[f"{key}={value}" for key, value in zip(keys, point, strict=True)] for point in zip(*axes, strict=True)]
+
+
+def _axis(override: Override, shares: Sequence[float]) -> list[str]:
+    """The values at shares of an interval, as texts of four digits."""
+    interval = override.value()
+    assert isinstance(interval, IntervalSweep)
+    low, high = interval.start, interval.end
+    assert low is not None
+    assert high is not None
+    is_log = "log" in interval.tags
+    if low >= high or (is_log and low <= 0):
+        raise UserError(f"{override.input_line}: the interval has to go from low to high{', above 0' * is_log}")
+    if isinstance(low, int) and isinstance(high, int):
+        low, high = low - 0.5 + 1e-9, high + 0.5 - 1e-9  # as large a share for the ends as for the others
+    values = [low * (high / low) ** share if is_log else low + (high - low) * share for share in shares]
+    return [str(round(value)) if isinstance(interval.start, int) else f"{value:.4g}" for value in values]
+
+
 def _rank(key: str) -> int:
     return FIRST.index(key) if key in FIRST else len(FIRST)
 
@@ -96,9 +142,22 @@ def _parsed(override: str) -> Override:
 
 
 @cache
-def _tree() -> dict[str, str]:
+def _tree_digest() -> str:
     folder = conf_folder()
-    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*.yaml"))}
+    return record.digest({str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*.yaml"))})
+
+
+def _file_digest(value: str) -> str | None:
+    if "/" not in value and "." not in value:
+        return None
+    path = Path(value).expanduser()
+    return _content_digest(path, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@cache
+def _content_digest(path: Path, _changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def studies() -> str:

@@ -41,7 +41,7 @@ def finished_jobs(named: Mapping[str, Overrides], folder: Path, compose: Callabl
     """Names of the runs that are complete and would be composed as they were, on the same images."""
     complete: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for name, job in named.items():
-        summary = record.peek(folder / name) if not any(map(_names_a_file, job)) else None
+        summary = record.peek(folder / name)
         if summary and summary["status"] == "completed" and summary["composition_digest"] == composition_digest(job):
             of_data = tuple(sorted(text for text in job if text.lstrip("+").startswith("data")))
             complete.setdefault(of_data, []).append((name, summary["data_fingerprint"]))
@@ -97,20 +97,33 @@ def show(
     print(f"about {minutes:.0f} minutes for {to_do - unknown} of the {to_do} left, {unknown} unknown; disk {disk}")
 
 
-def write_study(folder: Path, named: Mapping[str, Overrides], config: DictConfig) -> None:
-    """Writes the plan before the first run; what later invocations add is appended with its date."""
+def read_study(folder: Path) -> dict[str, Any]:
+    """What `study.yaml` of a study folder holds; nothing where there is none."""
+    path = folder / STUDY
+    return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+
+
+def write_study(folder: Path, named: Mapping[str, Overrides], config: DictConfig, searched: Sequence[str] = ()) -> None:
+    """Writes the plan before the first run; what later invocations add is appended with its date.
+
+    Args:
+        folder: Of the study.
+        named: The overrides of each run, by its name.
+        config: Of the sweep.
+        searched: Keys whose values were sampled from an interval: they are tuned, beside those that the study names.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / STUDY
     entry = {"date": record.now(), "command": shlex.join(["python", "-m", "intel_scenes.train", *sys.argv[1:]])}
     with FileLock(folder / ".study.lock"):
-        if not path.exists():
+        if not (plan := read_study(folder)):
             from intel_scenes.runs import identity
 
             study: dict[str, Any] = OmegaConf.to_container(config.study, resolve=True) if config.study else {}  # type: ignore[assignment]
             plan = {
                 "question": study.get("question"),
                 "compared": study.get("compared"),
-                "tuned": study.get("tuned") or [],
+                "tuned": list(dict.fromkeys([*(study.get("tuned") or []), *searched])),
                 "seeds": sorted({text[5:] for job in named.values() for text in job if text.startswith("seed=")}),
                 "primary_metric": "val_accuracy chooses, test_accuracy of what was chosen is compared",
                 "threads": _threads_of(config),
@@ -120,18 +133,11 @@ def write_study(folder: Path, named: Mapping[str, Overrides], config: DictConfig
                 "added": [],
             }
         else:
-            plan = yaml.safe_load(path.read_text())
             known = {*plan["planned"], *(name for one in plan["added"] for name in one["runs"])}
             if not (new := [name for name in named if name not in known]):
                 return
             plan["added"].append({**entry, "runs": new})
         record.write_whole(path, yaml.safe_dump(plan, sort_keys=False, allow_unicode=True).encode())
-
-
-def _names_a_file(override: str) -> bool:
-    """Whether a value is a file, whose content no digest of a composition covers."""
-    value = override.partition("=")[2].strip("'\"")
-    return ("/" in value or "." in value) and Path(value).expanduser().is_file()
 
 
 def _action(folder: Path) -> str:

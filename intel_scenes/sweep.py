@@ -72,6 +72,7 @@ def run(
     folder: Path,
     config: DictConfig,
     *,
+    searched: Sequence[str] = (),
     compose: Callable[[Overrides], DictConfig],
     launch: Callable[[Sequence[Overrides]], Sequence[JobReturn]],
 ) -> int:
@@ -81,6 +82,7 @@ def run(
         jobs: The overrides of each.
         folder: Of the study.
         config: Of the sweep, with `sweep` and `study`, and Hydra's own part.
+        searched: Keys whose values were sampled from an interval.
         compose: Overrides to the configuration of a job.
         launch: Runs jobs; each returns how it ended.
 
@@ -106,7 +108,7 @@ def run(
         )
     plan.check(left.values(), compose)
     if left:
-        plan.write_study(folder, named, config)
+        plan.write_study(folder, named, config, searched)
     if config.sweep.fail_fast:
         (folder / STOPPED).unlink(missing_ok=True)
     _progress = Progress(len(named), len(finished), record.now(), number=len(finished))
@@ -138,8 +140,8 @@ def run_one(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
         return "failed: in another invocation of this sweep"
     print(f"\n{_progress.line() if _progress else 'run'}: {job.folder.name}", file=sys.stderr)
     begun = time.monotonic()
-    if cfg.threads is None and (study / plan.STUDY).exists():
-        cfg.threads = yaml.safe_load((study / plan.STUDY).read_text())["threads"]
+    if cfg.threads is None:
+        cfg.threads = plan.read_study(study).get("threads")
     outcome = _outcome(train, cfg, job)
     if outcome.startswith("failed") and cfg.sweep.fail_fast:
         (study / STOPPED).touch()
@@ -195,9 +197,8 @@ def _conclude(folder: Path, named: Mapping[str, Overrides], outcomes: Mapping[st
     if runs and (anything_ran or not (folder / RESULTS).exists()):
         write_results(folder, runs)
         print(f"\n{table(runs)}\n")
-        study = yaml.safe_load((folder / plan.STUDY).read_text()) if (folder / plan.STUDY).exists() else {}
-        if study.get("tuned"):
-            print("\n".join(["chosen on validation:", *choices(runs, study["tuned"])]), end="\n\n")
+        if tuned := plan.read_study(folder).get("tuned"):
+            print("\n".join(["chosen on validation:", *choices(runs, tuned)]), end="\n\n")
     failed, left = {}, []
     for name in named:
         outcome, run = outcomes.get(name, "finished"), by_name.get(name)

@@ -20,7 +20,7 @@ def train(cfg: DictConfig, job: Job) -> None:
         composition_digest=job.composition_digest,
     )
     if summary:
-        cli.show(summary, job.folder)
+        cli.show(summary, job.folder, is_one_of_many=bool(cfg.sweep.name))
 
 
 if __name__ == "__main__":

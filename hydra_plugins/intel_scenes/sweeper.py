@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
 from intel_scenes import sweep
+from intel_scenes.overrides import sampled
 
 
 class SceneSweeper(BasicSweeper):
@@ -25,14 +26,18 @@ class SceneSweeper(BasicSweeper):
         assert self.hydra_context is not None
         assert self.launcher is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        typed = parser.parse_overrides([*self._parse_config(), *arguments])
-        (jobs,) = self.split_arguments(typed, None)
+        parsed = parser.parse_overrides([*self._parse_config(), *arguments])
+        typed = list({override.key_or_group: override for override in parsed}.values())  # what was set last holds
+        intervals = [override for override in typed if override.is_interval_sweep()]
+        points = sampled(intervals, self.config.sweep.trials)
+        (grid,) = self.split_arguments([override for override in typed if override not in intervals], None)
         launcher = self.launcher
         sys.exit(
             sweep.run(
-                jobs,
+                [[*job, *point] for point in points for job in grid],
                 Path(self.config.hydra.sweep.dir),
                 self.config,
+                searched=[override.key_or_group for override in intervals],
                 compose=self.compose,
                 launch=lambda batch: launcher.launch(batch, initial_job_idx=0),
             )

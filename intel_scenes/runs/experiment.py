@@ -9,6 +9,7 @@ from typing import Any
 
 import hydra
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, TQDMProgressBar
@@ -217,7 +218,7 @@ def _trainer(plain: dict[str, Any], folder: Path, recorder: EpochRecorder, preci
             max_epochs=plain["epochs"],
             logger=_logger(plain),
             callbacks=callbacks,
-            plugins=[WholeCheckpointIO()],
+            plugins=[WholeCheckpointIO(), *_cluster()],
             default_root_dir=folder,
             enable_model_summary=False,
             num_sanity_val_steps=0,
@@ -231,6 +232,11 @@ def _trainer(plain: dict[str, Any], folder: Path, recorder: EpochRecorder, preci
         )
     memory.reset_peak(trainer.strategy.root_device)
     return trainer
+
+
+def _cluster() -> list[SLURMEnvironment]:
+    """Under SLURM, without Lightning's own way to queue a job again: its signal belongs to who submitted the job."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def _logger(plain: dict[str, Any]) -> Logger | bool:
