@@ -39,6 +39,8 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None]) ->
         _quiet()  # here, so that the workers of a launcher are quiet too
         this = _job()
         if HydraConfig.get().mode == RunMode.MULTIRUN:
+            if "sweep" not in cfg:
+                raise UserError(f"{config_name} takes one folder at a time: leave -m out")
             return sweep.run_one(lambda: command(cfg, this), cfg, this)
         try:
             if (own := cfg.get("sweep")) and (own.plan or own.fail_fast):
@@ -73,6 +75,11 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("intel_scenes").setLevel(logging.INFO)
+
+
+def say(text: str) -> None:
+    """Prints what a command has to say."""
+    print(text)
 
 
 def show(summary: Mapping[str, Any], folder: Path, *, is_one_of_many: bool) -> None:

@@ -15,9 +15,7 @@ from tqdm import tqdm
 from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.overrides import composition_digest, run_name
-from intel_scenes.studies.collect import collect
-
-STUDY = "study.yaml"
+from intel_scenes.studies.collect import STUDY, collect, read_study
 
 Overrides = Sequence[str]
 
@@ -72,7 +70,7 @@ def show(
     named: Mapping[str, Overrides], finished: set[str], folder: Path, compose: Callable[[Overrides], DictConfig]
 ) -> None:
     """Prints what each run would do and may cost, by the runs there that have its network and image size."""
-    earlier = [run for run in collect(folder) if run.is_completed]
+    earlier = [run for run in collect(folder)[0] if run.is_completed]
     sizes = [sum(path.stat().st_size for path in (folder / run.name).rglob("*") if path.is_file()) for run in earlier]
     minutes, unknown, counts = 0.0, 0, Counter[str]()
     for name, job in named.items():
@@ -95,12 +93,6 @@ def show(
     to_do = len(named) - counts["skip"]
     disk = f"about {sum(sizes) / len(sizes) * to_do / 1e6:.0f} MB" if sizes else "unknown"
     print(f"about {minutes:.0f} minutes for {to_do - unknown} of the {to_do} left, {unknown} unknown; disk {disk}")
-
-
-def read_study(folder: Path) -> dict[str, Any]:
-    """What `study.yaml` of a study folder holds; nothing where there is none."""
-    path = folder / STUDY
-    return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
 
 
 def write_study(folder: Path, named: Mapping[str, Overrides], config: DictConfig, searched: Sequence[str] = ()) -> None:

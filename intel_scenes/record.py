@@ -54,7 +54,10 @@ RESULT_KEYS = (
     *("test_accuracy_per_class", "test_confusion"),
 )
 COST_KEYS = ("fit_seconds", "images_per_second", "peak_memory_bytes")
-CIRCUMSTANCE_KEYS = ("device", "precision", "threads", "versions", "package_version", "git_commit", "git_dirty")
+CIRCUMSTANCE_KEYS = (
+    *("device", "precision", "threads", "versions", "package_version", "git_commit", "git_dirty"),
+    "test_folder",  # where the test images lay
+)
 SUMMARY_KEYS = (
     *STATE_KEYS,
     *IDENTITY_KEYS,
@@ -68,7 +71,7 @@ SUMMARY_KEYS = (
 
 # Keys of a configuration, with all that lies below them, that do not change the result of a run.
 NEUTRAL_KEYS = (
-    *("data.root", "data.cache_dir", "folder", "hydra", "keep_last", "logger", "study", "sweep"),
+    *("data.root", "data.cache_dir", "folder", "hydra", "keep_last", "logger", "study", "sweep", "compare"),
     *("trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.profiler"),
 )
 

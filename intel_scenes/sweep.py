@@ -15,8 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from intel_scenes import plan, record
 from intel_scenes.errors import Busy, Refused, Twin, UserError, first_line
 from intel_scenes.plan import Overrides
-from intel_scenes.studies.collect import collect
-from intel_scenes.studies.report import RESULTS, choices, several_versions, table, write_results
+from intel_scenes.studies.collect import collect, read_study
 
 STOPPED = ".stopped"  # left by a run that failed, where `sweep.fail_fast` holds
 FAILED, OPEN = 1, 3
@@ -119,7 +118,7 @@ def run(
             _progress.number = len(named) - len(busy)
             outcomes |= _launched(busy, launch)
     finally:
-        status = _conclude(folder, named, outcomes, anything_ran=bool(left))
+        status = _conclude(folder, named, outcomes, config, anything_ran=bool(left))
         _progress = None
     return status
 
@@ -141,7 +140,7 @@ def run_one(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
     print(f"\n{_progress.line() if _progress else 'run'}: {job.folder.name}", file=sys.stderr)
     begun = time.monotonic()
     if cfg.threads is None:
-        cfg.threads = plan.read_study(study).get("threads")
+        cfg.threads = read_study(study).get("threads")
     outcome = _outcome(train, cfg, job)
     if outcome.startswith("failed") and cfg.sweep.fail_fast:
         (study / STOPPED).touch()
@@ -190,15 +189,19 @@ def _launched(
     return outcomes
 
 
-def _conclude(folder: Path, named: Mapping[str, Overrides], outcomes: Mapping[str, str], *, anything_ran: bool) -> int:
+def _conclude(
+    folder: Path,
+    named: Mapping[str, Overrides],
+    outcomes: Mapping[str, str],
+    config: DictConfig,
+    *,
+    anything_ran: bool,
+) -> int:
     """Writes and shows what is there; returns the exit status."""
-    runs = collect(folder)
+    runs, _ = collect(folder)
     by_name = {run.name: run for run in runs}
-    if runs and (anything_ran or not (folder / RESULTS).exists()):
-        write_results(folder, runs)
-        print(f"\n{table(runs)}\n")
-        if tuned := plan.read_study(folder).get("tuned"):
-            print("\n".join(["chosen on validation:", *choices(runs, tuned)]), end="\n\n")
+    if runs:
+        _compare(folder, config, anything_ran=anything_ran)
     failed, left = {}, []
     for name in named:
         outcome, run = outcomes.get(name, "finished"), by_name.get(name)
@@ -210,8 +213,6 @@ def _conclude(folder: Path, named: Mapping[str, Overrides], outcomes: Mapping[st
             failed[name] = f"failed: {run.summary['error']}"
         else:
             left.append(name)
-    if several := several_versions(runs):
-        print(f"the runs are of several versions: {several}")
     complete = len(named) - len(failed) - len(left)
     print(f"{complete} of {len(named)} runs complete, {len(failed)} failed or refused, {len(left)} open: {folder}")
     for name, why in failed.items():
@@ -219,6 +220,19 @@ def _conclude(folder: Path, named: Mapping[str, Overrides], outcomes: Mapping[st
     for name in left:
         print(f"  {name} open: the same command goes on with it")
     return FAILED if failed else OPEN if left else 0
+
+
+def _compare(folder: Path, config: DictConfig, *, anything_ran: bool) -> None:
+    """Shows what the runs of the folder show, and writes it where it may have changed."""
+    from intel_scenes.studies import publish, report  # imports scipy, for which --help need not wait
+
+    if not anything_ran and (folder / report.PAIRWISE).exists():
+        print(f"nothing has run; python -m intel_scenes.compare folder={folder} shows the table again")
+        return
+    try:
+        print(f"\n{publish.compare_and_write(folder, config.compare)}\n")
+    except UserError as error:
+        print(f"no comparison: {error}", file=sys.stderr)
 
 
 def remove_empty(folder: Path) -> None:

@@ -51,6 +51,7 @@ def identity(
         "num_test": len(data.test),
         "normalization": {"mean": list(data.view.mean), "std": list(data.view.std)},
         "test_duplicates": data.test_duplicates,
+        "test_folder": str(data.test_scenes.root.absolute()),
     }
 
 

@@ -1,0 +1,23 @@
+"""`python -m intel_scenes.compare`: what the runs of a study folder show."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from intel_scenes import cli
+from intel_scenes.errors import UserError
+from intel_scenes.sweep import Job
+
+
+def compare(cfg: DictConfig, _job: Job) -> None:
+    """Compares the runs of a folder, writes tables and the report page beside them, and prints the table."""
+    if OmegaConf.is_missing(cfg, "folder"):
+        raise UserError("folder=FOLDER is missing: the folder of a sweep, such as multirun/models")
+    from intel_scenes.studies import publish  # imports scipy, for which --help need not wait
+
+    images = Path(cfg.data.root) if cfg.data.root else None
+    cli.say(publish.compare_and_write(Path(cfg.folder), cfg.compare, images=images, form=cfg.format))
+
+
+if __name__ == "__main__":
+    cli.start("compare", compare)

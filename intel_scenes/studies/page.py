@@ -1,0 +1,257 @@
+"""A comparison as one page that opens from a disk: `report.html`."""
+
+import base64
+import gzip
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image, UnidentifiedImageError
+from plotly.offline import get_plotlyjs
+
+from intel_scenes import record
+from intel_scenes.studies.comparison import Arm, Comparison, Configuration
+from intel_scenes.studies.figures import figures
+from intel_scenes.studies.report import RESULTS, Rows, answer, could_have, leaderboard
+
+REPORT = "report.html"
+NUM_IMAGES, SIDE = 24, 96  # disputed test images, and the pixels of their longer side
+MAX_MATRIX = 30
+
+
+@dataclass(frozen=True)
+class Disputed:
+    """A test image on which the arms disagree.
+
+    Attributes:
+        path: `<class>/<file>`.
+        label: Name of its class.
+        votes: What the arms say, most common first, such as `sea: sgd, adam`.
+        picture: A data URL; None where the image was not found.
+    """
+
+    path: str
+    label: str
+    votes: list[str]
+    picture: str | None
+
+
+def render(found: Comparison, rope: float, images: Path | None) -> str:
+    """The page.
+
+    Args:
+        found: What it shows.
+        rope: The largest difference that makes no practical difference, a fraction.
+        images: Folder with seg_test; None takes what the runs recorded.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made = figures(found, rope)
+    disputed = _disputed(found, images)
+    return environment.get_template("report.html").render(
+        title=found.folder.resolve().name,
+        question=found.study.get("question"),
+        answer=answer(found),
+        problems=[*found.problems, *_unequal(found)],
+        notes=found.notes,
+        could_have=could_have(found),
+        leaderboard=leaderboard(found),
+        figures=made,
+        matrix=_matrix(found),
+        ledger=_ledger(found),
+        confusions=_confusions(found),
+        per_class=_per_class(found),
+        disputed=disputed,
+        found_images=any(image.picture for image in disputed),
+        failed=[(run.name, run.summary["error"] or "") for run in found.failed],
+        unfinished=[run.name for run in found.open],
+        plan=_plan(found),
+        remake=_remake(found),
+        rope=f"{100 * rope:g}",
+        results=RESULTS,
+        specs=_json({figure.name: figure.spec for section in made.values() for figure in section}),
+        library=base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode(),
+    )
+
+
+def write_page(found: Comparison, rope: float, images: Path | None = None) -> None:
+    """Writes `report.html` into the study's folder."""
+    record.write_whole(found.folder / REPORT, render(found, rope, images).encode())
+
+
+def _json(value: object) -> str:
+    """JSON that can stand in a script element whatever its texts hold."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _unequal(found: Comparison) -> list[str]:
+    failures = [(arm.label, arm.num_failed, len(arm.chosen.runs)) for arm in found.arms if arm.num_failed]
+    return [f"{label}: {failed} of {failed + done} runs failed" for label, failed, done in failures]
+
+
+def _matrix(found: Comparison) -> Rows:
+    """Each arm against each: difference and verdict of the row against the column."""
+    labels = [arm.label for arm in found.arms[:MAX_MATRIX]]
+    turned = {"better": "worse", "worse": "better"}
+    cells = {}
+    for pair in found.pairs:
+        cells[pair.a, pair.b] = f"{100 * pair.difference:+.1f} {pair.text}"
+        cells[pair.b, pair.a] = f"{-100 * pair.difference:+.1f} {turned.get(pair.text, pair.text)}"
+    if len(labels) < 2:
+        return []
+    return [["", *labels], *([row, *(cells.get((row, column), "") for column in labels)] for row in labels)]
+
+
+def _ledger(found: Comparison) -> Rows:
+    rows = [["arm", "seeds", "seen over seeds", "of the finite test split alone", "left on other images"]]
+    for arm in found.arms:
+        if (ledger := arm.chosen.ledger) is not None:
+            left = "needs five seeds" if ledger.left is None else f"{100 * ledger.left:.2f}"
+            spread = [f"{100 * ledger.seen:.2f}", f"{100 * ledger.of_images:.2f}", left]
+            rows.append([arm.label, str(len(arm.runs)), *spread])
+    return rows if len(rows) > 1 else []
+
+
+def _confusions(found: Comparison) -> list[tuple[str, list[tuple[str, list[tuple[float, str]]]]]]:
+    """Of the leader and of the arm that differs most from it: for each class the shares of what was predicted."""
+    told = [arm for arm in found.arms if arm.predicted is not None]
+    if not told:
+        return []
+    shown = [told[0]]
+    if len(told) > 1:
+        shown.append(max(told[1:], key=lambda arm: _distance(told[0], arm)))
+    return [(arm.label, _confusion(found, arm)) for arm in shown]
+
+
+def _distance(one: Arm, other: Arm) -> float:
+    assert one.table is not None
+    assert other.table is not None
+    return float(np.abs(one.table.mean(axis=0) - other.table.mean(axis=0)).mean())
+
+
+def _confusion(found: Comparison, arm: Arm) -> list[tuple[str, list[tuple[float, str]]]]:
+    """Rows of (class, [(share, percent)]); a class that the test split lacks has no shares."""
+    assert arm.predicted is not None
+    num = len(found.classes)
+    counts = np.zeros((num, num))
+    np.add.at(counts, (np.broadcast_to(found.labels, arm.predicted.shape), arm.predicted), 1)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    return [
+        (name, [(float(share), f"{100 * share:.0f}") for share in row] if total else [])
+        for name, row, total in zip(found.classes, shares, totals.ravel(), strict=True)
+    ]
+
+
+def _per_class(found: Comparison) -> Rows:
+    told = [(arm.label, arm.chosen) for arm in found.arms if arm.chosen.per_class is not None]
+    rows = [
+        [label, *("-" if np.isnan(value) else f"{100 * value:.1f}" for value in one.per_class), _balanced(one)]
+        for label, one in told
+        if one.per_class is not None
+    ]
+    return [["arm", *found.classes, "balanced"], *rows] if rows else []
+
+
+def _balanced(one: Configuration) -> str:
+    return "" if one.balanced_accuracy is None else f"{100 * one.balanced_accuracy:.1f}"
+
+
+def _disputed(found: Comparison, images: Path | None) -> list[Disputed]:
+    """The test images on which the shares of seeds that are right differ most between arms."""
+    told = [arm for arm in found.arms[:MAX_MATRIX] if arm.predicted is not None and arm.table is not None]
+    if len(told) < 2:
+        return []
+    shares = np.stack([arm.table.mean(axis=0) for arm in told if arm.table is not None])
+    spread = shares.std(axis=0)
+    order = [index for index in np.argsort(-spread, kind="stable")[:NUM_IMAGES] if spread[index] > 0]
+    folder = _test_folder(found, images)
+    return [
+        Disputed(
+            found.paths[index],
+            found.classes[found.labels[index]],
+            _votes(found, told, int(index)),
+            _picture(folder / found.paths[index]) if folder else None,
+        )
+        for index in order
+    ]
+
+
+def _votes(found: Comparison, told: Sequence[Arm], index: int) -> list[str]:
+    """What most seeds of each arm say."""
+    votes: dict[int, list[str]] = {}
+    for arm in told:
+        assert arm.predicted is not None
+        counts: npt.NDArray[np.intp] = np.bincount(arm.predicted[:, index])
+        votes.setdefault(int(counts.argmax()), []).append(arm.label)
+    ordered = sorted(votes.items(), key=lambda vote: (-len(vote[1]), vote[0]))
+    return [f"{found.classes[label]}: {_few(arms)}" for label, arms in ordered]
+
+
+def _few(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:3]) + (f" and {len(labels) - 3} others" if len(labels) > 3 else "")
+
+
+def _test_folder(found: Comparison, root: Path | None) -> Path | None:
+    """The class folders of the test split, below a root in Kaggle's doubled layout or a plain one, or as recorded."""
+    if root is not None:
+        return next((folder for folder in (root / "seg_test/seg_test", root / "seg_test") if folder.is_dir()), root)
+    recorded = [run.summary["test_folder"] for run in found.runs if run.summary["test_folder"]]
+    return Path(recorded[0]) if recorded else None
+
+
+def _picture(path: Path) -> str | None:
+    """A small JPEG as a data URL; None where there is no image."""
+    try:
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+    except (OSError, UnidentifiedImageError):
+        return None
+    small.thumbnail((SIDE, SIDE))
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _plan(found: Comparison) -> Rows:
+    """What was planned, and what was added later."""
+    study = found.study
+    if not study:
+        return []
+    rows = [[str(study.get("date", "")), f"planned {len(study.get('planned') or [])} runs", str(study.get("command"))]]
+    for added in study.get("added") or []:
+        rows.append([str(added.get("date", "")), f"added {len(added.get('runs') or [])}", str(added.get("command"))])
+    return rows
+
+
+def _remake(found: Comparison) -> Rows:
+    """How to reproduce it."""
+    rows = [["command", str(found.study["command"])]] if found.study.get("command") else []
+    for name, key in (
+        ("commit", "git_commit"),
+        ("package", "package_version"),
+        ("device", "device"),
+        ("precision", "precision"),
+        ("threads", "threads"),
+        ("data fingerprint", "data_fingerprint"),
+    ):
+        values = sorted({str(run.summary[key]) for run in found.runs if run.summary[key] is not None})
+        if values:
+            rows.append([name, ", ".join(values)])
+    versions = {json.dumps(run.summary["versions"], sort_keys=True) for run in found.runs if run.summary["versions"]}
+    rows += [["versions", ", ".join(f"{k} {v}" for k, v in json.loads(one).items())] for one in sorted(versions)]
+    duplicates = sorted({path for run in found.runs for path in run.summary["test_duplicates"] or []})
+    if duplicates:
+        rows.append([f"{len(duplicates)} test images are also in train", ", ".join(duplicates)])
+    ended = [str(run.summary["ended"]) for run in found.runs if run.summary["ended"]]
+    return [*rows, ["last run ended", max(ended)]] if ended else rows

@@ -1,0 +1,1 @@
+"""What numbers of runs show: pure functions on arrays, with scipy underneath."""

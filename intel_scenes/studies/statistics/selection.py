@@ -1,0 +1,59 @@
+"""What choosing on validation costs, and whether what was compared had the same chances."""
+
+from collections.abc import Sequence
+from math import comb
+
+import numpy as np
+import numpy.typing as npt
+
+
+def choice_paid_for(accuracies: npt.NDArray[np.float64]) -> float | None:
+    """The validation accuracy of the leader without the advantage of having been chosen on it.
+
+    Leave one seed out: the leader of the other seeds is read at the seed left out, and the mean of these is taken
+    (cross-validated selection: Varma and Simon, BMC Bioinformatics 7, 2006, with seeds for folds).
+
+    Args:
+        accuracies: (configurations, seeds); at least one configuration.
+
+    Returns:
+        A fraction, None with a single seed.
+    """
+    _, num_seeds = accuracies.shape
+    if num_seeds < 2:
+        return None
+    totals = accuracies.sum(axis=1)
+    leaders = [int(np.argmax(totals - accuracies[:, seed])) for seed in range(num_seeds)]
+    return float(np.mean([accuracies[leader, seed] for seed, leader in enumerate(leaders)]))
+
+
+def best_of(accuracies: Sequence[float]) -> list[float]:
+    """The expected best validation accuracy of 1, 2, ... trials drawn without replacement from those that were run.
+
+    The unbiased estimator of Tang et al. ("Showing Your Work Doesn't Always Work", ACL 2020): for n of N trials, the
+    sum over the sorted values of v_(i) C(i - 1, n - 1) / C(N, n).
+    """
+    values = sorted(accuracies)
+    num = len(values)
+    return [
+        sum(value * comb(place, size - 1) for place, value in enumerate(values)) / comb(num, size)
+        for size in range(1, num + 1)
+    ]
+
+
+def crossing(one: Sequence[float], other: Sequence[float]) -> int | None:
+    """The first number of trials at which the order of two `best_of` curves is no longer that at one trial."""
+    differences = [a - b for a, b in zip(one, other, strict=False)]
+    for size, difference in enumerate(differences, start=1):
+        if difference * differences[0] < 0:
+            return size
+    return None
+
+
+def at_edge(chosen: str, tried: Sequence[str]) -> bool:
+    """Whether a chosen number is the smallest or the largest of several that were tried; names have no edge."""
+    try:
+        numbers = sorted({float(text) for text in tried})
+        return len(numbers) > 1 and float(chosen) in (numbers[0], numbers[-1])
+    except ValueError:
+        return False
