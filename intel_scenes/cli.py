@@ -57,8 +57,8 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None]) ->
         return None
 
     try:
-        _check_flags(sys.argv[1:])
         sys.argv[1:] = overrides.named(sys.argv[1:])
+        _check_flags(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(overrides.conf_folder()), config_name=config_name)(job)()
     except KeyboardInterrupt:
         _tell("interrupted: the same command goes on where it stopped")
@@ -128,10 +128,17 @@ def _sentence(error: Exception, config_name: str) -> str:
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: write KEY=VALUE, and quote a value that holds special characters"
     text = str(error)
+    if found := re.search(r"^Sweep parameters '([^']+)' requires --multirun", text):
+        return f"{found[1]}: -m runs a search over an interval"
+    if found := re.search(r"^In 'hydra/launcher/(\w+)': Could not load", text):
+        return f"hydra/launcher={found[1]} needs an extra, joblib, slurm or ray: see the README"
     if found := re.search(r"^Ambiguous value for argument '([^']+)'", text):
         return f"{found[1]} has several values: -m runs a sweep over them"
     if found := re.search(r"^(?:Could not override|Error merging override) '?\+*([^'=\s]+)", text):
-        near = did_you_mean(found[1], _options(config_name))
+        options = _options(config_name)
+        if found[1] in options:
+            return f"{found[1]} is no option of the files that were chosen: leave it out, or choose others"
+        near = did_you_mean(found[1], options)
         return f"there is no option {found[1]}{near}; --help lists all, +{found[1]}=VALUE adds one"
     if not text and isinstance(error.__cause__, Exception):
         return _sentence(error.__cause__, config_name)

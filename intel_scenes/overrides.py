@@ -61,17 +61,20 @@ def sweep_name(overrides: Sequence[str]) -> str:
         if override.key_or_group == "study" and override.is_sweep_override():
             raise UserError(f"{override.input_line} chooses several studies: start a sweep for each")
         if override.key_or_group == "study":
+            if override.value() is None:
+                raise UserError(f"{override.input_line}: leave it out, no study is the default")
             return str(override.value())
     swept = sorted(override.key_or_group for override in parsed if override.is_sweep_override())
     return "by-" + re.sub(r"[^\w.-]+", "_", "-".join(swept))[:LABEL_LENGTH] if swept else "single"
 
 
 def named(arguments: Sequence[str]) -> list[str]:
-    """The arguments of a command, with a name for its sweep where it is a multirun and has none.
+    """The arguments of a command, flags first, with a name for its sweep where it is a multirun and has none.
 
     The name is an override because Hydra composes each job anew, and there knows no longer what was swept.
     """
-    overrides = [text for text in arguments if re.match(r"[~+]*[\w./@]+=", text)]
+    overrides = [text for text in arguments if re.match(r"[~+]*[\w./@]+=|~", text)]
+    arguments = [*(text for text in arguments if text not in overrides), *overrides]
     keys = {text.lstrip("+").partition("=")[0] for text in overrides}
     is_multirun = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments)) or "study" in keys
     if not is_multirun:
@@ -97,6 +100,8 @@ def sampled(intervals: Sequence[Override], trials: int) -> list[list[str]]:
     """
     if not intervals:
         return [[]]
+    if groups := [override.input_line for override in intervals if (conf_folder() / override.key_or_group).is_dir()]:
+        raise UserError(f"{groups[0]}: an interval is for a number, and this chooses a file")
     if trials < 1:
         raise UserError(f"sweep.trials={trials}: at least one point is needed")
     from scipy.stats import qmc
@@ -107,24 +112,37 @@ def sampled(intervals: Sequence[Override], trials: int) -> list[list[str]]:
     return [[f"{key}={value}" for key, value in zip(keys, point, strict=True)] for point in zip(*axes, strict=True)]
 
 
-def _axis(override: Override, shares: Sequence[float]) -> list[str]:
-    """The values at shares of an interval, as texts of four digits."""
+def bounds(override: Override) -> tuple[float, float, int]:
+    """Low and high of an interval, and 1 where its scale is logarithmic.
+
+    Raises:
+        UserError: The interval is of no use.
+    """
     interval = override.value()
     assert isinstance(interval, IntervalSweep)
-    low, high = interval.start, interval.end
-    assert low is not None
-    assert high is not None
-    is_log = "log" in interval.tags
+    assert interval.start is not None
+    assert interval.end is not None
+    low, high, is_log = interval.start, interval.end, "log" in interval.tags
     if low >= high or (is_log and low <= 0):
         raise UserError(f"{override.input_line}: the interval has to go from low to high{', above 0' * is_log}")
-    if isinstance(low, int) and isinstance(high, int):
+    return low, high, int(is_log)
+
+
+def _axis(override: Override, shares: Sequence[float]) -> list[str]:
+    """The values at shares of an interval, as texts of four digits."""
+    low, high, is_log = bounds(override)
+    is_whole = isinstance(low, int) and isinstance(high, int)
+    if is_whole:
         low, high = low - 0.5 + 1e-9, high + 0.5 - 1e-9  # as large a share for the ends as for the others
     values = [low * (high / low) ** share if is_log else low + (high - low) * share for share in shares]
-    return [str(round(value)) if isinstance(interval.start, int) else f"{value:.4g}" for value in values]
+    return [str(round(value)) if is_whole else f"{value:.4g}" for value in values]
 
 
 def _rank(key: str) -> int:
-    return FIRST.index(key) if key in FIRST else len(FIRST)
+    """What studies compare comes first, what only says which images and machine last."""
+    if key in FIRST:
+        return FIRST.index(key)
+    return len(FIRST) + (not key.startswith(("recipe", "optim", "scheduler", "augment")))
 
 
 def _texts(overrides: Sequence[str]) -> dict[str, str]:
@@ -138,7 +156,7 @@ def _texts(overrides: Sequence[str]) -> dict[str, str]:
 
 @cache
 def _parsed(override: str) -> Override:
-    return OverridesParser.create().parse_override(override)
+    return OverridesParser.create().parse_overrides([override])[0]  # whose errors name the override
 
 
 @cache

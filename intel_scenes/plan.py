@@ -15,7 +15,7 @@ from tqdm import tqdm
 from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.overrides import composition_digest, run_name
-from intel_scenes.studies.collect import STUDY, collect, read_study
+from intel_scenes.studies.collect import STUDY, Run, collect, read_study
 
 Overrides = Sequence[str]
 
@@ -71,38 +71,55 @@ def show(
 ) -> None:
     """Prints what each run would do and may cost, by the runs there that have its network and image size."""
     earlier = [run for run in collect(folder)[0] if run.is_completed]
-    sizes = [sum(path.stat().st_size for path in (folder / run.name).rglob("*") if path.is_file()) for run in earlier]
-    minutes, unknown, counts = 0.0, 0, Counter[str]()
+    minutes, megabytes, unknown, counts = 0.0, 0.0, 0, Counter[str]()
     for name, job in named.items():
         action = "skip" if name in finished else _action(folder / name)
         counts[action] += 1
         cost = ""
         if action != "skip":
             cfg = compose(job)
-            alike = [
-                run.summary["fit_seconds"] / run.summary["epochs"]
-                for run in earlier
-                if run.summary["model_name"] == cfg.model.name
-                and cfg.data.image_size in (None, run.summary["image_size"])
-            ]
-            estimate = sum(alike) / len(alike) * cfg.epochs / 60 if alike else None
-            minutes, unknown = minutes + (estimate or 0), unknown + (estimate is None)
-            cost = "no run alike yet" if estimate is None else f"about {estimate:.1f} minutes"
+            alike = [run for run in earlier if _is_alike(run, cfg)]
+            if alike:
+                by_epoch = [run.summary["fit_seconds"] / run.summary["epochs"] for run in alike]
+                estimate = sum(by_epoch) / len(by_epoch) * cfg.epochs / 60
+                cost = f"about {estimate:.1f} minutes"
+                minutes += estimate
+                megabytes += sum(map(_megabytes, alike)) / len(alike)
+            else:
+                cost, unknown = "no run alike yet", unknown + 1
         print(f"  {action:<9}{name}  {cost}".rstrip())
     print(", ".join(f"{count} to {action}" for action, count in counts.items()))
-    to_do = len(named) - counts["skip"]
-    disk = f"about {sum(sizes) / len(sizes) * to_do / 1e6:.0f} MB" if sizes else "unknown"
-    print(f"about {minutes:.0f} minutes for {to_do - unknown} of the {to_do} left, {unknown} unknown; disk {disk}")
+    if counts["check"]:
+        print("check: there is a record of other files or settings, which may be refused")
+    known = len(named) - counts["skip"] - unknown
+    if known:
+        print(f"about {minutes:.0f} minutes and {megabytes:.0f} MB for {known} runs")
+    if unknown:
+        print(
+            f"minutes and disk unknown for {unknown} runs: no earlier run there has their network and image size"
+        )
 
 
-def write_study(folder: Path, named: Mapping[str, Overrides], config: DictConfig, searched: Sequence[str] = ()) -> None:
+def _is_alike(run: Run, cfg: DictConfig) -> bool:
+    same_size = cfg.data.image_size in (None, run.summary["image_size"])
+    return bool(run.summary["model_name"] == cfg.model.name and same_size)
+
+
+def _megabytes(run: Run) -> float:
+    return sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file()) / 1e6
+
+
+def write_study(
+    folder: Path, named: Mapping[str, Overrides], config: DictConfig, searched: Mapping[str, Sequence[float]]
+) -> None:
     """Writes the plan before the first run; what later invocations add is appended with its date.
 
     Args:
         folder: Of the study.
         named: The overrides of each run, by its name.
         config: Of the sweep.
-        searched: Keys whose values were sampled from an interval: they are tuned, beside those that the study names.
+        searched: Keys whose values were sampled, with low, high and 1 for a logarithmic scale: they are tuned, beside
+            those that the study names.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / STUDY
@@ -116,6 +133,7 @@ def write_study(folder: Path, named: Mapping[str, Overrides], config: DictConfig
                 "question": study.get("question"),
                 "compared": study.get("compared"),
                 "tuned": list(dict.fromkeys([*(study.get("tuned") or []), *searched])),
+                "searched": {key: list(bounds) for key, bounds in searched.items()},
                 "seeds": sorted({text[5:] for job in named.values() for text in job if text.startswith("seed=")}),
                 "primary_metric": "val_accuracy chooses, test_accuracy of what was chosen is compared",
                 "threads": _threads_of(config),

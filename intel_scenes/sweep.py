@@ -71,7 +71,7 @@ def run(
     folder: Path,
     config: DictConfig,
     *,
-    searched: Sequence[str] = (),
+    searched: Mapping[str, Sequence[float]],
     compose: Callable[[Overrides], DictConfig],
     launch: Callable[[Sequence[Overrides]], Sequence[JobReturn]],
 ) -> int:
@@ -81,7 +81,7 @@ def run(
         jobs: The overrides of each.
         folder: Of the study.
         config: Of the sweep, with `sweep` and `study`, and Hydra's own part.
-        searched: Keys whose values were sampled from an interval.
+        searched: Keys whose values were sampled from an interval, with its bounds.
         compose: Overrides to the configuration of a job.
         launch: Runs jobs; each returns how it ended.
 
@@ -155,7 +155,7 @@ def _outcome(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
     try:
         train()
     except (Busy, Twin) as error:
-        print(error, file=sys.stderr)
+        print("  left to the process that holds it" if isinstance(error, Busy) else error, file=sys.stderr)
         remove_empty(job.folder)
         return "busy" if isinstance(error, Busy) else "twin"
     except Refused as error:

@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
 from intel_scenes import sweep
-from intel_scenes.overrides import sampled
+from intel_scenes.overrides import bounds, sampled
 
 
 class SceneSweeper(BasicSweeper):
@@ -37,7 +37,7 @@ class SceneSweeper(BasicSweeper):
                 [[*job, *point] for point in points for job in grid],
                 Path(self.config.hydra.sweep.dir),
                 self.config,
-                searched=[override.key_or_group for override in intervals],
+                searched={override.key_or_group: bounds(override) for override in intervals},
                 compose=self.compose,
                 launch=lambda batch: launcher.launch(batch, initial_job_idx=0),
             )

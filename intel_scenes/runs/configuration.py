@@ -76,6 +76,8 @@ def check(plain: Plain) -> None:
     if recipe["ema_decay"] is not None:
         _within("recipe.ema_decay", recipe["ema_decay"], 0, 1, open_ends=True)
     _one_of("lr_scaling", plain["lr_scaling"], SCALINGS)
+    if plain["sweep"]["redo"] is not None:
+        _one_of("sweep.redo", plain["sweep"]["redo"], ("changed",))
     _one_of("data.on_unreadable", data["on_unreadable"], ("error", "skip"))
     _one_of("data.source", data["source"], ("intel", "folder", "synthetic"))
     _one_of("scheduler.interval", plain["scheduler"]["interval"], ("step", "epoch", "validation"))

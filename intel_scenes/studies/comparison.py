@@ -18,6 +18,8 @@ from intel_scenes.studies.pairs import Pair, compare_arms
 from intel_scenes.studies.statistics.estimates import Estimate, Ledger, Table, ledger, mean_accuracy, wilson
 from intel_scenes.studies.statistics.selection import at_edge, best_of, choice_paid_for, crossing
 
+MAX_ARMS = 100  # that are compared each with each: 4,950 pairs
+
 
 @dataclass
 class Configuration:
@@ -195,6 +197,9 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
         _read_images(found, arm)
     _judge_tuning(found)
     found.corrected = _corrected(found)
+    if baseline is None and len(found.arms) > MAX_ARMS:
+        baseline = found.baseline = found.arms[0].label
+        found.notes.append(f"of more than {MAX_ARMS} arms each is compared with the leader alone")
     found.pairs = compare_arms(found.arms, _index(found.arms, baseline), rope, len(found.classes))
     found.notes += [pair.note for pair in found.pairs if pair.note]
     found.notes += _crossings(found.arms) + _suspects(found)
@@ -212,7 +217,7 @@ def _of_one_data_set(runs: list[Run], problems: list[str]) -> list[Run]:
     others = [run for run in runs if run.summary["data_fingerprint"] != largest]
     problems.append(
         f"{len(others)} runs are of other images than the {counts[largest]} that are compared, and left out: "
-        + ", ".join(run.name for run in others)
+        + few([run.name for run in others])
     )
     return [run for run in runs if run.summary["data_fingerprint"] == largest]
 
@@ -249,7 +254,7 @@ def _keep_one_configuration(configuration: Configuration, problems: list[str]) -
     others = [run.name for run in configuration.runs if str(run.summary["configuration_digest"]) != largest]
     if others:
         problems.append(
-            f"{', '.join(others)} are left out: they differ from the other runs of {configuration.label} in more than "
+            f"{few(others)} are left out: they differ from the other runs of {configuration.label} in more than "
             "what was typed (a weights file, threads, precision or a configuration file)"
         )
         configuration.runs = [run for run in configuration.runs if run.name not in others]
@@ -328,7 +333,7 @@ def _judge_tuning(found: Comparison) -> None:
     for arm in found.arms:
         for key in found.tuned:
             tried = [one.values[key] for one in arm.configurations]
-            if at_edge(arm.chosen.values[key], tried):
+            if at_edge(arm.chosen.values[key], tried, (found.study.get("searched") or {}).get(key)):
                 arm.unequal.append(f"its best {key}={arm.chosen.values[key]} lies at the edge of what was tried")
         if budgets[arm.label] < max(budgets.values()):
             arm.unequal.append(f"it had {budgets[arm.label]} trials, others {max(budgets.values())}")
@@ -362,17 +367,22 @@ def _suspects(found: Comparison) -> list[str]:
     Momentum below none, any schedule below a constant rate (Choi et al., "On Empirical Comparisons of Optimizers for
     Deep Learning", 2019).
     """
-    sentences = []
+    below = []
     for key, special in (("scheduler", "constant"), ("optim.momentum", "0"), ("optim.momentum", "0.0")):
         for one, other in itertools.permutations(found.arms, 2) if key in found.compared else ():
             mine, theirs = one.chosen.values, other.chosen.values
             alike = all(mine[name] == theirs[name] for name in found.compared if name != key)
             is_below = one.chosen.val_accuracy < other.chosen.val_accuracy
             if alike and theirs[key] == special != mine[key] and is_below:
-                sentences.append(
-                    f"search space suspect: {one.label} is below {other.label} on validation, which is its special case"
-                )
-    return sentences
+                below.append(f"{one.label} below {other.label}")
+    if not below:
+        return []
+    return [f"search space suspect: a method is below its own special case on validation ({few(below)})"]
+
+
+def few(texts: Sequence[str], num: int = 4) -> str:
+    """The first of several texts, and how many more there are."""
+    return ", ".join(texts[:num]) + (f" and {len(texts) - num} others" if len(texts) > num else "")
 
 
 def _index(arms: Sequence[Arm], baseline: str | None) -> int | None:

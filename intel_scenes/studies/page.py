@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from plotly.offline import get_plotlyjs
 
 from intel_scenes import record
-from intel_scenes.studies.comparison import Arm, Comparison, Configuration
+from intel_scenes.studies.comparison import Arm, Comparison, Configuration, few
 from intel_scenes.studies.figures import figures
 from intel_scenes.studies.report import RESULTS, Rows, answer, could_have, leaderboard
 
@@ -195,11 +195,7 @@ def _votes(found: Comparison, told: Sequence[Arm], index: int) -> list[str]:
         counts: npt.NDArray[np.intp] = np.bincount(arm.predicted[:, index])
         votes.setdefault(int(counts.argmax()), []).append(arm.label)
     ordered = sorted(votes.items(), key=lambda vote: (-len(vote[1]), vote[0]))
-    return [f"{found.classes[label]}: {_few(arms)}" for label, arms in ordered]
-
-
-def _few(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:3]) + (f" and {len(labels) - 3} others" if len(labels) > 3 else "")
+    return [f"{found.classes[label]}: {few(arms, 3)}" for label, arms in ordered]
 
 
 def _test_folder(found: Comparison, root: Path | None) -> Path | None:

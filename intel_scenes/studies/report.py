@@ -7,7 +7,7 @@ from pathlib import Path
 
 from intel_scenes import record
 from intel_scenes.studies.collect import Run
-from intel_scenes.studies.comparison import Comparison, Configuration
+from intel_scenes.studies.comparison import Comparison, Configuration, few
 from intel_scenes.studies.pairs import against, could_have_shown
 from intel_scenes.studies.statistics.verdicts import EQUAL, NONE_SHOWN
 
@@ -118,7 +118,7 @@ def _others(found: Comparison) -> str:
     }
     parts = []
     for text, labels in groups.items():
-        shown = ", ".join(labels[:4]) + (f" and {len(labels) - 4} others" if len(labels) > 4 else "")
+        shown = few(labels)
         parts.append(f"{shown} {'is' if len(labels) == 1 else 'are'} {words.get(text, text)}{_margin(found, labels)}")
     return "On the test images " + "; ".join(parts) + "."
 
@@ -205,6 +205,8 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _cell(value: object) -> object:
+    if isinstance(value, str):
+        return value.replace("\n", "\\n")  # of a traceback: a row stays a line
     return json.dumps(value) if isinstance(value, list) else value
 
 

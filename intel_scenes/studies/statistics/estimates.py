@@ -156,23 +156,21 @@ def moderated(estimates: Sequence[Estimate]) -> list[Estimate]:
     `PRIOR_DEGREES` further degrees of freedom (Smyth, Statistical Applications in Genetics and Molecular Biology 3,
     2004, with a fixed weight). One difference alone stays as it is.
     """
-    result = []
-    for estimate in estimates:
-        alike = [side.seed for one in estimates if len(one.sides) == len(estimate.sides) for side in one.sides]
-        if len(alike) == len(estimate.sides):
-            result.append(estimate)
+    result = list(estimates)
+    for num_sides in (1, 2):
+        places = [place for place, estimate in enumerate(estimates) if len(estimate.sides) == num_sides]
+        if len(places) < 2:
             continue
-        family = sum(alike) / len(alike)
-        sides = tuple(
-            replace(
-                side,
-                seed=(PRIOR_DEGREES * family + side.degrees * side.seed) / (PRIOR_DEGREES + side.degrees),
-                degrees=PRIOR_DEGREES + side.degrees,
-            )
-            for side in estimate.sides
-        )
-        result.append(replace(estimate, sides=sides))
+        family = float(np.mean([side.seed for place in places for side in estimates[place].sides]))
+        for place in places:
+            sides = tuple(_leaning(side, family) for side in estimates[place].sides)
+            result[place] = replace(estimates[place], sides=sides)
     return result
+
+
+def _leaning(side: Side, family: float) -> Side:
+    degrees = PRIOR_DEGREES + side.degrees
+    return replace(side, seed=(PRIOR_DEGREES * family + side.degrees * side.seed) / degrees, degrees=degrees)
 
 
 def wilson(num_right: int, num_images: int, level: float = 0.95) -> tuple[float, float]:

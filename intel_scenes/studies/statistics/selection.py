@@ -1,7 +1,7 @@
 """What choosing on validation costs, and whether what was compared had the same chances."""
 
+import math
 from collections.abc import Sequence
-from math import comb
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ def best_of(accuracies: Sequence[float]) -> list[float]:
     values = sorted(accuracies)
     num = len(values)
     return [
-        sum(value * comb(place, size - 1) for place, value in enumerate(values)) / comb(num, size)
+        sum(value * math.comb(place, size - 1) for place, value in enumerate(values)) / math.comb(num, size)
         for size in range(1, num + 1)
     ]
 
@@ -50,10 +50,22 @@ def crossing(one: Sequence[float], other: Sequence[float]) -> int | None:
     return None
 
 
-def at_edge(chosen: str, tried: Sequence[str]) -> bool:
-    """Whether a chosen number is the smallest or the largest of several that were tried; names have no edge."""
+def at_edge(chosen: str, tried: Sequence[str], bounds: Sequence[float] | None = None) -> bool:
+    """Whether a chosen number is the smallest or the largest of several that were tried; names have no edge.
+
+    Args:
+        chosen: The number.
+        tried: All that were tried.
+        bounds: Low and high of the interval that they were sampled from, and 1 for a logarithmic scale: there an edge
+            is the outer twentieth.
+    """
     try:
-        numbers = sorted({float(text) for text in tried})
-        return len(numbers) > 1 and float(chosen) in (numbers[0], numbers[-1])
+        numbers, number = sorted({float(text) for text in tried}), float(chosen)
     except ValueError:
         return False
+    if bounds is None:
+        return len(numbers) > 1 and number in (numbers[0], numbers[-1])
+    low, high, is_log = bounds
+    if is_log:
+        low, high, number = math.log(low), math.log(high), math.log(number)
+    return min(number - low, high - number) < (high - low) / 20

@@ -157,4 +157,5 @@ class Design:
 
 def _chance(shift: float, critical: float, degrees: float) -> float:
     """That a t with a shifted centre falls outside of +- critical."""
-    return float(stats.nct.sf(critical, degrees, shift) + stats.nct.cdf(-critical, degrees, shift))
+    # The far side as the near side of the opposite shift: scipy's cdf gives NaN at some small values.
+    return float(stats.nct.sf(critical, degrees, shift) + stats.nct.sf(critical, degrees, -shift))
