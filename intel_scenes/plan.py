@@ -95,9 +95,7 @@ def show(
     if known:
         print(f"about {minutes:.0f} minutes and {megabytes:.0f} MB for {known} runs")
     if unknown:
-        print(
-            f"minutes and disk unknown for {unknown} runs: no earlier run there has their network and image size"
-        )
+        print(f"minutes and disk unknown for {unknown} runs: no earlier run there has their network and image size")
 
 
 def _is_alike(run: Run, cfg: DictConfig) -> bool:

@@ -147,7 +147,7 @@ def test_the_same_run_under_another_name_is_passed_over(sweep, tmp_path):
     status, said = sweep("seed=2", "lr_scale=1.0")
     assert status == 0, said
     assert "is the same run as" in said
-    assert len(collect(tmp_path / "multirun/s")) == 1
+    assert len(collect(tmp_path / "multirun/s")[0]) == 1
 
 
 def test_a_run_that_is_held_elsewhere_is_left_and_named(sweep, tmp_path):

@@ -153,7 +153,7 @@ def _panel(number: int, label: str, columns: dict[str, list[tuple[float, float, 
             name=name,
             legendgroup=name,
         )
-    _finish(figure, 260, hovermode="x unified", yaxis_range=_rounded(scale))
+    _finish(figure, 260, hovermode="x unified", yaxis_range=_rounded(scale), xaxis_dtick=max(1, len(rows) // 6))
     train, valid = columns["train_eval_accuracy"], columns["val_accuracy"]
     numbers = [
         [str(epoch), *(f"{value:.1f}" for value in (*of_train, *of_valid))]

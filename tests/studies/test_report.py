@@ -1,60 +1,99 @@
 import csv
-from statistics import mean, stdev
+import json
 
-from intel_scenes.studies.collect import Run
-from intel_scenes.studies.report import choices, table, write_results
+import numpy as np
+import pytest
+from statsmodels.stats.multitest import multipletests
 
-
-def run(optim, seed, accuracy, status="completed", **typed):
-    summary = {
-        "status": status,
-        "configuration_digest": f"{optim} {typed}",
-        "val_accuracy": accuracy,
-        "test_accuracy": accuracy - 0.01,
-        "train_accuracy": accuracy + 0.05,
-        "fit_seconds": 90.0,
-        "classes": ["a", "b"],
-        "normalization": {"mean": [0.5]},
-    }
-    return Run(f"{optim}-{seed}-{accuracy}", {"optim": optim, "seed": str(seed), **typed}, summary)
+from intel_scenes.errors import UserError
+from intel_scenes.studies.comparison import compare
+from intel_scenes.studies.publish import compare_and_write
+from intel_scenes.studies.report import PAIRWISE_COLUMNS, answer, leaderboard
+from tests.studies.made import leave_run, leave_study
 
 
-def test_a_table_has_a_line_for_each_configuration_best_validation_first():
-    runs = [run("sgd", 1, 0.80), run("sgd", 2, 0.90), run("adam", 1, 0.95), run("adam", 2, 0.1, status="failed")]
-    header, first, second = table(runs).splitlines()
-    assert header.split() == ["optim", "seeds", "valid", "%", "test", "%", "gap", "minutes"]
-    assert first.split() == ["adam", "1", "95.0", "94.0", "+5.0", "1.5"]
-    values = (80.0, 90.0)
-    assert second.split()[:5] == ["sgd", "2", f"{mean(values):.1f}", "±", f"{stdev(values):.1f}"]
+class Options:
+    baseline = None
+    rope = 0.5
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
 def test_results_have_a_row_for_each_run_with_what_was_typed_and_all_of_its_summary(tmp_path):
-    write_results(tmp_path, [run("sgd", 1, 0.8), run("adam", 2, 0.9, lr_scale="3")])
-    with (tmp_path / "results.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["override.lr_scale"] for row in rows] == ["", "3"]
-    assert [float(row["val_accuracy"]) for row in rows] == [0.8, 0.9]
-    assert (rows[0]["normalization.mean"], rows[0]["classes"]) == ("[0.5]", '["a", "b"]')
-    assert list(rows[0])[-1] == "run"
+    leave_study(tmp_path, {"sgd": 0, "adam": 1}, 2)
+    failed = {"status": "failed", "error": "e", "traceback": "a\nb", "config_digest": None}
+    leave_run(tmp_path, "failed", {"optim": "sgd", "seed": 3, "lr_scale": 3}, np.ones(6, bool), **failed)
+    compare_and_write(tmp_path, Options())
+    found = {row["run"]: row for row in rows(tmp_path / "results.csv")}
+    assert len(found) == 5
+    assert found["failed"]["override.lr_scale"] == "3"
+    assert found["failed"]["traceback"] == "a\\nb"
+    summary = json.loads((tmp_path / "optim=adam,seed=2/summary.json").read_text())
+    assert float(found["optim=adam,seed=2"]["val_accuracy"]) == summary["val_accuracy"]
+    assert found["optim=adam,seed=2"]["versions.torch"] == "2.14.1"
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 6
 
 
-def test_validation_chooses_tuned_values_and_an_edge_of_the_grid_is_named():
-    runs = [
-        *(
-            run("sgd", seed, accuracy, lr_scale=scale)
-            for seed in (1, 2)
-            for scale, accuracy in grid("0.5", "0.7", "0.9")
-        ),
-        *(
-            run("adam", seed, accuracy, lr_scale=scale)
-            for seed in (1, 2)
-            for scale, accuracy in grid("0.5", "0.7", "0.6")
-        ),
-    ]
-    adam, sgd = choices(runs, ["lr_scale"])
-    assert adam == "optim=adam: lr_scale=1 of 3, valid 70.0%"
-    assert sgd == "optim=sgd: lr_scale=10 of 3, valid 90.0%; lr_scale=10 lies at the edge of the grid: widen it"
+def test_pairwise_has_a_row_for_each_pair_adjusted_by_holm(tmp_path):
+    leave_study(tmp_path, {"sgd": 0, "adam": 2, "adamw": 0.3, "nadam": 0}, 3)
+    compare_and_write(tmp_path, Options())
+    found = rows(tmp_path / "pairwise.csv")
+    assert tuple(found[0]) == PAIRWISE_COLUMNS
+    assert len(found) == 6
+    adjusted = multipletests([float(row["p_value"]) for row in found], method="holm")[1]
+    assert [float(row["p_holm"]) for row in found] == pytest.approx(adjusted)
+    for row in found:
+        low, high, low_holm, high_holm = (float(row[key]) for key in ("low", "high", "low_holm", "high_holm"))
+        assert low_holm <= low <= float(row["difference"]) <= high <= high_holm
+        assert (row["verdict"] == "better") == (low_holm > 0)
+        assert (row["metric"], row["num_seeds_a"], row["paired"]) == ("test_accuracy", "3", "True")
+    assert {row["verdict"] for row in found if "adam" in (row["a"], row["b"])} == {"better"}
 
 
-def grid(*accuracies):
-    return zip(("0.1", "1", "10"), map(float, accuracies), strict=True)
+def test_reading_a_folder_twice_gives_the_same_bytes(tmp_path):
+    leave_study(tmp_path, {"sgd": 0, "adam": 1}, 2)
+    names = ("results.csv", "pairwise.csv", "report.html")
+    said = compare_and_write(tmp_path, Options())
+    first = [(tmp_path / name).read_bytes() for name in names]
+    assert compare_and_write(tmp_path, Options()) == said
+    assert [(tmp_path / name).read_bytes() for name in names] == first
+
+
+def test_the_leaderboard_has_the_factors_that_vary_and_orders_by_validation(tmp_path):
+    tables = leave_study(tmp_path, {"sgd": 0, "adam": 2}, 3)
+    names, first, second = leaderboard(compare(tmp_path))
+    assert names[:5] == ["optim", "seeds", "valid %", "test %", "test interval"]
+    assert [first[0], first[-1], second[0], second[-1]] == ["adam", "leader", "sgd", "worse"]
+    by_seed = 100 * tables["adam"].mean(axis=1)
+    assert first[2] == f"{by_seed.mean():.1f} ± {by_seed.std(ddof=1):.1f}"
+    assert first[3] == f"{by_seed.mean():.1f}"
+
+
+def test_the_answer_says_who_leads_and_what_can_be_said_of_the_others(tmp_path):
+    leave_study(tmp_path, {"sgd": 0, "adam": 2}, 3)
+    first, second = answer(compare(tmp_path))
+    assert first.startswith("adam leads on validation")
+    assert "95 % interval over seeds and images" in first
+    assert "sgd is shown to be worse (+" in second
+    leave_study(tmp_path / "one", {"sgd": 0}, 1)
+    first, second = answer(compare(tmp_path / "one"))
+    assert "cannot be estimated from one seed" in first
+    assert "over images alone" in first
+    assert "nothing to compare it with" in second
+
+
+def test_other_formats_hold_the_same_table(tmp_path):
+    leave_study(tmp_path, {"a_b": 0, "c|d": 1}, 2)
+    markdown = compare_and_write(tmp_path, Options(), form="markdown").splitlines()
+    assert markdown[1].startswith("| --- |")
+    assert "| c\\|d |" in markdown[2]
+    latex = compare_and_write(tmp_path, Options(), form="latex")
+    assert "a\\_b & 2 &" in latex
+    assert "\\%" in latex
+    found = json.loads(compare_and_write(tmp_path, Options(), form="json"))
+    assert [one["optim"] for one in found["configurations"]] == ["c|d", "a_b"]
+    with pytest.raises(UserError, match="format=html: there are table, markdown, latex, json"):
+        compare_and_write(tmp_path, Options(), form="html")

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+
+from intel_scenes.studies.statistics.estimates import Components, Estimate, Side
+from intel_scenes.studies.statistics.verdicts import Design, holm, judge
+
+
+def over_seeds(value: float, error: float, degrees: float = 9.0) -> Estimate:
+    """A difference whose standard error comes from seeds alone."""
+    return Estimate(value, 0.0, (Side(100 * 10 * error**2, 0.0, 10, degrees),), 100)
+
+
+def test_holm_is_that_of_statsmodels():
+    rng = np.random.default_rng(0)
+    for num in (1, 2, 5, 15):
+        p_values = rng.uniform(0, 0.05, num).tolist()
+        assert holm(p_values)[0] == pytest.approx(multipletests(p_values, method="holm")[1])
+
+
+def test_the_adjusted_interval_leaves_out_nothing_where_and_only_where_the_verdict_says_so():
+    rng = np.random.default_rng(1)
+    seen = set()
+    for _ in range(200):
+        family = [over_seeds(value, 0.01) for value in rng.normal(0, 0.03, 6)]
+        for difference, verdict in zip(family, judge(family, 0.005), strict=True):
+            low, high = difference.interval(1 - verdict.level_holm)
+            assert (verdict.text == "better") == (low > 0)
+            assert (verdict.text == "worse") == (high < 0)
+            assert (verdict.p_holm <= 0.05) == (verdict.text in ("better", "worse"))
+            assert (
+                verdict.p_holm
+                >= verdict.p_value
+                == pytest.approx(2 * stats.t.sf(abs(difference.value) / 0.01, 9), rel=1e-6)
+            )
+            seen.add(verdict.text)
+    assert seen == {"better", "worse", "no difference shown"}
+
+
+@pytest.mark.parametrize("value", [0.0, 0.0018, -0.0018])
+def test_both_one_sided_tests_make_a_difference_practically_equal(value):
+    # With 9 degrees of freedom they reject at 5 % where |value| + 1.833 * 0.001 < 0.005.
+    assert judge([over_seeds(value, 0.001)], 0.005)[0].text == "practically equal"
+
+
+def test_beyond_both_one_sided_tests_no_difference_is_shown():
+    assert judge([over_seeds(0.0020, 0.0018)], 0.005)[0].text == "no difference shown"
+    assert judge([over_seeds(0.0005, 0.0030)], 0.005)[0].text == "no difference shown"
+
+
+def test_identical_runs_are_practically_equal():
+    assert judge([over_seeds(0.0, 0.0)], 0.005)[0].text == "practically equal"
+
+
+SEEDS_ALONE = Components(seed=0.004**2, image=0.0, rest=0.0, num_images=3000)
+
+
+@pytest.mark.parametrize("num_seeds", [3, 5, 10])
+def test_power_is_that_of_the_non_central_t(num_seeds):
+    design, reference = Design(SEEDS_ALONE, num_arms=2), TTestPower()
+    expected = reference.power(0.01 / 0.004, num_seeds, 0.05)
+    assert design.power(0.01, num_seeds) == pytest.approx(expected, rel=1e-3)
+    smallest = 0.004 * reference.solve_power(None, num_seeds, 0.05, 0.8)
+    assert design.smallest_shown(num_seeds) == pytest.approx(smallest, rel=0.02)
+
+
+def test_the_seeds_needed_are_the_fewest_that_show_it():
+    design = Design(Components(2.4e-5, 0.0064, 0.12, 3000), num_arms=3)
+    needed = design.seeds_needed(0.01)
+    assert design.power(0.01, needed) >= 0.8 > design.power(0.01, needed - 1)
+    assert design.smallest_shown(needed) <= 0.01 < design.smallest_shown(needed - 1)
+
+
+def test_where_the_images_are_the_limit_no_number_of_seeds_is_enough():
+    parts = Components(0.0, 0.0064, 0.12, 1500)
+    assert parts.variance(10_000) == pytest.approx(0.0064 / 1500, rel=0.01)
+    shown = 0.0064**0.5 / 1500**0.5 * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
+    assert Design(parts, 2).seeds_needed(0.9 * shown) is None
+    assert Design(parts, 2).seeds_needed(1.1 * shown) is not None
+
+
+def test_more_arms_ask_for_more():
+    parts = Components(2.4e-5, 0.0064, 0.12, 3000)
+    each, one = Design(parts, 6), Design(parts, 6, has_baseline=True)
+    assert each.smallest_shown(5) > one.smallest_shown(5) > Design(parts, 3, has_baseline=True).smallest_shown(5)

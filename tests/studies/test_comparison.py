@@ -1,0 +1,221 @@
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from intel_scenes import record
+from intel_scenes.errors import UserError
+from intel_scenes.studies.comparison import compare
+from tests.studies.made import leave_run, leave_study
+
+RNG = np.random.default_rng(3)
+
+
+def right(share: float, num: int = 120, seed: int = 0) -> np.ndarray:
+    """A share of images right, some of them other ones with each seed."""
+    return np.random.default_rng(seed).permutation(num) < share * num
+
+
+def leave(study, optim, seed, share, **more):
+    typed = {"optim": optim, "seed": seed} | more.pop("typed", {})
+    name = ",".join(f"{key}={value}" for key, value in typed.items())
+    return leave_run(study, name, typed, right(share, seed=seed), optim=optim, **more)
+
+
+def verdicts(found):
+    return {(pair.a, pair.b): pair.text for pair in found.pairs}
+
+
+def test_arms_are_ordered_by_validation_and_judged_on_the_test_images(tmp_path):
+    for seed in (1, 2, 3):
+        leave(tmp_path, "sgd", seed, 0.95, val_accuracy=0.80)
+        leave(tmp_path, "adam", seed, 0.60, val_accuracy=0.90)
+    found = compare(tmp_path)
+    assert [arm.label for arm in found.arms] == ["adam", "sgd"]
+    (pair,) = found.pairs
+    assert (pair.a, pair.b, pair.text, pair.is_paired) == ("adam", "sgd", "worse", True)
+    assert pair.difference == pytest.approx(0.60 - 0.95)
+    assert pair.p_better[0] == 0
+
+
+def test_validation_chooses_the_tuned_values_within_an_arm(tmp_path):
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"compared": ["optim"], "tuned": ["lr_scale"]}))
+    for seed in (1, 2):
+        for optim in ("sgd", "adam"):
+            for scale, val in ((0.1, 0.7), (1, 0.9 if optim == "sgd" else 0.6), (10, 0.8)):
+                leave(tmp_path, optim, seed, 0.8, typed={"lr_scale": scale}, val_accuracy=val)
+    found = compare(tmp_path)
+    assert found.factors == ["optim", "lr_scale"]
+    sgd, adam = found.arms
+    assert [one.values["lr_scale"] for one in sgd.configurations] == ["1", "10", "0.1"]
+    assert (sgd.chosen.values["lr_scale"], sgd.unequal) == ("1", [])
+    assert adam.unequal == ["its best lr_scale=10 lies at the edge of what was tried"]
+    assert verdicts(found) == {("sgd", "adam"): "not tuned"}
+
+
+def test_an_arm_with_fewer_trials_is_not_tuned(tmp_path):
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"compared": ["optim"], "tuned": ["lr_scale"]}))
+    for seed in (1, 2):
+        for scale, val in ((0.1, 0.7), (1, 0.9), (10, 0.8)):
+            leave(tmp_path, "sgd", seed, 0.8, typed={"lr_scale": scale}, val_accuracy=val)
+        leave(tmp_path, "adam", seed, 0.8, typed={"lr_scale": 1}, val_accuracy=0.5)
+    found = compare(tmp_path)
+    assert found.arms[1].unequal == ["it had 1 trials, others 3"]
+    assert verdicts(found) == {("sgd", "adam"): "not tuned"}
+
+
+def test_one_seed_a_side_gives_a_sentence_about_two_runs_and_no_verdict(tmp_path):
+    leave(tmp_path, "sgd", 1, 0.9)
+    leave(tmp_path, "adam", 1, 0.5)
+    found = compare(tmp_path)
+    assert found.pairs[0].text == "untestable"
+    assert "McNemar" in found.pairs[0].note
+    assert found.corrected is None
+
+
+def test_seeds_whose_order_differs_are_not_paired(tmp_path):
+    for seed in (1, 2, 3):
+        leave(tmp_path, "sgd", seed, 0.95)
+        leave(tmp_path, "adam", seed, 0.6, order_digest=f"other {seed}")
+    (pair,) = compare(tmp_path).pairs
+    assert (pair.is_paired, len(pair.estimate.sides)) == (False, 2)
+
+
+def test_within_an_architecture_pairs_start_from_the_same_weights(tmp_path):
+    for seed in (1, 2, 3):
+        leave(tmp_path, "sgd", seed, 0.95)
+        leave(tmp_path, "adam", seed, 0.6, init_digest=f"other {seed}")
+        leave(tmp_path, "adamw", seed, 0.8, init_digest=f"other {seed}", model_name="resnet50")
+    paired = {(pair.a, pair.b): pair.is_paired for pair in compare(tmp_path).pairs}
+    assert paired == {("sgd", "adamw"): True, ("sgd", "adam"): False, ("adamw", "adam"): True}
+
+
+def test_the_largest_group_of_one_data_set_is_compared_and_the_others_are_named(tmp_path):
+    for seed in (1, 2):
+        leave(tmp_path, "sgd", seed, 0.9)
+        leave(tmp_path, "adam", seed, 0.8)
+    leave(tmp_path, "nadam", 1, 0.99, data_fingerprint="other")
+    found = compare(tmp_path)
+    assert [arm.label for arm in found.arms] == ["sgd", "adam"]
+    assert any("of other images" in line and "optim=nadam,seed=1" in line for line in found.problems)
+
+
+def test_runs_with_equal_predictions_are_named_and_counted_once(tmp_path):
+    for seed in (1, 2, 3):
+        leave(tmp_path, "sgd", seed, 0.9)
+    first = tmp_path / "optim=sgd,seed=1" / record.PREDICTIONS
+    (tmp_path / "optim=sgd,seed=2" / record.PREDICTIONS).write_bytes(first.read_bytes())
+    found = compare(tmp_path)
+    assert found.arms[0].table.shape == (2, 120)
+    assert any("optim=sgd,seed=2 predicts what optim=sgd,seed=1 does" in line for line in found.problems)
+
+
+def test_the_same_run_in_two_folders_counts_once(tmp_path):
+    for seed in (1, 2):
+        leave(tmp_path, "sgd", seed, 0.9)
+    leave_run(tmp_path, "twin", {"optim": "sgd", "seed": 2}, right(0.9, seed=2), config_digest="{'optim': 'sgd'} 2")
+    found = compare(tmp_path)
+    assert len(found.runs) == 2
+    assert any("twin is the same run as optim=sgd,seed=2" in line for line in found.problems)
+
+
+def test_failed_runs_stay_in_the_denominator(tmp_path):
+    for seed in (1, 2, 3):
+        leave(tmp_path, "sgd", seed, 0.95)
+        leave(tmp_path, "adam", seed, 0.6)
+    leave(tmp_path, "sgd", 4, 0.9, status="failed", error="the loss is not finite", config_digest=None)
+    found = compare(tmp_path)
+    assert [run.name for run in found.failed] == ["optim=sgd,seed=4"]
+    assert found.arms[0].num_failed == 1
+    assert "1 runs of sgd and 0 of adam failed: had they guessed" in found.pairs[0].note
+
+
+def test_a_baseline_is_what_all_others_are_compared_with(tmp_path):
+    leave_study(tmp_path, {"sgd": 0, "adam": 3, "adamw": 3}, 3)
+    found = compare(tmp_path, baseline="sgd")
+    texts = verdicts(found)
+    assert texts.pop(("adam", "adamw"), texts.pop(("adamw", "adam"), None)) == ""
+    assert set(texts.values()) == {"better"}
+    with pytest.raises(UserError, match=r"none of the arms: .*sgd"):
+        compare(tmp_path, baseline="sdg")
+
+
+def test_records_of_an_older_version_are_read_with_what_they_lack_as_null(tmp_path):
+    for seed in (1, 2):
+        for optim in ("sgd", "adam"):
+            folder = leave(tmp_path, optim, seed, 0.9)
+            old = json.loads((folder / record.SUMMARY).read_text())
+            for key in ("init_digest", "test_folder", "images_per_second", "test_duplicates", "config_digest"):
+                del old[key]
+            (folder / record.SUMMARY).write_text(json.dumps(old))
+    found = compare(tmp_path)
+    assert len(found.runs) == 4
+    assert found.pairs[0].is_paired is False, "nothing proves that the starts were the same"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        (record.SUMMARY, "{", "is no record"),
+        (record.SUMMARY, "[]", "is no record"),
+        (record.SUMMARY, '{"status": "completed"}', "but val_accuracy is None"),
+        (record.SUMMARY, '{"status": "done"}', "no status that is known"),
+        (record.OVERRIDES, "a: 1", "is no list"),
+        (record.OVERRIDES, "[", "is left out"),
+        (record.PREDICTIONS, "split,path\n", "has no test images"),
+        (record.PREDICTIONS, None, "cannot be read"),
+        (record.PREDICTIONS, "split,path,label,predicted\ntest,a/b.jpg,0,0,\n", "other images"),
+    ],
+)
+def test_what_is_broken_gives_a_sentence_and_the_rest_is_compared(tmp_path, file, content, said):
+    for seed in (1, 2):
+        leave(tmp_path, "sgd", seed, 0.9)
+        leave(tmp_path, "adam", seed, 0.8)
+    broken = leave(tmp_path, "nadam", 1, 0.7) / file
+    broken.unlink() if content is None else broken.write_text(content)
+    found = compare(tmp_path)
+    assert any("optim=nadam,seed=1" in line and said in line for line in found.problems), found.problems
+    assert ("sgd", "adam") in verdicts(found)
+
+
+def test_paths_with_commas_and_another_order_are_the_same_images(tmp_path):
+    for seed in (1, 2):
+        for optim in ("sgd", "adam"):
+            folder = leave(tmp_path, optim, seed, 0.9 if optim == "sgd" else 0.5)
+            head, *rows = (folder / record.PREDICTIONS).read_text().splitlines()
+            rows = [row.replace("test,buildings/test00000.jpg", 'test,"buildings/a, b.jpg"') for row in rows]
+            rows = rows[::-1] if optim == "adam" else rows
+            (folder / record.PREDICTIONS).write_text("\n".join([head, *rows]) + "\n")
+    found = compare(tmp_path)
+    assert "buildings/a, b.jpg" in found.paths
+    assert not found.problems
+    assert [float(arm.table.mean()) for arm in found.arms] == pytest.approx([0.9, 0.5], abs=0.01)
+
+
+def test_a_class_that_the_test_split_lacks_has_no_accuracy(tmp_path):
+    for seed in (1, 2):
+        folder = leave(tmp_path, "sgd", seed, 0.9)
+        lines = (folder / record.PREDICTIONS).read_text().splitlines()
+        kept = [line for line in lines if not line.startswith("test,street")]
+        (folder / record.PREDICTIONS).write_text("\n".join(kept) + "\n")
+    chosen = compare(tmp_path).arms[0].chosen
+    assert np.isnan(chosen.per_class).tolist() == [False] * 5 + [True]
+    assert chosen.balanced_accuracy == pytest.approx(np.nanmean(chosen.per_class))
+
+
+def test_a_general_method_below_its_special_case_makes_the_search_suspect(tmp_path):
+    for seed in (1, 2):
+        for scheduler, val in (("constant", 0.9), ("cosine", 0.8)):
+            typed = {"scheduler": scheduler}
+            leave(tmp_path, "sgd", seed, 0.9, typed=typed, val_accuracy=val, scheduler=scheduler)
+    assert any("search space suspect" in line and "cosine below constant" in line for line in compare(tmp_path).notes)
+
+
+def test_a_folder_without_runs_says_so(tmp_path):
+    with pytest.raises(UserError, match="holds no runs"):
+        compare(tmp_path)
+    with pytest.raises(UserError, match="there is no folder"):
+        compare(tmp_path / "none")
+    leave(tmp_path, "sgd", 1, 0.9, status="failed", error="x")
+    assert compare(tmp_path).arms == []
