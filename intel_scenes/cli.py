@@ -25,7 +25,7 @@ from intel_scenes.errors import UserError, did_you_mean
 INTERRUPTED = 130
 
 
-def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None]) -> NoReturn:
+def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *, can_sweep: bool = False) -> NoReturn:
     """Runs a command under Hydra and ends the process.
 
     Exit status 0 where all went well, 1 after an error (one sentence on stderr, a traceback only for what no user can
@@ -39,8 +39,6 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None]) ->
         _quiet()  # here, so that the workers of a launcher are quiet too
         this = _job()
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            if "sweep" not in cfg:
-                raise UserError(f"{config_name} takes one folder at a time: leave -m out")
             return sweep.run_one(lambda: command(cfg, this), cfg, this)
         try:
             if (own := cfg.get("sweep")) and (own.plan or own.fail_fast):
@@ -57,7 +55,10 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None]) ->
         return None
 
     try:
-        sys.argv[1:] = overrides.named(sys.argv[1:])
+        if can_sweep:
+            sys.argv[1:] = overrides.named(sys.argv[1:])
+        elif {"-m", "--multirun"} & set(sys.argv[1:]):
+            raise UserError(f"{config_name} does one thing at a time: leave -m out")
         _check_flags(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(overrides.conf_folder()), config_name=config_name)(job)()
     except KeyboardInterrupt:

@@ -50,6 +50,11 @@ def composition_digest(overrides: Sequence[str]) -> str:
     return record.digest([_tree_digest(), kept, files, os.environ.get(DATA_VARIABLE)])
 
 
+def typed(overrides: Sequence[str]) -> dict[str, str]:
+    """What each key was set to last, as texts that are the same for values that parse to the same."""
+    return {key: text.partition("=")[2] for key, text in _texts(overrides).items()}
+
+
 def sweep_name(overrides: Sequence[str]) -> str:
     """The chosen study, else `by-` and the swept keys, such as `by-model-seed`, in the order of their names.
 

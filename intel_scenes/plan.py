@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
-from intel_scenes.overrides import composition_digest, run_name
+from intel_scenes.overrides import composition_digest, run_name, typed
 from intel_scenes.studies.collect import STUDY, Run, collect, read_study
 
 Overrides = Sequence[str]
@@ -67,9 +67,14 @@ def check(jobs: Iterable[Overrides], compose: Callable[[Overrides], DictConfig])
 
 
 def show(
-    named: Mapping[str, Overrides], finished: set[str], folder: Path, compose: Callable[[Overrides], DictConfig]
+    named: Mapping[str, Overrides],
+    finished: set[str],
+    folder: Path,
+    config: DictConfig,
+    searched: Iterable[str],
+    compose: Callable[[Overrides], DictConfig],
 ) -> None:
-    """Prints what each run would do and may cost, by the runs there that have its network and image size."""
+    """Prints what each run would do and may cost, by the runs there that are alike, and what the study would show."""
     earlier = [run for run in collect(folder)[0] if run.is_completed]
     minutes, megabytes, unknown, counts = 0.0, 0.0, 0, Counter[str]()
     for name, job in named.items():
@@ -96,6 +101,29 @@ def show(
         print(f"about {minutes:.0f} minutes and {megabytes:.0f} MB for {known} runs")
     if unknown:
         print(f"minutes and disk unknown for {unknown} runs: no earlier run there has their network and image size")
+    if promise := _promise(named, folder, config, searched):
+        print(promise)
+
+
+def _promise(named: Mapping[str, Overrides], folder: Path, config: DictConfig, searched: Iterable[str]) -> str:
+    """What the seeds of a sweep would show."""
+    from intel_scenes.studies.comparison import compare  # imports scipy
+    from intel_scenes.studies.pairs import would_show
+
+    study = config.study or {}
+    aside = {"seed", *(study.get("tuned") or []), *searched}
+    arms: dict[tuple[str, ...], set[str]] = {}
+    for job in named.values():
+        values = typed(job)
+        arm = tuple(f"{key}={value}" for key, value in sorted(values.items()) if key not in aside)
+        arms.setdefault(arm, set()).add(values.get("seed", ""))
+    if len(arms) < 2:
+        return ""
+    try:
+        pairs = compare(folder).pairs
+    except UserError:  # there is nothing yet
+        pairs = []
+    return would_show(pairs, len(arms), min(map(len, arms.values())), has_baseline=config.compare.baseline is not None)
 
 
 def _is_alike(run: Run, cfg: DictConfig) -> bool:

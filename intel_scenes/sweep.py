@@ -99,7 +99,7 @@ def run(
     finished = plan.finished_jobs(named, folder, compose) if is_covered else set()
     left = {name: job for name, job in named.items() if name not in finished}
     if config.sweep.plan:
-        plan.show(named, finished, folder, compose)
+        plan.show(named, finished, folder, config, searched, compose)
         return 0
     if config.trainer.get("strategy") and config.trainer.devices != 1:
         raise UserError(

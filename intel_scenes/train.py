@@ -24,4 +24,4 @@ def train(cfg: DictConfig, job: Job) -> None:
 
 
 if __name__ == "__main__":
-    cli.start("train", train)
+    cli.start("train", train, can_sweep=True)

@@ -123,8 +123,18 @@ def test_a_sweeps_name_is_one_short_path_component() -> None:
 @pytest.mark.parametrize("flag", ["-m", "--multirun"])
 def test_a_multirun_without_a_name_is_named_after_what_it_sweeps(flag: str) -> None:
     assert named([flag, "seed=1,2", "epochs=3"]) == [flag, "seed=1,2", "epochs=3", "sweep.name=by-seed"]
-    assert named(["model=a,b", flag]) == ["model=a,b", flag, "sweep.name=by-model"]
+    assert named(["model=a,b", flag]) == [flag, "model=a,b", "sweep.name=by-model"]
     assert named([flag, "--config-dir=more", "seed=1,2"])[-1] == "sweep.name=by-seed"
+
+
+def test_flags_may_stand_anywhere() -> None:
+    assert named(["study=models", "--cfg", "job"]) == ["--cfg", "job", "study=models", "sweep.name=models"]
+    assert named(["~optim", "seed=1", "--help"]) == ["--help", "~optim", "seed=1"]
+
+
+def test_no_study_is_no_choice() -> None:
+    with pytest.raises(UserError, match="study=null: leave it out"):
+        named(["-m", "study=null", "seed=1,2"])
 
 
 @pytest.mark.parametrize("name", ["sweep.name=mine", "++sweep.name=mine"])
@@ -164,6 +174,11 @@ def test_a_longer_search_begins_with_the_points_of_a_shorter_one() -> None:
 def test_an_interval_that_leads_nowhere_is_refused_by_name(text: str) -> None:
     with pytest.raises(UserError, match="from low to high"):
         search(text, trials=4)
+
+
+def test_an_interval_is_for_numbers() -> None:
+    with pytest.raises(UserError, match="an interval is for a number"):
+        search("optim=interval(0,1)", trials=2)
 
 
 def test_the_digest_of_a_composition_covers_the_content_of_files_that_are_named(tmp_path: Path) -> None:

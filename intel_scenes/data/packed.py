@@ -121,7 +121,10 @@ def _decoded(scenes: Scenes, size: int) -> Iterator[Pixels | str]:
             return str(error) or type(error).__name__
 
     chunk = 512  # bounds what waits in memory for the disk
-    with ThreadPoolExecutor() as pool, tqdm(total=len(scenes.paths), desc="decoding images", unit="image") as bar:
+    with (
+        ThreadPoolExecutor() as pool,
+        tqdm(total=len(scenes.paths), desc="decoding images", unit="image", disable=None) as bar,
+    ):
         for start in range(0, len(scenes.paths), chunk):
             for pixels in pool.map(decode, scenes.paths[start : start + chunk]):
                 yield pixels

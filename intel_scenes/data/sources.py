@@ -154,7 +154,7 @@ def _check_connection() -> None:
 
 
 def _draw_all(folder: Path, counts: dict[str, int], size: int, seed: int) -> None:
-    with tqdm(total=sum(counts.values()), desc="drawing scenes", unit="image") as progress:
+    with tqdm(total=sum(counts.values()), desc="drawing scenes", unit="image", disable=None) as progress:
         for split_number, (split, count) in enumerate(counts.items()):
             for kind_number, kind in enumerate(KINDS):
                 class_folder = folder / split / kind

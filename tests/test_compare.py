@@ -1,0 +1,82 @@
+"""The command as a user runs it: a process of its own in an empty folder."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.studies.made import leave_run, leave_study
+
+WITHOUT_TORCH = """
+import runpy, sys
+try:
+    runpy.run_module("intel_scenes.compare", run_name="__main__")
+finally:
+    print(*{"torch", "torchvision", "lightning", "torchmetrics"} & sys.modules.keys(), end="", file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def compare(tmp_path):
+    """Runs the command; returns the finished process."""
+
+    def command(*arguments, code=("-m", "intel_scenes.compare")):
+        return subprocess.run(
+            [sys.executable, *code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+        )
+
+    return command
+
+
+def test_it_compares_without_torch_and_leaves_its_files_in_the_folder_alone(compare, tmp_path):
+    leave_study(tmp_path / "study", {"sgd": 0, "adam": 2}, 3)
+    done = compare("folder=study", code=("-c", WITHOUT_TORCH))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "adam leads on validation" in done.stdout
+    assert "written to study/report.html" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["study"]
+    assert {path.name for path in (tmp_path / "study").iterdir() if path.is_file()} == {
+        *("results.csv", "pairwise.csv", "report.html"),
+    }
+
+
+def test_a_format_is_all_that_is_printed(compare, tmp_path):
+    leave_study(tmp_path / "study", {"sgd": 0, "adam": 2}, 2)
+    done = compare("folder=study", "format=markdown", "compare.baseline=sgd", "compare.rope=1")
+    assert done.returncode == 0, done.stderr
+    assert all(line.startswith("|") for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "folder=FOLDER is missing"),
+        (["folder=none"], "there is no folder none"),
+        (["folder=empty"], "empty holds no runs"),
+        (["folder=study", "format=pdf"], "format=pdf: there are table, markdown, latex, json"),
+        (["folder=study", "compare.baseline=sdg"], "compare.baseline=sdg is none of the arms: adam; sgd"),
+        (["folder=study", "compare.rope=-1"], "compare.rope=-1 has to be a number of points"),
+        (["folder=study", "compare.rope=a"], "compare.rope=a has to be a number of points"),
+        (["folder=broken"], "study.yaml cannot be read"),
+        (["foldr=study"], "there is no option foldr (did you mean folder?)"),
+        (["-m", "folder=study,empty"], "compare does one thing at a time: leave -m out"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(compare, tmp_path, arguments, said):
+    leave_study(tmp_path / "study", {"sgd": 0, "adam": 2}, 1)
+    leave_study(tmp_path / "broken", {"sgd": 0}, 1)
+    (tmp_path / "broken/study.yaml").write_text("[")
+    (tmp_path / "empty").mkdir()
+    before = sorted(path for path in tmp_path.rglob("*"))
+    done = compare(*arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_a_folder_of_failed_runs_says_so(compare, tmp_path):
+    leave_run(tmp_path / "study", "a", {"optim": "sgd"}, [True] * 6, status="failed", error="the loss is not finite")
+    done = compare("folder=study")
+    assert done.returncode == 0, done.stderr
+    assert "No run is completed" in done.stdout
