@@ -55,11 +55,8 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *,
         return None
 
     try:
-        if can_sweep:
-            sys.argv[1:] = overrides.named(sys.argv[1:])
-        elif {"-m", "--multirun"} & set(sys.argv[1:]):
-            raise UserError(f"{config_name} does one thing at a time: leave -m out")
-        _check_flags(sys.argv[1:])
+        sys.argv[1:] = overrides.named(sys.argv[1:]) if can_sweep else sys.argv[1:]
+        _check_flags(sys.argv[1:], can_sweep=can_sweep)
         hydra.main(version_base="1.3", config_path=str(overrides.conf_folder()), config_name=config_name)(job)()
     except KeyboardInterrupt:
         _tell("interrupted: the same command goes on where it stopped")
@@ -110,7 +107,9 @@ def _job() -> sweep.Job:
     )
 
 
-def _check_flags(arguments: Sequence[str]) -> None:
+def _check_flags(arguments: Sequence[str], *, can_sweep: bool) -> None:
+    if not can_sweep and {"-m", "--multirun"} & set(arguments):
+        raise UserError("-m is for sweeps, and this command does one thing at a time: leave it out")
     _, unknown = get_args_parser().parse_known_args(arguments)
     if unknown:
         raise UserError(f"there is no flag {unknown[0]}: a key is set by KEY=VALUE, --help lists all")

@@ -59,7 +59,7 @@ def test_a_format_is_all_that_is_printed(compare, tmp_path):
         (["folder=study", "compare.rope=a"], "compare.rope=a has to be a number of points"),
         (["folder=broken"], "study.yaml cannot be read"),
         (["foldr=study"], "there is no option foldr (did you mean folder?)"),
-        (["-m", "folder=study,empty"], "compare does one thing at a time: leave -m out"),
+        (["-m", "folder=study,empty"], "this command does one thing at a time: leave it out"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(compare, tmp_path, arguments, said):
