@@ -3,6 +3,7 @@
 import io
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,15 @@ class EpochRecorder(Checkpoint):
         fit_seconds: Time spent in epochs, over all resumes.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Records into a run folder."""
+    def __init__(self, folder: Path, *, before_writing: Callable[[], None] = lambda: None) -> None:
+        """Records into a run folder.
+
+        Args:
+            folder: Of the run.
+            before_writing: Raises where the folder is no longer this process's to write to.
+        """
         self.folder = folder
+        self.before_writing = before_writing
         self.rows: list[dict[str, Any]] = []
         self.fit_seconds = 0.0
         self._lr = math.nan
@@ -85,6 +92,7 @@ class EpochRecorder(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the epoch down."""
+        self.before_writing()
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": self._lr, **metrics}
         num_images = trainer.num_training_batches * trainer.datamodule.batch_size  # type: ignore[attr-defined]

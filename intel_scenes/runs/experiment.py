@@ -70,7 +70,7 @@ def run(
         network = build(plain["model"]["name"], len(data.classes), weights=weights, image_size=data.view.size)
         check_image_size(network, plain["model"]["name"], data.view.size)
         classifier = _classifier(plain, network, len(data.classes))
-        recorder = EpochRecorder(folder)
+        recorder = EpochRecorder(folder, before_writing=lambda: outcome.check_held(folder, lease))
         trainer = _trainer(plain, folder, recorder, precision)
         known = {
             **identity(plain, choices, weights, data, network),

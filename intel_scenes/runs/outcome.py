@@ -144,6 +144,12 @@ def _move_aside(folder: Path) -> None:
     log.warning("%s was another run: moved to %s", folder.name, aside)
 
 
+def check_held(folder: Path, lease: SoftFileLease | None) -> None:
+    """Raises Busy where another process has taken a run over, because this one stood still for too long."""
+    if lease is not None and lease.compromise:
+        raise Busy(f"{folder} was taken over by another process while this one stood still")
+
+
 @contextmanager
 def recorded(
     folder: Path,
@@ -186,8 +192,7 @@ def recorded(
     try:
         with _sentences():
             yield results
-            if lease.compromise:
-                raise Busy(f"{folder} was taken over by another process while this one stood still")
+            check_held(folder, lease)
             record.write_summary(folder, summary | results | {"status": "completed", "ended": record.now()})
     except Busy:
         raise

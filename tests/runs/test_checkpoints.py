@@ -3,7 +3,7 @@ import math
 import os
 import resource
 from collections import OrderedDict, UserList
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau, StepLR
 
 from intel_scenes import record
-from intel_scenes.errors import UserError
+from intel_scenes.errors import Busy, UserError
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.runs.checkpoints import EpochRecorder, FiniteLoss, WholeCheckpointIO
 
@@ -104,13 +104,14 @@ def fit(
     epochs: int,
     resumed: bool = False,
     options: dict[str, Any] | None = None,
+    before_writing: Callable[[], None] = lambda: None,
     **arguments: Any,
 ) -> EpochRecorder:
     """Trains as a run does, its record in `folder`."""
     usual = {"optimizer": partial(SGD, momentum=0.9), "scheduler": partial(ConstantLR, factor=1.0), "interval": "epoch"}
     numbers = {"num_classes": 3, "lr": 0.1, "head_lr_scale": 1.0, "label_smoothing": 0.0, "seed": 0}
     module = SceneClassifier(network, ["fc"], **(usual | numbers | (options or {})))
-    recorder = EpochRecorder(folder)
+    recorder = EpochRecorder(folder, before_writing=before_writing)
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
@@ -237,6 +238,19 @@ def test_a_resumed_training_is_the_uninterrupted_one(tmp_path: Path, options: di
             assert all(torch.equal(expected[key][tensor], found[key][tensor]) for tensor in expected[key])
     rows = [[{**row, "images_per_second": ""} for row in history(folder)] for folder in (whole, parts)]
     assert rows[0] == rows[1]
+
+
+def test_a_run_that_another_process_took_over_writes_no_further_epoch(tmp_path: Path) -> None:
+    held = iter([True, False])
+
+    def check() -> None:
+        if not next(held):
+            raise Busy("taken over")
+
+    with pytest.raises(Busy):
+        fit(tmp_path, tiny(), epochs=3, before_writing=check)
+    assert [row["epoch"] for row in history(tmp_path)] == ["0"]
+    assert loaded(tmp_path, record.LAST)["epoch"] == 0
 
 
 def test_time_is_summed_over_resumes(tmp_path: Path) -> None:
