@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -223,8 +224,10 @@ def same(study, expected):
     return True
 
 
-@pytest.mark.parametrize("launcher", ["local_joblib", "submitit_local"])
-def test_a_launchers_workers_leave_the_records_of_a_sequential_sweep(sweep, tmp_path, launcher):
+@pytest.mark.parametrize("launcher", ["local_joblib", "submitit_local", "slurm"])
+def test_a_launchers_workers_leave_the_records_of_a_sequential_sweep(sweep, tmp_path, launcher, monkeypatch):
+    commands_of_slurm = Path(__file__).parent / "slurm"  # stand-ins, which start processes of this machine
+    monkeypatch.setenv("PATH", f"{commands_of_slurm}:{os.environ['PATH']}")
     arguments = ("optim=sgd,adamw", "seed=1")
     assert sweep(*arguments, place=tmp_path / "one")[0] == 0
     status, said = sweep(*arguments, f"hydra/launcher={launcher}", place=tmp_path / "other")

@@ -293,7 +293,8 @@ def _read_images(found: Comparison, arm: Arm) -> None:
         configuration.per_class = _per_class(table, found.labels, len(found.classes))
         if len(table) > 1:
             configuration.estimate, configuration.ledger = mean_accuracy(table), ledger(table)
-            configuration.interval = configuration.estimate.interval()
+            low, high = configuration.estimate.interval()
+            configuration.interval = max(0.0, low), min(1.0, high)
         else:
             configuration.interval = wilson(int(table.sum()), table.shape[1])
         if configuration.is_chosen:
