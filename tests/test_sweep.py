@@ -30,7 +30,9 @@ TIMING = {"started", "ended", "fit_seconds", "images_per_second", "peak_memory_b
 @pytest.fixture
 def start(cache, tmp_path):
     """Starts a sweep named `s` in an empty folder, in a process group of its own."""
-    environment = os.environ | {"INTEL_SCENES_CACHE": str(cache)}
+    commands_of_slurm = Path(__file__).parent / "slurm"  # stand-ins, which start processes of this machine
+    path = f"{commands_of_slurm}:{os.environ['PATH']}"
+    environment = os.environ | {"INTEL_SCENES_CACHE": str(cache), "PATH": path}
 
     def command(*arguments, place=tmp_path):
         place.mkdir(exist_ok=True)
@@ -225,9 +227,7 @@ def same(study, expected):
 
 
 @pytest.mark.parametrize("launcher", ["local_joblib", "submitit_local", "slurm"])
-def test_a_launchers_workers_leave_the_records_of_a_sequential_sweep(sweep, tmp_path, launcher, monkeypatch):
-    commands_of_slurm = Path(__file__).parent / "slurm"  # stand-ins, which start processes of this machine
-    monkeypatch.setenv("PATH", f"{commands_of_slurm}:{os.environ['PATH']}")
+def test_a_launchers_workers_leave_the_records_of_a_sequential_sweep(sweep, tmp_path, launcher):
     arguments = ("optim=sgd,adamw", "seed=1")
     assert sweep(*arguments, place=tmp_path / "one")[0] == 0
     status, said = sweep(*arguments, f"hydra/launcher={launcher}", place=tmp_path / "other")
