@@ -1,41 +1,19 @@
-"""Figures of a comparison, as plotly's, each with a sentence that says what it shows and its numbers as a table."""
+"""Figures of a comparison, each with a sentence that says what it shows and its numbers as a table."""
 
 import html
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 
+from intel_scenes.studies.arms import Configuration
 from intel_scenes.studies.collect import history
-from intel_scenes.studies.comparison import Comparison, Configuration
+from intel_scenes.studies.comparison import Comparison
+from intel_scenes.studies.drawing import COLOURS, OTHER, SYMBOLS, TRAIN, VALID, Figure, finish, rounded, spec
+from intel_scenes.studies.factors import factor_figures, interaction_figures, trials_figure
 from intel_scenes.studies.pairs import Pair
 
-VALID, TRAIN, OTHER = "#0072B2", "#D55E00", "rgba(128,128,128,.8)"  # of Okabe and Ito, told apart by the colour blind
-COLOURS = (VALID, TRAIN, "#009E73", "#B05C8B", "#A87400", "#3A8DBF")  # two darker, for contrast on white
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
-GRID = "rgba(128,128,128,.25)"
 MAX_POINTS = 40  # of a figure with one row for each arm
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure of the page.
-
-    Attributes:
-        name: Of its element and of a file that it is saved as.
-        title: Above it, as plain text.
-        says: What it shows, for those who cannot see it.
-        spec: Plotly's data and layout, as plain values.
-        numbers: Its numbers, with a row of names.
-    """
-
-    name: str
-    title: str
-    says: str
-    spec: dict[str, Any]
-    numbers: list[list[str]]
 
 
 def figures(found: Comparison, rope: float) -> dict[str, list[Figure]]:
@@ -45,8 +23,8 @@ def figures(found: Comparison, rope: float) -> dict[str, list[Figure]]:
         "curves": _curves(found),
         "gap": [_gap(found)] if found.arms else [],
         "cost": _costs(found),
-        "factors": [*_factors(found), *_interaction(found)],
-        "trials": [_trials(found)] if any(len(arm.configurations) > 1 for arm in found.arms) else [],
+        "factors": [*factor_figures(found), *interaction_figures(found)],
+        "trials": [trials_figure(found)] if any(len(arm.configurations) > 1 for arm in found.arms) else [],
     }
     return {section: made for section, made in sections.items() if made}
 
@@ -73,13 +51,13 @@ def _forest(found: Comparison, rope: float) -> Figure:
         colour = {"better": "#009E73", "worse": TRAIN, "practically equal": VALID}.get(verdict, OTHER)
         symbol = {"better": "triangle-right", "worse": "triangle-left", "practically equal": "diamond"}.get(verdict)
         figure.add_scatter(
-            x=_rounded(row[1] for row in part),
+            x=rounded(row[1] for row in part),
             y=[html.escape(row[0]) for row in part],
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": _rounded(row[3] - row[1] for row in part),
-                "arrayminus": _rounded(row[1] - row[2] for row in part),
+                "array": rounded(row[3] - row[1] for row in part),
+                "arrayminus": rounded(row[1] - row[2] for row in part),
                 "color": colour,
             },
             mode="markers",
@@ -88,7 +66,7 @@ def _forest(found: Comparison, rope: float) -> Figure:
             hovertemplate="%{y}: %{x:+.2f} points (%{customdata})<extra></extra>",
             customdata=[f"{row[2]:+.2f} to {row[3]:+.2f}" for row in part],
         )
-    _finish(figure, 130 + 34 * len(rows), xaxis_zeroline=False, showlegend=True)
+    finish(figure, 130 + 34 * len(rows), xaxis_zeroline=False, showlegend=True)
     names = [html.escape(row[0]) for row in reversed(rows)]
     figure.update_yaxes(categoryorder="array", categoryarray=names)
     numbers = [[row[0], *(f"{number:+.2f}" for number in row[1:4]), row[4]] for row in rows]
@@ -96,7 +74,7 @@ def _forest(found: Comparison, rope: float) -> Figure:
         "differences",
         f"Test accuracy less that of {leader}, in points",
         f"Of {len(rows)} arms, " + _counted([row[4] for row in rows]) + f", compared with {leader}",
-        _spec(figure),
+        spec(figure),
         [["arm", "difference", "low", "high", "verdict"], *numbers],
     )
 
@@ -133,7 +111,7 @@ def _panel(number: int, label: str, columns: dict[str, list[tuple[float, float, 
         if any(high > low for _, low, high in rows):
             figure.add_scatter(
                 x=[*epochs, *reversed(epochs)],
-                y=_rounded([*(high for *_, high in rows), *reversed([low for _, low, _ in rows])]),
+                y=rounded([*(high for *_, high in rows), *reversed([low for _, low, _ in rows])]),
                 fill="toself",
                 fillcolor=colour,
                 opacity=0.18,
@@ -145,7 +123,7 @@ def _panel(number: int, label: str, columns: dict[str, list[tuple[float, float, 
             )
         figure.add_scatter(
             x=epochs,
-            y=_rounded(mean for mean, *_ in rows),
+            y=rounded(mean for mean, *_ in rows),
             customdata=[f"{low:.1f} to {high:.1f}" for _, low, high in rows],
             hovertemplate=f"{name} %{{y:.1f}} (%{{customdata}})<extra></extra>",
             mode="lines+markers" if len(rows) == 1 else "lines",
@@ -153,7 +131,7 @@ def _panel(number: int, label: str, columns: dict[str, list[tuple[float, float, 
             name=name,
             legendgroup=name,
         )
-    _finish(figure, 260, hovermode="x unified", yaxis_range=_rounded(scale), xaxis_dtick=max(1, len(rows) // 6))
+    finish(figure, 260, hovermode="x unified", yaxis_range=rounded(scale), xaxis_dtick=max(1, len(rows) // 6))
     train, valid = columns["train_eval_accuracy"], columns["val_accuracy"]
     numbers = [
         [str(epoch), *(f"{value:.1f}" for value in (*of_train, *of_valid))]
@@ -164,7 +142,7 @@ def _panel(number: int, label: str, columns: dict[str, list[tuple[float, float, 
         f"curves-{number}",
         label,
         f"{label}: valid accuracy ends at {valid[-1][0]:.1f} %, train at {train[-1][0]:.1f} %, a gap of {gap:+.1f}",
-        _spec(figure),
+        spec(figure),
         [["epoch", "train %", "low", "high", "valid %", "low", "high"], *numbers],
     )
 
@@ -176,7 +154,7 @@ def _gap(found: Comparison) -> Figure:
     for arm in arms:
         runs = arm.chosen.runs
         figure.add_scatter(
-            x=_rounded(100 * (run.summary["train_accuracy"] - run.summary["val_accuracy"]) for run in runs),
+            x=rounded(100 * (run.summary["train_accuracy"] - run.summary["val_accuracy"]) for run in runs),
             y=[html.escape(arm.label)] * len(runs),
             mode="markers",
             marker={"color": OTHER, "size": 6},
@@ -184,21 +162,21 @@ def _gap(found: Comparison) -> Figure:
             hovertemplate="%{y}: %{x:+.1f} points<extra></extra>",
         )
     figure.add_scatter(
-        x=_rounded(100 * arm.chosen.gap for arm in arms),
+        x=rounded(100 * arm.chosen.gap for arm in arms),
         y=[html.escape(arm.label) for arm in arms],
         mode="markers",
         marker={"color": VALID, "symbol": "line-ns-open", "size": 16, "line": {"width": 3}},
         name="mean over seeds",
         hovertemplate="%{y}: %{x:+.1f} points<extra></extra>",
     )
-    _finish(figure, 120 + 30 * len(arms))
+    finish(figure, 120 + 30 * len(arms))
     figure.update_yaxes(categoryorder="array", categoryarray=[html.escape(arm.label) for arm in reversed(arms)])
     widest = max(arms, key=lambda arm: arm.chosen.gap)
     return Figure(
         "gap",
         "Train less valid accuracy at the best epoch, in points",
         f"The widest gap is that of {widest.label}, {100 * widest.chosen.gap:+.1f} points",
-        _spec(figure),
+        spec(figure),
         [["arm", "gap"], *([arm.label, f"{100 * arm.chosen.gap:+.2f}"] for arm in arms)],
     )
 
@@ -238,8 +216,8 @@ def _cost(
             best = point[1]
     figure = go.Figure()
     figure.add_scatter(
-        x=_rounded((point[0] for point in frontier), 4),
-        y=_rounded(point[1] for point in frontier),
+        x=rounded((point[0] for point in frontier), 4),
+        y=rounded(point[1] for point in frontier),
         mode="lines",
         line={"color": OTHER, "dash": "dot", "shape": "hv"},
         name="frontier",
@@ -250,8 +228,8 @@ def _cost(
         place = rank[label]
         is_coloured = place < len(COLOURS)
         figure.add_scatter(
-            x=_rounded([x], 4),
-            y=_rounded([y]),
+            x=rounded([x], 4),
+            y=rounded([y]),
             text=[html.escape(label)] if (x, y, label) in frontier else None,
             textposition="bottom right",
             mode="markers+text" if (x, y, label) in frontier else "markers",
@@ -265,138 +243,14 @@ def _cost(
             cliponaxis=False,
             hovertemplate=f"{html.escape(label)}: %{{y:.1f}} %, %{{x:.3g}}<extra></extra>",
         )
-    _finish(figure, 360, xaxis_rangemode="tozero")
+    finish(figure, 360, xaxis_rangemode="tozero")
     return Figure(
         name,
         f"Test accuracy (%) against {unit}",
         f"Not beaten at their cost are {', '.join(label for *_, label in frontier)}",
-        _spec(figure),
+        spec(figure),
         [["arm", unit, "test %"], *([label, f"{x:.3g}", f"{y:.2f}"] for x, y, label in points)],
     )
-
-
-def _factors(found: Comparison) -> list[Figure]:
-    """For each factor the mean validation accuracy at each level, over all configurations that have it."""
-    made = []
-    for place, factor in enumerate(found.factors):
-        levels = _levels(found, factor)
-        if len(levels) < 2:
-            continue
-        figure = go.Figure()
-        figure.add_scatter(
-            x=[html.escape(level) for level in levels],
-            y=_rounded(100 * statistics.fmean(values) for values in levels.values()),
-            mode="lines+markers",
-            line={"color": VALID},
-            customdata=[len(values) for values in levels.values()],
-            hovertemplate="%{x}: %{y:.1f} %, mean of %{customdata} configurations<extra></extra>",
-        )
-        _finish(figure, 260, xaxis_type="category")
-        means = {level: 100 * statistics.fmean(values) for level, values in levels.items()}
-        made.append(
-            Figure(
-                f"factor-{place}",
-                f"{factor}: valid accuracy (%), mean over the other factors",
-                f"The best level of {factor} is {max(means, key=lambda level: means[level])}",
-                _spec(figure),
-                [[factor, "valid %"], *([level, f"{mean:.2f}"] for level, mean in means.items())],
-            )
-        )
-    return made
-
-
-def _levels(found: Comparison, factor: str) -> dict[str, list[float]]:
-    """Validation accuracies of the configurations at each level, numbers in their order."""
-    levels: dict[str, list[float]] = {}
-    for one in found.configurations:
-        levels.setdefault(one.values[factor], []).append(one.val_accuracy)
-    return {level: levels[level] for level in sorted(levels, key=_as_number)}
-
-
-def _as_number(level: str) -> tuple[float, str]:
-    try:
-        return float(level), level
-    except ValueError:
-        return float("inf"), level
-
-
-def _interaction(found: Comparison) -> list[Figure]:
-    """The two factors whose levels differ most, together: lines that are not parallel are an interaction."""
-    spread = {}
-    for factor in found.factors:
-        means = [statistics.fmean(values) for values in _levels(found, factor).values()]
-        if len(means) > 1:
-            spread[factor] = max(means) - min(means)
-    if len(spread) < 2:
-        return []
-    first, second = sorted(spread, key=lambda factor: -spread[factor])[:2]
-    cells: dict[tuple[str, str], list[float]] = {}
-    for one in found.configurations:
-        cells.setdefault((one.values[first], one.values[second]), []).append(100 * one.val_accuracy)
-    figure, numbers = go.Figure(), [[second, first, "valid %"]]
-    for place, level in enumerate(list(_levels(found, second))[: len(COLOURS)]):
-        line = [(other, cells[other, level]) for other in _levels(found, first) if (other, level) in cells]
-        numbers += [[level, other, f"{statistics.fmean(values):.2f}"] for other, values in line]
-        figure.add_scatter(
-            x=[html.escape(other) for other, _ in line],
-            y=_rounded(statistics.fmean(values) for _, values in line),
-            mode="lines+markers",
-            line={"color": COLOURS[place]},
-            marker={"symbol": SYMBOLS[place], "size": 9},
-            name=f"{second}={html.escape(level)}",
-        )
-    _finish(figure, 320, xaxis_type="category")
-    figure.update_xaxes(categoryorder="array", categoryarray=[html.escape(level) for level in _levels(found, first)])
-    says = f"The two factors that matter most are {first} and {second}"
-    return [Figure("interaction", f"{first} by {second}: valid accuracy (%)", says, _spec(figure), numbers)]
-
-
-def _trials(found: Comparison) -> Figure:
-    """Expected best validation accuracy against the number of trials."""
-    figure, numbers = go.Figure(), [["arm", "trials", "expected best valid %"]]
-    for place, arm in enumerate(found.arms[: len(COLOURS)]):
-        curve = [100 * value for value in arm.best_of]
-        figure.add_scatter(
-            x=list(range(1, len(curve) + 1)),
-            y=_rounded(curve),
-            mode="lines+markers",
-            line={"color": COLOURS[place]},
-            marker={"symbol": SYMBOLS[place]},
-            name=html.escape(arm.label),
-        )
-        numbers += [[arm.label, str(size), f"{value:.2f}"] for size, value in enumerate(curve, start=1)]
-    _finish(figure, 320, hovermode="x unified")
-    return Figure(
-        "trials",
-        "Expected best valid accuracy (%) by number of trials",
-        f"With all trials {found.arms[0].label} is ahead",
-        _spec(figure),
-        numbers,
-    )
-
-
-def _finish(figure: go.Figure, height: int, **layout: object) -> None:
-    figure.update_layout(
-        height=height,
-        margin={"l": 8, "r": 16, "t": 8, "b": 8},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "y": -0.2, "yanchor": "top"},
-        font={"size": 12},
-        template="none",
-        **layout,
-    )
-    figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID, automargin=True)
-    figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID, automargin=True)
-
-
-def _spec(figure: go.Figure) -> dict[str, Any]:
-    spec: dict[str, Any] = figure.to_plotly_json()
-    return {"data": spec["data"], "layout": spec["layout"]}
-
-
-def _rounded(values: Iterable[float], digits: int = 2) -> list[float]:
-    return [round(float(value), digits) for value in values]
 
 
 def _counted(texts: Sequence[str]) -> str:

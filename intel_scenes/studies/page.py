@@ -15,7 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from plotly.offline import get_plotlyjs
 
 from intel_scenes import record
-from intel_scenes.studies.comparison import Arm, Comparison, Configuration, few
+from intel_scenes.studies.arms import Arm, Configuration, few
+from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.figures import figures
 from intel_scenes.studies.report import RESULTS, Rows, answer, could_have, leaderboard
 
@@ -129,27 +130,29 @@ def _confusions(found: Comparison) -> list[tuple[str, list[tuple[str, list[tuple
         return []
     shown = [told[0]]
     if len(told) > 1:
-        shown.append(max(told[1:], key=lambda arm: _distance(told[0], arm)))
+        leader = _shares(told[0])
+        shown.append(max(told[1:], key=lambda arm: float(np.abs(_shares(arm) - leader).mean())))
     return [(arm.label, _confusion(found, arm)) for arm in shown]
 
 
-def _distance(one: Arm, other: Arm) -> float:
-    assert one.table is not None
-    assert other.table is not None
-    return float(np.abs(one.table.mean(axis=0) - other.table.mean(axis=0)).mean())
+def _shares(arm: Arm) -> npt.NDArray[np.float32]:
+    """(N,) share of seeds that have each test image right."""
+    assert arm.table is not None
+    shares: npt.NDArray[np.float32] = arm.table.mean(axis=0)
+    return shares
 
 
 def _confusion(found: Comparison, arm: Arm) -> list[tuple[str, list[tuple[float, str]]]]:
     """Rows of (class, [(share, percent)]); a class that the test split lacks has no shares."""
     assert arm.predicted is not None
-    num = len(found.classes)
+    num = len(found.images.classes)
     counts = np.zeros((num, num))
-    np.add.at(counts, (np.broadcast_to(found.labels, arm.predicted.shape), arm.predicted), 1)
+    np.add.at(counts, (np.broadcast_to(found.images.labels, arm.predicted.shape), arm.predicted), 1)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     return [
         (name, [(float(share), f"{100 * share:.0f}") for share in row] if total else [])
-        for name, row, total in zip(found.classes, shares, totals.ravel(), strict=True)
+        for name, row, total in zip(found.images.classes, shares, totals.ravel(), strict=True)
     ]
 
 
@@ -160,7 +163,7 @@ def _per_class(found: Comparison) -> Rows:
         for label, one in told
         if one.per_class is not None
     ]
-    return [["arm", *found.classes, "balanced"], *rows] if rows else []
+    return [["arm", *found.images.classes, "balanced"], *rows] if rows else []
 
 
 def _balanced(one: Configuration) -> str:
@@ -169,19 +172,19 @@ def _balanced(one: Configuration) -> str:
 
 def _disputed(found: Comparison, images: Path | None) -> list[Disputed]:
     """The test images on which the shares of seeds that are right differ most between arms."""
-    told = [arm for arm in found.arms[:MAX_MATRIX] if arm.predicted is not None and arm.table is not None]
+    told = [arm for arm in found.arms[:MAX_MATRIX] if arm.predicted is not None]
     if len(told) < 2:
         return []
-    shares = np.stack([arm.table.mean(axis=0) for arm in told if arm.table is not None])
+    shares = np.stack([_shares(arm) for arm in told])
     spread = shares.std(axis=0)
     order = [index for index in np.argsort(-spread, kind="stable")[:NUM_IMAGES] if spread[index] > 0]
     folder = _test_folder(found, images)
     return [
         Disputed(
-            found.paths[index],
-            found.classes[found.labels[index]],
+            found.images.paths[index],
+            found.images.classes[found.images.labels[index]],
             _votes(found, told, int(index)),
-            _picture(folder / found.paths[index]) if folder else None,
+            _picture(folder / found.images.paths[index]) if folder else None,
         )
         for index in order
     ]
@@ -195,7 +198,7 @@ def _votes(found: Comparison, told: Sequence[Arm], index: int) -> list[str]:
         counts: npt.NDArray[np.intp] = np.bincount(arm.predicted[:, index])
         votes.setdefault(int(counts.argmax()), []).append(arm.label)
     ordered = sorted(votes.items(), key=lambda vote: (-len(vote[1]), vote[0]))
-    return [f"{found.classes[label]}: {few(arms, 3)}" for label, arms in ordered]
+    return [f"{found.images.classes[label]}: {few(arms, 3)}" for label, arms in ordered]
 
 
 def _test_folder(found: Comparison, root: Path | None) -> Path | None:

@@ -41,9 +41,12 @@ class Chosen(Protocol):
     """What a comparison of two arms looks at."""
 
     label: str
-    table: Table | None
     runs: list[Run]
     unequal: list[str]
+
+    @property
+    def table(self) -> Table | None:
+        """(seeds, images), right or wrong."""
 
     @property
     def num_failed(self) -> int:
@@ -111,11 +114,11 @@ def compare_arms(arms: Sequence[Chosen], baseline: int | None, rope: float, num_
 
 
 def _pair(one: Chosen, other: Chosen) -> Pair:
-    assert one.table is not None
-    assert other.table is not None
+    first, second = one.table, other.table
+    assert first is not None
+    assert second is not None
     rows = _paired_rows(one.runs, other.runs)
     is_paired = len(rows) >= 2 and len(rows) == min(len(one.runs), len(other.runs))
-    first, second = one.table, other.table
     if is_paired:
         first, second = first[[row for row, _ in rows]], second[[row for _, row in rows]]
     by_run = first.mean(axis=1, dtype=np.float64), second.mean(axis=1, dtype=np.float64)
@@ -153,14 +156,13 @@ def _paired_rows(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[int, in
 
 def _worst_case(pair: Pair, one: Chosen, other: Chosen, rope: float, num_classes: int) -> str:
     """What the verdict would be if every failed run had guessed; empty where it would stay or nothing failed."""
-    if not (one.num_failed or other.num_failed) or pair.verdict is None or one.table is None or other.table is None:
+    if not (one.num_failed or other.num_failed) or pair.verdict is None:
         return ""
     guess = np.float32(1 / max(num_classes, 1))
-    filled = [
-        np.concatenate([arm.table, np.full((arm.num_failed, arm.table.shape[1]), guess, np.float32)])
-        for arm in (one, other)
-        if arm.table is not None
-    ]
+    filled = []
+    for arm in (one, other):
+        assert arm.table is not None
+        filled.append(np.concatenate([arm.table, np.full((arm.num_failed, arm.table.shape[1]), guess, np.float32)]))
     (verdict,) = judge([unpaired_difference(*filled)], rope)
     failed = f"{one.num_failed} runs of {one.label} and {other.num_failed} of {other.label} failed"
     return f"{failed}: had they guessed, the verdict on {pair.a} against {pair.b} alone would be: {verdict.text}"

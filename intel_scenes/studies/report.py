@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from intel_scenes import record
+from intel_scenes.studies.arms import Configuration, few
 from intel_scenes.studies.collect import Run
-from intel_scenes.studies.comparison import Comparison, Configuration, few
+from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.pairs import against, could_have_shown
 from intel_scenes.studies.statistics.verdicts import EQUAL, NONE_SHOWN
 

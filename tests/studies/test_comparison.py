@@ -188,7 +188,7 @@ def test_paths_with_commas_and_another_order_are_the_same_images(tmp_path):
             rows = rows[::-1] if optim == "adam" else rows
             (folder / record.PREDICTIONS).write_text("\n".join([head, *rows]) + "\n")
     found = compare(tmp_path)
-    assert "buildings/a, b.jpg" in found.paths
+    assert "buildings/a, b.jpg" in found.images.paths
     assert not found.problems
     assert [float(arm.table.mean()) for arm in found.arms] == pytest.approx([0.9, 0.5], abs=0.01)
 

@@ -1,0 +1,248 @@
+"""Runs as configurations and arms, with what their predictions say."""
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from intel_scenes import record
+from intel_scenes.errors import UserError
+from intel_scenes.studies.collect import Run, predictions, value_of
+from intel_scenes.studies.statistics.estimates import Estimate, Ledger, Table, ledger, mean_accuracy, wilson
+from intel_scenes.studies.statistics.selection import best_of
+
+
+@dataclass
+class Configuration:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        values: Of the factors that vary, by key.
+        runs: Completed, by seed.
+        num_failed: Further runs, that failed.
+        estimate: Of the test accuracy, from two seeds on.
+        interval: Of the test accuracy, 95 %: over seeds and images, with one seed over images alone; None without
+            predictions.
+        per_class: Mean test accuracy of each class, NaN where the test split has none of it.
+        ledger: Of the spread over seeds, from two seeds on.
+        is_chosen: Validation chose it for its arm.
+    """
+
+    values: dict[str, str]
+    runs: list[Run]
+    num_failed: int = 0
+    estimate: Estimate | None = None
+    interval: tuple[float, float] | None = None
+    per_class: npt.NDArray[np.float64] | None = None
+    ledger: Ledger | None = None
+    is_chosen: bool = False
+
+    def mean(self, key: str) -> float | None:
+        """Of a key of `summary.json` over the runs that have it."""
+        values = [run.summary[key] for run in self.runs if run.summary[key] is not None]
+        return statistics.fmean(values) if values else None
+
+    @property
+    def val_accuracy(self) -> float:
+        """Mean over seeds."""
+        return statistics.fmean(run.summary["val_accuracy"] for run in self.runs)
+
+    @property
+    def test_accuracy(self) -> float:
+        """Mean over seeds."""
+        return statistics.fmean(run.summary["test_accuracy"] for run in self.runs)
+
+    @property
+    def gap(self) -> float:
+        """Train accuracy (evaluation mode) less valid accuracy at the best epoch, mean over seeds."""
+        return statistics.fmean(run.summary["train_accuracy"] - run.summary["val_accuracy"] for run in self.runs)
+
+    @property
+    def balanced_accuracy(self) -> float | None:
+        """Mean over the classes that the test split has."""
+        return None if self.per_class is None else float(np.nanmean(self.per_class))
+
+    @property
+    def label(self) -> str:
+        """Its values of the factors, such as `optim=sgd, lr_scale=3`."""
+        return ", ".join(f"{key}={value}" for key, value in self.values.items()) or "all runs"
+
+
+@dataclass
+class Arm:
+    """What a study compares, at the values of its tuned factors that validation chose.
+
+    Attributes:
+        label: Its values of the compared factors.
+        configurations: Best validation accuracy first; the first is chosen.
+        labels: (N,) int16 of the test images.
+        predicted: (seeds, N) int16, of the chosen configuration; None without predictions.
+        runs: The runs of those rows: those with equal predictions once.
+        unequal: Why its tuning is not that of the others; empty where it is.
+    """
+
+    label: str
+    configurations: list[Configuration]
+    labels: npt.NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
+    predicted: npt.NDArray[np.int16] | None = None
+    runs: list[Run] = field(default_factory=list)
+    unequal: list[str] = field(default_factory=list)
+
+    @property
+    def chosen(self) -> Configuration:
+        """The configuration that validation chose."""
+        return self.configurations[0]
+
+    @property
+    def table(self) -> Table | None:
+        """(seeds, N) float32, 1 where a test image is right."""
+        return None if self.predicted is None else (self.predicted == self.labels).astype(np.float32)
+
+    @property
+    def num_failed(self) -> int:
+        """Runs of the chosen configuration that failed."""
+        return self.chosen.num_failed
+
+    @property
+    def best_of(self) -> list[float]:
+        """Expected best validation accuracy of 1, 2, ... of its trials."""
+        return best_of([configuration.val_accuracy for configuration in self.configurations])
+
+
+@dataclass
+class TestImages:
+    """What all runs of a comparison predict; filled in by the first that is read.
+
+    Attributes:
+        classes: Their names.
+        paths: `<class>/<file>` of N images.
+        labels: (N,) int16.
+    """
+
+    classes: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    labels: npt.NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
+
+    def aligned(self, run: Run) -> tuple[npt.NDArray[np.int16], str]:
+        """Predicted classes in the order of the images, and a digest of the file.
+
+        Raises:
+            UserError: The run has no predictions, or those of other images.
+        """
+        read = predictions(run.folder)
+        if not self.paths:
+            self.paths, self.labels = read.paths, read.labels
+            self.classes = list(run.summary["classes"] or map(str, range(int(read.labels.max()) + 1)))
+        if read.paths == self.paths:
+            order = slice(None)
+        else:
+            place = {path: index for index, path in enumerate(read.paths)}
+            if place.keys() != set(self.paths) or len(place) != len(read.paths):
+                raise UserError("they are of other images than those of the first run")
+            order = [place[path] for path in self.paths]  # type: ignore[assignment]
+        if not np.array_equal(read.labels[order], self.labels):
+            raise UserError("their labels are not those of the first run")
+        return read.predicted[order], read.digest
+
+
+def arms_of(
+    runs: Sequence[Run], failed: Sequence[Run], compared: Sequence[str], tuned: Sequence[str], problems: list[str]
+) -> list[Arm]:
+    """Arms with their configurations, ordered by validation; labels settle a tie.
+
+    Args:
+        runs: Completed.
+        failed: They count for the configuration that has their factors.
+        compared: Factors that make an arm.
+        tuned: Factors within an arm.
+        problems: Gets a sentence for what is left out.
+    """
+    groups: dict[tuple[str, ...], Configuration] = {}
+    for run in [*runs, *failed]:
+        values = {key: value_of(run, key) for key in (*compared, *tuned)}
+        group = groups.setdefault(tuple(values.values()), Configuration(values, []))
+        if run.is_completed:
+            group.runs.append(run)
+        else:
+            group.num_failed += 1
+    arms: dict[str, Arm] = {}
+    for configuration in groups.values():
+        if not configuration.runs:
+            problems.append(f"no run of {configuration.label} is completed, {configuration.num_failed} failed")
+            continue
+        _keep_one_configuration(configuration, problems)
+        configuration.runs.sort(key=lambda run: (str(run.summary["seed"]).zfill(20), run.name))
+        label = _label(configuration.values, compared)
+        arms.setdefault(label, Arm(label, [])).configurations.append(configuration)
+    for arm in arms.values():
+        arm.configurations.sort(key=lambda one: (-one.val_accuracy, one.label))
+        arm.chosen.is_chosen = True
+    return sorted(arms.values(), key=lambda arm: (-arm.chosen.val_accuracy, arm.label))
+
+
+def _keep_one_configuration(configuration: Configuration, problems: list[str]) -> None:
+    """Leaves out runs that differ from most in more than the factors and the seed."""
+    counts = Counter(str(run.summary["configuration_digest"]) for run in configuration.runs)
+    largest = max(sorted(counts), key=lambda digest: counts[digest])
+    others = [run.name for run in configuration.runs if str(run.summary["configuration_digest"]) != largest]
+    if others:
+        problems.append(
+            f"{few(others)} are left out: they differ from the other runs of {configuration.label} in more than "
+            "what was typed (a weights file, threads, precision or a configuration file)"
+        )
+        configuration.runs = [run for run in configuration.runs if run.name not in others]
+
+
+def _label(values: dict[str, str], keys: Sequence[str]) -> str:
+    """The files of groups and otherwise keys with their values, such as `resnet18/sgd/momentum=0.9`."""
+    parts = [
+        values[key] if key in record.GROUP_KEYS or len(keys) == 1 else f"{key.rpartition('.')[2]}={values[key]}"
+        for key in keys
+    ]
+    return "/".join(parts) or "all runs"
+
+
+def read_images(arm: Arm, images: TestImages, problems: list[str]) -> None:
+    """Fills in what the predictions of an arm's runs say; those of the chosen configuration are kept."""
+    for configuration in arm.configurations:
+        rows, runs, digests = [], [], dict[str, str]()
+        for run in configuration.runs:
+            try:
+                predicted, digest = images.aligned(run)
+            except UserError as error:
+                problems.append(f"the predictions of {run.name} are left out: {error}")
+                continue
+            if digest in digests:
+                problems.append(f"{run.name} predicts what {digests[digest]} does, and is counted once")
+                continue
+            digests[digest] = run.name
+            rows.append(predicted)
+            runs.append(run)
+        if not rows:
+            continue
+        stacked = np.stack(rows)
+        table = (stacked == images.labels).astype(np.float32)
+        configuration.per_class = _per_class(table, images.labels, len(images.classes))
+        if len(table) > 1:
+            configuration.estimate, configuration.ledger = mean_accuracy(table), ledger(table)
+            low, high = configuration.estimate.interval()
+            configuration.interval = max(0.0, low), min(1.0, high)
+        else:
+            configuration.interval = wilson(int(table.sum()), table.shape[1])
+        if configuration.is_chosen:
+            arm.labels, arm.predicted, arm.runs = images.labels, stacked, runs
+
+
+def _per_class(table: Table, labels: npt.NDArray[np.int16], num_classes: int) -> npt.NDArray[np.float64]:
+    right = np.bincount(labels, weights=table.mean(axis=0, dtype=np.float64), minlength=num_classes)
+    counts = np.bincount(labels, minlength=num_classes)
+    accuracies: npt.NDArray[np.float64] = np.full(len(counts), np.nan)
+    return np.divide(right, counts, out=accuracies, where=counts > 0)
+
+
+def few(texts: Sequence[str], num: int = 4) -> str:
+    """The first of several texts, and how many more there are."""
+    return ", ".join(texts[:num]) + (f" and {len(texts) - num} others" if len(texts) > num else "")
