@@ -101,11 +101,10 @@ def show(
         print(f"about {minutes:.0f} minutes and {megabytes:.0f} MB for {known} runs")
     if unknown:
         print(f"minutes and disk unknown for {unknown} runs: no earlier run there has their network and image size")
-    if promise := _promise(named, folder, config, searched):
-        print(promise)
+    print("\n".join(_promise(named, folder, config, searched)))
 
 
-def _promise(named: Mapping[str, Overrides], folder: Path, config: DictConfig, searched: Iterable[str]) -> str:
+def _promise(named: Mapping[str, Overrides], folder: Path, config: DictConfig, searched: Iterable[str]) -> list[str]:
     """What the seeds of a sweep would show."""
     from intel_scenes.studies.comparison import compare  # imports scipy
     from intel_scenes.studies.pairs import would_show
@@ -118,7 +117,7 @@ def _promise(named: Mapping[str, Overrides], folder: Path, config: DictConfig, s
         arm = tuple(f"{key}={value}" for key, value in sorted(values.items()) if key not in aside)
         arms.setdefault(arm, set()).add(values.get("seed", ""))
     if len(arms) < 2:
-        return ""
+        return []
     try:
         pairs = compare(folder).pairs
     except UserError:  # there is nothing yet

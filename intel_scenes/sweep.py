@@ -231,8 +231,8 @@ def _compare(folder: Path, config: DictConfig, *, anything_ran: bool) -> None:
         return
     try:
         print(f"\n{publish.compare_and_write(folder, config.compare)}\n")
-    except UserError as error:
-        print(f"no comparison: {error}", file=sys.stderr)
+    except Exception as error:  # the runs are done, and their own end is still to be told
+        print(f"no comparison: {first_line(error)}", file=sys.stderr)
 
 
 def remove_empty(folder: Path) -> None:

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
+from intel_scenes.data import progress
 from intel_scenes.data.scenes import Scenes
 from intel_scenes.errors import UserError
 from intel_scenes.record import digest
@@ -121,10 +121,7 @@ def _decoded(scenes: Scenes, size: int) -> Iterator[Pixels | str]:
             return str(error) or type(error).__name__
 
     chunk = 512  # bounds what waits in memory for the disk
-    with (
-        ThreadPoolExecutor() as pool,
-        tqdm(total=len(scenes.paths), desc="decoding images", unit="image", disable=None) as bar,
-    ):
+    with ThreadPoolExecutor() as pool, progress.bar(len(scenes.paths), "decoding images") as bar:
         for start in range(0, len(scenes.paths), chunk):
             for pixels in pool.map(decode, scenes.paths[start : start + chunk]):
                 yield pixels

@@ -11,8 +11,8 @@ from urllib.request import getproxies
 
 import numpy as np
 from filelock import FileLock
-from tqdm import tqdm
 
+from intel_scenes.data import progress
 from intel_scenes.data.drawing import KINDS, draw
 from intel_scenes.errors import UserError
 
@@ -154,7 +154,7 @@ def _check_connection() -> None:
 
 
 def _draw_all(folder: Path, counts: dict[str, int], size: int, seed: int) -> None:
-    with tqdm(total=sum(counts.values()), desc="drawing scenes", unit="image", disable=None) as progress:
+    with progress.bar(sum(counts.values()), "drawing scenes") as bar:
         for split_number, (split, count) in enumerate(counts.items()):
             for kind_number, kind in enumerate(KINDS):
                 class_folder = folder / split / kind
@@ -162,7 +162,7 @@ def _draw_all(folder: Path, counts: dict[str, int], size: int, seed: int) -> Non
                 for number in range(kind_number, count, len(KINDS)):
                     generator = np.random.default_rng([seed, split_number, kind_number, number])
                     draw(kind, size, generator).save(class_folder / f"{number}.jpg", quality=90)
-                    progress.update()
+                    bar.update()
 
 
 def _publish(unfinished: Path, folder: Path) -> None:

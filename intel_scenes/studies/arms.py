@@ -21,7 +21,7 @@ class Configuration:
 
     Attributes:
         values: Of the factors that vary, by key.
-        runs: Completed, by seed.
+        runs: Completed, by seed; those with equal predictions once.
         num_failed: Further runs, that failed.
         estimate: Of the test accuracy, from two seeds on.
         interval: Of the test accuracy, 95 %: over seeds and images, with one seed over images alone; None without
@@ -56,9 +56,20 @@ class Configuration:
         return statistics.fmean(run.summary["test_accuracy"] for run in self.runs)
 
     @property
-    def gap(self) -> float:
-        """Train accuracy (evaluation mode) less valid accuracy at the best epoch, mean over seeds."""
-        return statistics.fmean(run.summary["train_accuracy"] - run.summary["val_accuracy"] for run in self.runs)
+    def gaps(self) -> list[float]:
+        """Train accuracy (evaluation mode) less valid accuracy at the best epoch, of each run that knows it."""
+        known = [run.summary for run in self.runs if run.summary["train_accuracy"] is not None]
+        return [summary["train_accuracy"] - summary["val_accuracy"] for summary in known]
+
+    @property
+    def gap(self) -> float | None:
+        """Mean of `gaps`."""
+        return statistics.fmean(self.gaps) if self.gaps else None
+
+    @property
+    def devices(self) -> list[str]:
+        """Of its runs: times of more than one are not to be averaged."""
+        return sorted({str(run.summary["device"]) for run in self.runs})
 
     @property
     def balanced_accuracy(self) -> float | None:
@@ -77,15 +88,17 @@ class Arm:
 
     Attributes:
         label: Its values of the compared factors.
-        configurations: Best validation accuracy first; the first is chosen.
+        configurations: Best validation accuracy first, of those with most seeds; the first is chosen.
+        lost: Configurations without a completed run.
         labels: (N,) int16 of the test images.
         predicted: (seeds, N) int16, of the chosen configuration; None without predictions.
-        runs: The runs of those rows: those with equal predictions once.
+        runs: The runs of those rows.
         unequal: Why its tuning is not that of the others; empty where it is.
     """
 
     label: str
     configurations: list[Configuration]
+    lost: list[Configuration] = field(default_factory=list)
     labels: npt.NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
     predicted: npt.NDArray[np.int16] | None = None
     runs: list[Run] = field(default_factory=list)
@@ -97,6 +110,11 @@ class Arm:
         return self.configurations[0]
 
     @property
+    def tried(self) -> list[Configuration]:
+        """All configurations, those that failed too."""
+        return [*self.configurations, *self.lost]
+
+    @property
     def table(self) -> Table | None:
         """(seeds, N) float32, 1 where a test image is right."""
         return None if self.predicted is None else (self.predicted == self.labels).astype(np.float32)
@@ -105,6 +123,11 @@ class Arm:
     def num_failed(self) -> int:
         """Runs of the chosen configuration that failed."""
         return self.chosen.num_failed
+
+    @property
+    def share_of_guess(self) -> float:
+        """What guessing would have right, with as many images of each class."""
+        return 1 / max(len(np.unique(self.labels)), 1)
 
     @property
     def best_of(self) -> list[float]:
@@ -122,6 +145,8 @@ class TestImages:
         labels: (N,) int16.
     """
 
+    __test__ = False  # a name like this is no test
+
     classes: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     labels: npt.NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
@@ -130,19 +155,27 @@ class TestImages:
         """Predicted classes in the order of the images, and a digest of the file.
 
         Raises:
-            UserError: The run has no predictions, or those of other images.
+            UserError: The run has no predictions, or they do not go with its record or with the other runs.
         """
         read = predictions(run.folder)
+        highest = int(max(read.labels.max(), read.predicted.max()))
+        known = run.summary["classes"] or [str(place) for place in range(highest + 1)]
+        accuracy, said = float(np.mean(read.predicted == read.labels)), run.summary["test_accuracy"]
+        if run.summary["num_test"] not in (None, len(read.paths)) or abs(accuracy - said) > 1e-6:
+            raise UserError(
+                f"{len(read.paths)} test images, {accuracy:.2%} of them right, but {record.SUMMARY} says "
+                f"{run.summary['num_test']} and {said:.2%}"
+            )
+        if len(read.paths) < 2 or highest >= len(known):
+            raise UserError("fewer than two test images, or a class that is not among its classes")
         if not self.paths:
-            self.paths, self.labels = read.paths, read.labels
-            self.classes = list(run.summary["classes"] or map(str, range(int(read.labels.max()) + 1)))
-        if read.paths == self.paths:
-            order = slice(None)
-        else:
+            self.paths, self.labels, self.classes = read.paths, read.labels, list(map(str, known))
+        order: slice | list[int] = slice(None)
+        if read.paths != self.paths:
             place = {path: index for index, path in enumerate(read.paths)}
             if place.keys() != set(self.paths) or len(place) != len(read.paths):
                 raise UserError("they are of other images than those of the first run")
-            order = [place[path] for path in self.paths]  # type: ignore[assignment]
+            order = [place[path] for path in self.paths]
         if not np.array_equal(read.labels[order], self.labels):
             raise UserError("their labels are not those of the first run")
         return read.predicted[order], read.digest
@@ -160,27 +193,44 @@ def arms_of(
         tuned: Factors within an arm.
         problems: Gets a sentence for what is left out.
     """
+    arms: dict[str, Arm] = {}
+    for configuration in _configurations(runs, failed, [*compared, *tuned]):
+        arm = arms.setdefault(_label(configuration.values, compared), Arm("", []))
+        if not configuration.runs:
+            problems.append(f"no run of {configuration.label} is completed, {configuration.num_failed} failed")
+            arm.lost.append(configuration)
+            continue
+        _keep_one_configuration(configuration, problems)
+        configuration.runs.sort(key=lambda run: (str(run.summary["seed"]).zfill(20), run.name))
+        arm.configurations.append(configuration)
+    for label, arm in arms.items():
+        arm.label = label
+        most = max((len(one.runs) for one in arm.configurations), default=0)
+        arm.configurations.sort(key=lambda one: (len(one.runs) < most, -one.val_accuracy, one.label))
+        for one in arm.configurations[:1]:
+            one.is_chosen = True
+            if any(other.val_accuracy > one.val_accuracy for other in arm.configurations):
+                problems.append(f"{label}: a configuration with fewer than {most} completed runs was not chosen")
+    there = [arm for arm in arms.values() if arm.configurations]
+    return sorted(there, key=lambda arm: (-arm.chosen.val_accuracy, arm.label))
+
+
+def _configurations(runs: Sequence[Run], failed: Sequence[Run], factors: Sequence[str]) -> list[Configuration]:
+    """Runs grouped by their factors; runs of one digest are one configuration whatever was typed."""
     groups: dict[tuple[str, ...], Configuration] = {}
-    for run in [*runs, *failed]:
-        values = {key: value_of(run, key) for key in (*compared, *tuned)}
-        group = groups.setdefault(tuple(values.values()), Configuration(values, []))
+    by_digest: dict[str, Configuration] = {}
+    for run in sorted([*runs, *failed], key=lambda run: (not run.is_completed, -len(run.overrides), run.name)):
+        values = {key: value_of(run, key) for key in factors}
+        digest = run.summary["configuration_digest"]
+        group = by_digest.get(digest) if digest else None
+        group = group or groups.setdefault(tuple(values.values()), Configuration(values, []))
+        if digest:
+            by_digest.setdefault(digest, group)
         if run.is_completed:
             group.runs.append(run)
         else:
             group.num_failed += 1
-    arms: dict[str, Arm] = {}
-    for configuration in groups.values():
-        if not configuration.runs:
-            problems.append(f"no run of {configuration.label} is completed, {configuration.num_failed} failed")
-            continue
-        _keep_one_configuration(configuration, problems)
-        configuration.runs.sort(key=lambda run: (str(run.summary["seed"]).zfill(20), run.name))
-        label = _label(configuration.values, compared)
-        arms.setdefault(label, Arm(label, [])).configurations.append(configuration)
-    for arm in arms.values():
-        arm.configurations.sort(key=lambda one: (-one.val_accuracy, one.label))
-        arm.chosen.is_chosen = True
-    return sorted(arms.values(), key=lambda arm: (-arm.chosen.val_accuracy, arm.label))
+    return list(groups.values())
 
 
 def _keep_one_configuration(configuration: Configuration, problems: list[str]) -> None:
@@ -209,7 +259,7 @@ def read_images(arm: Arm, images: TestImages, problems: list[str]) -> None:
     """Fills in what the predictions of an arm's runs say; those of the chosen configuration are kept."""
     for configuration in arm.configurations:
         rows, runs, digests = [], [], dict[str, str]()
-        for run in configuration.runs:
+        for run in list(configuration.runs):
             try:
                 predicted, digest = images.aligned(run)
             except UserError as error:
@@ -217,6 +267,7 @@ def read_images(arm: Arm, images: TestImages, problems: list[str]) -> None:
                 continue
             if digest in digests:
                 problems.append(f"{run.name} predicts what {digests[digest]} does, and is counted once")
+                configuration.runs.remove(run)
                 continue
             digests[digest] = run.name
             rows.append(predicted)
@@ -229,7 +280,7 @@ def read_images(arm: Arm, images: TestImages, problems: list[str]) -> None:
         if len(table) > 1:
             configuration.estimate, configuration.ledger = mean_accuracy(table), ledger(table)
             low, high = configuration.estimate.interval()
-            configuration.interval = max(0.0, low), min(1.0, high)
+            configuration.interval = max(0.0, low), high
         else:
             configuration.interval = wilson(int(table.sum()), table.shape[1])
         if configuration.is_chosen:
@@ -245,4 +296,4 @@ def _per_class(table: Table, labels: npt.NDArray[np.int16], num_classes: int) ->
 
 def few(texts: Sequence[str], num: int = 4) -> str:
     """The first of several texts, and how many more there are."""
-    return ", ".join(texts[:num]) + (f" and {len(texts) - num} others" if len(texts) > num else "")
+    return ", ".join(texts[:num]) + (f" and {len(texts) - num} more" if len(texts) > num else "")

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,21 @@ from intel_scenes import record
 from intel_scenes.errors import UserError
 
 STUDY = "study.yaml"
-NUMBERS = ("val_accuracy", "test_accuracy", "train_accuracy", "fit_seconds", "epochs")  # of every completed record
-_TEST_ROW = re.compile(rb"^test,([^,\n]*),(\d+),(\d+),", re.MULTILINE)
+# What a comparison reads of a record, by type; a key may be null but for the accuracies that it cannot do without.
+NEEDED = ("val_accuracy", "test_accuracy")
+TYPES: dict[type | tuple[type, ...], tuple[str, ...]] = {
+    str: (
+        *("status", "error", "ended", "data_fingerprint", "device", "git_commit", "test_folder", "model_name"),
+        *("split_digest", "order_digest", "init_digest", "config_digest", "configuration_digest", *record.GROUP_KEYS),
+    ),
+    (int, float): (
+        *(*NEEDED, "train_accuracy", "fit_seconds", "epochs", "images_per_second", "parameters", "num_test"),
+        *("image_size", "seed"),
+    ),
+    list: ("classes", "test_duplicates"),
+    dict: ("versions",),
+}
+_TEST_ROW = re.compile(rb"^test,([^,\n]*),(\d{1,4}),(\d{1,4}),", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -70,11 +84,11 @@ def collect(folder: Path) -> tuple[list[Run], list[str]]:
     """
     runs: dict[str, Run] = {}
     problems = []
-    for path in sorted(folder.glob(f"*/{record.SUMMARY}")):
+    for path in sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")):
         try:
-            run = _run(path.parent)
-        except (UserError, OSError, yaml.YAMLError) as error:
-            problems.append(f"{path.parent.name} is left out: {str(error).splitlines()[0]}")
+            run = _run(path)
+        except (UserError, OSError, ValueError, yaml.YAMLError) as error:
+            problems.append(f"{path.name} is left out: {str(error).splitlines()[0]}")
             continue
         key = run.summary["config_digest"] or run.name
         if key in runs and run.is_completed:
@@ -85,20 +99,31 @@ def collect(folder: Path) -> tuple[list[Run], list[str]]:
 
 
 def _run(folder: Path) -> Run:
-    """Raises UserError where a record lacks what every record has."""
-    summary = record.read_summary(folder) or {}
-    if summary.get("status") not in ("completed", "failed", "interrupted"):
+    """Raises UserError where a record lacks what every record has, or holds something else there."""
+    summary = record.read_summary(folder)
+    if summary is None:
+        raise UserError(f"it has no {record.SUMMARY}")
+    if summary["status"] not in ("completed", "failed", "interrupted"):
         raise UserError(f"{record.SUMMARY} has no status that is known")
-    if summary["status"] == "completed":
-        for key in NUMBERS:
-            if isinstance(summary[key], bool) or not isinstance(summary[key], int | float):
-                raise UserError(f"{record.SUMMARY} says completed, but {key} is {summary[key]!r}")
+    summary = {key: None if _is_nan(value) else value for key, value in summary.items()}
+    for kinds, keys in TYPES.items():
+        for key in keys:
+            value = summary[key]
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+                raise UserError(f"{record.SUMMARY} says {key}: {str(value)[:40]}")
+    for key in NEEDED if summary["status"] == "completed" else ():
+        if summary[key] is None or not 0 <= summary[key] <= 1:
+            raise UserError(f"{record.SUMMARY} says completed, but {key} is {summary[key]}")
     path = folder / record.OVERRIDES
     typed = (yaml.safe_load(path.read_text()) or []) if path.exists() else []
     if not isinstance(typed, list):
         raise UserError(f"{record.OVERRIDES} is no list")
     pairs = (str(text).lstrip("+").partition("=") for text in typed)
     return Run(folder, {key: value for key, _, value in pairs}, summary)
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def read_study(folder: Path) -> dict[str, Any]:
@@ -113,21 +138,44 @@ def read_study(folder: Path) -> dict[str, Any]:
         return {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{folder / STUDY} cannot be read: mend it, or move it away") from error
-    if not isinstance(found, dict):
+    lists = ("compared", "tuned", "planned", "added")
+    is_plan = isinstance(found, dict) and all(isinstance(found.get(key) or [], list) for key in lists)
+    if not is_plan or not all(isinstance(one, dict) for one in found.get("added") or []):
         raise UserError(f"{folder / STUDY} is no plan of a study: mend it, or move it away")
-    return found
+    plan: dict[str, Any] = found
+    return plan
 
 
 def varying(runs: Sequence[Run]) -> list[str]:
-    """The keys of overrides whose values differ between runs, sorted, without those that have no effect."""
+    """The keys of overrides whose values differ between runs, sorted, without those that have no effect.
+
+    Where no run says what was typed, the groups whose files differ.
+    """
     keys = sorted({key for run in runs for key in run.overrides if not record.is_neutral(key)})
-    return [key for key in keys if len({value_of(run, key) for run in runs}) > 1]
+    keys = keys or [key for key in record.GROUP_KEYS if not record.is_neutral(key)]
+    return [key for key in keys if len(_levels(runs, key)) > 1]
+
+
+def _levels(runs: Sequence[Run], key: str) -> set[str]:
+    """The values of a factor; of runs with one digest that of one who typed it, since all come to the same."""
+    by_digest: dict[str, str] = {}
+    for run in sorted(runs, key=lambda run: key not in run.overrides):
+        by_digest.setdefault(run.summary["configuration_digest"] or run.name, value_of(run, key))
+    return set(by_digest.values())
 
 
 def value_of(run: Run, key: str) -> str:
-    """What a factor was set to; for a group that nobody typed, the file that was taken."""
+    """What a factor was set to, as labels have it; for a group that nobody typed, the file that was taken."""
     default = run.summary.get(key) if key in record.GROUP_KEYS else None
-    return run.overrides.get(key, str(default) if default is not None else "default")
+    return as_written(run.overrides.get(key, str(default) if default is not None else "default"))
+
+
+def as_written(value: str) -> str:
+    """A value as labels have it: numbers in one way of writing, so that `1.0` is `1`."""
+    try:
+        return f"{float(value):.15g}"
+    except ValueError:
+        return value
 
 
 def predictions(folder: Path) -> Predictions:
@@ -143,16 +191,18 @@ def predictions(folder: Path) -> Predictions:
     rows: list[tuple[bytes, bytes, bytes]] = _TEST_ROW.findall(raw)
     if b'"' in raw:  # a path with a comma
         table = csv.reader(io.StringIO(raw.decode(errors="replace")))
-        rows = [(row[1].encode(), row[2].encode(), row[3].encode()) for row in table if row[:1] == ["test"]]
+        rows = [tuple(text.encode() for text in row[1:4]) for row in table if row[:1] == ["test"]]  # type: ignore[misc]
+    elif len(rows) != raw.count(b"\ntest,"):
+        raise UserError(f"{record.PREDICTIONS} has rows that are broken")
     if not rows:
         raise UserError(f"{record.PREDICTIONS} has no test images")
-    paths, labels, predicted = zip(*rows, strict=True)
-    return Predictions(
-        [path.decode(errors="replace") for path in paths],
-        np.array(labels).astype(np.int16),
-        np.array(predicted).astype(np.int16),
-        hashlib.sha256(raw).hexdigest(),
-    )
+    try:
+        paths, labels, predicted = zip(*rows, strict=True)
+        known, found = np.array(labels).astype(np.int16), np.array(predicted).astype(np.int16)
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{record.PREDICTIONS} has rows that are broken") from error
+    names = [path.decode(errors="replace") for path in paths]
+    return Predictions(names, known, found, hashlib.sha256(raw).hexdigest())
 
 
 def history(folder: Path) -> dict[str, list[float]]:
@@ -160,6 +210,6 @@ def history(folder: Path) -> dict[str, list[float]]:
     try:
         with (folder / record.HISTORY).open(newline="") as file:
             rows = list(csv.DictReader(file))
-        return {name: [float(row[name]) for row in rows] for name in record.HISTORY_COLUMNS}
+        return {} if not rows else {name: [float(row[name]) for row in rows] for name in record.HISTORY_COLUMNS}
     except (OSError, KeyError, TypeError, ValueError):
         return {}

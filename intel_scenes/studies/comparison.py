@@ -2,8 +2,8 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,14 @@ import numpy as np
 
 from intel_scenes.errors import UserError
 from intel_scenes.studies.arms import Arm, Configuration, TestImages, arms_of, few, read_images
-from intel_scenes.studies.collect import Run, collect, read_study, varying
+from intel_scenes.studies.collect import Run, as_written, collect, read_study, varying
 from intel_scenes.studies.pairs import Pair, compare_arms
 from intel_scenes.studies.statistics.selection import at_edge, choice_paid_for, crossing
 
 MAX_ARMS = 100  # that are compared each with each: 4,950 pairs
 
 
-@dataclass
+@dataclass(frozen=True)
 class Comparison:
     """All that a report says.
 
@@ -33,11 +33,12 @@ class Comparison:
         runs: Completed runs that are compared.
         elsewhere: Completed runs that are left out, because they are of other images.
         failed: Runs that failed.
-        open: Runs that are not finished.
+        unfinished: Runs that were cut off or are still going on.
         problems: A sentence for whatever was left out or needs a look.
         notes: A sentence for whatever else is to be known.
         images: The test images.
-        corrected: Validation accuracy of the leader without the advantage of having been chosen; None where seeds lack.
+        corrected: Validation accuracy of the leader, read on seeds that did not choose it; None where seeds lack or
+            differ, or nothing was chosen.
     """
 
     folder: Path
@@ -45,16 +46,16 @@ class Comparison:
     baseline: str | None
     compared: list[str]
     tuned: list[str]
-    arms: list[Arm] = field(default_factory=list)
-    pairs: list[Pair] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
-    elsewhere: list[Run] = field(default_factory=list)
-    failed: list[Run] = field(default_factory=list)
-    open: list[Run] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    images: TestImages = field(default_factory=TestImages)
-    corrected: float | None = None
+    arms: list[Arm]
+    pairs: list[Pair]
+    runs: list[Run]
+    elsewhere: list[Run]
+    failed: list[Run]
+    unfinished: list[Run]
+    problems: list[str]
+    notes: list[str]
+    images: TestImages
+    corrected: float | None
 
     @property
     def factors(self) -> list[str]:
@@ -65,6 +66,21 @@ class Comparison:
     def configurations(self) -> list[Configuration]:
         """Of all arms, best validation accuracy first."""
         return sorted(itertools.chain(*(arm.configurations for arm in self.arms)), key=lambda one: -one.val_accuracy)
+
+    @property
+    def reference(self) -> str:
+        """Label of the arm that a table compares with: the baseline, else the leader; empty without arms."""
+        return self.baseline or (self.arms[0].label if self.arms else "")
+
+    def to_reference(self) -> list[Pair]:
+        """The pairs with the reference, each as what the other arm is against it."""
+        pairs = [
+            pair if pair.b == self.reference else pair.turned()
+            for pair in self.pairs
+            if self.reference in (pair.a, pair.b)
+        ]
+        rank = {arm.label: place for place, arm in enumerate(self.arms)}
+        return sorted(pairs, key=lambda pair: rank[pair.a])
 
 
 def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -> Comparison:
@@ -83,108 +99,168 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
     runs, problems = collect(folder)
     study = read_study(folder)
     if not runs:
-        raise UserError(f"{folder} holds no runs: folder=FOLDER is that of a sweep, such as multirun/models")
-    completed = _of_one_data_set([run for run in runs if run.is_completed], problems)
-    factors = [key for key in varying([run for run in runs if run.is_completed or run.overrides]) if key != "seed"]
-    tuned = [key for key in study.get("tuned") or [] if key in factors]
-    compared = [key for key in study.get("compared") or [] if key in factors]
-    compared += [key for key in factors if key not in (*tuned, *compared)]
-    found = Comparison(folder, study, baseline, compared, tuned, runs=completed, problems=problems)
-    found.elsewhere = [run for run in runs if run.is_completed and run not in completed]
-    found.failed = [run for run in runs if run.summary["status"] == "failed"]
-    found.open = [run for run in runs if run.summary["status"] == "interrupted"]
-    found.arms = arms_of(completed, found.failed, compared, tuned, problems)
-    for arm in found.arms:
-        read_images(arm, found.images, problems)
-    _judge_tuning(found)
-    found.corrected = _corrected(found)
-    if baseline is None and len(found.arms) > MAX_ARMS:
-        baseline = found.baseline = found.arms[0].label
-        found.notes.append(f"of more than {MAX_ARMS} arms each is compared with the leader alone")
-    found.pairs = compare_arms(found.arms, _index(found.arms, baseline), rope, len(found.images.classes))
-    found.notes += [pair.note for pair in found.pairs if pair.note]
-    found.notes += _crossings(found.arms) + _suspects(found)
+        reason = f" that can be read ({few(problems, 1)})" if problems else ""
+        raise UserError(f"{folder} holds no runs{reason}: folder=FOLDER is that of a sweep, such as multirun/models")
+    completed, elsewhere = _of_one_data_set([run for run in runs if run.is_completed], problems)
+    failed = [run for run in runs if run.summary["status"] == "failed"]
+    unfinished = [run for run in runs if run.summary["status"] == "interrupted"]
+    factors = [key for key in varying([*completed, *(run for run in failed if run.overrides)]) if key != "seed"]
+    tuned = [key for key in factors if key in (study.get("tuned") or [])]
+    compared = [key for key in study.get("compared") or [] if key in factors and key not in tuned]
+    compared = list(dict.fromkeys([*compared, *(key for key in factors if key not in tuned)]))
+    arms, images = arms_of(completed, failed, compared, tuned, problems), TestImages()
+    for arm in arms:
+        read_images(arm, images, problems)
+    tuning = _judge_tuning(arms, tuned, study)
+    reference, notes = _arm(arms, baseline), []
+    all_pairs = len(arms) <= MAX_ARMS
+    if reference is None and not all_pairs:
+        reference = next((arm for arm in arms if arm.table is not None), None)
+        notes.append(f"of more than {MAX_ARMS} arms each is compared with {reference.label if reference else 'none'}")
+    pairs = compare_arms(arms, reference, rope, all_pairs=all_pairs)
+    problems += _missing(study, runs, unfinished) + _failures(arms) + tuning
     if versions := several_versions(completed):
-        found.problems.append(f"the runs are of several versions: {versions}")
-    return found
+        problems.append(f"the runs are of several versions: {versions}")
+    notes += _suspects(arms, compared, tuned) + _unpaired(pairs) + _crossings(arms)
+    notes += [pair.note for pair in pairs if pair.note]
+    return Comparison(
+        folder=folder,
+        study=study,
+        baseline=reference.label if reference else None,
+        compared=compared,
+        tuned=tuned,
+        arms=arms,
+        pairs=pairs,
+        runs=completed,
+        elsewhere=elsewhere,
+        failed=failed,
+        unfinished=unfinished,
+        problems=problems,
+        notes=notes,
+        images=images,
+        corrected=_corrected(arms),
+    )
 
 
-def _of_one_data_set(runs: list[Run], problems: list[str]) -> list[Run]:
-    """The largest group with one data fingerprint; the others are named."""
+def _of_one_data_set(runs: list[Run], problems: list[str]) -> tuple[list[Run], list[Run]]:
+    """The largest group with one data fingerprint, and the others, which are named."""
     counts = Counter(run.summary["data_fingerprint"] for run in runs)
     if len(counts) < 2:
-        return runs
+        return runs, []
     largest = max(counts, key=lambda fingerprint: (counts[fingerprint], str(fingerprint)))
+    same = [run for run in runs if run.summary["data_fingerprint"] == largest]
     others = [run for run in runs if run.summary["data_fingerprint"] != largest]
+    named = few([run.name for run in others])
     problems.append(
-        f"{len(others)} runs are of other images than the {counts[largest]} that are compared, and left out: "
-        + few([run.name for run in others])
+        f"of other images than most, or of unknown ones, and left out: {len(others)} of {len(runs)}, {named}"
     )
-    return [run for run in runs if run.summary["data_fingerprint"] == largest]
+    return same, others
 
 
-def _judge_tuning(found: Comparison) -> None:
-    """Notes for each arm why its tuning is not equal to that of the others."""
-    if not found.tuned:
-        return
-    budgets = {arm.label: len(arm.configurations) for arm in found.arms}
-    for arm in found.arms:
-        for key in found.tuned:
-            tried = [one.values[key] for one in arm.configurations]
-            if at_edge(arm.chosen.values[key], tried, (found.study.get("searched") or {}).get(key)):
+def _judge_tuning(arms: Sequence[Arm], tuned: Sequence[str], study: Mapping[str, Any]) -> list[str]:
+    """Notes for each arm, in it and in sentences, why its tuning is not equal to that of the others."""
+    searched = study.get("searched")
+    bounds = searched if isinstance(searched, dict) else {}
+    most = max((_budget(arm) for arm in arms), default=(0, 0))
+    for arm in arms if tuned else ():
+        for key in tuned:
+            tried = [one.values[key] for one in arm.tried]
+            if at_edge(arm.chosen.values[key], tried, bounds.get(key)):
                 arm.unequal.append(f"its best {key}={arm.chosen.values[key]} lies at the edge of what was tried")
-        if budgets[arm.label] < max(budgets.values()):
-            arm.unequal.append(f"it had {budgets[arm.label]} trials, others {max(budgets.values())}")
-        found.notes += [f"{arm.label}: {reason}" for reason in arm.unequal]
+        if _budget(arm) < most:
+            arm.unequal.append("it had {} trials in {} runs, others {} in {}".format(*_budget(arm), *most))
+    return [f"{arm.label} is not tuned: {reason}" for arm in arms for reason in arm.unequal]
 
 
-def _corrected(found: Comparison) -> float | None:
-    """The leader's validation accuracy by leaving out one seed, over the configurations that have all of its seeds."""
-    if not found.arms:
+def _budget(arm: Arm) -> tuple[int, int]:
+    """Number of trials, and of the runs that were spent on them."""
+    return len(arm.tried), sum(len(one.runs) + one.num_failed for one in arm.tried)
+
+
+def _corrected(arms: Sequence[Arm]) -> float | None:
+    """The leader's validation accuracy read on seeds that did not choose it; None where that cannot be had."""
+    configurations = [one for arm in arms for one in arm.configurations]
+    by_seed = [{run.summary["seed"]: run.summary["val_accuracy"] for run in one.runs} for one in configurations]
+    if len(configurations) < 2 or any(one.keys() != by_seed[0].keys() for one in by_seed):
         return None
-    seeds = {run.summary["seed"] for run in found.arms[0].chosen.runs}
-    by_seed = [{run.summary["seed"]: run.summary["val_accuracy"] for run in one.runs} for one in found.configurations]
-    rows = [[one[seed] for seed in sorted(seeds, key=str)] for one in by_seed if seeds <= one.keys()]
-    return choice_paid_for(np.array(rows))
+    return choice_paid_for(np.array([[one[seed] for seed in sorted(one, key=str)] for one in by_seed]))
+
+
+def _missing(study: Mapping[str, Any], runs: Sequence[Run], unfinished: Sequence[Run]) -> list[str]:
+    """What was planned and has no record, or one that is not finished."""
+    planned = [
+        *(study.get("planned") or []),
+        *(name for one in study.get("added") or [] for name in one.get("runs") or []),
+    ]
+    there = {run.name for run in runs}
+    sentences = []
+    if missing := [str(name) for name in planned if name not in there]:
+        sentences.append(f"planned and not there: {len(missing)} of {len(planned)}, {few(missing)}")
+    if unfinished:
+        sentences.append(f"not finished: {few([run.name for run in unfinished])}")
+    return sentences
+
+
+def _failures(arms: Sequence[Arm]) -> list[str]:
+    counts = [(arm.label, sum(one.num_failed for one in arm.tried), _budget(arm)[1]) for arm in arms]
+    return [f"{label}: failed {failed} of {all_runs}" for label, failed, all_runs in counts if failed]
+
+
+def _unpaired(pairs: Sequence[Pair]) -> list[str]:
+    """That the seeds of pairs are no pairs, which widens their intervals."""
+    named = [f"{pair.a} and {pair.b}" for pair in pairs if pair.estimate and not pair.is_paired]
+    if not named:
+        return []
+    return [f"seeds are not paired (other seeds, split, order or start), so each side counts its own: {few(named)}"]
 
 
 def _crossings(arms: Sequence[Arm]) -> list[str]:
     """At which number of trials the order of two arms turns."""
     sentences = []
     for one, other in itertools.combinations(arms[:6], 2):
-        if size := crossing(one.best_of, other.best_of):
+        first, second = one.best_of, other.best_of
+        if size := crossing(first, second):
+            ahead, behind = (one, other) if first[0] > second[0] else (other, one)
             sentences.append(
-                f"with fewer than {size} trials {other.label} would be expected ahead of {one.label} on validation"
+                f"by the expected best validation accuracy {ahead.label} is ahead of {behind.label} at one trial, and "
+                f"{behind.label} at {size}"
             )
     return sentences
 
 
-def _suspects(found: Comparison) -> list[str]:
-    """General methods below their own special case, which a search space that suits them would not give.
+def _suspects(arms: Sequence[Arm], compared: Sequence[str], tuned: Sequence[str]) -> list[str]:
+    """General methods below their own special case at equal grids, which a search space that suits them would not give.
 
     Momentum below none, any schedule below a constant rate (Choi et al., "On Empirical Comparisons of Optimizers for
     Deep Learning", 2019).
     """
     below = []
-    for key, special in (("scheduler", "constant"), ("optim.momentum", "0"), ("optim.momentum", "0.0")):
-        for one, other in itertools.permutations(found.arms, 2) if key in found.compared else ():
+    for key, special in (("scheduler", "constant"), ("optim.momentum", "0")):
+        for one, other in itertools.permutations(arms, 2) if key in compared and tuned else ():
             mine, theirs = one.chosen.values, other.chosen.values
-            alike = all(mine[name] == theirs[name] for name in found.compared if name != key)
+            alike = all(mine[name] == theirs[name] for name in compared if name != key)
+            grids = [sorted(tuple(tried.values[name] for name in tuned) for tried in arm.tried) for arm in (one, other)]
             is_below = one.chosen.val_accuracy < other.chosen.val_accuracy
-            if alike and theirs[key] == special != mine[key] and is_below:
+            if alike and grids[0] == grids[1] and theirs[key] == special != mine[key] and is_below:
                 below.append(f"{one.label} below {other.label}")
     if not below:
         return []
     return [f"search space suspect: a method is below its own special case on validation ({few(below)})"]
 
 
-def _index(arms: Sequence[Arm], baseline: str | None) -> int | None:
-    if baseline is None:
+def _arm(arms: Sequence[Arm], label: str | None) -> Arm | None:
+    """The arm of a label, a number written in any way.
+
+    Raises:
+        UserError: There is none.
+    """
+    if label is None:
         return None
-    labels = [arm.label for arm in arms]
-    if baseline not in labels:
-        raise UserError(f"compare.baseline={baseline} is none of the arms: {'; '.join(labels)}")
-    return labels.index(baseline)
+    wanted = as_written(str(label))
+    for arm in arms:
+        if arm.label == wanted:
+            return arm
+    raise UserError(f"compare.baseline={label} is none of the arms: {'; '.join(arm.label for arm in arms)}")
 
 
 def several_versions(runs: Sequence[Run]) -> str:

@@ -1,5 +1,6 @@
 """What all figures of the page have in common."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,6 @@ def spec(figure: go.Figure) -> dict[str, Any]:
     return {"data": whole["data"], "layout": whole["layout"]}
 
 
-def rounded(values: Iterable[float], digits: int = 2) -> list[float]:
-    """Short numbers: a page holds many."""
-    return [round(float(value), digits) for value in values]
+def rounded(values: Iterable[float], digits: int = 2) -> list[float | None]:
+    """Short numbers, for a page holds many; null for what is not finite, which JSON does not know."""
+    return [round(float(value), digits) if math.isfinite(value) else None for value in values]

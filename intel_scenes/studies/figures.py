@@ -12,6 +12,7 @@ from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.drawing import COLOURS, OTHER, SYMBOLS, TRAIN, VALID, Figure, finish, rounded, spec
 from intel_scenes.studies.factors import factor_figures, interaction_figures, trials_figure
 from intel_scenes.studies.pairs import Pair
+from intel_scenes.studies.statistics.verdicts import BETTER, EQUAL, WORSE
 
 MAX_POINTS = 40  # of a figure with one row for each arm
 
@@ -19,9 +20,9 @@ MAX_POINTS = 40  # of a figure with one row for each arm
 def figures(found: Comparison, rope: float) -> dict[str, list[Figure]]:
     """The figures by section of the page; a section without any is left out."""
     sections = {
-        "differences": [_forest(found, rope)] if _to_leader(found) else [],
+        "differences": _forest(found, rope),
         "curves": _curves(found),
-        "gap": [_gap(found)] if found.arms else [],
+        "gap": _gap(found),
         "cost": _costs(found),
         "factors": [*factor_figures(found), *interaction_figures(found)],
         "trials": [trials_figure(found)] if any(len(arm.configurations) > 1 for arm in found.arms) else [],
@@ -29,54 +30,66 @@ def figures(found: Comparison, rope: float) -> dict[str, list[Figure]]:
     return {section: made for section, made in sections.items() if made}
 
 
-def _to_leader(found: Comparison) -> list[Pair]:
-    pairs = [pair for pair in found.pairs if found.arms[0].label in (pair.a, pair.b) and pair.estimate is not None]
-    return pairs[:MAX_POINTS]
+COLOUR_OF = {BETTER: "#009E73", WORSE: TRAIN, EQUAL: VALID}
+SYMBOL_OF = {BETTER: "triangle-right", WORSE: "triangle-left", EQUAL: "diamond"}
 
 
-def _forest(found: Comparison, rope: float) -> Figure:
-    """Differences to the leader with their intervals and verdicts."""
-    leader, rows = found.arms[0].label, []
-    for pair in _to_leader(found):
-        assert pair.estimate is not None
-        sign, other = (-1, pair.b) if pair.a == leader else (1, pair.a)
-        low, high = sorted(100 * sign * bound for bound in pair.estimate.interval())
-        verdict = {"better": "worse", "worse": "better"}.get(pair.text, pair.text) if sign < 0 else pair.text
-        rows.append((other, 100 * sign * pair.difference, low, high, verdict))
+def _forest(found: Comparison, rope: float) -> list[Figure]:
+    """Differences to the reference with their intervals and verdicts."""
+    pairs = [pair for pair in found.to_reference() if pair.estimate is not None][:MAX_POINTS]
+    if not pairs:
+        return []
     figure = go.Figure()
     figure.add_vrect(x0=-100 * rope, x1=100 * rope, fillcolor="rgba(128,128,128,.18)", line_width=0)
     figure.add_vline(x=0, line_color=OTHER)
-    for verdict in dict.fromkeys(row[4] for row in rows):
-        part = [row for row in rows if row[4] == verdict]
-        colour = {"better": "#009E73", "worse": TRAIN, "practically equal": VALID}.get(verdict, OTHER)
-        symbol = {"better": "triangle-right", "worse": "triangle-left", "practically equal": "diamond"}.get(verdict)
+    for verdict in dict.fromkeys(pair.text for pair in pairs):
+        part = [pair for pair in pairs if pair.text == verdict]
+        bounds = [_bounds(pair) for pair in part]
+        colour = COLOUR_OF.get(verdict, OTHER)
         figure.add_scatter(
-            x=rounded(row[1] for row in part),
-            y=[html.escape(row[0]) for row in part],
+            x=rounded(100 * pair.difference for pair in part),
+            y=[html.escape(pair.a) for pair in part],
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": rounded(row[3] - row[1] for row in part),
-                "arrayminus": rounded(row[1] - row[2] for row in part),
+                "array": rounded(high - 100 * pair.difference for pair, (_, high) in zip(part, bounds, strict=True)),
+                "arrayminus": rounded(100 * pair.difference - low for pair, (low, _) in zip(part, bounds, strict=True)),
                 "color": colour,
             },
             mode="markers",
-            marker={"color": colour, "symbol": symbol or "circle", "size": 10},
+            marker={"color": colour, "symbol": SYMBOL_OF.get(verdict, "circle"), "size": 10},
             name=verdict or "not compared",
             hovertemplate="%{y}: %{x:+.2f} points (%{customdata})<extra></extra>",
-            customdata=[f"{row[2]:+.2f} to {row[3]:+.2f}" for row in part],
+            customdata=[
+                f"{low:+.2f} to {high:+.2f}; P(better) {pair.p_better[0]:.2f}"
+                for pair, (low, high) in zip(part, bounds, strict=True)
+            ],
         )
-    finish(figure, 130 + 34 * len(rows), xaxis_zeroline=False, showlegend=True)
-    names = [html.escape(row[0]) for row in reversed(rows)]
+    finish(figure, 130 + 34 * len(pairs), xaxis_zeroline=False, showlegend=True)
+    names = [html.escape(pair.a) for pair in reversed(pairs)]
     figure.update_yaxes(categoryorder="array", categoryarray=names)
-    numbers = [[row[0], *(f"{number:+.2f}" for number in row[1:4]), row[4]] for row in rows]
-    return Figure(
+    head = ["arm", "difference", "low", "high", "verdict", "P(better)", "low", "high"]
+    numbers = [
+        [
+            *(pair.a, *(f"{number:+.2f}" for number in (100 * pair.difference, *_bounds(pair))), pair.text),
+            *(f"{chance:.2f}" for chance in pair.p_better),
+        ]
+        for pair in pairs
+    ]
+    made = Figure(
         "differences",
-        f"Test accuracy less that of {leader}, in points",
-        f"Of {len(rows)} arms, " + _counted([row[4] for row in rows]) + f", compared with {leader}",
+        f"Test accuracy less that of {found.reference}, in points",
+        f"Of {len(pairs)} arms, {_counted([pair.text for pair in pairs])}, compared with {found.reference}",
         spec(figure),
-        [["arm", "difference", "low", "high", "verdict"], *numbers],
+        [head, *numbers],
     )
+    return [made]
+
+
+def _bounds(pair: Pair) -> tuple[float, float]:
+    assert pair.estimate is not None
+    low, high = pair.estimate.interval()
+    return 100 * low, 100 * high
 
 
 def _curves(found: Comparison) -> list[Figure]:
@@ -147,45 +160,49 @@ def _panel(number: int, label: str, columns: dict[str, list[tuple[float, float, 
     )
 
 
-def _gap(found: Comparison) -> Figure:
+def _gap(found: Comparison) -> list[Figure]:
     """Train less valid accuracy, each seed a point."""
+    gaps = [(arm.label, [100 * gap for gap in arm.chosen.gaps]) for arm in found.arms if arm.chosen.gaps]
+    gaps = gaps[:MAX_POINTS]
+    if not gaps:
+        return []
+    means = {label: statistics.fmean(values) for label, values in gaps}
     figure = go.Figure()
-    arms = found.arms[:MAX_POINTS]
-    for arm in arms:
-        runs = arm.chosen.runs
+    for label, values in gaps:
         figure.add_scatter(
-            x=rounded(100 * (run.summary["train_accuracy"] - run.summary["val_accuracy"]) for run in runs),
-            y=[html.escape(arm.label)] * len(runs),
+            x=rounded(values),
+            y=[html.escape(label)] * len(values),
             mode="markers",
             marker={"color": OTHER, "size": 6},
             showlegend=False,
             hovertemplate="%{y}: %{x:+.1f} points<extra></extra>",
         )
     figure.add_scatter(
-        x=rounded(100 * arm.chosen.gap for arm in arms),
-        y=[html.escape(arm.label) for arm in arms],
+        x=rounded(means.values()),
+        y=[html.escape(label) for label in means],
         mode="markers",
         marker={"color": VALID, "symbol": "line-ns-open", "size": 16, "line": {"width": 3}},
         name="mean over seeds",
         hovertemplate="%{y}: %{x:+.1f} points<extra></extra>",
     )
-    finish(figure, 120 + 30 * len(arms))
-    figure.update_yaxes(categoryorder="array", categoryarray=[html.escape(arm.label) for arm in reversed(arms)])
-    widest = max(arms, key=lambda arm: arm.chosen.gap)
-    return Figure(
+    finish(figure, 120 + 30 * len(gaps))
+    figure.update_yaxes(categoryorder="array", categoryarray=[html.escape(label) for label in reversed(means)])
+    widest = max(means, key=lambda label: means[label])
+    made = Figure(
         "gap",
         "Train less valid accuracy at the best epoch, in points",
-        f"The widest gap is that of {widest.label}, {100 * widest.chosen.gap:+.1f} points",
+        f"The widest gap is that of {widest}, {means[widest]:+.1f} points",
         spec(figure),
-        [["arm", "gap"], *([arm.label, f"{100 * arm.chosen.gap:+.2f}"] for arm in arms)],
+        [["arm", "gap"], *([label, f"{mean:+.2f}"] for label, mean in means.items())],
     )
+    return [made]
 
 
 def _costs(found: Comparison) -> list[Figure]:
     """Test accuracy against minutes, within the device that most runs share, and against parameters."""
     devices = [str(run.summary["device"]) for run in found.runs]
     device = max(sorted(set(devices)), key=devices.count) if devices else ""
-    timed = [arm.chosen for arm in found.arms if {str(run.summary["device"]) for run in arm.chosen.runs} == {device}]
+    timed = [arm.chosen for arm in found.arms if arm.chosen.devices == [device] and arm.chosen.mean("fit_seconds")]
     sized = [arm.chosen for arm in found.arms if arm.chosen.mean("parameters")]
     made = []
     if timed:

@@ -63,7 +63,7 @@ def render(found: Comparison, rope: float, images: Path | None) -> str:
         title=found.folder.resolve().name,
         question=found.study.get("question"),
         answer=answer(found),
-        problems=[*found.problems, *_unequal(found)],
+        problems=found.problems,
         notes=found.notes,
         could_have=could_have(found),
         leaderboard=leaderboard(found),
@@ -75,10 +75,12 @@ def render(found: Comparison, rope: float, images: Path | None) -> str:
         disputed=disputed,
         found_images=any(image.picture for image in disputed),
         failed=[(run.name, run.summary["error"] or "") for run in found.failed],
-        unfinished=[run.name for run in found.open],
+        unfinished=[run.name for run in found.unfinished],
         plan=_plan(found),
         remake=_remake(found),
         rope=f"{100 * rope:g}",
+        reference=f"baseline {found.baseline}" if found.baseline else "leader",
+        family=f"all pairs with {found.baseline}" if found.baseline else "all pairs",
         results=RESULTS,
         specs=_json({figure.name: figure.spec for section in made.values() for figure in section}),
         library=base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode(),
@@ -92,22 +94,14 @@ def write_page(found: Comparison, rope: float, images: Path | None = None) -> No
 
 def _json(value: object) -> str:
     """JSON that can stand in a script element whatever its texts hold."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _unequal(found: Comparison) -> list[str]:
-    failures = [(arm.label, arm.num_failed, len(arm.chosen.runs)) for arm in found.arms if arm.num_failed]
-    return [f"{label}: {failed} of {failed + done} runs failed" for label, failed, done in failures]
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _matrix(found: Comparison) -> Rows:
     """Each arm against each: difference and verdict of the row against the column."""
     labels = [arm.label for arm in found.arms[:MAX_MATRIX]]
-    turned = {"better": "worse", "worse": "better"}
-    cells = {}
-    for pair in found.pairs:
-        cells[pair.a, pair.b] = f"{100 * pair.difference:+.1f} {pair.text}"
-        cells[pair.b, pair.a] = f"{-100 * pair.difference:+.1f} {turned.get(pair.text, pair.text)}"
+    both = [*found.pairs, *(pair.turned() for pair in found.pairs)]
+    cells = {(pair.a, pair.b): f"{100 * pair.difference:+.1f} {pair.text}" for pair in both}
     if len(labels) < 2:
         return []
     return [["", *labels], *([row, *(cells.get((row, column), "") for column in labels)] for row in labels)]

@@ -2,12 +2,12 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Protocol
 
 import numpy as np
 
+from intel_scenes.studies.arms import Arm
 from intel_scenes.studies.collect import Run
 from intel_scenes.studies.statistics.estimates import (
     Components,
@@ -18,6 +18,7 @@ from intel_scenes.studies.statistics.estimates import (
     paired_difference,
     probability_of_better,
     unpaired_difference,
+    unsteady,
 )
 from intel_scenes.studies.statistics.verdicts import (
     BETTER,
@@ -37,23 +38,7 @@ ASSUMED_IN_WORDS = (
 )
 
 
-class Chosen(Protocol):
-    """What a comparison of two arms looks at."""
-
-    label: str
-    runs: list[Run]
-    unequal: list[str]
-
-    @property
-    def table(self) -> Table | None:
-        """(seeds, images), right or wrong."""
-
-    @property
-    def num_failed(self) -> int:
-        """Runs beside `runs` that failed."""
-
-
-@dataclass
+@dataclass(frozen=True)
 class Pair:
     """What the first of two arms is against the second.
 
@@ -63,9 +48,10 @@ class Pair:
         difference: Test accuracy of a less that of b.
         is_paired: The seeds are pairs.
         num_seeds: Of a and of b.
-        estimate: From two seeds on each side.
+        estimate: From two seeds on each side; its spread leans on that of the family.
         verdict: In the family; None where the pair is not in it.
-        text: Of the verdict, or why there is none.
+        text: Of the verdict, or why there is none; empty where the pair is not in the family.
+        num_arms: In the family.
         p_better: P(a > b) with its interval.
         note: A sentence on what else is to be known of the pair; may be empty.
     """
@@ -78,69 +64,133 @@ class Pair:
     estimate: Estimate | None
     verdict: Verdict | None
     text: str
+    num_arms: int
     p_better: tuple[float, float, float]
     note: str = ""
 
+    def turned(self) -> "Pair":
+        """What the second is against the first."""
+        share, low, high = self.p_better
+        return replace(
+            self,
+            a=self.b,
+            b=self.a,
+            difference=-self.difference,
+            num_seeds=self.num_seeds[::-1],
+            estimate=self.estimate and replace(self.estimate, value=-self.estimate.value),
+            text={BETTER: WORSE, WORSE: BETTER}.get(self.text, self.text),
+            p_better=(1 - share, 1 - high, 1 - low),
+        )
 
-def compare_arms(arms: Sequence[Chosen], baseline: int | None, rope: float, num_classes: int) -> list[Pair]:
-    """Pairs of all arms that have predictions; the family of the tests is all of them, or those with the baseline.
+
+@dataclass(frozen=True)
+class _Sample:
+    """The runs of an arm's chosen configuration, and failed ones that are taken to have guessed."""
+
+    arm: Arm
+    num_guesses: int = 0
+    share: float = 0.0  # of images that a guess has right
+
+    @property
+    def table(self) -> Table:
+        table = self.arm.table
+        assert table is not None
+        guesses = np.full((self.num_guesses, table.shape[1]), self.share, np.float32)
+        return np.concatenate([table, guesses]) if self.num_guesses else table
+
+
+def compare_arms(arms: Sequence[Arm], baseline: Arm | None, rope: float, *, all_pairs: bool = True) -> list[Pair]:
+    """Pairs of the arms that have predictions; the family of the tests is all of them, or those with the baseline.
 
     Args:
         arms: Best on validation first.
-        baseline: Position of the arm that the others are compared with; None compares each with each.
+        baseline: What the others are compared with; None compares each with each.
         rope: The largest difference that makes no practical difference, a fraction.
-        num_classes: Of the data set: a failed run counts in the worst case as guessing.
+        all_pairs: Also those that a baseline leaves out of the family; without a verdict.
     """
-    told = [(place, arm) for place, arm in enumerate(arms) if arm.table is not None]
-    pairs = list(itertools.combinations(told, 2))
-    found = [_pair(one, other) for (_, one), (_, other) in pairs]
-    family = [
-        index
-        for index, ((one, _), (other, _)) in enumerate(pairs)
-        if found[index].estimate is not None and (baseline is None or baseline in (one, other))
+    samples = [_Sample(arm) for arm in arms if arm.table is not None]
+    pairs = _pairs(samples, baseline, rope, all_pairs=all_pairs)
+    if not any(sample.arm.num_failed for sample in samples):
+        return pairs
+    guesses = [_Sample(arm, arm.num_failed, arm.share_of_guess) for arm in arms if arm.table is not None]
+    return [
+        replace(pair, note=pair.note or _if_failed_had_guessed(pair, worst))
+        for pair, worst in zip(pairs, _pairs(guesses, baseline, rope, all_pairs=all_pairs), strict=True)
     ]
-    estimates = [estimate for index in family if (estimate := found[index].estimate)]
-    estimates = moderated(estimates)
-    for index, estimate, verdict in zip(family, estimates, judge(estimates, rope), strict=True):
-        pair, ((_, one), (_, other)) = found[index], pairs[index]
-        pair.estimate, pair.verdict, pair.text = estimate, verdict, verdict.text
-        if one.unequal or other.unequal:
-            pair.text = NOT_TUNED
-        pair.note = _worst_case(pair, one, other, rope, num_classes)
-    for index, pair in enumerate(found):
-        if pair.estimate is not None and index not in set(family):
-            pair.text = ""
-    return found
 
 
-def _pair(one: Chosen, other: Chosen) -> Pair:
+def _pairs(samples: Sequence[_Sample], baseline: Arm | None, rope: float, *, all_pairs: bool) -> list[Pair]:
+    if all_pairs or baseline is None:
+        couples = list(itertools.combinations(samples, 2))
+    else:
+        first = next((sample for sample in samples if sample.arm is baseline), None)
+        couples = [(first, sample) for sample in samples if first is not None and sample is not first]
+    pairs = [_pair(one, other) for one, other in couples]
+    family = [
+        place
+        for place, ((one, other), pair) in enumerate(zip(couples, pairs, strict=True))
+        if pair.estimate is not None and (baseline is None or baseline in (one.arm, other.arm))
+    ]
+    members = {id(sample.arm): sample for place in family for sample in couples[place]}
+    wild = dict(zip(members, unsteady([_by_run(sample) for sample in members.values()]), strict=True))
+    calm = [place for place in family if not any(wild[id(sample.arm)] for sample in couples[place])]
+    estimates = {place: estimate for place in family if (estimate := pairs[place].estimate)}
+    leaning = moderated([estimates[place] for place in calm], len(members) - sum(wild.values()))
+    estimates |= dict(zip(calm, leaning, strict=True))
+    verdicts = judge(list(estimates.values()), rope)
+    judged = dict(zip(estimates, verdicts, strict=True))
+    result = []
+    for place, ((one, other), pair) in enumerate(zip(couples, pairs, strict=True)):
+        if (verdict := judged.get(place)) is not None:
+            text = NOT_TUNED if one.arm.unequal or other.arm.unequal else verdict.text
+            result.append(replace(pair, estimate=estimates[place], verdict=verdict, text=text, num_arms=len(members)))
+        else:
+            result.append(replace(pair, text="" if pair.estimate is not None else pair.text))
+    return result
+
+
+def _by_run(sample: _Sample) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    accuracies: np.ndarray[tuple[int], np.dtype[np.float64]] = sample.table.mean(axis=1, dtype=np.float64)
+    return accuracies
+
+
+def _pair(one: _Sample, other: _Sample) -> Pair:
+    """Two arms by themselves."""
     first, second = one.table, other.table
-    assert first is not None
-    assert second is not None
-    rows = _paired_rows(one.runs, other.runs)
-    is_paired = len(rows) >= 2 and len(rows) == min(len(one.runs), len(other.runs))
+    rows = _paired_rows(one.arm.runs, other.arm.runs)
+    is_paired = len(rows) == len(first) == len(second)
     if is_paired:
-        first, second = first[[row for row, _ in rows]], second[[row for _, row in rows]]
+        second = second[[row for _, row in rows]]
     by_run = first.mean(axis=1, dtype=np.float64), second.mean(axis=1, dtype=np.float64)
-    difference = float(by_run[0].mean() - by_run[1].mean())
-    p_better = probability_of_better(*by_run, is_paired=is_paired)
-    pair = Pair(
-        one.label, other.label, difference, is_paired, (len(first), len(second)), None, None, UNTESTABLE, p_better
-    )
-    if min(pair.num_seeds) >= 2:
-        pair.estimate = (paired_difference if is_paired else unpaired_difference)(first, second)
-    elif pair.num_seeds == (1, 1):
+    num_seeds, estimate, note = (len(first), len(second)), None, ""
+    if min(num_seeds) >= 2:
+        estimate = (paired_difference if is_paired else unpaired_difference)(first, second)
+    elif num_seeds == (1, 1):
         only_a, only_b, p_value = mcnemar(first[0] > 0, second[0] > 0)
-        pair.note = (
-            f"of these two runs, that of {one.label} alone is right on {only_a} test images and that of {other.label} "
-            f"alone on {only_b} (McNemar's exact p {p_value:.2g}): one run a side says nothing of other seeds"
+        note = (
+            f"of these two runs, that of {one.arm.label} alone is right on {only_a} test images and that of "
+            f"{other.arm.label} alone on {only_b} (McNemar's exact p {p_value:.2g}): it says nothing of other seeds"
         )
-    return pair
+    return Pair(
+        a=one.arm.label,
+        b=other.arm.label,
+        difference=float(by_run[0].mean() - by_run[1].mean()),
+        is_paired=is_paired,
+        num_seeds=num_seeds,
+        estimate=estimate,
+        verdict=None,
+        text=UNTESTABLE,
+        num_arms=2,
+        p_better=probability_of_better(*by_run, is_paired=is_paired),
+        note=note,
+    )
 
 
 def _paired_rows(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[int, int]]:
     """Rows whose runs had one seed, split and order; within an architecture one start too."""
     there = {run.summary["seed"]: (row, run.summary) for row, run in enumerate(other)}
+    if None in there or len(there) < len(other):
+        return []
     rows = []
     for row, run in enumerate(one):
         match, mine = there.get(run.summary["seed"]), run.summary
@@ -154,21 +204,14 @@ def _paired_rows(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[int, in
     return rows
 
 
-def _worst_case(pair: Pair, one: Chosen, other: Chosen, rope: float, num_classes: int) -> str:
-    """What the verdict would be if every failed run had guessed; empty where it would stay or nothing failed."""
-    if not (one.num_failed or other.num_failed) or pair.verdict is None:
+def _if_failed_had_guessed(pair: Pair, worst: Pair) -> str:
+    """How the verdict would change; empty where it would stay."""
+    if pair.text == worst.text:
         return ""
-    guess = np.float32(1 / max(num_classes, 1))
-    filled = []
-    for arm in (one, other):
-        assert arm.table is not None
-        filled.append(np.concatenate([arm.table, np.full((arm.num_failed, arm.table.shape[1]), guess, np.float32)]))
-    (verdict,) = judge([unpaired_difference(*filled)], rope)
-    failed = f"{one.num_failed} runs of {one.label} and {other.num_failed} of {other.label} failed"
-    return f"{failed}: had they guessed, the verdict on {pair.a} against {pair.b} alone would be: {verdict.text}"
+    return f"had the failed runs guessed, {pair.a} against {pair.b} would be: {worst.text}, and not: {pair.text}"
 
 
-def would_show(pairs: Sequence[Pair], num_arms: int, num_seeds: int, *, has_baseline: bool) -> str:
+def would_show(pairs: Sequence[Pair], num_arms: int, num_seeds: int, *, has_baseline: bool) -> list[str]:
     """What a study of so many arms and seeds would show, by the spread that pairs have, or one that is assumed.
 
     Args:
@@ -178,7 +221,7 @@ def would_show(pairs: Sequence[Pair], num_arms: int, num_seeds: int, *, has_base
         has_baseline: All are compared with one of them alone.
     """
     if num_seeds < 2:
-        return "one seed an arm: no difference between arms can be tested, seed=1,2,3 asks for three"
+        return ["one seed an arm: no difference between arms can be tested, seed=1,2,3 asks for three"]
     known = [pair.estimate.components for pair in pairs if pair.estimate]
     parts, source = ASSUMED, ASSUMED_IN_WORDS
     if known:
@@ -186,29 +229,26 @@ def would_show(pairs: Sequence[Pair], num_arms: int, num_seeds: int, *, has_base
         parts, source = Components(seed, image, rest, known[0].num_images), "by the spread of the runs that are there"
     design = Design(parts, num_arms, has_baseline)
     shown = f"{num_arms} arms with {num_seeds} seeds would show {100 * design.smallest_shown(num_seeds):.1f} points"
-    return f"{shown} of test accuracy, in four studies of five; seeds needed for {_needs(design)}; {source}"
+    chances = [f"{100 * size:g} points {design.power_of_leader(size, num_seeds):.0%}" for size in SMALLER]
+    return [
+        f"{shown} of test accuracy, in four studies of five ({source})",
+        f"an arm that is better than all others would be shown to be in so many of its pairs: {', '.join(chances)}",
+        f"seeds needed for {_needs(design)}",
+    ]
 
 
-def could_have_shown(pair: Pair, num_arms: int, *, has_baseline: bool) -> str:
-    """The smallest difference that the seeds of a pair would show, and the seeds that smaller ones need."""
-    if pair.estimate is None:
+def could_have_shown(pair: Pair, *, has_baseline: bool) -> str:
+    """The smallest difference that the seeds of a pair would show in its family, and the seeds that others need."""
+    if pair.estimate is None or pair.estimate.components.variance(2) == 0:
         return ""
-    design = Design(pair.estimate.components, num_arms, has_baseline, pair.is_paired)
+    design = Design(pair.estimate.components, pair.num_arms, has_baseline, pair.is_paired)
     shown = f"{100 * design.smallest_shown(min(pair.num_seeds)):.1f} points"
-    return f"this study could have shown {shown}; seeds needed for {_needs(design)}"
+    return f"could have been shown: {shown}; seeds needed for {_needs(design)}"
 
 
 def _needs(design: Design) -> str:
-    texts = []
-    for size in SMALLER:
-        num = design.seeds_needed(size)
-        limit = "no number of seeds is enough, the test images are the limit"
-        texts.append(f"{100 * size:g} points: {limit if num is None else num}")
+    needed = {size: design.seeds_needed(size) for size in SMALLER}
+    texts = [f"{100 * size:g} points: {num}" for size, num in needed.items() if num is not None]
+    if limited := [f"{100 * size:g}" for size, num in needed.items() if num is None]:
+        texts.append(f"{' or '.join(limited)} points: no number of seeds, the test images are the limit")
     return ", ".join(texts)
-
-
-def against(pairs: Sequence[Pair], leader: str) -> dict[str, str]:
-    """By arm, what it is against the leader."""
-    turned = {BETTER: WORSE, WORSE: BETTER}
-    found = {pair.b: turned.get(pair.text, pair.text) for pair in pairs if pair.a == leader}
-    return found | {pair.a: pair.text for pair in pairs if pair.b == leader}

@@ -39,7 +39,7 @@ def compare_and_write(folder: Path, options: Options, *, images: Path | None = N
         raise UserError(f"compare.rope={options.rope} has to be a number of points, 0 or more")
     rope = options.rope / 100
     found = compare(folder, baseline=options.baseline, rope=rope)
-    write_results(folder, [*found.runs, *found.elsewhere, *found.failed, *found.open])
+    write_results(folder, [*found.runs, *found.elsewhere, *found.failed, *found.unfinished])
     write_pairwise(found)
     write_page(found, rope, images)
     told = FORMS[form](found)

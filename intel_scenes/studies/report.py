@@ -9,15 +9,15 @@ from intel_scenes import record
 from intel_scenes.studies.arms import Configuration, few
 from intel_scenes.studies.collect import Run
 from intel_scenes.studies.comparison import Comparison
-from intel_scenes.studies.pairs import against, could_have_shown
-from intel_scenes.studies.statistics.verdicts import EQUAL, NONE_SHOWN
+from intel_scenes.studies.pairs import Pair, could_have_shown
+from intel_scenes.studies.statistics.verdicts import BETTER, EQUAL, NONE_SHOWN, NOT_TUNED, UNTESTABLE, WORSE
 
 RESULTS, PAIRWISE = "results.csv", "pairwise.csv"
 PAIRWISE_COLUMNS = (
     *("a", "b", "metric", "difference", "low", "high", "low_holm", "high_holm", "p_value", "p_holm", "p_better"),
     *("num_seeds_a", "num_seeds_b", "paired", "verdict"),
 )
-MAX_ROWS = 40  # of a table in the terminal
+MAX_ROWS, MAX_LINES = 40, 10  # of a table in the terminal, and of what stands under it
 Rows = list[list[str]]
 
 
@@ -51,29 +51,41 @@ def write_pairwise(found: Comparison) -> None:
 
 def leaderboard(found: Comparison) -> Rows:
     """A row for each configuration under a row of names, best validation accuracy first."""
-    verdicts = against(found.pairs, found.arms[0].label) if found.arms else {}
-    arm_of = {id(arm.chosen): arm.label for arm in found.arms}
-    devices = {str(run.summary["device"]) for run in found.runs}
-    names = [*found.factors, "seeds", "valid %", "test %", "test interval", "gap", "minutes", "images/s"]
-    rows = [[*names, *(["device"] if len(devices) > 1 else []), "parameters", "against the leader"]]
+    verdicts = {pair.a: pair.text for pair in found.to_reference()}
+    arm_of = {id(arm.chosen): arm for arm in found.arms}
+    has_devices = len({device for one in found.configurations for device in one.devices}) > 1
+    names = [*found.factors, *(["trials"] if found.tuned else []), "seeds", "valid %", "test %", "test interval", "gap"]
+    names += [
+        "minutes",
+        "images/s",
+        *(["device"] if has_devices else []),
+        "parameters",
+        f"against {_reference(found)}" if found.arms else "",
+    ]
+    rows = [names]
     for one in found.configurations:
-        label = arm_of.get(id(one))
-        verdict = "-" if label is None else "leader" if label == found.arms[0].label else verdicts.get(label, "")
-        seeds = f"{len(one.runs)}" + (f" ({one.num_failed} failed)" if one.num_failed else "")
+        arm = arm_of.get(id(one))
+        is_timed = len(one.devices) == 1
         cells = [
             *one.values.values(),
-            seeds,
-            _over_seeds(one, lambda run: 100 * run.summary["val_accuracy"]),
+            *([str(len(arm.tried)) if arm else ""] if found.tuned else []),
+            f"{len(one.runs)}" + (f" ({one.num_failed} failed)" if one.num_failed else ""),
+            _over_seeds(one, lambda run: run.summary["val_accuracy"], 100),
             f"{100 * one.test_accuracy:.1f}",
             "" if one.interval is None else f"{100 * one.interval[0]:.1f} to {100 * one.interval[1]:.1f}",
-            f"{100 * one.gap:+.1f}",
-            _over_seeds(one, lambda run: run.summary["fit_seconds"] / 60),
-            _number(one.mean("images_per_second"), ".0f"),
+            _number(one.gap, "+.1f", 100),
+            _over_seeds(one, lambda run: run.summary["fit_seconds"], 1 / 60) if is_timed else "",
+            _number(one.mean("images_per_second") if is_timed else None, ".0f"),
+            *([" / ".join(one.devices)] if has_devices else []),
+            _number(one.mean("parameters"), ",.0f"),
+            "-" if arm is None else _reference(found) if arm.label == found.reference else verdicts.get(arm.label, ""),
         ]
-        if len(devices) > 1:
-            cells.append(" / ".join(sorted({str(run.summary["device"]) for run in one.runs})))
-        rows.append([*cells, _number(one.mean("parameters"), ",.0f"), verdict])
+        rows.append(cells)
     return rows
+
+
+def _reference(found: Comparison) -> str:
+    return "the leader" if found.reference == found.arms[0].label else f"baseline {found.reference}"
 
 
 def answer(found: Comparison) -> list[str]:
@@ -81,8 +93,10 @@ def answer(found: Comparison) -> list[str]:
     if not found.arms:
         return ["No run is completed, so there is nothing to compare yet."]
     leader = found.arms[0]
+    tied = [arm.label for arm in found.arms[1:] if arm.chosen.val_accuracy == leader.chosen.val_accuracy]
+    leads = f"and {few(tied)} tie for the lead" if tied else "leads"
     first = (
-        f"{leader.label} leads on validation ({100 * leader.chosen.val_accuracy:.1f} %{_corrected(found)}) and has "
+        f"{leader.label} {leads} on validation ({100 * leader.chosen.val_accuracy:.1f} %{_corrected(found)}) and has "
         f"{100 * leader.chosen.test_accuracy:.1f} % of the test images right{_interval(leader.chosen)}."
     )
     if len(found.arms) == 1:
@@ -91,9 +105,11 @@ def answer(found: Comparison) -> list[str]:
 
 
 def _corrected(found: Comparison) -> str:
-    if found.corrected is None:
+    if found.corrected is not None:
+        return f", {100 * found.corrected:.1f} % on seeds that did not choose it"
+    if len(found.arms) > 1 and len(found.arms[0].chosen.runs) == 1:
         return "; what it owes to being chosen cannot be estimated from one seed"
-    return f", {100 * found.corrected:.1f} % without the advantage of having been chosen"
+    return ""
 
 
 def _interval(one: Configuration) -> str:
@@ -103,45 +119,46 @@ def _interval(one: Configuration) -> str:
     return f" (95 % interval over {over}: {100 * one.interval[0]:.1f} to {100 * one.interval[1]:.1f} %)"
 
 
+WORDS = {
+    BETTER: "shown to be better than",
+    WORSE: "shown to be worse than",
+    EQUAL: "practically equal to",
+    NONE_SHOWN: "not shown to differ from",
+    UNTESTABLE: "not to be told from",
+    NOT_TUNED: "tuned unequally, so not to be compared with",
+}
+
+
 def _others(found: Comparison) -> str:
-    leader = found.arms[0].label
-    verdicts = against(found.pairs, leader)
-    groups: dict[str, list[str]] = {}
-    for arm in found.arms[1:]:
-        groups.setdefault(verdicts.get(arm.label) or "not compared", []).append(arm.label)
-    words = {
-        "worse": "shown to be worse",
-        "better": "shown to be better",
-        EQUAL: "practically equal to it",
-        NONE_SHOWN: "not shown to differ from it",
-        "untestable": "untestable with the seeds that are there",
-        "not tuned": "not comparable, because the tuning was unequal",
-    }
+    """What the other arms are against the reference, those alike together."""
+    reference = "it" if found.reference == found.arms[0].label else f"baseline {found.reference}"
+    groups: dict[str, list[Pair]] = {}
+    for pair in found.to_reference():
+        groups.setdefault(pair.text, []).append(pair)
+    if not groups:
+        return "Without predictions of its runs nothing can be tested."
     parts = []
-    for text, labels in groups.items():
-        shown = few(labels)
-        parts.append(f"{shown} {'is' if len(labels) == 1 else 'are'} {words.get(text, text)}{_margin(found, labels)}")
+    for text, pairs in groups.items():
+        verb = "is" if len(pairs) == 1 else "are"
+        margin = _margin(pairs[0]) if len(pairs) == 1 else ""
+        seeds = " with one seed" if text == UNTESTABLE else ""
+        parts.append(f"{few([pair.a for pair in pairs])} {verb} {WORDS[text]} {reference}{seeds}{margin}")
     return "On the test images " + "; ".join(parts) + "."
 
 
-def _margin(found: Comparison, labels: Sequence[str]) -> str:
-    """The difference to the leader, where one arm alone is meant."""
-    pairs = [pair for pair in found.pairs if {pair.a, pair.b} == {found.arms[0].label, labels[0]}]
-    if len(labels) > 1 or not pairs or pairs[0].estimate is None:
+def _margin(pair: Pair) -> str:
+    if pair.estimate is None:
         return ""
-    pair = pairs[0]
-    assert pair.estimate is not None
-    sign = 1 if pair.b == labels[0] else -1
-    bounds = sorted(100 * sign * bound for bound in pair.estimate.interval())
-    return f" ({100 * sign * pair.difference:+.1f} points for the leader, {bounds[0]:+.1f} to {bounds[1]:+.1f})"
+    low, high = pair.estimate.interval()
+    return f" ({100 * pair.difference:+.1f} points, {100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def could_have(found: Comparison) -> list[str]:
-    """For the first few that are not shown to differ from the leader: what the study could have shown."""
-    leader = found.arms[0].label if found.arms else ""
-    close = [pair for pair in found.pairs if pair.text == NONE_SHOWN and leader in (pair.a, pair.b)]
-    shown = [could_have_shown(pair, len(found.arms), has_baseline=found.baseline is not None) for pair in close[:3]]
-    return [f"{pair.a} and {pair.b}: {text}" for pair, text in zip(close, shown, strict=False)]
+    """For those that are not shown to differ from the reference: what the study could have shown."""
+    has_baseline = found.baseline is not None
+    close = [pair for pair in found.to_reference() if pair.text == NONE_SHOWN]
+    told = [(pair, could_have_shown(pair, has_baseline=has_baseline)) for pair in close]
+    return [f"{pair.a} against {pair.b}: {text}" for pair, text in told if text]
 
 
 def _terminal(found: Comparison) -> str:
@@ -149,8 +166,13 @@ def _terminal(found: Comparison) -> str:
     left = len(rows) - MAX_ROWS
     lines = [*answer(found), "", *aligned([names, *rows[:MAX_ROWS]])]
     if left > 0:
-        lines.append(f"and {left} configurations more: see {RESULTS}")
-    return "\n".join([*lines, "", *could_have(found), *found.notes[:12], *found.problems]).rstrip()
+        lines.append(f"and {left} more configurations: see {RESULTS}")
+    return "\n".join([*lines, "", *_first(found.problems), *_first(could_have(found)), *_first(found.notes)]).rstrip()
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    left = len(lines) - MAX_LINES
+    return [*lines[:MAX_LINES], *([f"({left} more such lines: see the report)"] if left > 0 else [])]
 
 
 def aligned(rows: Rows) -> list[str]:
@@ -161,7 +183,8 @@ def aligned(rows: Rows) -> list[str]:
 
 def _markdown(found: Comparison) -> str:
     names, *rows = [[cell.replace("|", "\\|") for cell in row] for row in leaderboard(found)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])
+    table = [f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows]]
+    return "\n".join([*table, *(f"\n{line}" for line in found.problems)])
 
 
 def _latex(found: Comparison) -> str:
@@ -170,7 +193,8 @@ def _latex(found: Comparison) -> str:
     names, *rows = [["".join(special.get(sign, sign) for sign in cell) for cell in row] for row in leaderboard(found)]
     lines = [f"{' & '.join(row)} \\\\" for row in [names, *rows]]
     head = [f"\\begin{{tabular}}{{{'l' * len(names)}}}", "\\toprule", lines[0], "\\midrule"]
-    return "\n".join([*head, *lines[1:], "\\bottomrule", "\\end{tabular}"])
+    problems = [f"% {line}" for line in found.problems]
+    return "\n".join([*head, *lines[1:], "\\bottomrule", "\\end{tabular}", *problems])
 
 
 def _json(found: Comparison) -> str:
@@ -195,14 +219,16 @@ def _json(found: Comparison) -> str:
     return json.dumps(said | {"configurations": configurations}, indent=2, ensure_ascii=False)
 
 
-def _over_seeds(one: Configuration, value: Callable[[Run], float]) -> str:
-    values = [value(run) for run in one.runs]
+def _over_seeds(one: Configuration, value: Callable[[Run], float | None], factor: float) -> str:
+    values = [factor * known for run in one.runs if (known := value(run)) is not None]
+    if not values:
+        return ""
     mean = f"{statistics.fmean(values):.1f}"
     return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+def _number(value: float | None, form: str, factor: float = 1) -> str:
+    return "" if value is None else format(factor * value, form)
 
 
 def _cell(value: object) -> object:

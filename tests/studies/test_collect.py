@@ -1,15 +1,17 @@
 import json
 
+import pytest
 import yaml
 
 from intel_scenes import record
-from intel_scenes.studies.collect import NUMBERS, collect, history, varying
+from intel_scenes.errors import UserError
+from intel_scenes.studies.collect import NEEDED, collect, history, read_study, varying
 
 
 def leave(study, name, overrides, **summary):
     (study / name).mkdir(parents=True)
     (study / name / record.OVERRIDES).write_text(yaml.safe_dump(overrides))
-    numbers = dict.fromkeys(NUMBERS, 1.0)
+    numbers = dict.fromkeys(NEEDED, 1.0)
     (study / name / record.SUMMARY).write_text(json.dumps({"config_digest": name, **numbers, **summary}))
 
 
@@ -23,7 +25,7 @@ def test_runs_with_a_record_are_found_and_one_of_two_alike(tmp_path):
     assert [(run.name, run.is_completed) for run in runs] == [("a", True), ("b", False)]
     assert runs[0].overrides == {"optim": "sgd", "seed": "1"}
     assert runs[0].summary["val_loss"] is None
-    assert problems == ["c is the same run as a and counted once"]
+    assert problems == ["c is the same run as a and counted once", "e is left out: it has no summary.json"]
 
 
 def test_a_failed_run_without_a_digest_is_no_other_run(tmp_path):
@@ -45,3 +47,40 @@ def test_a_history_is_read_by_column_and_a_broken_one_is_none(tmp_path):
     (tmp_path / record.HISTORY).write_text(f"{head}\n0,10")
     assert history(tmp_path) == {}
     assert history(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("val_accuracy", value) for value in (None, "a", 93.0, -0.1, float("nan"), True)),
+        *(("seed", "one"), ("versions", []), ("parameters", "many"), ("classes", "abc"), ("config_digest", 3)),
+        *(("test_duplicates", 3), ("data_fingerprint", []), ("images_per_second", {}), ("model", 1)),
+    ],
+)
+def test_a_record_that_holds_something_else_is_left_out_by_name(tmp_path, key, value):
+    leave(tmp_path, "a", [], status="completed")
+    leave(tmp_path, "b", [], status="completed", **{key: value})
+    runs, problems = collect(tmp_path)
+    assert [run.name for run in runs] == ["a"]
+    assert len(problems) == 1
+    assert problems[0].startswith("b is left out: summary.json says")
+    assert key in problems[0]
+
+
+def test_numbers_are_one_factor_level_however_they_are_written(tmp_path):
+    for name, text in (("a", "lr_scale=1"), ("b", "lr_scale=1.0"), ("c", "lr_scale=1e0")):
+        leave(tmp_path, name, [text], status="completed")
+    assert varying(collect(tmp_path)[0]) == []
+
+
+def test_where_nothing_was_typed_the_files_of_groups_are_the_factors(tmp_path):
+    leave(tmp_path, "a", [], status="completed", optim="sgd", model="resnet18")
+    leave(tmp_path, "b", [], status="completed", optim="adam", model="resnet18")
+    assert varying(collect(tmp_path)[0]) == ["optim"]
+
+
+@pytest.mark.parametrize("content", ["[", "- 1", "tuned: 3", "planned: 3", "added: [x]"])
+def test_a_plan_that_is_none_is_refused_by_name(tmp_path, content):
+    (tmp_path / "study.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"study\.yaml"):
+        read_study(tmp_path)

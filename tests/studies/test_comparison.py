@@ -61,7 +61,7 @@ def test_an_arm_with_fewer_trials_is_not_tuned(tmp_path):
             leave(tmp_path, "sgd", seed, 0.8, typed={"lr_scale": scale}, val_accuracy=val)
         leave(tmp_path, "adam", seed, 0.8, typed={"lr_scale": 1}, val_accuracy=0.5)
     found = compare(tmp_path)
-    assert found.arms[1].unequal == ["it had 1 trials, others 3"]
+    assert found.arms[1].unequal == ["it had 1 trials in 2 runs, others 3 in 6"]
     assert verdicts(found) == {("sgd", "adam"): "not tuned"}
 
 
@@ -128,7 +128,8 @@ def test_failed_runs_stay_in_the_denominator(tmp_path):
     found = compare(tmp_path)
     assert [run.name for run in found.failed] == ["optim=sgd,seed=4"]
     assert found.arms[0].num_failed == 1
-    assert "1 runs of sgd and 0 of adam failed: had they guessed" in found.pairs[0].note
+    assert "sgd: failed 1 of 4" in found.problems
+    assert "had the failed runs guessed, sgd against adam would be: no difference shown" in found.pairs[0].note
 
 
 def test_a_baseline_is_what_all_others_are_compared_with(tmp_path):
@@ -165,7 +166,7 @@ def test_records_of_an_older_version_are_read_with_what_they_lack_as_null(tmp_pa
         (record.OVERRIDES, "[", "is left out"),
         (record.PREDICTIONS, "split,path\n", "has no test images"),
         (record.PREDICTIONS, None, "cannot be read"),
-        (record.PREDICTIONS, "split,path,label,predicted\ntest,a/b.jpg,0,0,\n", "other images"),
+        (record.PREDICTIONS, "split,path,label,predicted\ntest,a/b.jpg,0,0,\n", "1 test images, 100.00% of them right"),
     ],
 )
 def test_what_is_broken_gives_a_sentence_and_the_rest_is_compared(tmp_path, file, content, said):
@@ -199,17 +200,107 @@ def test_a_class_that_the_test_split_lacks_has_no_accuracy(tmp_path):
         lines = (folder / record.PREDICTIONS).read_text().splitlines()
         kept = [line for line in lines if not line.startswith("test,street")]
         (folder / record.PREDICTIONS).write_text("\n".join(kept) + "\n")
+        rows = [line.split(",") for line in kept[1:]]
+        accuracy = np.mean([row[2] == row[3] for row in rows])
+        edit(folder, test_accuracy=float(accuracy), num_test=len(rows))
     chosen = compare(tmp_path).arms[0].chosen
     assert np.isnan(chosen.per_class).tolist() == [False] * 5 + [True]
     assert chosen.balanced_accuracy == pytest.approx(np.nanmean(chosen.per_class))
 
 
+def edit(folder, **changes):
+    path = folder / record.SUMMARY
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 def test_a_general_method_below_its_special_case_makes_the_search_suspect(tmp_path):
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"compared": ["scheduler"], "tuned": ["lr_scale"]}))
     for seed in (1, 2):
         for scheduler, val in (("constant", 0.9), ("cosine", 0.8)):
-            typed = {"scheduler": scheduler}
-            leave(tmp_path, "sgd", seed, 0.9, typed=typed, val_accuracy=val, scheduler=scheduler)
+            for scale in (1, 2, 3):
+                typed = {"scheduler": scheduler, "lr_scale": scale}
+                better = val + 0.01 * (scale == 2)
+                leave(tmp_path, "sgd", seed, 0.9, typed=typed, val_accuracy=better, scheduler=scheduler)
     assert any("search space suspect" in line and "cosine below constant" in line for line in compare(tmp_path).notes)
+
+
+def test_a_tuning_point_that_diverged_is_one_that_was_tried(tmp_path):
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"compared": ["optim"], "tuned": ["lr_scale"]}))
+    for seed in (1, 2):
+        for optim in ("sgd", "adam"):
+            for scale, val in ((0.1, 0.7), (1, 0.8), (3, 0.9), (10, 0.5)):
+                fate = {"status": "failed", "error": "e"} if (optim, scale) == ("sgd", 10) else {}
+                share = 0.95 if optim == "sgd" else 0.5
+                leave(tmp_path, optim, seed, share, typed={"lr_scale": scale}, val_accuracy=val, **fate)
+    found = compare(tmp_path)
+    assert [arm.unequal for arm in found.arms] == [[], []]
+    assert "not tuned" not in verdicts(found).values()
+    assert "sgd: failed 2 of 8" in found.problems
+
+
+def test_a_single_surviving_seed_is_not_chosen_over_all_of_them(tmp_path):
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"compared": ["optim"], "tuned": ["lr_scale"]}))
+    for seed in (1, 2, 3):
+        leave(tmp_path, "sgd", seed, 0.9, typed={"lr_scale": 1}, val_accuracy=0.8)
+        fate = {} if seed == 1 else {"status": "failed", "error": "e"}
+        leave(tmp_path, "sgd", seed, 0.9, typed={"lr_scale": 3}, val_accuracy=0.9, **fate)
+    found = compare(tmp_path)
+    assert found.arms[0].chosen.values["lr_scale"] == "1"
+    assert any("fewer than 3 completed runs was not chosen" in line for line in found.problems)
+
+
+def test_other_seeds_on_a_side_make_no_pairs_and_drop_none(tmp_path):
+    for seed in range(1, 6):
+        leave(tmp_path, "sgd", seed, 0.9)
+        if seed <= 3:
+            leave(tmp_path, "adam", seed, 0.6)
+    found = compare(tmp_path)
+    assert (found.pairs[0].is_paired, found.pairs[0].num_seeds) == (False, (5, 3))
+    assert any("seeds are not paired" in line for line in found.notes)
+    assert found.corrected is None
+
+
+def test_runs_without_a_seed_are_never_pairs(tmp_path):
+    for number in (1, 2, 3):
+        for optim in ("sgd", "adam"):
+            edit(leave(tmp_path, optim, number, 0.9), seed=None)
+    assert compare(tmp_path).pairs[0].is_paired is False
+
+
+def test_one_configuration_is_one_whatever_was_typed(tmp_path):
+    for seed, typed in ((1, {"lr_scale": "1"}), (2, {"lr_scale": "1.0"}), (3, {})):
+        leave(tmp_path, "sgd", seed, 0.9, typed=typed, configuration_digest="same")
+        leave(tmp_path, "adam", seed, 0.9, typed=typed, configuration_digest="other")
+    assert [(arm.label, len(arm.runs)) for arm in compare(tmp_path).arms] == [("adam", 3), ("sgd", 3)]
+
+
+def test_a_factor_that_is_named_twice_counts_once(tmp_path):
+    plan = {"compared": ["optim", "optim", "lr_scale"], "tuned": ["lr_scale"]}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(plan))
+    for scale in (1, 2):
+        for optim in ("sgd", "adam"):
+            leave(tmp_path, optim, 1, 0.9, typed={"lr_scale": scale})
+    assert compare(tmp_path).factors == ["optim", "lr_scale"]
+
+
+def test_what_was_planned_and_is_not_there_is_named(tmp_path):
+    plan = {"planned": ["optim=sgd,seed=1", "optim=nadam,seed=1"], "added": [{"runs": ["late"]}]}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(plan))
+    leave(tmp_path, "sgd", 1, 0.9)
+    leave(tmp_path, "adam", 1, 0.9, status="interrupted")
+    found = compare(tmp_path)
+    assert "planned and not there: 2 of 3, optim=nadam,seed=1, late" in found.problems
+    assert "not finished: optim=adam,seed=1" in found.problems
+
+
+def test_of_very_many_arms_each_is_compared_with_the_leader(tmp_path):
+    for number in range(101):
+        for seed in (1, 2):
+            share = 0.5 + number / 250
+            leave_run(tmp_path, f"{number}-{seed}", {"lr_scale": number, "seed": seed}, right(share, 60, seed))
+    found = compare(tmp_path)
+    assert len(found.pairs) == 100
+    assert {pair.a for pair in found.pairs} == {found.arms[0].label} == {"100"}
 
 
 def test_a_folder_without_runs_says_so(tmp_path):

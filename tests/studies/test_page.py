@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
+from intel_scenes import record
 from intel_scenes.studies.publish import compare_and_write
 from tests.studies.made import leave_run, leave_study
 
@@ -105,6 +106,26 @@ def test_a_study_with_one_run_or_none_has_a_page(tmp_path):
     assert "nothing to compare it with" in page(tmp_path / "one")
     leave_run(tmp_path / "none", "a", {"optim": "sgd"}, np.ones(6, bool), status="failed", error="e")
     assert "No run is completed" in page(tmp_path / "none")
+
+
+def test_odd_records_have_a_page_too(tmp_path):
+    rng = np.random.default_rng(0)
+    for optim in ("sgd", "adam"):
+        for seed in (1, 2):
+            unknown = {
+                "train_accuracy": None,
+                "fit_seconds": None,
+                "parameters": None,
+                "versions": None,
+                "classes": None,
+            }
+            unknown |= {"device": None, "images_per_second": None, "test_duplicates": None}
+            leave_run(tmp_path, f"{optim}{seed}", {"optim": optim, "seed": seed}, rng.random(30) < 0.8, **unknown)
+    head = ",".join(record.HISTORY_COLUMNS)
+    (tmp_path / "sgd1" / record.HISTORY).write_text(f"{head}\n")
+    (tmp_path / "adam1" / record.HISTORY).write_text(f"{head}\n0,10,0.1,nan,0.5,nan,nan,nan,100\n")
+    (tmp_path / "adam2" / record.HISTORY).write_text(f"{head}\n0,10,0.1,nan,0.5,nan,nan,nan,100\n")
+    assert "NaN" not in json.dumps(specs_of(page(tmp_path)))
 
 
 PROBE = """<script>

@@ -66,7 +66,7 @@ def test_the_leaderboard_has_the_factors_that_vary_and_orders_by_validation(tmp_
     tables = leave_study(tmp_path, {"sgd": 0, "adam": 2}, 3)
     names, first, second = leaderboard(compare(tmp_path))
     assert names[:5] == ["optim", "seeds", "valid %", "test %", "test interval"]
-    assert [first[0], first[-1], second[0], second[-1]] == ["adam", "leader", "sgd", "worse"]
+    assert [first[0], first[-1], second[0], second[-1]] == ["adam", "the leader", "sgd", "worse"]
     by_seed = 100 * tables["adam"].mean(axis=1)
     assert first[2] == f"{by_seed.mean():.1f} ± {by_seed.std(ddof=1):.1f}"
     assert first[3] == f"{by_seed.mean():.1f}"
@@ -77,12 +77,15 @@ def test_the_answer_says_who_leads_and_what_can_be_said_of_the_others(tmp_path):
     first, second = answer(compare(tmp_path))
     assert first.startswith("adam leads on validation")
     assert "95 % interval over seeds and images" in first
-    assert "sgd is shown to be worse (+" in second
+    assert "sgd is shown to be worse than it (-" in second
     leave_study(tmp_path / "one", {"sgd": 0}, 1)
     first, second = answer(compare(tmp_path / "one"))
-    assert "cannot be estimated from one seed" in first
     assert "over images alone" in first
     assert "nothing to compare it with" in second
+    leave_study(tmp_path / "two", {"sgd": 0, "adam": 0}, 1)
+    first, second = answer(compare(tmp_path / "two"))
+    assert "cannot be estimated from one seed" in first
+    assert "is not to be told from it with one seed" in second
 
 
 def test_other_formats_hold_the_same_table(tmp_path):

@@ -16,7 +16,10 @@ import numpy.typing as npt
 from scipy import special, stats
 
 Table = npt.NDArray[np.float32]  # (seeds, images), 0 to 1
-PRIOR_DEGREES = 4.0  # the smallest with at most 5 % of such studies in the simulations of the tests
+PRIOR_DEGREES = 4.0  # the smallest that keeps to 5 % of such studies in the simulations of the tests
+RULE_OF_THREE = (
+    3.0  # of n images of which none differs, at most 3 in n do with 95 % (Hanley and Lippman-Hand, JAMA 1983)
+)
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,15 @@ class Components:
         """Of the mean, with so many seeds."""
         return self.seed / num_seeds + self.image / self.num_images + self.rest / (num_seeds * self.num_images)
 
-    def degrees_of_freedom(self, num_seeds: int, *, is_alone: bool = True, is_paired: bool = True) -> float:
+    def degrees_of_freedom(self, num_seeds: int, *, prior: float = 0.0, is_paired: bool = True) -> float:
         """What Satterthwaite's formula gives for the mean squares that are expected with so many seeds.
 
         Args:
             num_seeds: Of each configuration.
-            is_alone: The difference is not `moderated` by a family.
+            prior: Degrees that a family adds.
             is_paired: The seeds of the two configurations are pairs.
         """
-        seeds = (num_seeds - 1 + (0.0 if is_alone else PRIOR_DEGREES)) * (1 if is_paired else 2)
+        seeds = (num_seeds - 1 + prior) * (1 if is_paired else 2)
         squares = (
             (self.num_images * self.seed + self.rest, seeds),
             (num_seeds * self.image + self.rest, self.num_images - 1),
@@ -107,20 +110,23 @@ class Estimate:
             return [(max(side.seed, side.rest) / (side.num_seeds * num), side.degrees) for side in self.sides]
         terms = [(self.images / num, float(num - 1))]
         for side in self.sides:
-            if side.seed > side.rest:
+            if side.seed > side.rest or side.num_seeds == 2:  # two that happen to be alike tell nothing of the spread
                 scale = side.num_seeds * num
-                terms += [(side.seed / scale, side.degrees), (-side.rest / scale, side.degrees * (num - 1))]
+                seed = max(side.seed, side.rest)
+                terms += [(seed / scale, side.degrees), (-side.rest / scale, side.degrees * (num - 1))]
         return terms
 
     @cached_property
     def variance(self) -> float:
-        """Of the value."""
-        return sum(square for square, _ in self._terms)
+        """Of the value; where no run and no image differs, so that a 95 % interval reaches to 3 in n."""
+        found = sum(square for square, _ in self._terms)
+        return found or float(RULE_OF_THREE / special.ndtri(0.975) / self.num_images) ** 2
 
     @cached_property
     def degrees_of_freedom(self) -> float:
         """Of Student's t."""
-        return _satterthwaite(self._terms)
+        is_constant = not any(square for square, _ in self._terms)
+        return float(self.num_images - 1) if is_constant else _satterthwaite(self._terms)
 
     @property
     def components(self) -> Components:
@@ -133,7 +139,7 @@ class Estimate:
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's interval around the value."""
         half = float(special.stdtrit(self.degrees_of_freedom, (1 + level) / 2)) * math.sqrt(self.variance)
-        return self.value - half, self.value + half
+        return max(-1.0, self.value - half), min(1.0, self.value + half)
 
     def p_value(self) -> float:
         """Two-sided, of a true value of 0."""
@@ -142,35 +148,61 @@ class Estimate:
 
     def p_below(self, bound: float) -> float:
         """One-sided, of a true value of `bound` or more: small where the value lies far below."""
-        if self.variance == 0:
-            return 0.5 if self.value == bound else float(self.value > bound)
         return float(special.stdtr(self.degrees_of_freedom, (self.value - bound) / math.sqrt(self.variance)))
 
 
-def moderated(estimates: Sequence[Estimate]) -> list[Estimate]:
+def prior_degrees(num_arms: int, num_seeds: int) -> float:
+    """Degrees of freedom that the other arms of a family add to what a pair's own seeds tell of their spread."""
+    return min(PRIOR_DEGREES, float((num_arms - 2) * (num_seeds - 1)))
+
+
+def moderated(estimates: Sequence[Estimate], num_arms: int) -> list[Estimate]:
     """Differences of a family, each with a spread over seeds that leans on what the others show.
 
     Few seeds tell little of their spread, and among many pairs some come out by chance as if seeds made no difference:
     of six equal configurations with three seeds and a spread of 0.8 points, one study of six then named a winner. So
     the mean square of the seeds is the weighted mean of its own and that of the family, which counts as much as
-    `PRIOR_DEGREES` further degrees of freedom (Smyth, Statistical Applications in Genetics and Molecular Biology 3,
-    2004, with a fixed weight). One difference alone stays as it is.
+    `prior_degrees` further degrees of freedom (Smyth, Statistical Applications in Genetics and Molecular Biology 3,
+    2004, with a fixed weight).
+
+    Args:
+        estimates: Of pairs whose spreads can be taken for alike (see `unsteady`).
+        num_arms: That these pairs are made of. With two there is nothing to lean on.
     """
     result = list(estimates)
     for num_sides in (1, 2):
         places = [place for place, estimate in enumerate(estimates) if len(estimate.sides) == num_sides]
-        if len(places) < 2:
+        sides = [side for place in places for side in estimates[place].sides]
+        degrees = prior_degrees(num_arms, min((side.num_seeds for side in sides), default=0))
+        if len(places) < 2 or degrees <= 0:
             continue
-        family = float(np.mean([side.seed for place in places for side in estimates[place].sides]))
+        family = float(np.mean([side.seed for side in sides]))
         for place in places:
-            sides = tuple(_leaning(side, family) for side in estimates[place].sides)
-            result[place] = replace(estimates[place], sides=sides)
+            leaning = tuple(_leaning(side, family, degrees) for side in estimates[place].sides)
+            result[place] = replace(estimates[place], sides=leaning)
     return result
 
 
-def _leaning(side: Side, family: float) -> Side:
-    degrees = PRIOR_DEGREES + side.degrees
-    return replace(side, seed=(PRIOR_DEGREES * family + side.degrees * side.seed) / degrees, degrees=degrees)
+def _leaning(side: Side, family: float, degrees: float) -> Side:
+    total = degrees + side.degrees
+    return replace(side, seed=(degrees * family + side.degrees * side.seed) / total, degrees=total)
+
+
+def unsteady(accuracies: Sequence[npt.NDArray[np.float64]]) -> list[bool]:
+    """Which arms spread so much more over seeds than the others that these must not lean on them.
+
+    A variance above the median of the arms' by more than the 99.5 % point of F: a learning rate that is too high, say.
+
+    Args:
+        accuracies: Of the seeds of each arm; an arm with a single seed is steady.
+    """
+    several = [one for one in accuracies if len(one) > 1]
+    if len(several) < 3:
+        return [False] * len(accuracies)
+    middle = float(np.median([one.var(ddof=1) for one in several]))
+    degrees = float(np.mean([len(one) - 1 for one in several]))
+    limit = middle * float(stats.f.ppf(0.995, degrees, degrees * (len(several) - 1)))
+    return [len(one) > 1 and float(one.var(ddof=1)) > limit for one in accuracies]
 
 
 def wilson(num_right: int, num_images: int, level: float = 0.95) -> tuple[float, float]:

@@ -33,12 +33,16 @@ def best_of(accuracies: Sequence[float]) -> list[float]:
     The unbiased estimator of Tang et al. ("Showing Your Work Doesn't Always Work", ACL 2020): for n of N trials, the
     sum over the sorted values of v_(i) C(i - 1, n - 1) / C(N, n).
     """
-    values = sorted(accuracies)
+    values = np.sort(np.asarray(accuracies, dtype=np.float64))[::-1]
     num = len(values)
-    return [
-        sum(value * math.comb(place, size - 1) for place, value in enumerate(values)) / math.comb(num, size)
-        for size in range(1, num + 1)
-    ]
+    places = np.arange(1, num)
+    expected = []
+    for size in range(1, num + 1):
+        # C(i - 1, n - 1) / C(N, n) from the largest value down, as a product of ratios that never overflows.
+        ratios = np.clip((num - places - size + 1) / (num - places), 0.0, None)
+        weights = size / num * np.concatenate([[1.0], np.cumprod(ratios)])
+        expected.append(float(weights @ values))
+    return expected
 
 
 def crossing(one: Sequence[float], other: Sequence[float]) -> int | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
-from intel_scenes.studies.statistics.estimates import Components, Estimate
+from intel_scenes.studies.statistics.estimates import Components, Estimate, prior_degrees
 
 BETTER, WORSE, EQUAL, NONE_SHOWN = "better", "worse", "practically equal", "no difference shown"
 UNTESTABLE, NOT_TUNED = "untestable", "not tuned"
@@ -151,7 +151,8 @@ class Design:
 
     def _test(self, num_seeds: int) -> tuple[float, float]:
         """The critical value of t, and its degrees of freedom."""
-        degrees = self.components.degrees_of_freedom(num_seeds, is_alone=self.num_arms == 2, is_paired=self.is_paired)
+        prior = prior_degrees(self.num_arms, num_seeds)
+        degrees = self.components.degrees_of_freedom(num_seeds, prior=prior, is_paired=self.is_paired)
         return float(special.stdtrit(degrees, 1 - self.level / 2)), degrees
 
 

@@ -50,8 +50,10 @@ def test_beyond_both_one_sided_tests_no_difference_is_shown():
     assert judge([over_seeds(0.0005, 0.0030)], 0.005)[0].text == "no difference shown"
 
 
-def test_identical_runs_are_practically_equal():
-    assert judge([over_seeds(0.0, 0.0)], 0.005)[0].text == "practically equal"
+@pytest.mark.parametrize(("num_images", "text"), [(3000, "practically equal"), (12, "no difference shown")])
+def test_identical_runs_are_practically_equal_where_there_are_images_enough(num_images, text):
+    identical = Estimate(0.0, 0.0, (Side(0.0, 0.0, 10, 9.0),), num_images)
+    assert judge([identical], 0.005)[0].text == text
 
 
 SEEDS_ALONE = Components(seed=0.004**2, image=0.0, rest=0.0, num_images=3000)
