@@ -84,7 +84,8 @@ def collect(folder: Path) -> tuple[list[Run], list[str]]:
     """
     runs: dict[str, Run] = {}
     problems = []
-    for path in sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")):
+    places = folder.iterdir() if folder.is_dir() else ()
+    for path in sorted(place for place in places if place.is_dir() and not place.name.startswith(".")):
         try:
             run = _run(path)
         except (UserError, OSError, ValueError, yaml.YAMLError) as error:

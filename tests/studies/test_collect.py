@@ -28,6 +28,10 @@ def test_runs_with_a_record_are_found_and_one_of_two_alike(tmp_path):
     assert problems == ["c is the same run as a and counted once", "e is left out: it has no summary.json"]
 
 
+def test_a_folder_that_is_not_there_yet_has_no_runs(tmp_path):
+    assert collect(tmp_path / "none") == ([], [])
+
+
 def test_a_failed_run_without_a_digest_is_no_other_run(tmp_path):
     leave(tmp_path, "a", [], status="failed", config_digest=None)
     leave(tmp_path, "b", [], status="failed", config_digest=None)
