@@ -3,6 +3,8 @@
 `images` are (B, 3, H, W), uint8 as stored or float32 on the way to a network, in channels-last memory.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Draws = npt.NDArray[np.float64]
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel
 
 # What an image draws for one epoch: `ATTEMPTS` candidate boxes of (area, ratio, top, left), then the flip.
 ATTEMPTS = 10
@@ -103,7 +106,14 @@ def crop_boxes(draws: Draws, side: int, augmentation: Augmentation) -> npt.NDArr
     return boxes
 
 
-def augment(images: Tensor, draws: Draws, augmentation: Augmentation, size: int, interpolation: str) -> Tensor:
+def augment(
+    images: Tensor,
+    draws: Draws,
+    augmentation: Augmentation,
+    size: int,
+    interpolation: str,
+    normalization: Normalization | None = None,
+) -> Tensor:
     """Random crops resized with antialiasing, some of them mirrored.
 
     Args:
@@ -112,28 +122,87 @@ def augment(images: Tensor, draws: Draws, augmentation: Augmentation, size: int,
         augmentation: What to draw.
         size: Side of the result.
         interpolation: "bilinear" or "bicubic".
+        normalization: Mean and standard deviation of each channel, as `normalize` takes them.
 
     Returns:
-        (B, 3, size, size), uint8 on a CPU, float32 in the same range elsewhere.
+        (B, 3, size, size): float32 and normalized; without `normalization` in the range of the images, uint8 on a CPU
+        and float32 elsewhere.
     """
     boxes = crop_boxes(draws, images.shape[-1], augmentation)
     flips = draws[:, 4 * ATTEMPTS] < augmentation.flip
     if images.device.type == "cpu":
-        crops = crop_resize_each(images, boxes, size, interpolation)
-        mask = torch.from_numpy(flips)
-        crops[mask] = crops[mask].flip(-1)
-        return crops
-    return crop_resize_matrix(images, boxes, flips, size, interpolation)
+        return crop_resize_each(images, boxes, flips, size, interpolation, normalization)
+    crops = crop_resize_matrix(images, boxes, flips, size, interpolation)
+    return crops if normalization is None else normalize(crops, *normalization)
 
 
-def crop_resize_each(images: Tensor, boxes: npt.NDArray[np.int64], size: int, interpolation: str) -> Tensor:
-    """Each image's box resized by torch's own antialiased kernel, which is fastest on uint8 channels-last images."""
+def crop_resize_each(
+    images: Tensor,
+    boxes: npt.NDArray[np.int64],
+    flips: npt.NDArray[np.bool_],
+    size: int,
+    interpolation: str,
+    normalization: Normalization | None = None,
+) -> Tensor:
+    """Each image's box resized by torch's own antialiased kernel, which is fastest on uint8 channels-last images.
+
+    Normalized while it is in the cache: a batch of floats that comes from memory again costs more than the resize.
+    """
     shape = (len(images), images.shape[1], size, size)
-    result = torch.empty(shape, dtype=images.dtype, memory_format=torch.channels_last)
-    for index, (top, left, height, width) in enumerate(boxes.tolist()):
+    dtype = images.dtype if normalization is None else torch.float32
+    result = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+    finish = _writer(result, normalization)
+
+    def crop(index: int) -> None:
+        top, left, height, width = boxes[index].tolist()
         box = images[index : index + 1, :, top : top + height, left : left + width]
-        result[index] = _resize(box, size, interpolation)[0]
+        resized = _resize(box, size, interpolation)
+        finish(index, resized.flip(-1) if flips[index] else resized)
+
+    _for_each(crop, len(images))
     return result
+
+
+def _writer(result: Tensor, normalization: Normalization | None) -> Callable[[int, Tensor], None]:
+    """Writes one image (1, 3, H, W) to its place in a batch, normalized by rows that suit the vector unit."""
+    num, channels, height, width = result.shape
+    rows = result.permute(0, 2, 3, 1).numpy().reshape(num, height, width * channels)
+
+    def one(index: int, image: Tensor) -> None:
+        source = image.contiguous(memory_format=torch.channels_last)[0].permute(1, 2, 0).numpy()
+        np.copyto(rows[index], source.reshape(height, width * channels))
+        if normalization is not None:
+            np.multiply(rows[index], factors, out=rows[index])
+            np.subtract(rows[index], offsets, out=rows[index])
+
+    if normalization is not None:
+        factor, offset = _factor_and_offset(*normalization, result.device)
+        factors, offsets = np.tile(factor.numpy().ravel(), width), np.tile(offset.numpy().ravel(), width)
+    return one
+
+
+def _for_each(work: Callable[[int], None], num_images: int) -> None:
+    """Does the work of each image, on as many threads as torch has.
+
+    Threads of our own, because an image is too little work for torch's: their kernels let other threads run.
+    """
+
+    def all_of(part: range) -> None:
+        for index in part:
+            work(index)
+
+    num_threads = max(1, min(torch.get_num_threads(), num_images))
+    parts = [range(first, num_images, num_threads) for first in range(num_threads)]
+    if num_threads == 1:
+        all_of(parts[0])
+        return
+    for _ in _pool(num_threads).map(all_of, parts):
+        pass
+
+
+@cache
+def _pool(num_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(num_threads, thread_name_prefix="images")
 
 
 def crop_resize_matrix(
@@ -200,6 +269,11 @@ def _resize(images: Tensor, size: int, interpolation: str) -> Tensor:
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(B, 3, H, W) in 0..255 as float32 with `mean` taken off and divided by `std`, which are meant for 0..1."""
+    if images.device.type == "cpu":
+        result = torch.empty(images.shape, dtype=torch.float32, memory_format=torch.channels_last)
+        write = _writer(result, (mean, std))
+        _for_each(lambda index: write(index, images[index : index + 1]), len(images))
+        return result
     factor, offset = _factor_and_offset(mean, std, images.device)
     return images.to(torch.float32, memory_format=torch.channels_last) * factor - offset
 

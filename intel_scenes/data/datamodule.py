@@ -8,11 +8,11 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from intel_scenes.data.augment import Augmentation, augment, draw, normalize
+from intel_scenes.data.augment import Augmentation, augment, draw
 from intel_scenes.data.batches import Batch, EvalBatches, Images, TrainBatches, View, prepare
 from intel_scenes.data.packed import Packed, pack
 from intel_scenes.data.scenes import Scenes, duplicates, find_split, fingerprint, in_label_conflict, read_scenes
-from intel_scenes.data.splits import stratified_mask, stratified_split
+from intel_scenes.data.splits import Indices, stratified_mask, stratified_split
 from intel_scenes.errors import UserError
 
 
@@ -111,9 +111,12 @@ class SceneDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[EvalBatches]:
         """First the validation images, then the fixed slice of the training images."""
-        return [
-            EvalBatches(self.images, chosen, self.batch_size, *self._ranks) for chosen in (self.val, self.train_eval)
-        ]
+        return self.val_dataloader_of(*self._ranks)
+
+    def val_dataloader_of(self, rank: int, num_ranks: int) -> list[EvalBatches]:
+        """The same for one of several processes."""
+        chosen = (self.val, self.train_eval)
+        return [EvalBatches(self.images, one, self.batch_size, rank, num_ranks) for one in chosen]
 
     def evaluation(self, split: Literal["val", "test"]) -> EvalBatches:
         """Every image of a split once, in order, for one process."""
@@ -127,9 +130,12 @@ class SceneDataModule(LightningDataModule):
         assert self.trainer is not None
         if not self.trainer.training:
             return prepare(images, self.view), labels
-        draws = draw(self.seed, self._epoch, indices)
-        crops = augment(images, draws, self.augmentation, self.view.size, self.view.interpolation)
-        return normalize(crops, self.view.mean, self.view.std), labels
+        return self.augmented(images, indices, self._epoch), labels
+
+    def augmented(self, images: Tensor, indices: Indices, epoch: int) -> Tensor:
+        """Stored training images as an epoch sees them: (B, 3, size, size) float32."""
+        view, draws = self.view, draw(self.seed, epoch, indices)
+        return augment(images, draws, self.augmentation, view.size, view.interpolation, (view.mean, view.std))
 
     @property
     def _epoch(self) -> int:

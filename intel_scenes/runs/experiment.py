@@ -33,7 +33,13 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    cfg: DictConfig, folder: Path, *, choices: Mapping[str, str], overrides: Sequence[str], composition_digest: str
+    cfg: DictConfig,
+    folder: Path,
+    *,
+    choices: Mapping[str, str],
+    overrides: Sequence[str],
+    composition_digest: str,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Trains one configuration, evaluates its best epoch, and leaves the record in `folder`.
 
@@ -45,6 +51,7 @@ def run(
         choices: The file chosen in each group.
         overrides: What was typed.
         composition_digest: Of the tree of configuration files and the overrides.
+        callbacks: Further ones of the Trainer, that only look on.
 
     Returns:
         What `summary.json` holds; nothing on the processes beside the first of a distributed run.
@@ -71,7 +78,7 @@ def run(
         check_image_size(network, plain["model"]["name"], data.view.size)
         classifier = _classifier(plain, network, len(data.classes))
         recorder = EpochRecorder(folder, before_writing=lambda: outcome.check_held(folder, lease))
-        trainer = _trainer(plain, folder, recorder, precision)
+        trainer = _trainer(plain, folder, [recorder, *callbacks], precision)
         known = {
             **identity(plain, choices, weights, data, network),
             **digests,
@@ -109,8 +116,12 @@ def check(cfg: DictConfig) -> None:
 
 def data_fingerprint(cfg: DictConfig) -> str:
     """The `data_fingerprint` that a run of a configuration would have now."""
-    plain = _plain(cfg, Path(), num_steps=0)
-    return _data_module(plain, None).fingerprint
+    return data_module_of(cfg).fingerprint
+
+
+def data_module_of(cfg: DictConfig) -> SceneDataModule:
+    """The images of a configuration, as a network with random weights sees them."""
+    return _data_module(_plain(cfg, Path(), num_steps=0), None)
 
 
 def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
@@ -202,11 +213,11 @@ def _classifier(plain: dict[str, Any], network: torch.nn.Module, num_classes: in
     return classifier.to(memory_format=torch.channels_last)
 
 
-def _trainer(plain: dict[str, Any], folder: Path, recorder: EpochRecorder, precision: str) -> Trainer:
+def _trainer(plain: dict[str, Any], folder: Path, own: Sequence[Callback], precision: str) -> Trainer:
     for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)
     arguments = {key: value for key, value in plain["trainer"].items() if key != "precision"}
-    callbacks: list[Callback] = [FiniteLoss(), recorder]
+    callbacks: list[Callback] = [FiniteLoss(), *own]
     if (decay := plain["recipe"]["ema_decay"]) is not None:
         callbacks.append(EMAWeightAveraging(decay=decay))
     if arguments["enable_progress_bar"]:

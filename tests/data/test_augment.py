@@ -185,7 +185,7 @@ def test_the_first_candidate_that_fits_is_taken() -> None:
 @pytest.mark.parametrize("size", [16, 60, 90])
 def test_each_crop_is_resized_as_torchvision_does(interpolation: str, size: int) -> None:
     images = stored(len(BOXES), 60)
-    crops = crop_resize_each(images, BOXES, size, interpolation)
+    crops = crop_resize_each(images, BOXES, np.zeros(len(BOXES), bool), size, interpolation)
     assert crops.dtype == torch.uint8
     assert crops.is_contiguous(memory_format=torch.channels_last)
     for image, box, crop in zip(images, BOXES.tolist(), crops, strict=True):
@@ -214,7 +214,7 @@ def test_crops_by_matrices_are_those_of_torchvision_in_floating_point(interpolat
 def test_both_ways_to_crop_agree_within_rounding(interpolation: str) -> None:
     images = gentle(stored(64, 150))
     boxes = crop_boxes(uniform(64), 150, IMAGENET)
-    each = crop_resize_each(images, boxes, 96, interpolation)
+    each = crop_resize_each(images, boxes, np.zeros(len(boxes), bool), 96, interpolation)
     # Integer weights and a rounding after each direction leave a level or so.
     assert levels_apart(each, crop_resize_matrix(images, boxes, np.zeros(64, dtype=bool), 96, interpolation)) < 1.6
 
@@ -341,3 +341,30 @@ def test_a_ratio_without_effect_is_named() -> None:
 def test_a_probability_out_of_bounds_is_named(flip: float) -> None:
     with pytest.raises(ValueError, match=rf"^flip={flip} must lie between 0 and 1$"):
         Augmentation((1, 1), (1, 1), flip)
+
+
+def test_normalization_on_a_cpu_is_the_plain_arithmetic_to_the_last_bit() -> None:
+    images = stored(5, 24)
+    factor, offset = (
+        torch.tensor(values)[:, None, None]
+        for values in ([1 / (255 * s) for s in STD], [m / s for m, s in zip(MEAN, STD, strict=True)])
+    )
+    plain = images.to(torch.float32) * factor - offset
+    assert torch.equal(normalize(images, MEAN, STD), plain)
+    assert torch.equal(normalize(images.to(torch.float32), MEAN, STD), plain)
+
+
+@pytest.mark.parametrize("size", [16, 224])
+def test_crops_normalized_one_by_one_on_any_number_of_threads_are_those_of_two_passes(size: int) -> None:
+    images, draws = stored(9, 150), uniform(9)
+    augmentation = Augmentation((0.3, 1.0), (3 / 4, 4 / 3), 0.5)
+    expected = normalize(augment(images, draws, augmentation, size, "bilinear"), MEAN, STD)
+    before = torch.get_num_threads()
+    try:
+        for num_threads in (1, 2, 4):
+            torch.set_num_threads(num_threads)
+            seen = augment(images, draws, augmentation, size, "bilinear", (MEAN, STD))
+            assert torch.equal(seen, expected)
+            assert seen.is_contiguous(memory_format=torch.channels_last)
+    finally:
+        torch.set_num_threads(before)

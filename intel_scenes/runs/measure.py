@@ -1,0 +1,327 @@
+"""How fast the package is: each figure beside a rival that is measured in turns with it, in the same run."""
+
+import contextlib
+import io
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Subset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import datasets, transforms
+
+from intel_scenes.data.batches import TrainBatches, prepare
+from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.models.backbones import build
+from intel_scenes.runs import experiment
+from intel_scenes.runs.identity import circumstances
+
+Compose = Callable[..., DictConfig]  # overrides to the configuration of a run
+INPUT_IMAGES, INPUT_BATCH = 1024, 64
+STUDY_MODELS = ("resnet34", "resnet152", "wide_resnet101_2", "resnext101_32x8d")
+SMALL_MODELS = ("resnet18", "mobilenet_v2", "mobilenet_v3_small")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure.
+
+    Attributes:
+        what: The part that was measured.
+        case: Which case of it.
+        unit: Of `ours` and `rival`.
+        ours: Median.
+        rival: Median.
+        ratio: Median of ours / rival of one turn.
+        ratio_low: The least of them.
+        ratio_high: The greatest.
+    """
+
+    what: str
+    case: str
+    unit: str
+    ours: float
+    rival: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+def in_turns(
+    what: str, case: str, unit: str, ours: Callable[[], float], rival: Callable[[], float], repeats: int
+) -> Row:
+    """Measures both again and again, one after the other, so that a busy machine slows both alike."""
+    pairs = [(ours(), rival()) for _ in range(repeats)]
+    ratios = [mine / theirs for mine, theirs in pairs]
+    mine, theirs = (statistics.median(values) for values in zip(*pairs, strict=True))
+    return Row(what, case, unit, mine, theirs, statistics.median(ratios), min(ratios), max(ratios))
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What it was measured on."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    known = {"processor": _processor(), "cores": os.cpu_count(), "threads": threads, "torch": torch.__version__}
+    return {**known, **circumstances(device)}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")  # of Linux
+    names = (
+        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        if (info.exists())
+        else []
+    )
+    return names[0] if names else platform.processor()
+
+
+def measure_input(compose: Compose, repeats: int) -> Iterator[Row]:
+    """Images a second of the training pipeline, against torchvision's ImageFolder and a DataLoader, a worker a core."""
+    for size in (224, 128):
+        cfg = compose(
+            "model=resnet18", "model.weights=null", f"data.image_size={size}", f"data.batch_size={INPUT_BATCH}"
+        )
+        data = experiment.data_module_of(cfg)
+        yield in_turns("input", f"{size} px", "images/s", partial(_our_input, data), _their_input(data), repeats)
+
+
+def _our_input(data: SceneDataModule) -> float:
+    chosen = data.train[: INPUT_IMAGES // INPUT_BATCH * INPUT_BATCH]
+    batches = TrainBatches(data.images, chosen, INPUT_BATCH, data.seed, lambda: 0)
+    started = time.perf_counter()
+    for images, _, indices in batches:
+        data.augmented(images, indices, epoch=0)
+    return len(chosen) / (time.perf_counter() - started)
+
+
+def _their_input(data: SceneDataModule) -> Callable[[], float]:
+    view, augmentation = data.view, data.augmentation
+    modes = {"bilinear": transforms.InterpolationMode.BILINEAR, "bicubic": transforms.InterpolationMode.BICUBIC}
+    crop = transforms.RandomResizedCrop(
+        view.size, augmentation.scale, augmentation.ratio, interpolation=modes[view.interpolation], antialias=True
+    )
+    steps = [crop, transforms.RandomHorizontalFlip(augmentation.flip), transforms.ToTensor()]
+    transform = transforms.Compose([*steps, transforms.Normalize(view.mean, view.std)])
+    folder = datasets.ImageFolder(str(data.scenes.root), transform)
+    chosen = data.train[: INPUT_IMAGES // INPUT_BATCH * INPUT_BATCH]
+    loader = DataLoader(
+        Subset(folder, chosen.tolist()),
+        INPUT_BATCH,
+        shuffle=True,
+        num_workers=os.cpu_count() or 1,
+        persistent_workers=True,  # their start is not counted
+    )
+
+    def rate() -> float:
+        for _ in loader:
+            break
+        started = time.perf_counter()
+        for _ in loader:
+            pass
+        return len(chosen) / (time.perf_counter() - started)
+
+    return rate
+
+
+class _Clock(Callback):
+    """Seconds from the first epoch's start to the end of the fit."""
+
+    started = ended = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.ended = time.perf_counter()
+
+
+def measure_loop(compose: Compose, repeats: int) -> Iterator[Row]:
+    """Images a second of `Trainer.fit`, with all that a run does, against a bare loop on the same batches."""
+    for model, size in (("resnet18", 64), ("mobilenet_v3_small", 96)):
+        overrides = (
+            *("data=synthetic", "data.num_train=1200", "data.num_test=60", f"model={model}", "model.weights=null"),
+            *(f"data.image_size={size}", "data.batch_size=64", "epochs=2", "trainer=cpu"),
+        )
+        cfg = compose(*overrides)
+        yield in_turns(
+            "loop",
+            f"{model} {size} px",
+            "images/s",
+            partial(_our_loop, cfg),
+            partial(_bare_loop, cfg),
+            repeats,
+        )
+
+
+def _our_loop(cfg: DictConfig) -> float:
+    clock = _Clock()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        experiment.run(cfg, Path(folder) / "run", choices={}, overrides=(), composition_digest="", callbacks=[clock])
+    data = experiment.data_module_of(cfg)
+    num_images = len(data.train) // data.batch_size * data.batch_size * cfg.epochs
+    return float(num_images / (clock.ended - clock.started))
+
+
+def _bare_loop(cfg: DictConfig) -> float:
+    """What one writes by hand: the same batches, layout, optimizer and evaluation passes, and nothing else."""
+    data = experiment.data_module_of(cfg)
+    torch.manual_seed(1)
+    network = build(cfg.model.name, len(data.classes), weights=None, image_size=data.view.size)
+    network.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(network.parameters(), cfg.optim.lr, momentum=cfg.optim.momentum)
+    num_steps = len(data.train) // data.batch_size * cfg.epochs
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+    started, seen = time.perf_counter(), 0
+    for epoch in range(cfg.epochs):
+        network.train()
+        batches = TrainBatches(data.images, data.train, data.batch_size, data.seed, partial(int, epoch))
+        for stored, labels, indices in batches:
+            images = data.augmented(stored, indices, epoch)
+            optimizer.zero_grad()
+            functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            scheduler.step()
+            seen += len(labels)
+        network.eval()
+        with torch.inference_mode():
+            for loader in data.val_dataloader_of(0, 1):
+                for pixels, labels, _ in loader:
+                    (network(prepare(pixels, data.view)).argmax(1) == labels).sum()
+    return seen / (time.perf_counter() - started)
+
+
+BARE_HELP = """
+import hydra
+@hydra.main(version_base="1.3", config_path={conf!r}, config_name="train")
+def main(cfg):
+    pass
+main()
+"""
+BARE_STEP = """
+import sys, torch, torchvision, lightning
+from torchvision import datasets, transforms
+steps = [transforms.Resize(64), transforms.ToTensor()]
+images = datasets.ImageFolder(sys.argv[1], transforms.Compose(steps))
+pixels, labels = next(iter(torch.utils.data.DataLoader(images, 32, shuffle=True)))
+network = torchvision.models.resnet18(num_classes=6).to(memory_format=torch.channels_last)
+optimizer = torch.optim.SGD(network.parameters(), 0.001, momentum=0.9)
+torch.nn.functional.cross_entropy(network(pixels), labels).backward()
+optimizer.step()
+"""
+DRAWN = ("data=synthetic", "data.num_train=400", "data.num_test=60", "data.image_size=64", "trainer=cpu")
+
+
+def measure_start(compose: Compose, repeats: int, conf: Path) -> Iterator[Row]:
+    """Seconds of `--help`, and from the start of the process to the first recorded step."""
+    with tempfile.TemporaryDirectory() as place:
+        script = Path(place) / "bare.py"
+        script.write_text(BARE_HELP.format(conf=str(conf)))
+        ours = [sys.executable, "-m", "intel_scenes.train", "--help"]
+        bare = [sys.executable, str(script), "--help"]
+        yield in_turns("start", "help", "s", lambda: _seconds(ours, place), lambda: _seconds(bare, place), repeats)
+        step = Path(place) / "step.py"
+        step.write_text(BARE_STEP)
+        root = experiment.data_module_of(compose(*DRAWN, "model=resnet18", "model.weights=null")).scenes.root
+        rival = [sys.executable, str(step), str(root)]
+        yield in_turns(
+            "start", "first step", "s", lambda: _until_first_step(place), lambda: _seconds(rival, place), repeats
+        )
+
+
+def _until_first_step(place: str) -> float:
+    """Until the row of an epoch of one step is on the disk, a few evaluated images included."""
+    name = f"run{time.monotonic_ns()}"
+    overrides = (*DRAWN, "model=resnet18", "model.weights=null", "epochs=1", "++trainer.limit_train_batches=1")
+    quiet = ("trainer.enable_progress_bar=false", f"hydra.run.dir={name}")
+    command = [sys.executable, "-m", "intel_scenes.train", *overrides, *quiet]
+    history = Path(place) / name / "history.csv"
+    started = time.perf_counter()
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not history.exists():
+        if process.poll() is not None:
+            assert process.stderr is not None
+            raise RuntimeError(f"{' '.join(command)} failed: {process.stderr.read()}")
+        time.sleep(0.002)
+    taken = time.perf_counter() - started
+    process.communicate()
+    return taken
+
+
+def measure_sweep(compose: Compose, repeats: int) -> Iterator[Row]:
+    """Seconds of eight runs of twenty steps in one multirun, against a process for each."""
+    experiment.data_module_of(compose(*DRAWN, "model=mobilenet_v3_small", "model.weights=null"))  # drawn and decoded
+    base = (
+        *(*DRAWN, "model=mobilenet_v3_small", "model.weights=null", "epochs=1", "data.batch_size=16"),
+        *("++trainer.limit_train_batches=20", "trainer.enable_progress_bar=false"),
+    )
+
+    def together() -> float:
+        with tempfile.TemporaryDirectory() as place:
+            seeds = "seed=" + ",".join(map(str, range(1, 9)))
+            return _seconds([sys.executable, "-m", "intel_scenes.train", "-m", *base, seeds], place)
+
+    def apart() -> float:
+        with tempfile.TemporaryDirectory() as place:
+            commands = [[sys.executable, "-m", "intel_scenes.train", *base, f"seed={seed}"] for seed in range(1, 9)]
+            return sum(_seconds(command, place) for command in commands)
+
+    yield in_turns("sweep", "8 runs of 20 steps", "s", together, apart, repeats)
+
+
+def measure_models(size: int, repeats: int) -> Iterator[Row]:
+    """Images a second of training steps, with the achieved GFLOP/s against this machine's matrix products."""
+    peak = statistics.median(_matrix_rate() for _ in range(repeats))
+    for name in (*SMALL_MODELS, *STUDY_MODELS):
+        network = build(name, 6, weights=None, image_size=size).train().to(memory_format=torch.channels_last)
+        images = torch.randn(16, 3, size, size).to(memory_format=torch.channels_last)
+        labels = torch.zeros(16, dtype=torch.int64)
+        with FlopCounterMode(display=False) as counter:
+            _step(network, images, labels)
+        gflop = counter.get_total_flops() / 16 / 1e9
+        rates = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            _step(network, images, labels)
+            rates.append(16 / (time.perf_counter() - started))
+        rate = statistics.median(rates)
+        case = f"{name} {size} px, {gflop:.2f} GFLOP and {rate:.1f} images/s of training"
+        share = [one * gflop / peak for one in rates]
+        yield Row("models", case, "GFLOP/s", rate * gflop, peak, rate * gflop / peak, min(share), max(share))
+
+
+def _step(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
+
+
+def _matrix_rate(side: int = 1536) -> float:
+    one, other = torch.randn(side, side), torch.randn(side, side)
+    started = time.perf_counter()
+    for _ in range(3):
+        one @ other
+    return 3 * 2 * side**3 / (time.perf_counter() - started) / 1e9
+
+
+def _seconds(command: list[str], place: str) -> float:
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr}")
+    return time.perf_counter() - started
+
+
+def as_json(rows: list[Row], known: Mapping[str, Any]) -> dict[str, Any]:
+    """What `bench.json` holds."""
+    return {"machine": dict(known), "rows": [asdict(row) for row in rows]}
