@@ -47,9 +47,9 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *,
             command(cfg, this)
         except Exception as error:  # Hydra would print it in its own words
             failed = True
-            sweep.remove_empty(this.folder)
-            if this.folder.parent != Path.cwd():
-                sweep.remove_empty(this.folder.parent)
+            for made in (this.folder, this.folder.parent):
+                if made.resolve() not in (Path.cwd(), *Path.cwd().parents):
+                    sweep.remove_empty(made)
             if not isinstance(error, UserError | OmegaConfBaseException | OSError):
                 traceback.print_exc()
             _tell(_sentence(error, config_name))

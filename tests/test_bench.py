@@ -1,0 +1,58 @@
+"""The command as a user runs it: a process of its own in an empty folder."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def bench(cache, tmp_path):
+    """Runs the command without real images; returns the finished process."""
+    kept = {key: value for key, value in os.environ.items() if key != "INTEL_SCENES_DATA"}
+    environment = kept | {"INTEL_SCENES_CACHE": str(cache)}
+
+    def command(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "intel_scenes.bench", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+
+    return command
+
+
+def test_a_figure_stands_beside_its_rival_and_in_a_file(bench, tmp_path):
+    done = bench("what=[input,start]", "repeats=1", "threads=1")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert [(row["what"], row["case"]) for row in found["rows"]] == [
+        *(("input", "224 px"), ("input", "128 px"), ("start", "help"), ("start", "first step")),
+    ]
+    for row in found["rows"]:
+        assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
+        assert row["ratio"] == pytest.approx(row["ours"] / row["rival"])
+        assert f"ratio {row['ratio']:.2f}" in done.stdout
+    assert {"processor", "threads", "torch", "versions", "git_commit"} <= found["machine"].keys()
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["what=inptu"], "what=inptu: there are input, loop, start, sweep, models (did you mean input?)"),
+        (["repeats=0"], "repeats=0 has to be a whole number above 0"),
+        (["whta=input"], "there is no option whta (did you mean what?)"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(bench, arguments, said):
+    done = bench(*arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
