@@ -47,9 +47,7 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *,
             command(cfg, this)
         except Exception as error:  # Hydra would print it in its own words
             failed = True
-            for made in (this.folder, this.folder.parent):
-                if made.resolve() not in (Path.cwd(), *Path.cwd().parents):
-                    sweep.remove_empty(made)
+            leave_nothing(this.folder)
             if not isinstance(error, UserError | OmegaConfBaseException | OSError):
                 traceback.print_exc()
             _tell(_sentence(error, config_name))
@@ -74,6 +72,13 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("intel_scenes").setLevel(logging.INFO)
+
+
+def leave_nothing(folder: Path) -> None:
+    """Removes the empty folders that Hydra made for a command that writes none."""
+    for made in (folder, folder.parent):
+        if made.resolve() not in (Path.cwd(), *Path.cwd().parents):
+            sweep.remove_empty(made)
 
 
 def say(text: str) -> None:

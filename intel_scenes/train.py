@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from intel_scenes import cli
+from intel_scenes.errors import UserError
 from intel_scenes.sweep import Job
 
 
@@ -12,6 +13,12 @@ def train(cfg: DictConfig, job: Job) -> None:
     """Trains, evaluates and records one configuration, and shows what came out."""
     from intel_scenes.runs import experiment  # imports torch, for which --help and a misspelt option need not wait
 
+    if cfg.dry_run:
+        if cfg.sweep.name:
+            raise UserError("dry_run=true is for one run: sweep.plan=true says what a sweep would cost")
+        cli.say("\n".join(experiment.dry_run(cfg)))
+        cli.leave_nothing(job.folder)
+        return
     summary = experiment.run(
         cfg,
         Path(job.folder),

@@ -252,6 +252,13 @@ def test_two_processes_on_one_run_do_not_disturb_each_other(environment, train):
     assert json.loads((run_folder(train.place) / "summary.json").read_text())["status"] == "completed"
 
 
+def test_a_dry_run_says_what_a_run_will_cost_and_leaves_nothing(train):
+    done = train(*DRAWN, *SMALL, "dry_run=true")
+    assert done.returncode == 0, done.stderr
+    assert "108 training images in 3 batches of 32" in done.stdout
+    assert not list(train.place.iterdir())
+
+
 def test_two_devices_count_every_evaluation_image_once(train):
     done = train(
         *DRAWN, *SMALL, "model=resnet18", "optim=adamw", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"

@@ -27,6 +27,7 @@ from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.runs import configuration, memory, outcome
 from intel_scenes.runs.checkpoints import EpochRecorder, FiniteLoss, WholeCheckpointIO
 from intel_scenes.runs.evaluation import evaluate
+from intel_scenes.runs.forecast import forecast
 from intel_scenes.runs.identity import circumstances, identity
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,26 @@ def run(
         if not plain["keep_last"]:
             last.unlink(missing_ok=True)
         return record.read_summary(folder) or {}
+
+
+def dry_run(cfg: DictConfig) -> list[str]:
+    """What a run will cost, a sentence for each part; nothing is written.
+
+    Raises:
+        UserError: Something that the user can mend.
+    """
+    plain = _plain(cfg, Path(), num_steps=0)
+    configuration.check(plain)
+    precision = configuration.resolve_precision(plain)
+    torch.set_num_threads(configuration.resolve_threads(plain))
+    weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
+    data = _data_module(plain, weights)
+    plain = _plain(cfg, Path(), configuration.num_steps(plain, len(data.train) // data.batch_size))
+    network = build(plain["model"]["name"], len(data.classes), weights=weights, image_size=data.view.size)
+    check_image_size(network, plain["model"]["name"], data.view.size)
+    classifier = _classifier(plain, network, len(data.classes))
+    device = _trainer(plain | {"logger": {"_target_": None}}, Path(), [], precision).strategy.root_device
+    return forecast(classifier, data, epochs=plain["epochs"], device=device, precision=precision)
 
 
 def check(cfg: DictConfig) -> None:

@@ -15,6 +15,12 @@ from intel_scenes.data.batches import Batch, View, prepare
 Probabilities = npt.NDArray[np.float64]
 
 
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The precision of a run, as Lightning names it: "bf16-mixed" and "16-mixed" compute in sixteen bits."""
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
 @torch.inference_mode()
 def probabilities(
     network: nn.Module, batches: Iterable[Batch], view: View, *, device: torch.device, precision: str
@@ -32,9 +38,8 @@ def probabilities(
         (N, C) float64, rows sum to 1.
     """
     network.to(device).eval()
-    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
     found = []
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+    with autocast(device, precision):
         for images, _, _ in batches:
             logits: Tensor = network(prepare(images.to(device, non_blocking=True), view))
             found.append(logits.double().softmax(1))

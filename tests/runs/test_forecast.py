@@ -1,0 +1,35 @@
+import re
+from pathlib import Path
+
+import pytest
+import torchvision
+from hydra import compose, initialize_config_dir
+
+from intel_scenes.overrides import conf_folder
+from intel_scenes.runs import experiment
+from tests.small import DRAWN
+
+
+def forecast(cache: Path, *overrides: str) -> str:
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        images = (*DRAWN, f"data.cache_dir={cache}", "model.weights=null", "threads=1", "trainer=cpu")
+        return "\n".join(experiment.dry_run(compose("train", [*images, *overrides])))
+
+
+def test_it_counts_what_a_run_will_do(cache):
+    text = forecast(cache, "model=mobilenet_v3_small", "data.image_size=32", "epochs=3", "data.batch_size=16")
+    # Of 120 drawn images a tenth becomes the validation split: 108 make six batches of 16.
+    assert "108 training images in 6 batches of 16, 18 steps with epochs=3; 12 valid and 30 test images" in text
+    network = torchvision.models.mobilenet_v3_small(num_classes=6)
+    num = sum(parameter.numel() for parameter in network.parameters())
+    assert f"{num:,} parameters" in text
+    megabytes = sum(tensor.nbytes for tensor in network.state_dict().values()) / 1e6
+    assert f"disk about {megabytes:.0f} MB" in text
+    assert re.search(r"about \d+ seconds an epoch and \d+ seconds in all on cpu, 32-true, 1 threads, by 3 steps", text)
+
+
+def test_the_arithmetic_of_a_training_step_is_three_times_that_of_torchvisions_forward(cache):
+    text = forecast(cache, "model=resnet18", "data.image_size=224", "data.batch_size=2", "epochs=1")
+    (gflop,) = re.findall(r"([\d.]+) GFLOP", text)
+    macs = torchvision.models.ResNet18_Weights.DEFAULT.meta["_ops"]  # in 1e9 multiplications with an addition
+    assert float(gflop) == pytest.approx(3 * 2 * macs, rel=0.05)
