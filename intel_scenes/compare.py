@@ -15,7 +15,9 @@ def compare(cfg: DictConfig, _job: Job) -> None:
         raise UserError("folder=FOLDER is missing: the folder of a sweep, such as multirun/models")
     from intel_scenes.studies import publish  # imports scipy, for which --help need not wait
 
-    images = Path(cfg.data.root) if cfg.data.root else None
+    images = Path(cfg.data.root).expanduser() if cfg.data.root else None
+    if images is not None and not images.is_dir():
+        raise UserError(f"data.root={images} is no folder: leave it out, or give the one that holds seg_test")
     cli.say(publish.compare_and_write(Path(cfg.folder), cfg.compare, images=images, form=cfg.format))
 
 

@@ -17,6 +17,8 @@ from intel_scenes.errors import UserError
 from intel_scenes.overrides import composition_digest, run_name, typed
 from intel_scenes.studies.collect import STUDY, Run, collect, read_study
 
+INTEL_TEST_IMAGES = 3000
+
 Overrides = Sequence[str]
 
 
@@ -109,7 +111,7 @@ def _promise(named: Mapping[str, Overrides], folder: Path, config: DictConfig, s
     from intel_scenes.studies.comparison import compare  # imports scipy
     from intel_scenes.studies.pairs import would_show
 
-    study = config.study or {}
+    study = config.study
     aside = {"seed", *(study.get("tuned") or []), *searched}
     arms: dict[tuple[str, ...], set[str]] = {}
     for job in named.values():
@@ -122,7 +124,9 @@ def _promise(named: Mapping[str, Overrides], folder: Path, config: DictConfig, s
         pairs = compare(folder).pairs
     except UserError:  # there is nothing yet
         pairs = []
-    return would_show(pairs, len(arms), min(map(len, arms.values())), has_baseline=config.compare.baseline is not None)
+    num_images = config.data.num_test if config.data.source == "synthetic" else INTEL_TEST_IMAGES
+    num_seeds, has_baseline = min(map(len, arms.values())), config.compare.baseline is not None
+    return would_show(pairs, len(arms), num_seeds, num_images=num_images, has_baseline=has_baseline)
 
 
 def _is_alike(run: Run, cfg: DictConfig) -> bool:
@@ -153,7 +157,7 @@ def write_study(
         if not (plan := read_study(folder)):
             from intel_scenes.runs import identity
 
-            study: dict[str, Any] = OmegaConf.to_container(config.study, resolve=True) if config.study else {}  # type: ignore[assignment]
+            study: dict[str, Any] = OmegaConf.to_container(config.study, resolve=True)  # type: ignore[assignment]
             plan = {
                 "question": study.get("question"),
                 "compared": study.get("compared"),
@@ -172,6 +176,13 @@ def write_study(
             if not (new := [name for name in named if name not in known]):
                 return
             plan["added"].append({**entry, "runs": new})
+            plan["tuned"] = list(dict.fromkeys([*(plan.get("tuned") or []), *searched]))
+            plan["searched"] = {**(plan.get("searched") or {}), **{key: list(value) for key, value in searched.items()}}
+            print(
+                f"{len(new)} runs are added to the {len(known)} of {folder}, and compared with them: "
+                "sweep.name=NAME starts another study",
+                file=sys.stderr,
+            )
         record.write_whole(path, yaml.safe_dump(plan, sort_keys=False, allow_unicode=True).encode())
 
 

@@ -58,6 +58,8 @@ def test_a_format_is_all_that_is_printed(compare, tmp_path):
         (["folder=study", "compare.rope=-1"], "compare.rope=-1 has to be a number of points"),
         (["folder=study", "compare.rope=a"], "compare.rope=a has to be a number of points"),
         (["folder=broken"], "study.yaml cannot be read"),
+        (["folder=study", "data.root=none"], "data.root=none is no folder"),
+        (["folder=."], "holds sweeps: folder=./NAME"),
         (["foldr=study"], "there is no option foldr (did you mean folder?)"),
         (["-m", "folder=study,empty"], "this command does one thing at a time: leave it out"),
     ],

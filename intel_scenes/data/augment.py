@@ -202,7 +202,8 @@ def _for_each(work: Callable[[int], None], num_images: int) -> None:
 
 @cache
 def _pool(num_threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(num_threads, thread_name_prefix="images")
+    # Each with one of torch's threads, or the kernels of all would share the cores again; the caller keeps its own.
+    return ThreadPoolExecutor(num_threads, "images", initializer=torch.set_num_threads, initargs=(1,))
 
 
 def crop_resize_matrix(

@@ -168,7 +168,8 @@ def measure_loop(compose: Compose, repeats: int) -> Iterator[Row]:
 
 def _our_loop(cfg: DictConfig) -> float:
     clock = _Clock()
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+    bars = io.StringIO()  # they are drawn, and count
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(bars), contextlib.redirect_stderr(bars):
         experiment.run(cfg, Path(folder) / "run", choices={}, overrides=(), composition_digest="", callbacks=[clock])
     data = experiment.data_module_of(cfg)
     num_images = len(data.train) // data.batch_size * data.batch_size * cfg.epochs

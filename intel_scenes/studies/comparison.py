@@ -11,7 +11,7 @@ import numpy as np
 
 from intel_scenes.errors import UserError
 from intel_scenes.studies.arms import Arm, Configuration, TestImages, arms_of, few, read_images
-from intel_scenes.studies.collect import Run, as_written, collect, read_study, varying
+from intel_scenes.studies.collect import STUDY, Run, as_written, collect, read_study, varying
 from intel_scenes.studies.pairs import Pair, compare_arms
 from intel_scenes.studies.statistics.selection import at_edge, choice_paid_for, crossing
 
@@ -98,6 +98,8 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
         raise UserError(f"there is no folder {folder}: folder=FOLDER is that of a sweep, such as multirun/models")
     runs, problems = collect(folder)
     study = read_study(folder)
+    if not runs and any(folder.glob(f"*/{STUDY}")):
+        raise UserError(f"{folder} holds sweeps: folder={folder}/NAME compares the runs of one")
     if not runs:
         reason = f" that can be read ({few(problems, 1)})" if problems else ""
         raise UserError(f"{folder} holds no runs{reason}: folder=FOLDER is that of a sweep, such as multirun/models")
@@ -107,6 +109,8 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
     factors = [key for key in varying([*completed, *(run for run in failed if run.overrides)]) if key != "seed"]
     tuned = [key for key in factors if key in (study.get("tuned") or [])]
     compared = [key for key in study.get("compared") or [] if key in factors and key not in tuned]
+    if not factors:  # a single arm is named after what the study compares
+        compared = [key for key in study.get("compared") or [] if isinstance(key, str)]
     compared = list(dict.fromkeys([*compared, *(key for key in factors if key not in tuned)]))
     arms, images = arms_of(completed, failed, compared, tuned, problems), TestImages()
     for arm in arms:
@@ -118,7 +122,7 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
         reference = next((arm for arm in arms if arm.table is not None), None)
         notes.append(f"of more than {MAX_ARMS} arms each is compared with {reference.label if reference else 'none'}")
     pairs = compare_arms(arms, reference, rope, all_pairs=all_pairs)
-    problems += _missing(study, runs, unfinished) + _failures(arms) + tuning
+    problems += _missing(study, runs, unfinished) + _failures(arms) + _guessing(arms) + tuning
     if versions := several_versions(completed):
         problems.append(f"the runs are of several versions: {versions}")
     notes += _suspects(arms, compared, tuned) + _unpaired(pairs) + _crossings(arms)
@@ -204,6 +208,16 @@ def _missing(study: Mapping[str, Any], runs: Sequence[Run], unfinished: Sequence
 def _failures(arms: Sequence[Arm]) -> list[str]:
     counts = [(arm.label, sum(one.num_failed for one in arm.tried), _budget(arm)[1]) for arm in arms]
     return [f"{label}: failed {failed} of {all_runs}" for label, failed, all_runs in counts if failed]
+
+
+def _guessing(arms: Sequence[Arm]) -> list[str]:
+    """Arms that learned nothing: a verdict on them says nothing of what they were meant to show."""
+    guessing = []
+    for arm in arms:
+        is_one_class = arm.predicted is not None and bool((arm.predicted == arm.predicted[:, :1]).all())
+        if is_one_class or arm.chosen.val_accuracy <= arm.share_of_guess:
+            guessing.append(arm.label)
+    return [f"no better than guessing, or one class for all images: {few(guessing)}"] if guessing else []
 
 
 def _unpaired(pairs: Sequence[Pair]) -> list[str]:

@@ -18,7 +18,7 @@ from intel_scenes import record
 from intel_scenes.studies.arms import Arm, Configuration, few
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.figures import figures
-from intel_scenes.studies.report import RESULTS, Rows, answer, could_have, leaderboard
+from intel_scenes.studies.report import RESULTS, Rows, answer, could_have, leaderboard, points
 
 REPORT = "report.html"
 NUM_IMAGES, SIDE = 24, 96  # disputed test images, and the pixels of their longer side
@@ -101,7 +101,7 @@ def _matrix(found: Comparison) -> Rows:
     """Each arm against each: difference and verdict of the row against the column."""
     labels = [arm.label for arm in found.arms[:MAX_MATRIX]]
     both = [*found.pairs, *(pair.turned() for pair in found.pairs)]
-    cells = {(pair.a, pair.b): f"{100 * pair.difference:+.1f} {pair.text}" for pair in both}
+    cells = {(pair.a, pair.b): f"{points(pair.difference)} {pair.text}" for pair in both}
     if len(labels) < 2:
         return []
     return [["", *labels], *([row, *(cells.get((row, column), "") for column in labels)] for row in labels)]
@@ -171,17 +171,16 @@ def _disputed(found: Comparison, images: Path | None) -> list[Disputed]:
         return []
     shares = np.stack([_shares(arm) for arm in told])
     spread = shares.std(axis=0)
-    order = [index for index in np.argsort(-spread, kind="stable")[:NUM_IMAGES] if spread[index] > 0]
+    order = [index for index in np.argsort(-spread, kind="stable")[: 4 * NUM_IMAGES] if spread[index] > 0]
     folder = _test_folder(found, images)
-    return [
-        Disputed(
-            found.images.paths[index],
-            found.images.classes[found.images.labels[index]],
-            _votes(found, told, int(index)),
-            _picture(folder / found.images.paths[index]) if folder else None,
-        )
-        for index in order
-    ]
+    disputed = []
+    for index in order:
+        votes = _votes(found, told, int(index))
+        if len(votes) > 1:
+            path = found.images.paths[index]
+            label = found.images.classes[found.images.labels[index]]
+            disputed.append(Disputed(path, label, votes, _picture(folder / path) if folder else None))
+    return disputed[:NUM_IMAGES]
 
 
 def _votes(found: Comparison, told: Sequence[Arm], index: int) -> list[str]:

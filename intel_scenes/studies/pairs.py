@@ -33,9 +33,7 @@ from intel_scenes.studies.statistics.verdicts import (
 SMALLER = (0.005, 0.01, 0.02)  # differences that a study may want to show, as fractions
 # Of two configurations at about 90 %, in the simulations of the tests.
 ASSUMED = Components(seed=2 * 0.003**2, image=0.0064, rest=0.12, num_images=3000)
-ASSUMED_IN_WORDS = (
-    "assuming 3,000 test images, 0.3 points from seed to seed, and two runs that differ on 13 % of the images"
-)
+ASSUMED_IN_WORDS = "0.3 points from seed to seed, and two runs that differ on 13 % of the images"
 
 
 @dataclass(frozen=True)
@@ -211,19 +209,22 @@ def _if_failed_had_guessed(pair: Pair, worst: Pair) -> str:
     return f"had the failed runs guessed, {pair.a} against {pair.b} would be: {worst.text}, and not: {pair.text}"
 
 
-def would_show(pairs: Sequence[Pair], num_arms: int, num_seeds: int, *, has_baseline: bool) -> list[str]:
+def would_show(
+    pairs: Sequence[Pair], num_arms: int, num_seeds: int, *, num_images: int, has_baseline: bool
+) -> list[str]:
     """What a study of so many arms and seeds would show, by the spread that pairs have, or one that is assumed.
 
     Args:
         pairs: Of earlier runs; those that can be tested count, and none may be there.
         num_arms: Two or more.
         num_seeds: Of each arm.
+        num_images: Of the test split.
         has_baseline: All are compared with one of them alone.
     """
     if num_seeds < 2:
         return ["one seed an arm: no difference between arms can be tested, seed=1,2,3 asks for three"]
     known = [pair.estimate.components for pair in pairs if pair.estimate]
-    parts, source = ASSUMED, ASSUMED_IN_WORDS
+    parts, source = replace(ASSUMED, num_images=num_images), f"assuming {num_images:,} test images, {ASSUMED_IN_WORDS}"
     if known:
         seed, image, rest = (fmean(getattr(one, name) for one in known) for name in ("seed", "image", "rest"))
         parts, source = Components(seed, image, rest, known[0].num_images), "by the spread of the runs that are there"
@@ -248,7 +249,11 @@ def could_have_shown(pair: Pair, *, has_baseline: bool) -> str:
 
 def _needs(design: Design) -> str:
     needed = {size: design.seeds_needed(size) for size in SMALLER}
-    texts = [f"{100 * size:g} points: {num}" for size, num in needed.items() if num is not None]
+    texts = [
+        f"{100 * size:g} points: {num if num <= 100 else 'more than 100'}"
+        for size, num in needed.items()
+        if num is not None
+    ]
     if limited := [f"{100 * size:g}" for size, num in needed.items() if num is None]:
         texts.append(f"{' or '.join(limited)} points: no number of seeds, the test images are the limit")
     return ", ".join(texts)

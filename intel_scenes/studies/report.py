@@ -94,19 +94,20 @@ def answer(found: Comparison) -> list[str]:
         return ["No run is completed, so there is nothing to compare yet."]
     leader = found.arms[0]
     tied = [arm.label for arm in found.arms[1:] if arm.chosen.val_accuracy == leader.chosen.val_accuracy]
-    leads = f"and {few(tied)} tie for the lead" if tied else "leads"
-    first = (
-        f"{leader.label} {leads} on validation ({100 * leader.chosen.val_accuracy:.1f} %{_corrected(found)}) and has "
-        f"{100 * leader.chosen.test_accuracy:.1f} % of the test images right{_interval(leader.chosen)}."
-    )
-    if len(found.arms) == 1:
-        return [first, "There is only this one, so nothing to compare it with."]
-    return [first, _others(found)]
+    accuracy = f"{100 * leader.chosen.val_accuracy:.1f} %"
+    lead = f"{leader.label} leads on validation ({accuracy}{_corrected(found)})"
+    if tied:
+        lead = f"{few([leader.label, *tied])} tie for the lead on validation ({accuracy}), of which {leader.label}"
+    right = f"{100 * leader.chosen.test_accuracy:.1f} % of the test images right{_interval(leader.chosen)}"
+    first = f"{lead} has {right}." if tied else f"{lead} and has {right}."
+    others = _others(found) if len(found.arms) > 1 else "There is only this one, so nothing to compare it with."
+    gaps = [line for line in found.problems if line.startswith(("planned and not there", "no run of", "no better"))]
+    return [first, others, *([f"But {'; '.join(gaps[:3])}."] if gaps else [])]
 
 
 def _corrected(found: Comparison) -> str:
     if found.corrected is not None:
-        return f", {100 * found.corrected:.1f} % on seeds that did not choose it"
+        return f"; {100 * found.corrected:.1f} % where each seed is read by the choice of the others"
     if len(found.arms) > 1 and len(found.arms[0].chosen.runs) == 1:
         return "; what it owes to being chosen cannot be estimated from one seed"
     return ""
@@ -147,10 +148,16 @@ def _others(found: Comparison) -> str:
 
 
 def _margin(pair: Pair) -> str:
-    if pair.estimate is None:
+    """The difference with the interval that goes with its verdict."""
+    if pair.estimate is None or pair.verdict is None:
         return ""
-    low, high = pair.estimate.interval()
-    return f" ({100 * pair.difference:+.1f} points, {100 * low:+.1f} to {100 * high:+.1f})"
+    low, high = pair.estimate.interval(1 - pair.verdict.level_holm)
+    return f" ({points(pair.difference)} points, {points(low)} to {points(high)} for all pairs together)"
+
+
+def points(difference: float) -> str:
+    """A difference in points, `+0.0` for what rounds to nothing."""
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"
 
 
 def could_have(found: Comparison) -> list[str]:
@@ -167,7 +174,7 @@ def _terminal(found: Comparison) -> str:
     lines = [*answer(found), "", *aligned([names, *rows[:MAX_ROWS]])]
     if left > 0:
         lines.append(f"and {left} more configurations: see {RESULTS}")
-    return "\n".join([*lines, "", *_first(found.problems), *_first(could_have(found)), *_first(found.notes)]).rstrip()
+    return "\n".join([*lines, "", *_first(found.problems), *could_have(found)[:1], *_first(found.notes)]).rstrip()
 
 
 def _first(lines: Sequence[str]) -> list[str]:

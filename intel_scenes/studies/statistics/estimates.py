@@ -120,12 +120,13 @@ class Estimate:
     def variance(self) -> float:
         """Of the value; where no run and no image differs, so that a 95 % interval reaches to 3 in n."""
         found = sum(square for square, _ in self._terms)
-        return found or float(RULE_OF_THREE / special.ndtri(0.975) / self.num_images) ** 2
+        floor = float(RULE_OF_THREE / special.ndtri(0.975) / self.num_images) ** 2
+        return found if found > 1e-15 else floor
 
     @cached_property
     def degrees_of_freedom(self) -> float:
         """Of Student's t."""
-        is_constant = not any(square for square, _ in self._terms)
+        is_constant = all(square <= 1e-15 for square, _ in self._terms)
         return float(self.num_images - 1) if is_constant else _satterthwaite(self._terms)
 
     @property
