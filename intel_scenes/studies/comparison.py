@@ -106,12 +106,7 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
     completed, elsewhere = _of_one_data_set([run for run in runs if run.is_completed], problems)
     failed = [run for run in runs if run.summary["status"] == "failed"]
     unfinished = [run for run in runs if run.summary["status"] == "interrupted"]
-    factors = [key for key in varying([*completed, *(run for run in failed if run.overrides)]) if key != "seed"]
-    tuned = [key for key in factors if key in (study.get("tuned") or [])]
-    compared = [key for key in study.get("compared") or [] if key in factors and key not in tuned]
-    if not factors:  # a single arm is named after what the study compares
-        compared = [key for key in study.get("compared") or [] if isinstance(key, str)]
-    compared = list(dict.fromkeys([*compared, *(key for key in factors if key not in tuned)]))
+    compared, tuned = _factors(study, completed, failed)
     arms, images = arms_of(completed, failed, compared, tuned, problems), TestImages()
     for arm in arms:
         read_images(arm, images, problems)
@@ -159,6 +154,17 @@ def _of_one_data_set(runs: list[Run], problems: list[str]) -> tuple[list[Run], l
         f"of other images than most, or of unknown ones, and left out: {len(others)} of {len(runs)}, {named}"
     )
     return same, others
+
+
+def _factors(study: Mapping[str, Any], completed: Sequence[Run], failed: Sequence[Run]) -> tuple[list[str], list[str]]:
+    """What is compared, and what is tuned within that: the plan's factors that vary, and whatever else varies."""
+    factors = [key for key in varying([*completed, *(run for run in failed if run.overrides)]) if key != "seed"]
+    planned = [key for key in study.get("compared") or [] if isinstance(key, str)]
+    if not factors:  # a single arm is named after what the study compares
+        return list(dict.fromkeys(planned)), []
+    tuned = [key for key in factors if key in (study.get("tuned") or [])]
+    compared = [key for key in [*planned, *factors] if key in factors and key not in tuned]
+    return list(dict.fromkeys(compared)), tuned
 
 
 def _judge_tuning(arms: Sequence[Arm], tuned: Sequence[str], study: Mapping[str, Any]) -> list[str]:

@@ -127,7 +127,7 @@ def _pairs(samples: Sequence[_Sample], baseline: Arm | None, rope: float, *, all
     family = [
         place
         for place, ((one, other), pair) in enumerate(zip(couples, pairs, strict=True))
-        if pair.estimate is not None and (baseline is None or baseline in (one.arm, other.arm))
+        if pair.estimate is not None and (baseline is None or one.arm is baseline or other.arm is baseline)
     ]
     members = {id(sample.arm): sample for place in family for sample in couples[place]}
     wild = dict(zip(members, unsteady([_by_run(sample) for sample in members.values()]), strict=True))
