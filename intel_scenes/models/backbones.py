@@ -35,6 +35,8 @@ _WHAT_TO_GIVE = "give a file with model.weights=FILE, or model.weights=null for 
 
 log = logging.getLogger(__name__)
 
+_SIZES_THAT_FIT: set[tuple[str, int]] = set()
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -143,11 +145,14 @@ def heads(network: nn.Module) -> dict[str, nn.Module]:
 def check_image_size(network: nn.Module, model_name: str, image_size: int) -> None:
     """Check without computing that the network can train on a batch of shape `(2, 3, image_size, image_size)`.
 
-    The network, its buffers and the modes of its modules stay as they were.
+    The network, its buffers and the modes of its modules stay as they were. Once for each name and size in a process:
+    the runs of a sweep mostly share them.
 
     Raises:
         UserError: it cannot.
     """
+    if (model_name, image_size) in _SIZES_THAT_FIT:
+        return
     state = chain(network.named_parameters(), network.named_buffers())
     on_meta = {name: tensor.detach().to("meta") for name, tensor in state}
     modes = [(module, module.training) for module in network.modules()]
@@ -159,6 +164,7 @@ def check_image_size(network: nn.Module, model_name: str, image_size: int) -> No
     finally:
         for module, mode in modes:
             module.training = mode
+    _SIZES_THAT_FIT.add((model_name, image_size))
 
 
 def _weights_of(model_name: str) -> dict[str, models.WeightsEnum]:
