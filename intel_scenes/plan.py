@@ -103,7 +103,8 @@ def show(
         print(f"about {minutes:.0f} minutes and {megabytes:.0f} MB for {known} runs")
     if unknown:
         print(f"minutes and disk unknown for {unknown} runs: no earlier run there has their network and image size")
-    print("\n".join(_promise(named, folder, config, searched)))
+    for line in _promise(named, folder, config, searched):
+        print(line)
 
 
 def _promise(named: Mapping[str, Overrides], folder: Path, config: DictConfig, searched: Iterable[str]) -> list[str]:
@@ -130,8 +131,9 @@ def _promise(named: Mapping[str, Overrides], folder: Path, config: DictConfig, s
 
 
 def _is_alike(run: Run, cfg: DictConfig) -> bool:
+    is_timed = run.summary["fit_seconds"] is not None and bool(run.summary["epochs"])
     same_size = cfg.data.image_size in (None, run.summary["image_size"])
-    return bool(run.summary["model_name"] == cfg.model.name and same_size)
+    return bool(is_timed and run.summary["model_name"] == cfg.model.name and same_size)
 
 
 def _megabytes(run: Run) -> float:
