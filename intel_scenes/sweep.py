@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from intel_scenes import plan, record
 from intel_scenes.errors import Busy, Refused, Twin, UserError, first_line
 from intel_scenes.plan import Overrides
-from intel_scenes.studies.collect import collect, read_study
+from intel_scenes.studies.collect import read_study
 
 STOPPED = ".stopped"  # left by a run that failed, where `sweep.fail_fast` holds
 FAILED, OPEN = 1, 3
@@ -198,20 +198,20 @@ def _conclude(
     anything_ran: bool,
 ) -> int:
     """Writes and shows what is there; returns the exit status."""
-    runs, _ = collect(folder)
-    by_name = {run.name: run for run in runs}
-    if runs:
+    if any(folder.glob(f"*/{record.SUMMARY}")):
         _compare(folder, config, anything_ran=anything_ran)
     failed, left = {}, []
     for name in named:
-        outcome, run = outcomes.get(name, "finished"), by_name.get(name)
+        outcome = outcomes.get(name, "finished")
         if outcome.startswith(("failed", "refused")):
             failed[name] = outcome
-        elif outcome in ("twin", "finished", "completed") or (run and run.is_completed):
             continue
-        elif run and run.summary["status"] == "failed" and outcome == "unknown":
-            failed[name] = f"failed: {run.summary['error']}"
-        else:
+        if outcome in ("twin", "finished", "completed"):
+            continue
+        summary = record.peek(folder / name) or {}
+        if summary.get("status") == "failed" and outcome == "unknown":
+            failed[name] = f"failed: {summary['error']}"
+        elif summary.get("status") != "completed":
             left.append(name)
     complete = len(named) - len(failed) - len(left)
     print(f"{complete} of {len(named)} runs complete, {len(failed)} failed or refused, {len(left)} open: {folder}")

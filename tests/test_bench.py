@@ -2,10 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
+
+from tests.process import python
 
 
 @pytest.fixture
@@ -15,15 +15,7 @@ def bench(cache, tmp_path):
     environment = kept | {"INTEL_SCENES_CACHE": str(cache)}
 
     def command(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "intel_scenes.bench", *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
+        return python("-m", "intel_scenes.bench", *arguments, cwd=tmp_path, env=environment)
 
     return command
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from intel_scenes.data.sources import drawn_folder
+from tests.process import python
 from tests.small import DRAWN, SMALL
 
 # Nothing answers there: what wants to download fails at once.
@@ -35,16 +36,7 @@ def train(environment, tmp_path):
     place.mkdir()
 
     def command(*arguments, **options):
-        return subprocess.run(
-            [sys.executable, "-m", "intel_scenes.train", *arguments],
-            cwd=place,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-            **options,
-        )
+        return python("-m", "intel_scenes.train", *arguments, cwd=place, env=environment, **options)
 
     command.place = place
     return command

@@ -1,10 +1,8 @@
 """The command as a user runs it: a process of its own in an empty folder."""
 
-import subprocess
-import sys
-
 import pytest
 
+from tests.process import python
 from tests.studies.made import leave_run, leave_study
 
 WITHOUT_TORCH = """
@@ -21,9 +19,7 @@ def compare(tmp_path):
     """Runs the command; returns the finished process."""
 
     def command(*arguments, code=("-m", "intel_scenes.compare")):
-        return subprocess.run(
-            [sys.executable, *code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
-        )
+        return python(*code, *arguments, cwd=tmp_path)
 
     return command
 

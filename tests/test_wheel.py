@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.process import python
 from tests.test_readme import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -26,20 +27,13 @@ def installed(tmp_path_factory):
     return place / "site"
 
 
-def python(installed, folder, *arguments):
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(installed), "INTEL_SCENES_CACHE": str(folder / "cache")},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
+def with_wheel(installed, folder, *arguments):
+    paths = {"PYTHONPATH": str(installed), "INTEL_SCENES_CACHE": str(folder / "cache")}
+    return python(*arguments, cwd=folder, env=os.environ | paths, timeout=400)
 
 
 def test_the_wheel_brings_its_configuration(installed, tmp_path):
-    done = python(
+    done = with_wheel(
         installed,
         tmp_path,
         "-c",
@@ -51,7 +45,7 @@ def test_the_wheel_brings_its_configuration(installed, tmp_path):
 
 def test_the_main_job_of_the_readme_runs_offline(installed, tmp_path):
     (arguments,) = COMMANDS[0].split(" && .venv/bin/python ")[1:]
-    done = python(installed, tmp_path, *arguments.split(), "epochs=1")
+    done = with_wheel(installed, tmp_path, *arguments.split(), "epochs=1")
     assert done.returncode == 0, done.stderr
     summaries = [json.loads(path.read_text()) for path in tmp_path.glob("multirun/quickstart/*/summary.json")]
     assert [summary["status"] for summary in summaries] == ["completed"] * 8

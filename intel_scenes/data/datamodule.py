@@ -111,17 +111,14 @@ class SceneDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[EvalBatches]:
         """First the validation images, then the fixed slice of the training images."""
-        return self.val_dataloader_of(*self._ranks)
+        return [
+            EvalBatches(self.images, chosen, self.batch_size, *self._ranks) for chosen in (self.val, self.train_eval)
+        ]
 
-    def val_dataloader_of(self, rank: int, num_ranks: int) -> list[EvalBatches]:
-        """The same for one of several processes."""
-        chosen = (self.val, self.train_eval)
-        return [EvalBatches(self.images, one, self.batch_size, rank, num_ranks) for one in chosen]
-
-    def evaluation(self, split: Literal["val", "test"]) -> EvalBatches:
+    def evaluation(self, split: Literal["train_eval", "val", "test"]) -> EvalBatches:
         """Every image of a split once, in order, for one process."""
-        if split == "val":
-            return EvalBatches(self.images, self.val, self.batch_size)
+        if split != "test":
+            return EvalBatches(self.images, self.val if split == "val" else self.train_eval, self.batch_size)
         return EvalBatches(self.test_images, self.test, self.batch_size)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:

@@ -60,13 +60,8 @@ def run(
     Raises:
         UserError: Something that the user can mend. Where training had begun, the record says `failed`.
     """
-    plain = _plain(cfg, folder, num_steps=0)
-    configuration.check(plain)
+    plain, weights, data = _composed(cfg, folder)
     threads, precision = configuration.resolve_threads(plain), configuration.resolve_precision(plain)
-    torch.set_num_threads(threads)
-    weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
-    data = _data_module(plain, weights)
-    plain = _plain(cfg, folder, configuration.num_steps(plain, len(data.train) // data.batch_size))
     weights_digest = weights and weights.digest
     facts = {"weights": weights_digest, "data": data.fingerprint, "precision": precision, "threads": threads}
     digests = configuration.digests(plain, facts)
@@ -75,9 +70,8 @@ def run(
             log.info("%s is complete", folder)
             return found
         torch.manual_seed(plain["seed"])
-        network = build(plain["model"]["name"], len(data.classes), weights=weights, image_size=data.view.size)
-        check_image_size(network, plain["model"]["name"], data.view.size)
-        classifier = _classifier(plain, network, len(data.classes))
+        classifier = _classifier(plain, weights, data)
+        network = classifier.network
         recorder = EpochRecorder(folder, before_writing=lambda: outcome.check_held(folder, lease))
         trainer = _trainer(plain, folder, [recorder, *callbacks], precision)
         known = {
@@ -107,16 +101,8 @@ def dry_run(cfg: DictConfig) -> list[str]:
     Raises:
         UserError: Something that the user can mend.
     """
-    plain = _plain(cfg, Path(), num_steps=0)
-    configuration.check(plain)
-    precision = configuration.resolve_precision(plain)
-    torch.set_num_threads(configuration.resolve_threads(plain))
-    weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
-    data = _data_module(plain, weights)
-    plain = _plain(cfg, Path(), configuration.num_steps(plain, len(data.train) // data.batch_size))
-    network = build(plain["model"]["name"], len(data.classes), weights=weights, image_size=data.view.size)
-    check_image_size(network, plain["model"]["name"], data.view.size)
-    classifier = _classifier(plain, network, len(data.classes))
+    plain, weights, data = _composed(cfg, Path())
+    precision, classifier = configuration.resolve_precision(plain), _classifier(plain, weights, data)
     device = _trainer(plain | {"logger": {"_target_": None}}, Path(), [], precision).strategy.root_device
     return forecast(classifier, data, epochs=plain["epochs"], device=device, precision=precision)
 
@@ -143,6 +129,16 @@ def data_fingerprint(cfg: DictConfig) -> str:
 def data_module_of(cfg: DictConfig) -> SceneDataModule:
     """The images of a configuration, as a network with random weights sees them."""
     return _data_module(_plain(cfg, Path(), num_steps=0), None)
+
+
+def _composed(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], Weights | None, SceneDataModule]:
+    """The checked configuration with the number of steps that its images make, its weights, and its images."""
+    plain = _plain(cfg, folder, num_steps=0)
+    configuration.check(plain)
+    torch.set_num_threads(configuration.resolve_threads(plain))
+    weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
+    data = _data_module(plain, weights)
+    return _plain(cfg, folder, configuration.num_steps(plain, len(data.train) // data.batch_size)), weights, data
 
 
 def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
@@ -214,7 +210,10 @@ def _view(plain: dict[str, Any], weights: Weights | None) -> View:
     return View(size, round(size / fraction), seen.interpolation, seen.mean, seen.std)
 
 
-def _classifier(plain: dict[str, Any], network: torch.nn.Module, num_classes: int) -> SceneClassifier:
+def _classifier(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> SceneClassifier:
+    name, num_classes = plain["model"]["name"], len(data.classes)
+    network = build(name, num_classes, weights=weights, image_size=data.view.size)
+    check_image_size(network, name, data.view.size)
     try:
         classifier = SceneClassifier(
             network,

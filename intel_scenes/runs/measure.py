@@ -80,11 +80,8 @@ def machine(threads: int) -> dict[str, Any]:
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")  # of Linux
-    names = (
-        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        if (info.exists())
-        else []
-    )
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
     return names[0] if names else platform.processor()
 
 
@@ -198,7 +195,7 @@ def _bare_loop(cfg: DictConfig) -> float:
             seen += len(labels)
         network.eval()
         with torch.inference_mode():
-            for loader in data.val_dataloader_of(0, 1):
+            for loader in (data.evaluation("val"), data.evaluation("train_eval")):
                 for pixels, labels, _ in loader:
                     (network(prepare(pixels, data.view)).argmax(1) == labels).sum()
     return seen / (time.perf_counter() - started)

@@ -28,7 +28,6 @@ class Configuration:
             predictions.
         per_class: Mean test accuracy of each class, NaN where the test split has none of it.
         ledger: Of the spread over seeds, from two seeds on.
-        is_chosen: Validation chose it for its arm.
     """
 
     values: dict[str, str]
@@ -38,7 +37,6 @@ class Configuration:
     interval: tuple[float, float] | None = None
     per_class: npt.NDArray[np.float64] | None = None
     ledger: Ledger | None = None
-    is_chosen: bool = False
 
     def mean(self, key: str) -> float | None:
         """Of a key of `summary.json` over the runs that have it."""
@@ -207,10 +205,8 @@ def arms_of(
         arm.label = label
         most = max((len(one.runs) for one in arm.configurations), default=0)
         arm.configurations.sort(key=lambda one: (len(one.runs) < most, -one.val_accuracy, one.label))
-        for one in arm.configurations[:1]:
-            one.is_chosen = True
-            if any(other.val_accuracy > one.val_accuracy for other in arm.configurations):
-                problems.append(f"{label}: a configuration with fewer than {most} completed runs was not chosen")
+        if any(one.val_accuracy > arm.chosen.val_accuracy for one in arm.configurations):
+            problems.append(f"{label}: a configuration with fewer than {most} completed runs was not chosen")
     there = [arm for arm in arms.values() if arm.configurations]
     return sorted(there, key=lambda arm: (-arm.chosen.val_accuracy, arm.label))
 
@@ -283,7 +279,7 @@ def read_images(arm: Arm, images: TestImages, problems: list[str]) -> None:
             configuration.interval = max(0.0, low), high
         else:
             configuration.interval = wilson(int(table.sum()), table.shape[1])
-        if configuration.is_chosen:
+        if configuration is arm.chosen:
             arm.labels, arm.predicted, arm.runs = images.labels, stacked, runs
 
 

@@ -72,6 +72,11 @@ class Comparison:
         """Label of the arm that a table compares with: the baseline, else the leader; empty without arms."""
         return self.baseline or (self.arms[0].label if self.arms else "")
 
+    @property
+    def is_to_leader(self) -> bool:
+        """Whether that arm is the one that leads on validation."""
+        return bool(self.arms) and self.reference == self.arms[0].label
+
     def to_reference(self) -> list[Pair]:
         """The pairs with the reference, each as what the other arm is against it."""
         pairs = [
@@ -114,7 +119,7 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
     reference, notes = _arm(arms, baseline), []
     all_pairs = len(arms) <= MAX_ARMS
     if reference is None and not all_pairs:
-        reference = next((arm for arm in arms if arm.table is not None), None)
+        reference = next((arm for arm in arms if arm.predicted is not None), None)
         notes.append(f"of more than {MAX_ARMS} arms each is compared with {reference.label if reference else 'none'}")
     pairs = compare_arms(arms, reference, rope, all_pairs=all_pairs)
     problems += _missing(study, runs, unfinished) + _failures(arms) + _guessing(arms) + tuning

@@ -16,17 +16,17 @@ def factor_figures(found: Comparison) -> list[Figure]:
         levels = _levels(found, factor)
         if len(levels) < 2:
             continue
+        means = {level: 100 * statistics.fmean(values) for level, values in levels.items()}
         figure = go.Figure()
         figure.add_scatter(
             x=[html.escape(level) for level in levels],
-            y=rounded(100 * statistics.fmean(values) for values in levels.values()),
+            y=rounded(means.values()),
             mode="lines+markers",
             line={"color": VALID},
             customdata=[len(values) for values in levels.values()],
             hovertemplate="%{x}: %{y:.1f} %, mean of %{customdata} configurations<extra></extra>",
         )
         finish(figure, 260, xaxis_type="category")
-        means = {level: 100 * statistics.fmean(values) for level, values in levels.items()}
         made.append(
             Figure(
                 f"factor-{place}",

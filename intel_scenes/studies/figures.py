@@ -89,7 +89,7 @@ def _forest(found: Comparison, rope: float) -> list[Figure]:
 def _bounds(pair: Pair) -> tuple[float, float]:
     """The interval that goes with the verdict, in points; that of the pair alone where it has none."""
     assert pair.estimate is not None
-    low, high = pair.estimate.interval(1 - pair.verdict.level_holm if pair.verdict else 0.95)
+    low, high = pair.adjusted_interval() or pair.estimate.interval()
     return 100 * low, 100 * high
 
 

@@ -79,7 +79,7 @@ def render(found: Comparison, rope: float, images: Path | None) -> str:
         plan=_plan(found),
         remake=_remake(found),
         rope=f"{100 * rope:g}",
-        reference=f"baseline {found.baseline}" if found.baseline else "leader",
+        reference="leader" if found.is_to_leader else f"baseline {found.reference}",
         family=f"all pairs with {found.baseline}" if found.baseline else "all pairs",
         results=RESULTS,
         specs=_json({figure.name: figure.spec for section in made.values() for figure in section}),
@@ -171,16 +171,17 @@ def _disputed(found: Comparison, images: Path | None) -> list[Disputed]:
         return []
     shares = np.stack([_shares(arm) for arm in told])
     spread = shares.std(axis=0)
-    order = [index for index in np.argsort(-spread, kind="stable")[: 4 * NUM_IMAGES] if spread[index] > 0]
     folder = _test_folder(found, images)
-    disputed = []
-    for index in order:
+    disputed: list[Disputed] = []
+    for index in np.argsort(-spread, kind="stable"):
+        if len(disputed) == NUM_IMAGES or spread[index] == 0:
+            break
         votes = _votes(found, told, int(index))
         if len(votes) > 1:
             path = found.images.paths[index]
             label = found.images.classes[found.images.labels[index]]
             disputed.append(Disputed(path, label, votes, _picture(folder / path) if folder else None))
-    return disputed[:NUM_IMAGES]
+    return disputed
 
 
 def _votes(found: Comparison, told: Sequence[Arm], index: int) -> list[str]:

@@ -32,7 +32,7 @@ from intel_scenes.studies.statistics.verdicts import (
 
 SMALLER = (0.005, 0.01, 0.02)  # differences that a study may want to show, as fractions
 # Of two configurations at about 90 %, in the simulations of the tests.
-ASSUMED = Components(seed=2 * 0.003**2, image=0.0064, rest=0.12, num_images=3000)
+ASSUMED = {"seed": 2 * 0.003**2, "image": 0.0064, "rest": 0.12}
 ASSUMED_IN_WORDS = "0.3 points from seed to seed, and two runs that differ on 13 % of the images"
 
 
@@ -65,6 +65,12 @@ class Pair:
     num_arms: int
     p_better: tuple[float, float, float]
     note: str = ""
+
+    def adjusted_interval(self) -> tuple[float, float] | None:
+        """The interval that goes with the verdict; None where there is none."""
+        if self.estimate is None or self.verdict is None:
+            return None
+        return self.estimate.interval(1 - self.verdict.level_holm)
 
     def turned(self) -> "Pair":
         """What the second is against the first."""
@@ -106,11 +112,12 @@ def compare_arms(arms: Sequence[Arm], baseline: Arm | None, rope: float, *, all_
         rope: The largest difference that makes no practical difference, a fraction.
         all_pairs: Also those that a baseline leaves out of the family; without a verdict.
     """
-    samples = [_Sample(arm) for arm in arms if arm.table is not None]
+    told = [arm for arm in arms if arm.predicted is not None]
+    samples = [_Sample(arm) for arm in told]
     pairs = _pairs(samples, baseline, rope, all_pairs=all_pairs)
-    if not any(sample.arm.num_failed for sample in samples):
+    if not any(arm.num_failed for arm in told):
         return pairs
-    guesses = [_Sample(arm, arm.num_failed, arm.share_of_guess) for arm in arms if arm.table is not None]
+    guesses = [_Sample(arm, arm.num_failed, arm.share_of_guess) for arm in told]
     return [
         replace(pair, note=pair.note or _if_failed_had_guessed(pair, worst))
         for pair, worst in zip(pairs, _pairs(guesses, baseline, rope, all_pairs=all_pairs), strict=True)
@@ -224,7 +231,10 @@ def would_show(
     if num_seeds < 2:
         return ["one seed an arm: no difference between arms can be tested, seed=1,2,3 asks for three"]
     known = [pair.estimate.components for pair in pairs if pair.estimate]
-    parts, source = replace(ASSUMED, num_images=num_images), f"assuming {num_images:,} test images, {ASSUMED_IN_WORDS}"
+    parts, source = (
+        Components(**ASSUMED, num_images=num_images),
+        f"assuming {num_images:,} test images, {ASSUMED_IN_WORDS}",
+    )
     if known:
         seed, image, rest = (fmean(getattr(one, name) for one in known) for name in ("seed", "image", "rest"))
         parts, source = Components(seed, image, rest, known[0].num_images), "by the spread of the runs that are there"

@@ -38,7 +38,7 @@ def write_pairwise(found: Comparison) -> None:
     rows = []
     for pair in found.pairs:
         low, high = pair.estimate.interval() if pair.estimate else (None, None)
-        holm = pair.estimate.interval(1 - pair.verdict.level_holm) if pair.estimate and pair.verdict else (None, None)
+        holm = pair.adjusted_interval() or (None, None)
         p_values = (pair.verdict.p_value, pair.verdict.p_holm) if pair.verdict else (None, None)
         rows.append(
             [
@@ -85,7 +85,7 @@ def leaderboard(found: Comparison) -> Rows:
 
 
 def _reference(found: Comparison) -> str:
-    return "the leader" if found.reference == found.arms[0].label else f"baseline {found.reference}"
+    return "the leader" if found.is_to_leader else f"baseline {found.reference}"
 
 
 def answer(found: Comparison) -> list[str]:
@@ -132,7 +132,7 @@ WORDS = {
 
 def _others(found: Comparison) -> str:
     """What the other arms are against the reference, those alike together."""
-    reference = "it" if found.reference == found.arms[0].label else f"baseline {found.reference}"
+    reference = "it" if found.is_to_leader else f"baseline {found.reference}"
     groups: dict[str, list[Pair]] = {}
     for pair in found.to_reference():
         groups.setdefault(pair.text, []).append(pair)
@@ -149,9 +149,9 @@ def _others(found: Comparison) -> str:
 
 def _margin(pair: Pair) -> str:
     """The difference with the interval that goes with its verdict."""
-    if pair.estimate is None or pair.verdict is None:
+    if (interval := pair.adjusted_interval()) is None:
         return ""
-    low, high = pair.estimate.interval(1 - pair.verdict.level_holm)
+    low, high = interval
     return f" ({points(pair.difference)} points, {points(low)} to {points(high)} for all pairs together)"
 
 
@@ -205,6 +205,7 @@ def _latex(found: Comparison) -> str:
 
 
 def _json(found: Comparison) -> str:
+    chosen = {id(arm.chosen) for arm in found.arms}
     configurations = [
         {
             **one.values,
@@ -218,7 +219,7 @@ def _json(found: Comparison) -> str:
             "fit_seconds": one.mean("fit_seconds"),
             "images_per_second": one.mean("images_per_second"),
             "parameters": one.mean("parameters"),
-            "chosen": one.is_chosen,
+            "chosen": id(one) in chosen,
         }
         for one in found.configurations
     ]

@@ -17,9 +17,7 @@ from scipy import special, stats
 
 Table = npt.NDArray[np.float32]  # (seeds, images), 0 to 1
 PRIOR_DEGREES = 4.0  # the smallest that keeps to 5 % of such studies in the simulations of the tests
-RULE_OF_THREE = (
-    3.0  # of n images of which none differs, at most 3 in n do with 95 % (Hanley and Lippman-Hand, JAMA 1983)
-)
+RULE_OF_THREE = 3.0  # where none of n images differs, at most 3 in n do (Hanley and Lippman-Hand, JAMA 249, 1983)
 
 
 @dataclass(frozen=True)
