@@ -180,7 +180,12 @@ class TestImages:
 
 
 def arms_of(
-    runs: Sequence[Run], failed: Sequence[Run], compared: Sequence[str], tuned: Sequence[str], problems: list[str]
+    runs: Sequence[Run],
+    failed: Sequence[Run],
+    compared: Sequence[str],
+    tuned: Sequence[str],
+    problems: list[str],
+    gaps: list[str],
 ) -> list[Arm]:
     """Arms with their configurations, ordered by validation; labels settle a tie.
 
@@ -190,12 +195,13 @@ def arms_of(
         compared: Factors that make an arm.
         tuned: Factors within an arm.
         problems: Gets a sentence for what is left out.
+        gaps: Gets one for each configuration without a completed run.
     """
     arms: dict[str, Arm] = {}
     for configuration in _configurations(runs, failed, [*compared, *tuned]):
         arm = arms.setdefault(_label(configuration.values, compared), Arm("", []))
         if not configuration.runs:
-            problems.append(f"no run of {configuration.label} is completed, {configuration.num_failed} failed")
+            gaps.append(f"no run of {configuration.label} is completed, {configuration.num_failed} failed")
             arm.lost.append(configuration)
             continue
         _keep_one_configuration(configuration, problems)

@@ -35,6 +35,7 @@ class Comparison:
         failed: Runs that failed.
         unfinished: Runs that were cut off or are still going on.
         problems: A sentence for whatever was left out or needs a look.
+        gaps: Those of them that belong to the answer: what is missing, and what learned nothing.
         notes: A sentence for whatever else is to be known.
         images: The test images.
         corrected: Validation accuracy of the leader, read on seeds that did not choose it; None where seeds lack or
@@ -53,6 +54,7 @@ class Comparison:
     failed: list[Run]
     unfinished: list[Run]
     problems: list[str]
+    gaps: list[str]
     notes: list[str]
     images: TestImages
     corrected: float | None
@@ -112,7 +114,8 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
     failed = [run for run in runs if run.summary["status"] == "failed"]
     unfinished = [run for run in runs if run.summary["status"] == "interrupted"]
     compared, tuned = _factors(study, completed, failed)
-    arms, images = arms_of(completed, failed, compared, tuned, problems), TestImages()
+    gaps: list[str] = []
+    arms, images = arms_of(completed, failed, compared, tuned, problems, gaps), TestImages()
     for arm in arms:
         read_images(arm, images, problems)
     tuning = _judge_tuning(arms, tuned, study)
@@ -122,7 +125,10 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
         reference = next((arm for arm in arms if arm.predicted is not None), None)
         notes.append(f"of more than {MAX_ARMS} arms each is compared with {reference.label if reference else 'none'}")
     pairs = compare_arms(arms, reference, rope, all_pairs=all_pairs)
-    problems += _missing(study, runs, unfinished) + _failures(arms) + _guessing(arms) + tuning
+    gaps += _missing(study, runs) + _guessing(arms)
+    problems = gaps + problems + _failures(arms) + tuning
+    if unfinished:
+        problems.append(f"not finished: {few([run.name for run in unfinished])}")
     if versions := several_versions(completed):
         problems.append(f"the runs are of several versions: {versions}")
     notes += _suspects(arms, compared, tuned) + _unpaired(pairs) + _crossings(arms)
@@ -140,6 +146,7 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
         failed=failed,
         unfinished=unfinished,
         problems=problems,
+        gaps=gaps,
         notes=notes,
         images=images,
         corrected=_corrected(arms),
@@ -201,19 +208,15 @@ def _corrected(arms: Sequence[Arm]) -> float | None:
     return choice_paid_for(np.array([[one[seed] for seed in sorted(one, key=str)] for one in by_seed]))
 
 
-def _missing(study: Mapping[str, Any], runs: Sequence[Run], unfinished: Sequence[Run]) -> list[str]:
-    """What was planned and has no record, or one that is not finished."""
+def _missing(study: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
+    """What was planned and has no record."""
     planned = [
         *(study.get("planned") or []),
         *(name for one in study.get("added") or [] for name in one.get("runs") or []),
     ]
     there = {run.name for run in runs}
-    sentences = []
-    if missing := [str(name) for name in planned if name not in there]:
-        sentences.append(f"planned and not there: {len(missing)} of {len(planned)}, {few(missing)}")
-    if unfinished:
-        sentences.append(f"not finished: {few([run.name for run in unfinished])}")
-    return sentences
+    missing = [str(name) for name in planned if name not in there]
+    return [f"planned and not there: {len(missing)} of {len(planned)}, {few(missing)}"] if missing else []
 
 
 def _failures(arms: Sequence[Arm]) -> list[str]:

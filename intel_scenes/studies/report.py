@@ -101,8 +101,7 @@ def answer(found: Comparison) -> list[str]:
     right = f"{100 * leader.chosen.test_accuracy:.1f} % of the test images right{_interval(leader.chosen)}"
     first = f"{lead} has {right}." if tied else f"{lead} and has {right}."
     others = _others(found) if len(found.arms) > 1 else "There is only this one, so nothing to compare it with."
-    gaps = [line for line in found.problems if line.startswith(("planned and not there", "no run of", "no better"))]
-    return [first, others, *([f"But {'; '.join(gaps[:3])}."] if gaps else [])]
+    return [first, others, *([f"But {'; '.join(found.gaps[:3])}."] if found.gaps else [])]
 
 
 def _corrected(found: Comparison) -> str:
