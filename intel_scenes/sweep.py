@@ -93,6 +93,8 @@ def run(
         KeyboardInterrupt: Ctrl-C; what is there has been shown.
     """
     global _progress
+    if config.dry_run:
+        raise UserError("dry_run=true is for one run: sweep.plan=true says what a sweep would cost")
     named = plan.named_jobs(jobs)
     sources = [source for source in config.hydra.runtime.config_sources if source.schema == "file"]
     is_covered = len(sources) == 1  # no digest covers other folders of configuration files
