@@ -4,6 +4,7 @@ import io
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,16 @@ class WholeCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint whole or not at all, and beside it, first, the weights alone where they are the best so far.
 
     Lightning's own goes through a temporary file that may lie in another file system
-    (Lightning-AI/pytorch-lightning#21431), and leaves the averaged weights out of its weights-only files.
+    (Lightning-AI/pytorch-lightning#21431), and leaves the averaged weights out of its weights-only files. The training
+    goes on while the disk is at work: a checkpoint is a copy in memory before it is written, and one waits for the
+    other, so that no more than one is held.
     """
+
+    def __init__(self) -> None:
+        """Nothing is being written yet."""
+        super().__init__()
+        self._disk = ThreadPoolExecutor(1, "checkpoints")
+        self._written: Future[None] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ANN401
         """Writes a checkpoint.
@@ -35,10 +44,31 @@ class WholeCheckpointIO(TorchCheckpointIO):
             storage_options: `{"weights": path}` writes the weights there as well, before the checkpoint that counts
                 on them.
         """
+        self.wait()
+        files = {Path(path): _bytes(checkpoint)}
         if storage_options:
             weights = {key: checkpoint[key] for key in WEIGHTS_KEYS}
-            record.write_whole(Path(storage_options["weights"]), _bytes(weights))
-        record.write_whole(Path(path), _bytes(checkpoint))
+            files = {Path(storage_options["weights"]): _bytes(weights)} | files
+        self._written = self._disk.submit(_write_all, files)
+
+    def wait(self) -> None:
+        """Waits until the last checkpoint is on the disk.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        written, self._written = self._written, None
+        if written is not None:
+            written.result()
+
+    def teardown(self) -> None:
+        """Waits, at the end of a fit."""
+        self.wait()
+
+
+def _write_all(files: dict[Path, memoryview]) -> None:
+    for path, content in files.items():
+        record.write_whole(path, content)
 
 
 def _bytes(checkpoint: dict[str, Any]) -> memoryview:

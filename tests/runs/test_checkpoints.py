@@ -2,6 +2,7 @@ import csv
 import math
 import os
 import resource
+import threading
 from collections import OrderedDict, UserList
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -154,22 +155,28 @@ def checkpoint(value: float, size: int = 1) -> dict[str, Any]:
     return {**weights, "pytorch-lightning_version": "2", "optimizer_states": [torch.full((size,), value)]}
 
 
+def save(*arguments: Any) -> None:
+    disk = WholeCheckpointIO()
+    disk.save_checkpoint(*arguments)
+    disk.wait()
+
+
 def test_a_save_that_runs_out_of_space_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    WholeCheckpointIO().save_checkpoint(checkpoint(1), path)
+    save(checkpoint(1), path)
     before = path.read_bytes()
     with no_file_above(len(before)), pytest.raises(OSError, match="File too large"):
-        WholeCheckpointIO().save_checkpoint(checkpoint(2, size=10_000), path)
+        save(checkpoint(2, size=10_000), path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["last.ckpt"]
 
 
 def test_what_cannot_be_pickled_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    WholeCheckpointIO().save_checkpoint(checkpoint(1), path)
+    save(checkpoint(1), path)
     before = path.read_bytes()
     with pytest.raises(Exception, match=r"(?i)pickle"):
-        WholeCheckpointIO().save_checkpoint(checkpoint(2) | {"hook": lambda: None}, path)
+        save(checkpoint(2) | {"hook": lambda: None}, path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["last.ckpt"]
 
@@ -178,14 +185,37 @@ def test_the_best_weights_are_written_before_the_checkpoint_that_counts_on_them(
     best, last = tmp_path / "best.ckpt", tmp_path / "last.ckpt"
     last.mkdir()  # cannot be replaced by a file
     with pytest.raises(OSError, match="directory"):
-        WholeCheckpointIO().save_checkpoint(checkpoint(1), last, {"weights": best})
+        save(checkpoint(1), last, {"weights": best})
     assert torch.load(best, weights_only=True)["state_dict"]["w"].item() == 1
     last.rmdir()
     best.unlink()
     best.mkdir()
     with pytest.raises(OSError, match="directory"):
-        WholeCheckpointIO().save_checkpoint(checkpoint(1), last, {"weights": best})
+        save(checkpoint(1), last, {"weights": best})
     assert not last.exists()
+
+
+def test_a_checkpoint_holds_what_the_weights_were_however_long_the_disk_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, write = threading.Event(), record.write_whole
+    monkeypatch.setattr(record, "write_whole", lambda *arguments: (go_on.wait(30), write(*arguments)))
+    disk, content = WholeCheckpointIO(), checkpoint(1)
+    disk.save_checkpoint(content, tmp_path / "last.ckpt")
+    content["state_dict"]["w"].fill_(2)  # the training goes on
+    go_on.set()
+    disk.teardown()
+    assert loaded(tmp_path, "last.ckpt")["state_dict"]["w"].item() == 1
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_at_the_next_one_or_at_the_end(tmp_path: Path) -> None:
+    disk = WholeCheckpointIO()
+    (tmp_path / "folder").mkdir()
+    for tell in (lambda: disk.save_checkpoint(checkpoint(2), tmp_path / "last.ckpt"), disk.teardown):
+        disk.save_checkpoint(checkpoint(1), tmp_path / "folder")
+        with pytest.raises(OSError, match="directory"):
+            tell()
+        disk.teardown()  # told once
 
 
 def test_the_best_file_holds_weights_and_their_place_alone(tmp_path: Path) -> None:
