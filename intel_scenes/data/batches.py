@@ -54,6 +54,26 @@ class Images:
         return pixels, torch.from_numpy(self.labels[indices]), indices
 
 
+@dataclass(frozen=True)
+class Features:
+    """What a frozen backbone makes of the images of one split.
+
+    Attributes:
+        values: (N, D) float32, mapped from the cache.
+        labels: (N,) int64.
+    """
+
+    values: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+
+    def batch(self, indices: Indices) -> Batch:
+        """(B, D) float32 features, (B,) int64 labels, and the positions."""
+        return torch.from_numpy(self.values[indices]), torch.from_numpy(self.labels[indices]), indices
+
+
+Stored = Images | Features
+
+
 def order(seed: int, epoch: int, num_images: int) -> Indices:
     """The order in which an epoch takes the training images, a permutation of 0..num_images-1."""
     return np.random.default_rng([seed, epoch]).permutation(num_images)
@@ -66,7 +86,7 @@ class TrainBatches:
     `batch_size` is that of all ranks together: each takes its slice, so their number changes nothing in the training.
     """
 
-    images: Images
+    images: Stored
     chosen: Indices
     batch_size: int
     seed: int
@@ -90,7 +110,7 @@ class TrainBatches:
 class EvalBatches:
     """Every chosen image once, in order, in batches of nearly equal size; with ranks, each takes every n-th image."""
 
-    images: Images
+    images: Stored
     chosen: Indices
     batch_size: int
     rank: int = 0

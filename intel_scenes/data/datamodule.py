@@ -1,15 +1,17 @@
 """The LightningDataModule: a folder of scenes in, batches ready for a network out."""
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from intel_scenes.data.augment import Augmentation, augment, draw
-from intel_scenes.data.batches import Batch, EvalBatches, Images, TrainBatches, View, prepare
+from intel_scenes.data.batches import Batch, EvalBatches, Features, Images, Stored, TrainBatches, View, prepare
 from intel_scenes.data.packed import Packed, pack
 from intel_scenes.data.scenes import Scenes, duplicates, find_split, fingerprint, in_label_conflict, read_scenes
 from intel_scenes.data.splits import Indices, stratified_mask, stratified_split
@@ -67,6 +69,8 @@ class SceneDataModule(LightningDataModule):
             for scenes, one in zip((train, test), packed, strict=True)
             for index in sorted(one.unreadable)
         ]
+        self.images: Stored
+        self.test_images: Stored
         self.scenes, self.images = _usable(train, packed[0])
         self.test_scenes, self.test_images = _usable(test, packed[1])
         self.view, self.augmentation = view, augmentation
@@ -83,6 +87,25 @@ class SceneDataModule(LightningDataModule):
             raise UserError(
                 f"data.batch_size={batch_size} is more than the {len(self.train)} training images: lower it"
             )
+
+    def of_features(self, train: npt.NDArray[np.float32], test: npt.NDArray[np.float32]) -> Self:
+        """The same splits, with features in place of images.
+
+        Args:
+            train: (N, D), one row for each of `scenes`.
+            test: (M, D), one row for each of `test_scenes`.
+        """
+        found = copy(self)
+        found.images, found.test_images = (
+            Features(train, self.images.labels),
+            Features(test, self.test_images.labels),
+        )
+        return found
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the images were replaced by what a frozen backbone makes of them."""
+        return isinstance(self.images, Features)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -126,11 +149,17 @@ class SceneDataModule(LightningDataModule):
         images, labels, indices = batch
         assert self.trainer is not None
         if not self.trainer.training:
-            return prepare(images, self.view), labels
+            return self.prepared(images), labels
         return self.augmented(images, indices, self._epoch), labels
 
+    def prepared(self, images: Tensor) -> Tensor:
+        """What was stored as evaluation sees it: (B, 3, size, size) float32; features as they are."""
+        return images if self.has_features else prepare(images, self.view)
+
     def augmented(self, images: Tensor, indices: Indices, epoch: int) -> Tensor:
-        """Stored training images as an epoch sees them: (B, 3, size, size) float32."""
+        """What was stored of training images as an epoch sees it: (B, 3, size, size) float32; features as they are."""
+        if self.has_features:
+            return images
         view, draws = self.view, draw(self.seed, epoch, indices)
         return augment(images, draws, self.augmentation, view.size, view.interpolation, (view.mean, view.std))
 

@@ -8,7 +8,6 @@ and the middle square is stored.
 import io
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 from PIL import Image, ImageOps
 
 from intel_scenes.data import progress
+from intel_scenes.data.cache import make_once
 from intel_scenes.data.scenes import Scenes
 from intel_scenes.errors import UserError
 from intel_scenes.record import digest
@@ -62,20 +61,13 @@ def store(image: Image.Image, size: int) -> Pixels:
 def pack(scenes: Scenes, cache_dir: Path, size: int) -> Packed:
     """The decoded images of a split, from the cache where the same contents were decoded before.
 
-    The cache is named after the contents of all files and the rule, so a changed file makes a new one. It appears whole
-    or not at all; a second process waits for the first.
+    The cache is named after the contents of all files and the rule, so a changed file makes a new one.
 
     Raises:
         UserError: The cache cannot be written.
     """
     folder = cache_dir / f"packed-{digest([RULE, size, scenes.contents])[:32]}"
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.exists():
-                _write(scenes, folder, size)
-    except OSError as error:
-        raise UserError(f"the image cache {cache_dir} cannot be written ({error}): set data.cache_dir") from error
+    make_once(folder, lambda partial: _write(scenes, partial, size))
     unreadable = json.loads((folder / "unreadable.json").read_text())
     return Packed(
         np.load(folder / "images.npy", mmap_mode="r"), {int(index): reason for index, reason in unreadable.items()}
@@ -83,28 +75,20 @@ def pack(scenes: Scenes, cache_dir: Path, size: int) -> Packed:
 
 
 def _write(scenes: Scenes, folder: Path, size: int) -> None:
-    partial = folder.with_name(f".{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)  # of a killed process; the lock is ours
-    partial.mkdir()
-    try:
-        unreadable = {}
-        # Written as a stream: a full disk is then an error, where writing to a memory map is a crash.
-        with (partial / "images.npy").open("wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (len(scenes.paths), size, size, 3)}
-            np.lib.format.write_array_header_1_0(file, header)
-            for index, pixels in enumerate(_decoded(scenes, size)):
-                if isinstance(pixels, str):
-                    unreadable[index] = pixels
-                    file.write(bytes(size * size * 3))
-                else:
-                    file.write(pixels.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        (partial / "unreadable.json").write_text(json.dumps(unreadable))
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    unreadable = {}
+    # Written as a stream: a full disk is then an error, where writing to a memory map is a crash.
+    with (folder / "images.npy").open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(scenes.paths), size, size, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for index, pixels in enumerate(_decoded(scenes, size)):
+            if isinstance(pixels, str):
+                unreadable[index] = pixels
+                file.write(bytes(size * size * 3))
+            else:
+                file.write(pixels.tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+    (folder / "unreadable.json").write_text(json.dumps(unreadable))
 
 
 def _decoded(scenes: Scenes, size: int) -> Iterator[Pixels | str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,8 @@ import numpy.typing as npt
 from intel_scenes.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
+
+CLOCK_SECONDS = 2.0  # a file system's clock may be as coarse: a second change within it leaves no trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +165,19 @@ def _digests(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
         return tuple(digest for digests in digested for digest in digests)
 
 
+# The runs of a sweep mostly share their images: of a file that has not changed since, the digest is known.
+_digests_known: dict[tuple[int, int, int, int], str] = {}
+
+
 def _digest(path: Path) -> str:
     try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        found = path.stat()
+        key = (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
+        if key in _digests_known:
+            return _digests_known[key]
+        digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        if time.time() - found.st_ctime > CLOCK_SECONDS:
+            _digests_known[key] = digest
+        return digest
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}): repair or remove the file") from error

@@ -48,9 +48,9 @@ def evaluate(
             f"{recorder.best['epoch']}: an epoch that was cut off did not repeat itself, remove the folder"
         )
     weights = checkpoint["state_dict"]
-    network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in weights.items()})
+    network.load_state_dict({name: weights[f"network.{name}"] for name in network.state_dict()})
     predicted = {
-        split: probabilities(network, data.evaluation(split), data.view, device=device, precision=precision)
+        split: probabilities(network, data.evaluation(split), data.prepared, device=device, precision=precision)
         for split in ("val", "test")
     }
     _write_predictions(folder, data, predicted)

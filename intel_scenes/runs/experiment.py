@@ -15,6 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from intel_scenes import record
 from intel_scenes.data.augment import Augmentation
@@ -27,6 +28,7 @@ from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.runs import configuration, memory, outcome
 from intel_scenes.runs.checkpoints import EpochRecorder, FiniteLoss, WholeCheckpointIO
 from intel_scenes.runs.evaluation import evaluate
+from intel_scenes.runs.features import Head, frozen, make_whole
 from intel_scenes.runs.forecast import forecast
 from intel_scenes.runs.identity import circumstances, identity
 
@@ -70,8 +72,9 @@ def run(
             log.info("%s is complete", folder)
             return found
         torch.manual_seed(plain["seed"])
-        classifier = _classifier(plain, weights, data)
-        network = classifier.network
+        network = _network(plain, weights, data)
+        head = Head(network, plain["model"]["name"]) if plain["recipe"]["trained"] == "head" else None
+        classifier = _classifier(plain, head or network, data)
         recorder = EpochRecorder(folder, before_writing=lambda: outcome.check_held(folder, lease))
         trainer = _trainer(plain, folder, [recorder, *callbacks], precision)
         known = {
@@ -83,11 +86,14 @@ def run(
             "threads": threads,
         }
         with outcome.recorded(folder, lease, plain, overrides, known) as results:
-            last = folder / record.LAST
+            last, device = folder / record.LAST, trainer.strategy.root_device
+            if head is not None:
+                data = _features(plain, facts, network, head, data, device)
             trainer.fit(classifier, data, ckpt_path=last if last.exists() else None, weights_only=True)
             if trainer.is_global_zero:
-                device = trainer.strategy.root_device
-                results |= evaluate(folder, network, data, recorder, device=device, precision=precision)
+                results |= evaluate(folder, classifier.network, data, recorder, device=device, precision=precision)
+                if head is not None:
+                    make_whole(folder / record.BEST, network)
         if not trainer.is_global_zero:
             return {}
         if not plain["keep_last"]:
@@ -102,7 +108,8 @@ def dry_run(cfg: DictConfig) -> list[str]:
         UserError: Something that the user can mend.
     """
     plain, weights, data = _composed(cfg, Path())
-    precision, classifier = configuration.resolve_precision(plain), _classifier(plain, weights, data)
+    precision = configuration.resolve_precision(plain)
+    classifier = _classifier(plain, _network(plain, weights, data), data)
     device = _trainer(plain | {"logger": {"_target_": None}}, Path(), [], precision).strategy.root_device
     return forecast(classifier, data, epochs=plain["epochs"], device=device, precision=precision)
 
@@ -210,10 +217,33 @@ def _view(plain: dict[str, Any], weights: Weights | None) -> View:
     return View(size, round(size / fraction), seen.interpolation, seen.mean, seen.std)
 
 
-def _classifier(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> SceneClassifier:
-    name, num_classes = plain["model"]["name"], len(data.classes)
-    network = build(name, num_classes, weights=weights, image_size=data.view.size)
-    check_image_size(network, name, data.view.size)
+def _network(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> nn.Module:
+    name, size = plain["model"]["name"], data.view.size
+    network = build(name, len(data.classes), weights=weights, image_size=size)
+    check_image_size(network, name, size)
+    return network
+
+
+def _features(
+    plain: dict[str, Any],
+    facts: Mapping[str, Any],
+    network: nn.Module,
+    head: Head,
+    data: SceneDataModule,
+    device: torch.device,
+) -> SceneDataModule:
+    origin = {
+        "model": plain["model"]["name"],
+        "weights": facts["weights"] or f"random, seed {plain['seed']}",
+        "store_size": plain["data"]["store_size"],
+    }
+    cache_dir = Path(plain["data"]["cache_dir"]).expanduser()
+    precision = facts["precision"]
+    return frozen(network, head, data, cache_dir=cache_dir, facts=origin, device=device, precision=precision)
+
+
+def _classifier(plain: dict[str, Any], network: nn.Module, data: SceneDataModule) -> SceneClassifier:
+    num_classes = len(data.classes)
     try:
         classifier = SceneClassifier(
             network,

@@ -1,6 +1,6 @@
 """What a trained network says about images, and how right it is."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
-from intel_scenes.data.batches import Batch, View, prepare
+from intel_scenes.data.batches import Batch
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -23,14 +23,19 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 @torch.inference_mode()
 def probabilities(
-    network: nn.Module, batches: Iterable[Batch], view: View, *, device: torch.device, precision: str
+    network: nn.Module,
+    batches: Iterable[Batch],
+    prepared: Callable[[Tensor], Tensor],
+    *,
+    device: torch.device,
+    precision: str,
 ) -> Probabilities:
     """Class probabilities of stored images, in the order of the batches.
 
     Args:
         network: (B, 3, H, W) to (B, C) logits; it is put into evaluation mode.
         batches: Stored images with labels and positions.
-        view: How the network sees an image.
+        prepared: Stored images to what the network takes.
         device: Where to compute.
         precision: Of the run, as Lightning names it; "bf16-mixed" and "16-mixed" compute under autocast.
 
@@ -41,7 +46,7 @@ def probabilities(
     found = []
     with autocast(device, precision):
         for images, _, _ in batches:
-            logits: Tensor = network(prepare(images.to(device, non_blocking=True), view))
+            logits: Tensor = network(prepared(images.to(device, non_blocking=True)))
             found.append(logits.double().softmax(1))
     result: Probabilities = torch.cat(found).cpu().numpy()
     return result

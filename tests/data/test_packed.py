@@ -301,7 +301,7 @@ def test_an_image_that_is_gone_is_not_remembered_as_unreadable(tmp_path: Path) -
 @pytest.mark.parametrize("place", ["file", "file/below"])
 def test_a_cache_folder_that_cannot_be_made_is_named(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=rf"^the image cache .*/{place} cannot be written \(.*\): set data.cache_dir$"):
+    with pytest.raises(UserError, match=rf"^the cache .*/{place} cannot be written \(.*\): set data.cache_dir$"):
         pack(some(tmp_path / "images"), tmp_path / place, 20)
 
 
@@ -312,7 +312,7 @@ def test_a_full_disk_is_named_and_leaves_no_cache(tmp_path: Path, monkeypatch: p
 
     scenes = some(tmp_path / "images")
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(UserError, match=r"^the image cache .*/cache cannot be written \(.*No space left"):
+    with pytest.raises(UserError, match=r"^the cache .*/cache cannot be written \(.*No space left"):
         pack(scenes, tmp_path / "cache", 20)
     assert folders(tmp_path / "cache") == []
 

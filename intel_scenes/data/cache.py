@@ -1,0 +1,37 @@
+"""What is computed once and kept for all runs: a folder that is there whole or not at all."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from intel_scenes.errors import UserError
+
+
+def make_once(folder: Path, write: Callable[[Path], None]) -> None:
+    """Has a folder made where it is not there yet; a second process waits for the first.
+
+    Args:
+        folder: In a cache, named after all that its content depends on.
+        write: Fills the new folder that it is given.
+
+    Raises:
+        UserError: The cache cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if folder.exists():
+                return
+            partial = folder.with_name(f".{folder.name}")
+            shutil.rmtree(partial, ignore_errors=True)  # of a killed process; the lock is ours
+            partial.mkdir()
+            try:
+                write(partial)
+                partial.rename(folder)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+    except OSError as error:
+        raise UserError(f"the cache {folder.parent} cannot be written ({error}): set data.cache_dir") from error

@@ -1,0 +1,127 @@
+"""A frozen backbone: what it makes of every image, computed once for all runs, and its head, trained on that alone."""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from intel_scenes import record
+from intel_scenes.data import progress
+from intel_scenes.data.batches import EvalBatches, Stored, View, prepare
+from intel_scenes.data.cache import make_once
+from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.errors import UserError
+from intel_scenes.models.backbones import heads
+from intel_scenes.runs.inference import autocast
+
+BATCH_SIZE = 64  # never that of a run: the last bits of a feature depend on it, and all runs share them
+
+
+class Head(nn.Module):
+    """The last layer of a network alone, under the name that it has there: (B, D) features to (B, num_classes) logits.
+
+    Attributes:
+        name: Qualified name of the layer.
+        layer: The layer itself, which the network keeps as well.
+    """
+
+    def __init__(self, network: nn.Module, model_name: str) -> None:
+        """Finds the layer.
+
+        Raises:
+            UserError: The network does not end in a linear layer.
+        """
+        super().__init__()
+        self.name, layer = next(iter(heads(network).items()))  # auxiliary heads come later
+        if not isinstance(layer, nn.Linear):
+            raise UserError(
+                f"recipe.trained=head needs a model that ends in a linear layer, which {model_name} does not: "
+                "choose another, or recipe.trained=all"
+            )
+        *parents, last = self.name.split(".")
+        place: nn.Module = self
+        for parent in parents:
+            place.add_module(parent, nn.Module())
+            place = place.get_submodule(parent)
+        place.add_module(last, layer)
+
+    @property
+    def layer(self) -> nn.Module:
+        """The layer itself, which the network keeps as well."""
+        return self.get_submodule(self.name)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits."""
+        logits: Tensor = self.layer(features)
+        return logits
+
+
+def frozen(
+    network: nn.Module,
+    head: Head,
+    data: SceneDataModule,
+    *,
+    cache_dir: Path,
+    facts: Mapping[str, object],
+    device: torch.device,
+    precision: str,
+) -> SceneDataModule:
+    """The same splits, each image as the features that the backbone makes of it in evaluation mode.
+
+    Args:
+        network: Ends in the layer of `head`.
+        head: Is left out.
+        data: The images.
+        cache_dir: Where features are kept.
+        facts: What they depend on beside the images, how the network sees them, and where it is computed.
+        device: Where to compute.
+        precision: As Lightning names it.
+
+    Raises:
+        UserError: The cache cannot be written.
+    """
+    where = [device.type, precision, torch.get_num_threads(), torch.__version__]
+    key = record.digest([dict(facts), data.fingerprint, asdict(data.view), *where, BATCH_SIZE])
+    folder = cache_dir / f"features-{key[:32]}"
+    splits = {"train": data.images, "test": data.test_images}
+
+    def write(partial: Path) -> None:
+        network.set_submodule(head.name, nn.Identity())
+        with progress.bar(sum(len(images.labels) for images in splits.values()), "features") as bar:
+            for split, images in splits.items():
+                found = []
+                for features in _features(network, images, data.view, device, precision):
+                    found.append(features)
+                    bar.update(len(features))
+                np.save(partial / f"{split}.npy", np.concatenate(found))
+        network.set_submodule(head.name, head.layer)
+
+    make_once(folder, write)
+    train, test = (np.load(folder / f"{split}.npy", mmap_mode="r") for split in splits)
+    return data.of_features(train, test)
+
+
+@torch.inference_mode()
+def _features(
+    network: nn.Module, images: Stored, view: View, device: torch.device, precision: str
+) -> Iterator[npt.NDArray[np.float32]]:
+    """(B, D) of each batch, in the order of the images."""
+    network.to(device).to(memory_format=torch.channels_last).eval()
+    for stored, _, _ in EvalBatches(images, np.arange(len(images.labels)), BATCH_SIZE):
+        with autocast(device, precision):
+            features: Tensor = network(prepare(stored.to(device, non_blocking=True), view))
+        yield features.float().cpu().numpy()
+
+
+def make_whole(best: Path, network: nn.Module) -> None:
+    """Writes the weights of a whole network, its backbone beside the trained head, into a checkpoint of the head."""
+    checkpoint = torch.load(best, weights_only=True)
+    checkpoint["state_dict"] = {f"network.{name}": tensor.cpu() for name, tensor in network.state_dict().items()}
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    record.write_whole(best, buffer.getbuffer())
