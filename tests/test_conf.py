@@ -144,7 +144,7 @@ def test_the_notebooks_recipe_is_the_notebooks_training() -> None:
     assert (found["lr_scale"], found["lr_scaling"]) == (1.0, "none")
     assert (found["data"]["batch_size"], found["data"]["image_size"], found["data"]["crop_fraction"]) == (32, 224, 1.0)
     assert found["augment"] == {"scale": [1.0, 1.0], "ratio": [1.0, 1.0], "flip": 0.5}
-    assert found["recipe"] == {"label_smoothing": 0.0, "head_lr_scale": 1.0, "ema_decay": None}
+    assert found["recipe"] == {"trained": "all", "label_smoothing": 0.0, "head_lr_scale": 1.0, "ema_decay": None}
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,13 @@ def check(plain: Plain) -> None:
         _positive("trainer.limit_train_batches", limit)
     else:
         _within("trainer.limit_train_batches", limit, 1e-9, 1)
+    _one_of("recipe.trained", recipe["trained"], ("all", "head"))
+    augment = plain["augment"]
+    if recipe["trained"] == "head" and (augment["flip"], *augment["scale"], *augment["ratio"]) != (0, 1, 1, 1, 1):
+        raise UserError(
+            "augment has no effect with recipe.trained=head, which computes features of the images as they are: "
+            "set augment=none"
+        )
     _check_scheduler(plain)
 
 

@@ -154,6 +154,14 @@ def test_other_trainer_arguments_pass() -> None:
     check(plain("++trainer.gradient_clip_val=1", "++trainer.limit_train_batches=2", "trainer=debug"))
 
 
+def test_augmentation_has_no_effect_on_features_computed_once() -> None:
+    check(plain("recipe=linear_probe"))
+    for augment in ("flip", "crop"):
+        said = refusal("recipe=linear_probe", f"augment={augment}")
+        assert said.startswith("augment has no effect with recipe.trained=head")
+        assert said.endswith("set augment=none")
+
+
 def test_a_folder_has_no_effect_on_drawn_images() -> None:
     sentence = refusal("data=synthetic", "data.root=/scenes")
     assert sentence.startswith("data.root has no effect with data=synthetic")

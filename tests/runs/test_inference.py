@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch import nn
 
-from intel_scenes.data.batches import Batch, View
+from intel_scenes.data.batches import Batch, View, prepare
 from intel_scenes.runs.inference import Probabilities, probabilities, scores
 
 VIEW = View(4, 4, "bilinear", mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.5))
@@ -38,7 +39,7 @@ def drawn(num_images: int, num_classes: int) -> tuple[Probabilities, np.ndarray]
 
 def test_probabilities_are_the_softmax_of_the_logits_of_normalized_images() -> None:
     layers, batches = network(), stored(3, 1, 2)
-    found = probabilities(layers, batches, VIEW, device=CPU, precision="32-true")
+    found = probabilities(layers, batches, partial(prepare, view=VIEW), device=CPU, precision="32-true")
     linear = layers[2]
     weight, bias = linear.weight.detach().double().numpy(), linear.bias.detach().double().numpy()
     pixels = np.concatenate([images.numpy() for images, _, _ in batches]) / 255
@@ -49,15 +50,15 @@ def test_probabilities_are_the_softmax_of_the_logits_of_normalized_images() -> N
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_probabilities_are_float64_and_their_rows_sum_to_one(precision: str) -> None:
-    found = probabilities(network(), stored(3, 1), VIEW, device=CPU, precision=precision)
+    found = probabilities(network(), stored(3, 1), partial(prepare, view=VIEW), device=CPU, precision=precision)
     assert (found.dtype, found.shape) == (np.float64, (4, 3))
     np.testing.assert_allclose(found.sum(1), 1, rtol=1e-14)
 
 
 def test_mixed_precision_rounds_logits_to_bfloat16() -> None:
     batches = stored(4)
-    exact = probabilities(network(), batches, VIEW, device=CPU, precision="32-true")
-    mixed = probabilities(network(), batches, VIEW, device=CPU, precision="bf16-mixed")
+    exact = probabilities(network(), batches, partial(prepare, view=VIEW), device=CPU, precision="32-true")
+    mixed = probabilities(network(), batches, partial(prepare, view=VIEW), device=CPU, precision="bf16-mixed")
     assert not np.array_equal(exact, mixed)
     np.testing.assert_allclose(exact, mixed, atol=0.05)  # bfloat16 keeps 8 bits
 
@@ -65,8 +66,8 @@ def test_mixed_precision_rounds_logits_to_bfloat16() -> None:
 def test_the_networks_mode_changes_nothing_and_nothing_is_learned() -> None:
     layers = network().train()
     before = [parameter.clone() for parameter in layers.parameters()]
-    first = probabilities(layers, stored(3), VIEW, device=CPU, precision="32-true")
-    second = probabilities(layers.train(), stored(3), VIEW, device=CPU, precision="32-true")
+    first = probabilities(layers, stored(3), partial(prepare, view=VIEW), device=CPU, precision="32-true")
+    second = probabilities(layers.train(), stored(3), partial(prepare, view=VIEW), device=CPU, precision="32-true")
     assert np.array_equal(first, second)
     assert all(map(torch.equal, before, layers.parameters()))
 

@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from intel_scenes import record
 from intel_scenes.overrides import conf_folder
 
-NUM_KILLS = int(os.environ.get("INTEL_SCENES_KILLS", "6"))
+NUM_KILLS = int(os.environ.get("INTEL_SCENES_KILLS", "8"))
 COMMON = (
     *("data=synthetic", "data.num_train=240", "data.num_test=60", "data.store_size=40", "model.weights=null"),
     *("epochs=6", "threads=1", "keep_last=true"),
@@ -32,6 +32,7 @@ VARIANTS = {
         *("model=mobilenet_v2", "data.image_size=40", "data.batch_size=16", "optim.lr=0.05"),
         *("scheduler=plateau", "scheduler.factory.patience=1", "recipe.ema_decay=0.8"),
     ),
+    "head alone": ("recipe=linear_probe", "model=resnet18", "data.image_size=32", "data.batch_size=8", "lr_scale=10"),
 }
 TIMING = {"started", "ended", "fit_seconds", "images_per_second", "peak_memory_bytes"}
 
@@ -114,7 +115,7 @@ def assert_equal_runs(folder, expected):
     assert {k: v for k, v in ours.items() if k not in TIMING} == {k: v for k, v in theirs.items() if k not in TIMING}
     for name in (record.BEST, record.LAST):
         a, b = (tensors(torch.load(place / name, weights_only=True)) for place in (folder, expected))
-        assert len(a) == len(b) > 100
+        assert len(a) == len(b) > 5
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 

@@ -1,0 +1,157 @@
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from torch import nn
+from torch.nn import functional
+from torchvision import models
+
+from intel_scenes import record
+from intel_scenes.data.batches import order, prepare
+from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.errors import UserError
+from intel_scenes.overrides import conf_folder
+from intel_scenes.runs import experiment
+from intel_scenes.runs.features import Head
+from tests.small import DRAWN, SMALL
+
+Run = Callable[..., dict[str, Any]]
+PROBE = (
+    "recipe=linear_probe",
+    "model=resnet18",
+    "data.batch_size=16",
+    "optim=sgd",
+    "scheduler=constant",
+    "epochs=3",
+    "data.crop_fraction=1.0",
+)
+# One of each way in which torchvision builds a head, auxiliary heads and a head of several layers among them.
+FAMILIES = {
+    **{"resnet18": 32, "mobilenet_v2": 32, "mobilenet_v3_small": 32, "efficientnet_b0": 32, "convnext_tiny": 32},
+    **{"vit_b_16": 32, "swin_t": 32, "densenet121": 32, "vgg11": 32, "googlenet": 32, "inception_v3": 75},
+}
+
+
+def random_weights(folder: Path, name: str = "resnet18") -> tuple[str, nn.Module]:
+    torch.manual_seed(7)
+    network = models.get_model(name, num_classes=6)
+    torch.save(network.state_dict(), folder / "weights.pth")
+    return f"model.weights={folder / 'weights.pth'}", network
+
+
+def images_of(cache: Path) -> SceneDataModule:
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return experiment.data_module_of(compose("train", [*DRAWN, *SMALL, *PROBE, f"data.cache_dir={cache}"]))
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    with (folder / record.HISTORY).open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_head_of_the_features_is_the_network(name: str) -> None:
+    options = {"image_size": FAMILIES[name]} if name.startswith("vit") else {}
+    if name in ("googlenet", "inception_v3"):
+        options = {"init_weights": False}
+    network = models.get_model(name, num_classes=6, **options).eval()
+    head, seen = Head(network, name), []
+    head.layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        logits = network(torch.rand(2, 3, FAMILIES[name], FAMILIES[name]))
+        assert torch.equal(head(seen[0]), logits)
+    assert set(head.state_dict()) == {f"{head.name}.weight", f"{head.name}.bias"} <= set(network.state_dict())
+
+
+def test_a_network_that_does_not_end_in_a_linear_layer_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^recipe.trained=head needs .* squeezenet1_1 does not: choose another"):
+        Head(models.squeezenet1_1(num_classes=6), "squeezenet1_1")
+
+
+def test_a_probe_is_the_head_trained_on_the_frozen_network(run: Run, cache: Path, tmp_path: Path) -> None:
+    weights, network = random_weights(tmp_path)
+    summary = run(*PROBE, weights, "optim.lr=0.05", folder=tmp_path / "probe")
+    data = images_of(cache)
+
+    network.eval()  # the plain way: the whole network on every batch, its backbone in evaluation mode
+    optimizer = torch.optim.SGD(network.fc.parameters(), 0.05, momentum=0.9)
+    labels, rows = torch.from_numpy(data.scenes.labels), history(tmp_path / "probe")
+
+    def logits_of(chosen: np.ndarray) -> torch.Tensor:
+        stored, _, _ = data.images.batch(chosen)
+        found: torch.Tensor = network(prepare(stored, data.view))
+        return found
+
+    for epoch in range(3):
+        losses, shuffled = [], data.train[order(1, epoch, len(data.train))]
+        for start in range(0, len(shuffled) // 16 * 16, 16):
+            chosen = shuffled[start : start + 16]
+            loss = functional.cross_entropy(logits_of(chosen), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert rows[epoch]["train_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+        with torch.inference_mode():
+            val_loss = functional.cross_entropy(logits_of(data.val), labels[data.val]).item()
+        assert rows[epoch]["val_loss"] == pytest.approx(val_loss, rel=1e-4)
+    assert summary["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    assert len({row["train_loss"] for row in rows}) == 3, "else nothing was trained"
+
+
+def test_the_record_of_a_probe_holds_the_whole_network(run: Run, cache: Path, tmp_path: Path) -> None:
+    weights, given = random_weights(tmp_path)
+    run(*PROBE, weights, "optim.lr=0.05", folder=tmp_path / "probe")
+    found = torch.load(tmp_path / "probe" / record.BEST, weights_only=True)["state_dict"]
+    state = {name.removeprefix("network."): tensor for name, tensor in found.items()}
+    for name, tensor in given.state_dict().items():
+        assert torch.equal(state[name], tensor) == (not name.startswith("fc.")), name
+    network = models.resnet18(num_classes=6).eval()
+    network.load_state_dict(state)
+    data = images_of(cache)
+    with (tmp_path / "probe" / record.PREDICTIONS).open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    stored, _, _ = data.test_images.batch(data.test)
+    with torch.inference_mode():
+        expected = network(prepare(stored, data.view)).softmax(1).numpy()
+    found = np.array([[float(row[name]) for name in data.classes] for row in rows])
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_features_are_computed_once_for_all_runs_of_a_backbone_at_a_size(run: Run, tmp_path: Path) -> None:
+    weights, _ = random_weights(tmp_path)
+    place = tmp_path / "cache"
+
+    def probe(name: str, *overrides: str) -> set[str]:
+        run(*PROBE, weights, f"data.cache_dir={place}", *overrides, folder=tmp_path / name)
+        return {path.name for path in place.glob("features-*") if path.is_dir()}
+
+    first = probe("first")
+    assert len(first) == 1
+    before = {path: path.stat().st_mtime_ns for path in place.glob("features-*/*.npy")}
+    assert probe("other", "optim=adamw", "seed=2", "data.batch_size=8", "scheduler=cosine") == first
+    assert {path: path.stat().st_mtime_ns for path in place.glob("features-*/*.npy")} == before
+    assert len(probe("larger", "data.image_size=64")) == 2
+    assert len(probe("rounded", "trainer.precision=bf16")) == 3
+    torch.manual_seed(8)
+    torch.save(models.resnet18(num_classes=6).state_dict(), tmp_path / "weights.pth")
+    assert len(probe("weights")) == 4
+    assert len(probe("random", "model.weights=null")) == 5
+    assert len(probe("random again", "model.weights=null", "seed=2")) == 6
+
+
+def test_a_probe_is_complete_like_any_run(run: Run, tmp_path: Path) -> None:
+    weights, _ = random_weights(tmp_path)
+    summary = run(*PROBE, weights, folder=tmp_path / "probe")
+    assert summary["status"] == "completed"
+    assert summary["recipe_resolved"]["recipe"]["trained"] == "head"
+    missing = [key for key in (*record.RESULT_KEYS, *record.PAIRING_KEYS) if summary[key] is None]
+    assert missing == []
+    assert run(*PROBE, weights, folder=tmp_path / "probe") == summary
+    assert json.loads((tmp_path / "probe" / record.SUMMARY).read_text())["num_train"] == 108
