@@ -73,7 +73,7 @@ def run(
             return found
         torch.manual_seed(plain["seed"])
         network = _network(plain, weights, data)
-        head = Head(network, plain["model"]["name"]) if plain["recipe"]["trained"] == "head" else None
+        head = _head(plain, network)
         classifier = _classifier(plain, head or network, data)
         recorder = EpochRecorder(folder, before_writing=lambda: outcome.check_held(folder, lease))
         trainer = _trainer(plain, folder, [recorder, *callbacks], precision)
@@ -109,9 +109,10 @@ def dry_run(cfg: DictConfig) -> list[str]:
     """
     plain, weights, data = _composed(cfg, Path())
     precision = configuration.resolve_precision(plain)
-    classifier = _classifier(plain, _network(plain, weights, data), data)
+    network = _network(plain, weights, data)
+    classifier = _classifier(plain, _head(plain, network) or network, data)
     device = _trainer(plain | {"logger": {"_target_": None}}, Path(), [], precision).strategy.root_device
-    return forecast(classifier, data, epochs=plain["epochs"], device=device, precision=precision)
+    return forecast(classifier, network, data, epochs=plain["epochs"], device=device, precision=precision)
 
 
 def check(cfg: DictConfig) -> None:
@@ -222,6 +223,11 @@ def _network(plain: dict[str, Any], weights: Weights | None, data: SceneDataModu
     network = build(name, len(data.classes), weights=weights, image_size=size)
     check_image_size(network, name, size)
     return network
+
+
+def _head(plain: dict[str, Any], network: nn.Module) -> Head | None:
+    """The head of a network, where it is trained alone."""
+    return Head(network, plain["model"]["name"]) if plain["recipe"]["trained"] == "head" else None
 
 
 def _features(

@@ -27,7 +27,6 @@ class Head(nn.Module):
 
     Attributes:
         name: Qualified name of the layer.
-        layer: The layer itself, which the network keeps as well.
     """
 
     def __init__(self, network: nn.Module, model_name: str) -> None:
@@ -51,9 +50,11 @@ class Head(nn.Module):
         place.add_module(last, layer)
 
     @property
-    def layer(self) -> nn.Module:
+    def layer(self) -> nn.Linear:
         """The layer itself, which the network keeps as well."""
-        return self.get_submodule(self.name)
+        layer = self.get_submodule(self.name)
+        assert isinstance(layer, nn.Linear)
+        return layer
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits."""

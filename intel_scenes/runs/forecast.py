@@ -4,31 +4,78 @@ import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from intel_scenes.data.batches import TrainBatches, prepare
+from intel_scenes.data.batches import TrainBatches
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.runs import memory
+from intel_scenes.runs.features import Head
 from intel_scenes.runs.inference import autocast
 
 NUM_STEPS = 3
 
 
 def forecast(
-    classifier: SceneClassifier, data: SceneDataModule, *, epochs: int, device: torch.device, precision: str
+    classifier: SceneClassifier,
+    network: nn.Module,
+    data: SceneDataModule,
+    *,
+    epochs: int,
+    device: torch.device,
+    precision: str,
 ) -> list[str]:
     """Steps, parameters, arithmetic, minutes, memory and disk of a run, a sentence for each.
 
     Args:
-        classifier: Is trained for a few steps: throw it away.
-        data: Its images.
+        classifier: Of the whole network or of its head: is trained for a few steps, throw it away.
+        network: The whole network.
+        data: The images.
         epochs: Of the run.
         device: Where it trains.
         precision: As Lightning names it.
     """
     memory.reset_peak(device)
+    gflop, once = forward_gflop(network, data.view.size), []
+    trained = 3 * gflop  # the backward pass computes two products for each of the forward's
+    if isinstance(classifier.network, Head):
+        once, trained = [_features_once(network, data, device, precision)], 0.0
+        # The time of a step does not depend on what the features are.
+        train, test = (
+            np.zeros((len(images.labels), classifier.network.layer.in_features), np.float32)
+            for images in (data.images, data.test_images)
+        )
+        data = data.of_features(train, test)
+    seconds, moments = _step_seconds(classifier, data, device, precision)
+    held = memory.peak(device)
+    a_step = statistics.median(seconds) if seconds else float("nan")
+    per_image = _evaluation_seconds(classifier, data, device, precision)
+    num_batches = len(data.train) // data.batch_size
+    an_epoch = num_batches * a_step + per_image * (len(data.val) + len(data.train_eval))
+    in_all = epochs * an_epoch + per_image * (len(data.val) + len(data.test))
+    weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return [
+        f"{len(data.train):,} training images in {num_batches:,} batches of {data.batch_size}, "
+        f"{num_batches * epochs:,} steps with epochs={epochs}; "
+        f"{len(data.val):,} valid and {len(data.test):,} test images",
+        f"{parameters:,} parameters; for an image of {data.view.size} px {gflop:.2f} GFLOP to see it, "
+        f"{trained:.2f} to train on it",
+        *once,
+        f"about {_duration(an_epoch)} an epoch and {_duration(in_all)} in all on {device}, {precision}, "
+        f"{torch.get_num_threads()} threads, by {len(seconds)} steps of {a_step:.2g} s",
+        f"memory about {held / 1e9:.1f} GB" if held else "memory unknown on this system",
+        f"disk about {weights / 1e6:.0f} MB, and {(weights + moments) / 1e6:.0f} MB more while it trains",
+    ]
+
+
+def _step_seconds(
+    classifier: SceneClassifier, data: SceneDataModule, device: torch.device, precision: str
+) -> tuple[list[float], int]:
+    """Seconds of a few steps after a first one, and the bytes of what the optimizer keeps."""
     classifier.to(device).train()
     configured = classifier.configure_optimizers()
     assert isinstance(configured, dict)
@@ -46,38 +93,45 @@ def forecast(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    with FlopCounterMode(display=False) as counter:
-        step()
-    num_steps = min(NUM_STEPS, len(batches) - 1)
-    seconds = statistics.median(_timed(step, device) for _ in range(num_steps)) if num_steps else float("nan")
-    held = memory.peak(device)
-    classifier.eval()
+    step()
+    seconds = [_timed(step, device) for _ in range(min(NUM_STEPS, len(batches) - 1))]
+    states = [value for state in optimizer.state.values() for value in state.values()]
+    return seconds, sum(value.nbytes for value in states if isinstance(value, torch.Tensor))
+
+
+def _evaluation_seconds(network: nn.Module, data: SceneDataModule, device: torch.device, precision: str) -> float:
+    """Seconds for an image, by one batch after a first one."""
+    network.to(device).eval()
     pixels, *_ = next(iter(data.evaluation("val")))
 
     def evaluate() -> None:
         with torch.inference_mode(), autocast(device, precision):
-            classifier(prepare(pixels.to(device), data.view))
+            network(data.prepared(pixels.to(device)))
 
     evaluate()
-    per_image = _timed(evaluate, device) / len(pixels)
-    an_epoch = len(batches) * seconds + per_image * (len(data.val) + len(data.train_eval))
-    in_all = epochs * an_epoch + per_image * (len(data.val) + len(data.test))
-    network = classifier.network
-    weights = sum(tensor.nbytes for tensor in network.state_dict().values())
-    states = [value for state in optimizer.state.values() for value in state.values()]
-    moments = sum(value.nbytes for value in states if isinstance(value, torch.Tensor))
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    gflop = counter.get_total_flops() / data.batch_size / 1e9
-    return [
-        f"{len(data.train):,} training images in {len(batches):,} batches of {data.batch_size}, "
-        f"{len(batches) * epochs:,} steps with epochs={epochs}; "
-        f"{len(data.val):,} valid and {len(data.test):,} test images",
-        f"{parameters:,} parameters, {gflop:.2f} GFLOP to train on an image of {data.view.size} px",
-        f"about {_duration(an_epoch)} an epoch and {_duration(in_all)} in all on {device}, {precision}, "
-        f"{torch.get_num_threads()} threads, by {num_steps} steps of {seconds:.2f} s",
-        f"memory about {(held or 0) / 1e9:.1f} GB" if held else "memory unknown on this system",
-        f"disk about {weights / 1e6:.0f} MB, and {(weights + moments) / 1e6:.0f} MB more while it trains",
-    ]
+    return _timed(evaluate, device) / len(pixels)
+
+
+def _features_once(network: nn.Module, data: SceneDataModule, device: torch.device, precision: str) -> str:
+    num_images = len(data.scenes) + len(data.test_scenes)
+    seconds = _evaluation_seconds(network, data, device, precision) * num_images
+    return (
+        f"features of {num_images:,} images once, about {_duration(seconds)} unless they are in data.cache_dir: "
+        "all runs of this backbone at this size share them"
+    )
+
+
+def forward_gflop(network: nn.Module, size: int) -> float:
+    """Floating point operations (1e9) of an image's way through a network; a multiplication with an addition is two.
+
+    torch's counter forgets the groups of convolutions in a backward pass (pytorch/pytorch#183405).
+    """
+    parameter, was_training = next(network.parameters()), network.training
+    image = torch.zeros(1, 3, size, size, dtype=parameter.dtype, device=parameter.device)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network.eval()(image)
+    network.train(was_training)
+    return float(counter.get_total_flops() / 1e9)
 
 
 def _duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 
 from intel_scenes.overrides import conf_folder
 from intel_scenes.runs import experiment
+from intel_scenes.runs.forecast import forward_gflop
 from tests.small import DRAWN
 
 
@@ -25,11 +26,28 @@ def test_it_counts_what_a_run_will_do(cache):
     assert f"{num:,} parameters" in text
     megabytes = sum(tensor.nbytes for tensor in network.state_dict().values()) / 1e6
     assert f"disk about {megabytes:.0f} MB" in text
-    assert re.search(r"about \d+ seconds an epoch and \d+ seconds in all on cpu, 32-true, 1 threads, by 3 steps", text)
+    assert re.search(
+        r"about \d+ seconds an epoch and \d+ seconds in all on cpu, 32-true, 1 threads, by 3 steps of [\d.]+ s", text
+    )
+
+
+def test_grouped_convolutions_are_counted_as_torchvision_does():
+    network = torchvision.models.resnext50_32x4d(num_classes=1000)
+    multiplications = torchvision.models.ResNeXt50_32X4D_Weights.DEFAULT.meta["_ops"]  # each with an addition
+    assert forward_gflop(network, 224) == pytest.approx(2 * multiplications, rel=0.02)
+    assert network.training
+
+
+def test_a_probe_sees_each_image_once_and_trains_its_head(cache):
+    text = forecast(
+        cache, "recipe=linear_probe", "model=mobilenet_v3_small", "data.image_size=32", "data.batch_size=16"
+    )
+    assert re.search(r"features of 150 images once, about \d+ seconds unless they are in data.cache_dir", text)
+    assert "0.00 to train on it" in text
 
 
 def test_the_arithmetic_of_a_training_step_is_three_times_that_of_torchvisions_forward(cache):
     text = forecast(cache, "model=resnet18", "data.image_size=224", "data.batch_size=2", "epochs=1")
-    (gflop,) = re.findall(r"([\d.]+) GFLOP", text)
+    (gflop,) = re.findall(r"([\d.]+) to train on it", text)
     macs = torchvision.models.ResNet18_Weights.DEFAULT.meta["_ops"]  # in 1e9 multiplications with an addition
     assert float(gflop) == pytest.approx(3 * 2 * macs, rel=0.05)
