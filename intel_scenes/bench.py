@@ -25,7 +25,11 @@ def bench(cfg: DictConfig, _job: Job) -> None:
         raise UserError(f"repeats={cfg.repeats} has to be a whole number above 0")
     import torch
 
-    from intel_scenes.runs import configuration, measure  # imports torch, for which --help need not wait
+    from intel_scenes.runs import (
+        configuration,
+        measure,
+        measure_commands,
+    )  # imports torch, for which --help need not wait
 
     threads = configuration.resolve_threads(cfg)
     torch.set_num_threads(threads)
@@ -44,8 +48,8 @@ def bench(cfg: DictConfig, _job: Job) -> None:
             found = {
                 "input": lambda: measure.measure_input(of_run, cfg.repeats),
                 "loop": lambda: measure.measure_loop(of_run, cfg.repeats),
-                "start": lambda: measure.measure_start(of_run, cfg.repeats, conf_folder()),
-                "sweep": lambda: measure.measure_sweep(of_run, cfg.repeats),
+                "start": lambda: measure_commands.measure_start(of_run, cfg.repeats, conf_folder()),
+                "sweep": lambda: measure_commands.measure_sweep(of_run, cfg.repeats),
                 "models": lambda: measure.measure_models(cfg.image_size, cfg.repeats),
             }[part]()
             for row in found:

@@ -93,13 +93,20 @@ def check(plain: Plain) -> None:
     else:
         _within("trainer.limit_train_batches", limit, 1e-9, 1)
     _one_of("recipe.trained", recipe["trained"], ("all", "head"))
+    if recipe["trained"] == "head":
+        _check_head_alone(plain)
+    _check_scheduler(plain)
+
+
+def _check_head_alone(plain: Plain) -> None:
     augment = plain["augment"]
-    if recipe["trained"] == "head" and (augment["flip"], *augment["scale"], *augment["ratio"]) != (0, 1, 1, 1, 1):
+    if (augment["flip"], *augment["scale"], *augment["ratio"]) != (0, 1, 1, 1, 1):
         raise UserError(
             "augment has no effect with recipe.trained=head, which computes features of the images as they are: "
             "set augment=none"
         )
-    _check_scheduler(plain)
+    if plain["compile"]:
+        raise UserError("compile=true has no effect with recipe.trained=head: leave it out")
 
 
 def _check_scheduler(plain: Plain) -> None:

@@ -27,6 +27,7 @@ from intel_scenes.models.backbones import Weights, build, check_image_size, head
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.runs import configuration, memory, outcome
 from intel_scenes.runs.checkpoints import EpochRecorder, FiniteLoss, WholeCheckpointIO
+from intel_scenes.runs.compiling import compile_network
 from intel_scenes.runs.evaluation import evaluate
 from intel_scenes.runs.features import Head, frozen, make_whole
 from intel_scenes.runs.forecast import forecast
@@ -89,6 +90,8 @@ def run(
             last, device = folder / record.LAST, trainer.strategy.root_device
             if head is not None:
                 data = _features(plain, facts, network, head, data, device)
+            if plain["compile"]:
+                results["compile_seconds"] = compile_network(classifier, data, device=device, precision=precision)
             trainer.fit(classifier, data, ckpt_path=last if last.exists() else None, weights_only=True)
             if trainer.is_global_zero:
                 results |= evaluate(folder, classifier.network, data, recorder, device=device, precision=precision)

@@ -5,8 +5,6 @@ import io
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -201,84 +199,6 @@ def _bare_loop(cfg: DictConfig) -> float:
     return seen / (time.perf_counter() - started)
 
 
-BARE_HELP = """
-import hydra
-@hydra.main(version_base="1.3", config_path={conf!r}, config_name="train")
-def main(cfg):
-    pass
-main()
-"""
-BARE_STEP = """
-import sys, torch, torchvision, lightning
-from torchvision import datasets, transforms
-steps = [transforms.Resize(64), transforms.ToTensor()]
-images = datasets.ImageFolder(sys.argv[1], transforms.Compose(steps))
-pixels, labels = next(iter(torch.utils.data.DataLoader(images, 32, shuffle=True)))
-network = torchvision.models.resnet18(num_classes=6).to(memory_format=torch.channels_last)
-optimizer = torch.optim.SGD(network.parameters(), 0.001, momentum=0.9)
-torch.nn.functional.cross_entropy(network(pixels), labels).backward()
-optimizer.step()
-"""
-DRAWN = ("data=synthetic", "data.num_train=400", "data.num_test=60", "data.image_size=64", "trainer=cpu")
-
-
-def measure_start(compose: Compose, repeats: int, conf: Path) -> Iterator[Row]:
-    """Seconds of `--help`, and from the start of the process to the first recorded step."""
-    with tempfile.TemporaryDirectory() as place:
-        script = Path(place) / "bare.py"
-        script.write_text(BARE_HELP.format(conf=str(conf)))
-        ours = [sys.executable, "-m", "intel_scenes.train", "--help"]
-        bare = [sys.executable, str(script), "--help"]
-        yield in_turns("start", "help", "s", lambda: _seconds(ours, place), lambda: _seconds(bare, place), repeats)
-        step = Path(place) / "step.py"
-        step.write_text(BARE_STEP)
-        root = experiment.data_module_of(compose(*DRAWN, "model=resnet18", "model.weights=null")).scenes.root
-        rival = [sys.executable, str(step), str(root)]
-        yield in_turns(
-            "start", "first step", "s", lambda: _until_first_step(place), lambda: _seconds(rival, place), repeats
-        )
-
-
-def _until_first_step(place: str) -> float:
-    """Until the row of an epoch of one step is on the disk, a few evaluated images included."""
-    name = f"run{time.monotonic_ns()}"
-    overrides = (*DRAWN, "model=resnet18", "model.weights=null", "epochs=1", "++trainer.limit_train_batches=1")
-    quiet = ("trainer.enable_progress_bar=false", f"hydra.run.dir={name}")
-    command = [sys.executable, "-m", "intel_scenes.train", *overrides, *quiet]
-    history = Path(place) / name / "history.csv"
-    started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while not history.exists():
-        if process.poll() is not None:
-            assert process.stderr is not None
-            raise RuntimeError(f"{' '.join(command)} failed: {process.stderr.read()}")
-        time.sleep(0.002)
-    taken = time.perf_counter() - started
-    process.communicate()
-    return taken
-
-
-def measure_sweep(compose: Compose, repeats: int) -> Iterator[Row]:
-    """Seconds of eight runs of twenty steps in one multirun, against a process for each."""
-    experiment.data_module_of(compose(*DRAWN, "model=mobilenet_v3_small", "model.weights=null"))  # drawn and decoded
-    base = (
-        *(*DRAWN, "model=mobilenet_v3_small", "model.weights=null", "epochs=1", "data.batch_size=16"),
-        *("++trainer.limit_train_batches=20", "trainer.enable_progress_bar=false"),
-    )
-
-    def together() -> float:
-        with tempfile.TemporaryDirectory() as place:
-            seeds = "seed=" + ",".join(map(str, range(1, 9)))
-            return _seconds([sys.executable, "-m", "intel_scenes.train", "-m", *base, seeds], place)
-
-    def apart() -> float:
-        with tempfile.TemporaryDirectory() as place:
-            commands = [[sys.executable, "-m", "intel_scenes.train", *base, f"seed={seed}"] for seed in range(1, 9)]
-            return sum(_seconds(command, place) for command in commands)
-
-    yield in_turns("sweep", "8 runs of 20 steps", "s", together, apart, repeats)
-
-
 def measure_models(size: int, repeats: int) -> Iterator[Row]:
     """Images a second of training steps, with the achieved GFLOP/s against this machine's matrix products."""
     peak = statistics.median(_matrix_rate() for _ in range(repeats))
@@ -310,14 +230,6 @@ def _matrix_rate(side: int = 1536) -> float:
     for _ in range(3):
         one @ other
     return 3 * 2 * side**3 / (time.perf_counter() - started) / 1e9
-
-
-def _seconds(command: list[str], place: str) -> float:
-    started = time.perf_counter()
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr}")
-    return time.perf_counter() - started
 
 
 def as_json(rows: list[Row], known: Mapping[str, Any]) -> dict[str, Any]:

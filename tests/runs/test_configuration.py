@@ -160,6 +160,7 @@ def test_augmentation_has_no_effect_on_features_computed_once() -> None:
         said = refusal("recipe=linear_probe", f"augment={augment}")
         assert said.startswith("augment has no effect with recipe.trained=head")
         assert said.endswith("set augment=none")
+    assert refusal("recipe=linear_probe", "compile=true").startswith("compile=true has no effect")
 
 
 def test_a_folder_has_no_effect_on_drawn_images() -> None:

@@ -1,0 +1,53 @@
+import csv
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from intel_scenes import record
+
+Run = Callable[..., dict[str, Any]]
+TINY = ("model=torchvision", "model.name=shufflenet_v2_x0_5", "epochs=1", "optim.lr=0.05")
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    with (folder / record.HISTORY).open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_a_compiled_network_learns_what_it_learns_without_and_its_warm_up_is_told_apart(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is compiled is run as it is: another arithmetic would hide a weight or a buffer that the warm-up moved.
+    compiled, compile_in_place = [], torch.nn.Module.compile
+
+    def as_it_is(network: torch.nn.Module, **options: Any) -> None:
+        compiled.append(options)
+        compile_in_place(network, **({"backend": "eager"} | options))
+
+    monkeypatch.setattr(torch.nn.Module, "compile", as_it_is)
+    plain = run(*TINY, folder=tmp_path / "plain")
+    summary = run(*TINY, "compile=true", folder=tmp_path / "compiled")
+    assert compiled == [{}]
+    assert plain["compile_seconds"] is None
+    assert summary["compile_seconds"] > 0
+    assert summary["init_digest"] == plain["init_digest"]
+    assert summary["config_digest"] != plain["config_digest"]
+    for ours, theirs in zip(history(tmp_path / "compiled"), history(tmp_path / "plain"), strict=True):
+        assert {**ours, "images_per_second": 0} == {**theirs, "images_per_second": 0}
+
+
+def test_what_cannot_be_compiled_is_trained_without_and_a_warning_says_so(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CXX", "/nowhere/c++")
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/c++",))
+    with caplog.at_level(logging.WARNING):
+        summary = run(*TINY, "compile=true", folder=tmp_path / "run")
+    assert "the network cannot be compiled (" in caplog.text
+    assert "it is trained without" in caplog.text
+    assert summary["status"] == "completed"
+    assert summary["compile_seconds"] is None
