@@ -12,7 +12,7 @@ from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.overrides import conf_folder
 from intel_scenes.sweep import Job
 
-PARTS = ("input", "loop", "start", "sweep", "models")
+PARTS = ("input", "loop", "start", "sweep", "probe", "models")
 
 
 def bench(cfg: DictConfig, _job: Job) -> None:
@@ -21,27 +21,27 @@ def bench(cfg: DictConfig, _job: Job) -> None:
     for part in parts:
         if part not in PARTS:
             raise UserError(f"what={part}: there are {', '.join(PARTS)}{did_you_mean(str(part), PARTS)}")
-    if not isinstance(cfg.repeats, int) or cfg.repeats < 1:
-        raise UserError(f"repeats={cfg.repeats} has to be a whole number above 0")
-    import torch
+    for key in ("repeats", "image_size"):
+        if not isinstance(cfg[key], int) or cfg[key] < 1:
+            raise UserError(f"{key}={cfg[key]} has to be a whole number above 0")
+    import torch  # for which --help need not wait, nor for what imports it
 
-    from intel_scenes.runs import (
-        configuration,
-        measure,
-        measure_commands,
-    )  # imports torch, for which --help need not wait
+    from intel_scenes.runs import configuration, measure, measure_commands
 
     threads = configuration.resolve_threads(cfg)
     torch.set_num_threads(threads)
+    precision = configuration.resolve_precision({"trainer": {"precision": cfg.precision, "accelerator": "auto"}})
+    how = measure.Computation(cfg.image_size, precision, cfg.channels_last, cfg.compile)
     known = measure.machine(threads)
-    cli.say(f"{known['processor']}, {threads} threads, torch {known['torch']}, {cfg.repeats} turns each")
+    versions = ", ".join(f"{name} {known['versions'][name]}" for name in ("torch", "torchvision", "lightning"))
+    cli.say(f"{known['processor']}, {known['device']}, {threads} threads, {precision}; {versions}; {cfg.repeats} turns")
     GlobalHydra.instance().clear()
+    images = [f"data.root={cfg.data.root}"] if cfg.data.root else ["data=synthetic"]
     rows = []
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
 
         def of_run(*overrides: str) -> DictConfig:
-            data = [f"data.root={cfg.data.root}"] if cfg.data.root else ["data=synthetic"]
-            own = [] if any(text.startswith("data=") for text in overrides) else data
+            own = [] if any(text.startswith("data=") for text in overrides) else images
             return compose("train", [*own, f"threads={threads}", *overrides])
 
         for part in parts:
@@ -50,13 +50,14 @@ def bench(cfg: DictConfig, _job: Job) -> None:
                 "loop": lambda: measure.measure_loop(of_run, cfg.repeats),
                 "start": lambda: measure_commands.measure_start(of_run, cfg.repeats, conf_folder()),
                 "sweep": lambda: measure_commands.measure_sweep(of_run, cfg.repeats),
-                "models": lambda: measure.measure_models(cfg.image_size, cfg.repeats),
+                "probe": lambda: measure_commands.measure_probe(of_run, cfg.image_size, images),
+                "models": lambda: measure.measure_models(cfg.models, how, cfg.repeats),
             }[part]()
             for row in found:
                 rows.append(row)
                 cli.say(
                     f"{row.what:<7}{row.case:<32} ours {row.ours:8.4g} {row.unit:<9} rival {row.rival:8.4g}  "
-                    f"ratio {row.ratio:.2f} ({row.ratio_low:.2f} to {row.ratio_high:.2f})"
+                    f"ratio {row.ratio:.3g} ({row.ratio_low:.3g} to {row.ratio_high:.3g})"
                 )
     text = json.dumps(measure.as_json(rows, known), indent=2)
     record.write_whole(Path(cfg.output), text.encode())

@@ -30,16 +30,28 @@ def test_a_figure_stands_beside_its_rival_and_in_a_file(bench, tmp_path):
     for row in found["rows"]:
         assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
         assert row["ratio"] == pytest.approx(row["ours"] / row["rival"])
-        assert f"ratio {row['ratio']:.2f}" in done.stdout
+        assert f"ratio {row['ratio']:.3g}" in done.stdout
     assert {"processor", "threads", "torch", "versions", "git_commit"} <= found["machine"].keys()
     assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+
+
+def test_a_model_is_measured_in_the_precision_and_the_layout_asked_for(bench, tmp_path):
+    how = ("image_size=32", "precision=bf16", "channels_last=false", "repeats=2")
+    done = bench("what=models", "models=[mobilenet_v3_small]", *how, "output=found.json")
+    assert done.returncode == 0, done.stderr
+    assert "bf16-mixed" in done.stdout
+    (row,) = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert row["case"].startswith("mobilenet_v3_small 32 px, 0.0")
+    assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"] < 1  # of what the machine can do
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["what=inptu"], "what=inptu: there are input, loop, start, sweep, models (did you mean input?)"),
+        (["what=inptu"], "what=inptu: there are input, loop, start, sweep, probe, models (did you mean input?)"),
         (["repeats=0"], "repeats=0 has to be a whole number above 0"),
+        (["what=models", "precision=fp8"], "precision=fp8 must be one of auto, 32, 16, bf16"),
+        (["what=models", "models=[resnet17]"], "model.name=resnet17 is not a classifier of torchvision"),
         (["whta=input"], "there is no option whta (did you mean what?)"),
     ],
 )

@@ -189,10 +189,12 @@ def _writer(result: Tensor, normalization: Normalization | None) -> Callable[[in
     rows = result.permute(0, 2, 3, 1).numpy().reshape(num, height, width * channels)
 
     def one(index: int, image: Tensor) -> None:
-        source = image.contiguous(memory_format=torch.channels_last)[0].permute(1, 2, 0).numpy()
-        np.copyto(rows[index], source.reshape(height, width * channels))
-        if normalization is not None:
-            np.multiply(rows[index], factors, out=rows[index])
+        # A contiguous image is reshaped as it is, any other is copied. Each call lets another thread run: few are best.
+        source = image.permute(0, 2, 3, 1).numpy().reshape(height, width * channels)
+        if normalization is None:
+            np.copyto(rows[index], source)
+        else:
+            np.multiply(source, factors, out=rows[index])
             np.subtract(rows[index], offsets, out=rows[index])
 
     if normalization is not None:
@@ -234,10 +236,10 @@ def crop_resize_matrix(
     One kernel a batch where `crop_resize_each` would launch some for every image: the way for an accelerator. The
     weights are those of torch's and Pillow's antialiased resize.
     """
-    top, left, height, width = _copied(boxes.astype(np.float32), images.device).unbind(1)
+    top, left, height, width = on_device(torch.from_numpy(boxes.astype(np.float32)), images.device).unbind(1)
     rows = _resize_weights(top, height, images.shape[2], size, interpolation)
     columns = _resize_weights(left, width, images.shape[3], size, interpolation)
-    mirrored = _copied(flips, images.device)[:, None, None]
+    mirrored = on_device(torch.from_numpy(flips), images.device)[:, None, None]
     columns = torch.where(mirrored, columns.flip(1), columns)
     resized = rows[:, None] @ images.to(torch.float32) @ columns[:, None].transpose(2, 3)
     return resized.clamp(0, 255).contiguous(memory_format=torch.channels_last)
@@ -307,7 +309,8 @@ def _factor_and_offset(mean: tuple[float, ...], std: tuple[float, ...], device: 
     return factor[:, None, None], offset[:, None, None]
 
 
-def _copied(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
-    """Values on the device; a GPU copies pinned ones in its turn, others only after all that it still has to do."""
-    tensor = torch.from_numpy(values)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """Values on a device; a GPU copies pinned ones in their turn, others only after all that it still has to do."""
+    if device.type != "cuda" or values.device.type == "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from intel_scenes.data.augment import normalize, resize_center
+from intel_scenes.data.augment import normalize, on_device, resize_center
 from intel_scenes.data.splits import Indices
 
 # The positions stay on the CPU, where an image's random numbers are drawn.
@@ -35,43 +34,38 @@ class View:
 
 
 @dataclass(frozen=True)
-class Images:
-    """Stored images of one split.
+class Stored:
+    """What is stored of the images of one split: their pixels, or what a frozen backbone makes of them.
 
     Attributes:
-        pixels: (M, S, S, 3) uint8, mapped from the cache.
-        labels: (N,) int64.
-        rows: (N,) int64, where each image lies in `pixels`: those that cannot be decoded are passed over.
+        values: (M, S, S, 3) uint8 or (M, D) float32, mapped from a cache, or whole on an accelerator.
+        labels: (N,) int64, where the values are.
+        rows: (N,) int64, the place of each image in `values`: those that cannot be decoded are passed over.
     """
 
-    pixels: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
-    rows: Indices
+    values: Tensor
+    labels: Tensor
+    rows: Tensor
+
+    @property
+    def are_features(self) -> bool:
+        """Whether these are no pixels any more."""
+        return self.values.ndim == 2
+
+    def to(self, device: torch.device) -> "Stored":
+        """The same on a device, where the batches are then put together."""
+        return Stored(*(tensor.to(device) for tensor in (self.values, self.labels, self.rows)))
 
     def batch(self, indices: Indices) -> Batch:
-        """(B, 3, S, S) uint8 images in channels-last memory, (B,) int64 labels, and the positions."""
-        pixels = torch.from_numpy(self.pixels[self.rows[indices]]).permute(0, 3, 1, 2)
-        return pixels, torch.from_numpy(self.labels[indices]), indices
-
-
-@dataclass(frozen=True)
-class Features:
-    """What a frozen backbone makes of the images of one split.
-
-    Attributes:
-        values: (N, D) float32, mapped from the cache.
-        labels: (N,) int64.
-    """
-
-    values: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
-
-    def batch(self, indices: Indices) -> Batch:
-        """(B, D) float32 features, (B,) int64 labels, and the positions."""
-        return torch.from_numpy(self.values[indices]), torch.from_numpy(self.labels[indices]), indices
-
-
-Stored = Images | Features
+        """(B, 3, S, S) uint8 images in channels-last memory or (B, D) features, (B,) labels, and the positions."""
+        chosen = on_device(torch.from_numpy(indices), self.values.device)
+        rows, labels = self.rows[chosen], self.labels[chosen]
+        if self.values.device.type == "cpu":
+            # numpy's gather takes one thread; those that torch's wakes would spin while ours crop.
+            values = torch.from_numpy(self.values.numpy()[rows.numpy()])
+        else:
+            values = self.values[rows]
+        return values if self.are_features else values.permute(0, 3, 1, 2), labels, indices
 
 
 def order(seed: int, epoch: int, num_images: int) -> Indices:
@@ -86,7 +80,7 @@ class TrainBatches:
     `batch_size` is that of all ranks together: each takes its slice, so their number changes nothing in the training.
     """
 
-    images: Stored
+    stored: Stored
     chosen: Indices
     batch_size: int
     seed: int
@@ -103,14 +97,14 @@ class TrainBatches:
         shuffled = order(self.seed, self.epoch(), len(self.chosen))
         share = self.batch_size // self.num_ranks
         for start in range(self.rank * share, len(self) * self.batch_size, self.batch_size):
-            yield self.images.batch(self.chosen[shuffled[start : start + share]])
+            yield self.stored.batch(self.chosen[shuffled[start : start + share]])
 
 
 @dataclass(frozen=True)
 class EvalBatches:
     """Every chosen image once, in order, in batches of nearly equal size; with ranks, each takes every n-th image."""
 
-    images: Stored
+    stored: Stored
     chosen: Indices
     batch_size: int
     rank: int = 0
@@ -123,7 +117,7 @@ class EvalBatches:
     def __iter__(self) -> Iterator[Batch]:
         """The rank's share of each batch; nothing is padded or seen twice."""
         for indices in np.array_split(self.chosen, len(self)):
-            yield self.images.batch(indices[self.rank :: self.num_ranks])
+            yield self.stored.batch(indices[self.rank :: self.num_ranks])
 
 
 def prepare(images: Tensor, view: View) -> Tensor:

@@ -7,11 +7,12 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from intel_scenes.data.augment import Augmentation, augment, draw
-from intel_scenes.data.batches import Batch, EvalBatches, Features, Images, Stored, TrainBatches, View, prepare
+from intel_scenes.data.augment import Augmentation, augment, draw, on_device
+from intel_scenes.data.batches import Batch, EvalBatches, Stored, TrainBatches, View, prepare
 from intel_scenes.data.packed import Packed, pack
 from intel_scenes.data.scenes import Scenes, duplicates, find_split, fingerprint, in_label_conflict, read_scenes
 from intel_scenes.data.splits import Indices, stratified_mask, stratified_split
@@ -69,8 +70,6 @@ class SceneDataModule(LightningDataModule):
             for scenes, one in zip((train, test), packed, strict=True)
             for index in sorted(one.unreadable)
         ]
-        self.images: Stored
-        self.test_images: Stored
         self.scenes, self.images = _usable(train, packed[0])
         self.test_scenes, self.test_images = _usable(test, packed[1])
         self.view, self.augmentation = view, augmentation
@@ -97,15 +96,16 @@ class SceneDataModule(LightningDataModule):
         """
         found = copy(self)
         found.images, found.test_images = (
-            Features(train, self.images.labels),
-            Features(test, self.test_images.labels),
+            Stored(torch.from_numpy(values), images.labels, torch.arange(len(values)))
+            for values, images in ((train, self.images), (test, self.test_images))
         )
         return found
 
-    @property
-    def has_features(self) -> bool:
-        """Whether the images were replaced by what a frozen backbone makes of them."""
-        return isinstance(self.images, Features)
+    def resident(self, device: torch.device) -> Self:
+        """The same splits; what is stored of train and valid images lies on a device."""
+        found = copy(self)
+        found.images = self.images.to(device)
+        return found
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -144,6 +144,11 @@ class SceneDataModule(LightningDataModule):
             return EvalBatches(self.images, self.val if split == "val" else self.train_eval, self.batch_size)
         return EvalBatches(self.test_images, self.test, self.batch_size)
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """What was stored, to the device; the positions stay."""
+        images, labels, indices = batch
+        return on_device(images, device), on_device(labels, device), indices
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Turns stored images on the device into what the network takes: (B, 3, size, size) float32 and labels."""
         images, labels, indices = batch
@@ -154,11 +159,11 @@ class SceneDataModule(LightningDataModule):
 
     def prepared(self, images: Tensor) -> Tensor:
         """What was stored as evaluation sees it: (B, 3, size, size) float32; features as they are."""
-        return images if self.has_features else prepare(images, self.view)
+        return images if self.images.are_features else prepare(images, self.view)
 
     def augmented(self, images: Tensor, indices: Indices, epoch: int) -> Tensor:
         """What was stored of training images as an epoch sees it: (B, 3, size, size) float32; features as they are."""
-        if self.has_features:
+        if self.images.are_features:
             return images
         view, draws = self.view, draw(self.seed, epoch, indices)
         return augment(images, draws, self.augmentation, view.size, view.interpolation, (view.mean, view.std))
@@ -187,10 +192,10 @@ def _check_all_readable(splits: Sequence[Scenes], packed: Sequence[Packed]) -> N
         )
 
 
-def _usable(scenes: Scenes, packed: Packed) -> tuple[Scenes, Images]:
+def _usable(scenes: Scenes, packed: Packed) -> tuple[Scenes, Stored]:
     kept = np.setdiff1d(np.arange(len(scenes)), list(packed.unreadable))
     usable = scenes.select(kept)
     if lost := sorted(set(scenes.labels) - set(usable.labels)):
         folder = scenes.root / scenes.classes[lost[0]]
         raise UserError(f"no image in the class folder {folder} can be decoded: put some there, or remove the folder")
-    return usable, Images(packed.images, usable.labels, kept)
+    return usable, Stored(*map(torch.from_numpy, (packed.images, usable.labels, kept)))

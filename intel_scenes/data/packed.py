@@ -34,7 +34,8 @@ class Packed:
     """Decoded images.
 
     Attributes:
-        images: (N, size, size, 3) uint8, mapped from the file; zeros where an image cannot be decoded.
+        images: (N, size, size, 3) uint8, mapped from the file; zeros where an image cannot be decoded. What is written
+            to it stays in this process.
         unreadable: For the position of each image that cannot be decoded, the reason.
     """
 
@@ -70,7 +71,7 @@ def pack(scenes: Scenes, cache_dir: Path, size: int) -> Packed:
     make_once(folder, lambda partial: _write(scenes, partial, size))
     unreadable = json.loads((folder / "unreadable.json").read_text())
     return Packed(
-        np.load(folder / "images.npy", mmap_mode="r"), {int(index): reason for index, reason in unreadable.items()}
+        np.load(folder / "images.npy", mmap_mode="c"), {int(index): reason for index, reason in unreadable.items()}
     )
 
 

@@ -79,6 +79,7 @@ def check(plain: Plain) -> None:
     if plain["sweep"]["redo"] is not None:
         _one_of("sweep.redo", plain["sweep"]["redo"], ("changed",))
     _one_of("data.on_unreadable", data["on_unreadable"], ("error", "skip"))
+    _one_of("data.device_resident", data["device_resident"], ("auto", True, False))
     _one_of("data.source", data["source"], ("intel", "folder", "synthetic"))
     _one_of("scheduler.interval", plain["scheduler"]["interval"], ("step", "epoch", "validation"))
     _one_of("trainer.precision", str(plain["trainer"]["precision"]), ("auto", *PRECISIONS))
@@ -142,9 +143,10 @@ def _within(key: str, value: object, low: float, high: float, *, open_ends: bool
         raise UserError(f"{key}={value} must be a number from {low} to {high}{ends}")
 
 
-def _one_of(key: str, value: object, choices: Collection[str]) -> None:
+def _one_of(key: str, value: object, choices: Collection[object]) -> None:
     if value not in tuple(choices):
-        raise UserError(f"{key}={value} must be one of {', '.join(choices)}{did_you_mean(str(value), choices)}")
+        names = [str(choice) for choice in choices]
+        raise UserError(f"{key}={value} must be one of {', '.join(names)}{did_you_mean(str(value), names)}")
 
 
 def effective_lr(plain: Plain) -> float:
@@ -163,6 +165,7 @@ def resolve_threads(plain: Plain) -> int:
 def resolve_precision(plain: Plain) -> str:
     """Lightning's name of the precision; `auto` is bf16-mixed on a CUDA device that computes bfloat16, else 32-true."""
     precision, accelerator = plain["trainer"]["precision"], plain["trainer"]["accelerator"]
+    _one_of("precision", str(precision), ("auto", *PRECISIONS))
     if precision != "auto":
         return PRECISIONS[str(precision)]
     on_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()

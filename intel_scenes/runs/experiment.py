@@ -90,6 +90,8 @@ def run(
             last, device = folder / record.LAST, trainer.strategy.root_device
             if head is not None:
                 data = _features(plain, facts, network, head, data, device)
+            if _is_resident(plain, data, device):
+                data = data.resident(device)
             if plain["compile"]:
                 results["compile_seconds"] = compile_network(classifier, data, device=device, precision=precision)
             trainer.fit(classifier, data, ckpt_path=last if last.exists() else None, weights_only=True)
@@ -249,6 +251,11 @@ def _features(
     cache_dir = Path(plain["data"]["cache_dir"]).expanduser()
     precision = facts["precision"]
     return frozen(network, head, data, cache_dir=cache_dir, facts=origin, device=device, precision=precision)
+
+
+def _is_resident(plain: dict[str, Any], data: SceneDataModule, device: torch.device) -> bool:
+    asked = plain["data"]["device_resident"]
+    return bool(memory.has_room(device, data.images.values.nbytes) if asked == "auto" else asked)
 
 
 def _classifier(plain: dict[str, Any], network: nn.Module, data: SceneDataModule) -> SceneClassifier:

@@ -96,22 +96,22 @@ def frozen(
         with progress.bar(sum(len(images.labels) for images in splits.values()), "features") as bar:
             for split, images in splits.items():
                 found = []
-                for features in _features(network, images, data.view, device, precision):
+                for features in features_of(network, images, data.view, device, precision):
                     found.append(features)
                     bar.update(len(features))
                 np.save(partial / f"{split}.npy", np.concatenate(found))
         network.set_submodule(head.name, head.layer)
 
     make_once(folder, write)
-    train, test = (np.load(folder / f"{split}.npy", mmap_mode="r") for split in splits)
+    train, test = (np.load(folder / f"{split}.npy", mmap_mode="c") for split in splits)
     return data.of_features(train, test)
 
 
 @torch.inference_mode()
-def _features(
+def features_of(
     network: nn.Module, images: Stored, view: View, device: torch.device, precision: str
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """(B, D) of each batch, in the order of the images."""
+    """(B, D) of each batch, in the order of the images: what a network makes of them in evaluation mode."""
     network.to(device).to(memory_format=torch.channels_last).eval()
     for stored, _, _ in EvalBatches(images, np.arange(len(images.labels)), BATCH_SIZE):
         with autocast(device, precision):

@@ -94,7 +94,7 @@ def _step_seconds(
         optimizer.step()
 
     step()
-    seconds = [_timed(step, device) for _ in range(min(NUM_STEPS, len(batches) - 1))]
+    seconds = [seconds_of(step, device) for _ in range(min(NUM_STEPS, len(batches) - 1))]
     states = [value for state in optimizer.state.values() for value in state.values()]
     return seconds, sum(value.nbytes for value in states if isinstance(value, torch.Tensor))
 
@@ -109,7 +109,7 @@ def _evaluation_seconds(network: nn.Module, data: SceneDataModule, device: torch
             network(data.prepared(pixels.to(device)))
 
     evaluate()
-    return _timed(evaluate, device) / len(pixels)
+    return seconds_of(evaluate, device) / len(pixels)
 
 
 def _features_once(network: nn.Module, data: SceneDataModule, device: torch.device, precision: str) -> str:
@@ -138,7 +138,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
 
 
-def _timed(work: Callable[[], None], device: torch.device) -> float:
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     """Seconds until the device is done."""
     started = time.perf_counter()
     work()

@@ -7,7 +7,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,19 +19,20 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Subset
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import datasets, transforms
 
 from intel_scenes.data.batches import TrainBatches, prepare
 from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.data.splits import Indices
 from intel_scenes.models.backbones import build
 from intel_scenes.runs import experiment
+from intel_scenes.runs.forecast import forward_gflop, seconds_of
 from intel_scenes.runs.identity import circumstances
+from intel_scenes.runs.inference import autocast
 
 Compose = Callable[..., DictConfig]  # overrides to the configuration of a run
-INPUT_IMAGES, INPUT_BATCH = 1024, 64
-STUDY_MODELS = ("resnet34", "resnet152", "wide_resnet101_2", "resnext101_32x8d")
-SMALL_MODELS = ("resnet18", "mobilenet_v2", "mobilenet_v3_small")
+INPUT_IMAGES, INPUT_BATCH = 4096, 64
+MODEL_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,17 @@ def measure_input(compose: Compose, repeats: int) -> Iterator[Row]:
         yield in_turns("input", f"{size} px", "images/s", partial(_our_input, data), _their_input(data), repeats)
 
 
+def _input_images(data: SceneDataModule) -> Indices:
+    num_batches = min(INPUT_IMAGES, len(data.train)) // INPUT_BATCH
+    return data.train[: num_batches * INPUT_BATCH]
+
+
 def _our_input(data: SceneDataModule) -> float:
-    chosen = data.train[: INPUT_IMAGES // INPUT_BATCH * INPUT_BATCH]
+    chosen = _input_images(data)
     batches = TrainBatches(data.images, chosen, INPUT_BATCH, data.seed, lambda: 0)
+    for images, _, indices in batches:
+        data.augmented(images, indices, epoch=0)
+        break  # as the rival's workers, which have started before its clock does
     started = time.perf_counter()
     for images, _, indices in batches:
         data.augmented(images, indices, epoch=0)
@@ -111,7 +120,7 @@ def _their_input(data: SceneDataModule) -> Callable[[], float]:
     steps = [crop, transforms.RandomHorizontalFlip(augmentation.flip), transforms.ToTensor()]
     transform = transforms.Compose([*steps, transforms.Normalize(view.mean, view.std)])
     folder = datasets.ImageFolder(str(data.scenes.root), transform)
-    chosen = data.train[: INPUT_IMAGES // INPUT_BATCH * INPUT_BATCH]
+    chosen = _input_images(data)
     loader = DataLoader(
         Subset(folder, chosen.tolist()),
         INPUT_BATCH,
@@ -199,37 +208,62 @@ def _bare_loop(cfg: DictConfig) -> float:
     return seen / (time.perf_counter() - started)
 
 
-def measure_models(size: int, repeats: int) -> Iterator[Row]:
-    """Images a second of training steps, with the achieved GFLOP/s against this machine's matrix products."""
-    peak = statistics.median(_matrix_rate() for _ in range(repeats))
-    for name in (*SMALL_MODELS, *STUDY_MODELS):
-        network = build(name, 6, weights=None, image_size=size).train().to(memory_format=torch.channels_last)
-        images = torch.randn(16, 3, size, size).to(memory_format=torch.channels_last)
-        labels = torch.zeros(16, dtype=torch.int64)
-        with FlopCounterMode(display=False) as counter:
-            _step(network, images, labels)
-        gflop = counter.get_total_flops() / 16 / 1e9
-        rates = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            _step(network, images, labels)
-            rates.append(16 / (time.perf_counter() - started))
+@dataclass(frozen=True)
+class Computation:
+    """How `what=models` computes.
+
+    Attributes:
+        size: Side of the images in pixels.
+        precision: As Lightning names it.
+        channels_last: Whether memory holds an image's channels side by side.
+        compiled: Whether by torch.compile.
+    """
+
+    size: int
+    precision: str
+    channels_last: bool
+    compiled: bool
+
+
+def measure_models(names: Sequence[str], how: Computation, repeats: int) -> Iterator[Row]:
+    """GFLOP a second of training steps, with the images a second, against this machine's own matrix products."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    peak = statistics.median(_matrix_rate(device, how.precision) for _ in range(max(repeats, 3)))
+    for name in names:
+        network = build(name, 6, weights=None, image_size=how.size).train().to(device)
+        gflop = 3 * forward_gflop(
+            network, how.size
+        )  # the backward pass computes two products for each of the forward's
+        images = torch.randn(MODEL_BATCH, 3, how.size, how.size, device=device)
+        if how.channels_last:
+            network.to(memory_format=torch.channels_last)  # in place
+            images = images.to(memory_format=torch.channels_last)
+        if how.compiled:
+            network.compile()
+        step = partial(_step, network, images, how.precision)
+        seconds_of(step, device)  # the first one chooses kernels, and compiles
+        rates = [MODEL_BATCH / seconds_of(step, device) for _ in range(repeats)]
         rate = statistics.median(rates)
-        case = f"{name} {size} px, {gflop:.2f} GFLOP and {rate:.1f} images/s of training"
         share = [one * gflop / peak for one in rates]
+        case = f"{name} {how.size} px, {gflop:.3g} GFLOP, {rate:.3g} images/s"
         yield Row("models", case, "GFLOP/s", rate * gflop, peak, rate * gflop / peak, min(share), max(share))
 
 
-def _step(network: nn.Module, images: Tensor, labels: Tensor) -> None:
-    functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
+def _step(network: nn.Module, images: Tensor, precision: str) -> None:
+    labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    with autocast(images.device, precision):
+        loss = functional.cross_entropy(network(images), labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    network.zero_grad()
 
 
-def _matrix_rate(side: int = 1536) -> float:
-    one, other = torch.randn(side, side), torch.randn(side, side)
-    started = time.perf_counter()
-    for _ in range(3):
+def _matrix_rate(device: torch.device, precision: str) -> float:
+    """GFLOP a second of products of square matrices, large enough to keep the device busy."""
+    side = 8192 if device.type == "cuda" else 1536
+    with autocast(device, precision):
+        one, other = (torch.randn(side, side, device=device) for _ in range(2))
         one @ other
-    return 3 * 2 * side**3 / (time.perf_counter() - started) / 1e9
+        return 3 * 2 * side**3 / seconds_of(lambda: [one @ other for _ in range(3)], device) / 1e9
 
 
 def as_json(rows: list[Row], known: Mapping[str, Any]) -> dict[str, Any]:

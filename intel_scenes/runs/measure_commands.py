@@ -4,10 +4,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
+
+from intel_scenes.models.backbones import build
 from intel_scenes.runs import experiment
+from intel_scenes.runs.features import features_of
 from intel_scenes.runs.measure import Compose, Row, in_turns
 
 BARE_HELP = """
@@ -86,6 +90,42 @@ def measure_sweep(compose: Compose, repeats: int) -> Iterator[Row]:
             return sum(_seconds(command, place) for command in commands)
 
     yield in_turns("sweep", "8 runs of 20 steps", "s", together, apart, repeats)
+
+
+PROBES = (
+    "optim=sgd,adam,adamw,nadam,rmsprop",
+    "scheduler=constant,cosine,warmup_cosine,onecycle,wsd",
+    "lr_scale=0.1,0.3,1,3",
+)  # a hundred; of one seed, for random weights are others with another
+PROBE_EPOCHS = 30
+
+
+def measure_probe(compose: Compose, size: int, images: Sequence[str]) -> Iterator[Row]:
+    """Seconds of a hundred heads on features that are there, against the backbone's forward pass in every epoch.
+
+    Args:
+        compose: Of a run.
+        size: Side of the images in pixels.
+        images: Overrides that say where they are.
+    """
+    base = ("recipe=linear_probe", "model=mobilenet_v2", "model.weights=null", f"data.image_size={size}")
+    cfg = compose(*base)
+    data = experiment.data_module_of(cfg)
+    network = build(cfg.model.name, len(data.classes), weights=None, image_size=size)
+    started = time.perf_counter()
+    for _ in features_of(network, data.images, data.view, torch.device("cpu"), "32-true"):
+        pass
+    an_image = (time.perf_counter() - started) / len(data.scenes)
+    in_an_epoch = len(data.train) + len(data.train_eval) + len(data.val)
+    with tempfile.TemporaryDirectory() as place:
+        quiet = (f"threads={torch.get_num_threads()}", "trainer=cpu", "trainer.enable_progress_bar=false")
+        train = [sys.executable, "-m", "intel_scenes.train", *base, *images, *quiet, f"epochs={PROBE_EPOCHS}"]
+        _seconds([*train, "epochs=1"], place)  # computes the features
+        ours = _seconds([*train, "-m", *PROBES], place)
+    rival = 100 * PROBE_EPOCHS * in_an_epoch * an_image
+    ratio = ours / rival
+    case = f"100 heads of {PROBE_EPOCHS} epochs, {size} px (rival: one pass measured, the others counted)"
+    yield Row("probe", case, "s", ours, rival, ratio, ratio, ratio)
 
 
 def _seconds(command: list[str], place: str) -> float:

@@ -1,4 +1,4 @@
-"""The most memory that a run held."""
+"""What a run holds in memory, and what there is."""
 
 from pathlib import Path
 
@@ -13,6 +13,11 @@ def reset_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
     elif _PROCESS.exists():
         (_PROCESS / "clear_refs").write_text("5")  # proc_pid_clear_refs(5): the peak becomes what is held now
+
+
+def has_room(device: torch.device, num_bytes: int) -> bool:
+    """Whether an accelerator with memory of its own would keep three quarters of what is free there."""
+    return device.type == "cuda" and 4 * num_bytes <= torch.cuda.mem_get_info(device)[0]
 
 
 def peak(device: torch.device) -> int | None:

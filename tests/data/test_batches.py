@@ -4,22 +4,22 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from intel_scenes.data.batches import Batch, EvalBatches, Images, TrainBatches, View, order, prepare
+from intel_scenes.data.batches import Batch, EvalBatches, Stored, TrainBatches, View, order, prepare
 
 NUM = 100
 CHOSEN = np.arange(3, NUM, 2)  # 49 images
 
 
 @pytest.fixture
-def images() -> Images:
+def images() -> Stored:
     """Image i shows i everywhere, has label i % 7, and lies in row 2 i + 1 of the pixels."""
     pixels = np.zeros((2 * NUM + 1, 4, 4, 3), dtype=np.uint8)
     pixels[1::2] = np.arange(NUM)[:, None, None, None]
-    return Images(pixels, np.arange(NUM) % 7, 2 * np.arange(NUM) + 1)
+    return Stored(torch.from_numpy(pixels), torch.arange(NUM) % 7, 2 * torch.arange(NUM) + 1)
 
 
 def train(
-    images: Images, *, batch_size: int = 8, seed: int = 1, epoch: int = 0, rank: int = 0, num_ranks: int = 1
+    images: Stored, *, batch_size: int = 8, seed: int = 1, epoch: int = 0, rank: int = 0, num_ranks: int = 1
 ) -> list[list[int]]:
     batches = TrainBatches(images, CHOSEN, batch_size, seed, lambda: epoch, rank, num_ranks)
     result = [shown(batch) for batch in batches]
@@ -27,7 +27,7 @@ def train(
     return result
 
 
-def evaluated(images: Images, num: int, batch_size: int, rank: int = 0, num_ranks: int = 1) -> list[list[int]]:
+def evaluated(images: Stored, num: int, batch_size: int, rank: int = 0, num_ranks: int = 1) -> list[list[int]]:
     batches = EvalBatches(images, np.arange(num), batch_size, rank, num_ranks)
     result = [shown(batch) for batch in batches]
     assert len(result) == len(batches)
@@ -45,7 +45,8 @@ def shown(batch: Batch) -> list[int]:
 
 def test_a_batch_holds_the_images_asked_for_in_channels_last_memory() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
-    images = Images(pixels, np.array([4, 5, 6]), rows=np.array([0, 2, 4]))  # two in between cannot be decoded
+    rows = torch.tensor([0, 2, 4])  # two in between cannot be decoded
+    images = Stored(torch.from_numpy(pixels), torch.tensor([4, 5, 6]), rows)
     batch, labels, indices = images.batch(np.array([2, 0]))
     assert batch.dtype == torch.uint8
     assert batch.shape == (2, 3, 6, 6)
@@ -56,12 +57,12 @@ def test_a_batch_holds_the_images_asked_for_in_channels_last_memory() -> None:
     assert indices.tolist() == [2, 0]
 
 
-def test_writing_into_a_batch_does_not_change_the_stored_images(images: Images) -> None:
-    before = images.pixels.copy()
+def test_writing_into_a_batch_does_not_change_the_stored_images(images: Stored) -> None:
+    before = images.values.clone()
     pixels, labels, _ = images.batch(np.arange(5))
     pixels.zero_()
     labels.zero_()
-    assert np.array_equal(images.pixels, before)
+    assert torch.equal(images.values, before)
     assert images.labels[:5].tolist() == [0, 1, 2, 3, 4]
 
 
@@ -79,7 +80,7 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
     assert len(orders) == 100  # seed and epoch are not merely added
 
 
-def test_an_epoch_shows_each_chosen_image_at_most_once_in_full_batches(images: Images) -> None:
+def test_an_epoch_shows_each_chosen_image_at_most_once_in_full_batches(images: Stored) -> None:
     batches = train(images)
     assert [len(batch) for batch in batches] == [8] * 6  # 49 images
     flat = np.concatenate(batches)
@@ -87,13 +88,13 @@ def test_an_epoch_shows_each_chosen_image_at_most_once_in_full_batches(images: I
     assert set(flat) < set(CHOSEN)
 
 
-def test_every_image_has_its_turn_within_some_epochs(images: Images) -> None:
+def test_every_image_has_its_turn_within_some_epochs(images: Stored) -> None:
     left_out = [set(CHOSEN) - set(np.concatenate(train(images, epoch=epoch))) for epoch in range(20)]
     assert all(len(out) == 1 for out in left_out)
     assert len(set.union(*left_out)) > 5
 
 
-def test_batches_change_with_the_epoch_and_the_seed_and_nothing_else(images: Images) -> None:
+def test_batches_change_with_the_epoch_and_the_seed_and_nothing_else(images: Stored) -> None:
     first = train(images, seed=1, epoch=0)
     torch.manual_seed(123)
     np.random.seed(123)
@@ -102,12 +103,12 @@ def test_batches_change_with_the_epoch_and_the_seed_and_nothing_else(images: Ima
     assert train(images, seed=2, epoch=0) != first
 
 
-def test_the_batch_size_cuts_one_order_otherwise(images: Images) -> None:
+def test_the_batch_size_cuts_one_order_otherwise(images: Stored) -> None:
     small, large = np.concatenate(train(images, batch_size=4)), np.concatenate(train(images, batch_size=24))
     assert np.array_equal(small, large)
 
 
-def test_the_epoch_is_asked_for_when_an_epoch_starts(images: Images) -> None:
+def test_the_epoch_is_asked_for_when_an_epoch_starts(images: Stored) -> None:
     epochs = iter([0, 1])
     batches = TrainBatches(images, CHOSEN, 8, seed=1, epoch=lambda: next(epochs))
     first, second = ([shown(batch) for batch in batches] for _ in range(2))
@@ -116,7 +117,7 @@ def test_the_epoch_is_asked_for_when_an_epoch_starts(images: Images) -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "num_ranks"), [(8, 2), (8, 4), (6, 3), (2, 2), (49, 7)])
-def test_ranks_together_train_on_the_batches_of_one(images: Images, batch_size: int, num_ranks: int) -> None:
+def test_ranks_together_train_on_the_batches_of_one(images: Stored, batch_size: int, num_ranks: int) -> None:
     alone = train(images, batch_size=batch_size)
     shares = [train(images, batch_size=batch_size, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
     assert [np.concatenate(parts).tolist() for parts in zip(*shares, strict=True)] == alone
@@ -128,7 +129,7 @@ def test_ranks_together_train_on_the_batches_of_one(images: Images, batch_size: 
     [(10, 4, [4, 3, 3]), (33, 32, [17, 16]), (64, 32, [32, 32]), (5, 32, [5]), (1, 1, [1]), (3, 1, [1, 1, 1])],
 )
 def test_evaluation_shows_every_image_once_in_order_in_batches_of_like_size(
-    images: Images, num: int, batch_size: int, sizes: list[int]
+    images: Stored, num: int, batch_size: int, sizes: list[int]
 ) -> None:
     batches = evaluated(images, num, batch_size)
     assert [len(batch) for batch in batches] == sizes
@@ -140,7 +141,7 @@ def test_evaluation_shows_every_image_once_in_order_in_batches_of_like_size(
     [(99, 8, 2), (33, 32, 2), (10, 4, 2), (50, 12, 4), (7, 32, 4), (9, 2, 2), (5, 4, 3)],
 )
 def test_ranks_evaluate_every_image_once_in_the_same_number_of_batches(
-    images: Images, num: int, batch_size: int, num_ranks: int
+    images: Stored, num: int, batch_size: int, num_ranks: int
 ) -> None:
     shares = [evaluated(images, num, batch_size, rank, num_ranks) for rank in range(num_ranks)]
     assert len({len(share) for share in shares}) == 1
@@ -152,13 +153,13 @@ def test_ranks_evaluate_every_image_once_in_the_same_number_of_batches(
     ("num", "batch_size", "num_ranks"),
     [(99, 8, 2), (33, 32, 2), (10, 4, 2), (50, 12, 4), (7, 32, 4), (9, 2, 2), (5, 4, 3)],
 )
-def test_no_rank_evaluates_an_empty_batch(images: Images, num: int, batch_size: int, num_ranks: int) -> None:
+def test_no_rank_evaluates_an_empty_batch(images: Stored, num: int, batch_size: int, num_ranks: int) -> None:
     """The mean loss of none would be nan."""
     for rank in range(num_ranks):
         assert min(len(batch) for batch in evaluated(images, num, batch_size, rank, num_ranks)) > 0
 
 
-def test_evaluation_takes_the_chosen_images_in_their_order(images: Images) -> None:
+def test_evaluation_takes_the_chosen_images_in_their_order(images: Stored) -> None:
     batches = EvalBatches(images, np.array([40, 7, 23]), batch_size=2)
     assert [shown(batch) for batch in batches] == [[40, 7], [23]]
     assert [shown(batch) for batch in batches] == [[40, 7], [23]]  # again, for the next epoch

@@ -243,6 +243,7 @@ def test_precision_on_a_gpu_is_bfloat16_where_it_computes_it(
     "override",
     [
         *("data.root=/elsewhere", "data.cache_dir=/elsewhere", "logger=csv", "keep_last=true", "sweep.name=mine"),
+        "data.device_resident=true",
         *("sweep.plan=true", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "study=models"),
         *("threads=7", "trainer.precision=32-true", "model.weights=/tmp/weights.pth"),  # they count as they came out
     ],

@@ -1,0 +1,60 @@
+"""What only a GPU can show; the same code runs on the CPU in the other tests."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from intel_scenes.overrides import conf_folder
+from intel_scenes.runs import experiment
+from tests.small import DRAWN, SMALL
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+class NoWaiting(Callback):
+    """From the second step on, forward, backward and update may not wait for the device."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        torch.cuda.set_sync_debug_mode("error" if trainer.global_step else "default")
+
+    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: object) -> None:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_no_step_waits_for_the_device(cache: Path, tmp_path: Path) -> None:
+    overrides = [*DRAWN, *SMALL, f"data.cache_dir={cache}", "trainer=gpu", "data.batch_size=16"]
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        cfg = compose("train", overrides)
+    experiment.run(cfg, tmp_path, choices={}, overrides=overrides, composition_digest="", callbacks=[NoWaiting()])
+
+
+def test_batches_are_put_together_and_augmented_without_waiting(cache: Path) -> None:
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        data = experiment.data_module_of(compose("train", [*DRAWN, *SMALL, f"data.cache_dir={cache}"]))
+    there, indices = data.resident(torch.device("cuda")), data.train[:16]
+
+    def seen() -> torch.Tensor:
+        stored, _, positions = there.images.batch(indices)
+        return there.augmented(stored, positions, epoch=0)
+
+    seen()
+    with no_waiting():
+        found = seen()
+    stored, _, positions = data.images.batch(indices)
+    expected = data.augmented(stored, positions, epoch=0)  # rounds to whole levels where the device does not
+    np.testing.assert_allclose(found.cpu().numpy(), expected.numpy(), atol=1.5 / 255 / 0.22)
