@@ -1,6 +1,6 @@
 """What only a GPU can show; the same code runs on the CPU in the other tests."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
