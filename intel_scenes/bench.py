@@ -22,19 +22,24 @@ def bench(cfg: DictConfig, _job: Job) -> None:
         if part not in PARTS:
             raise UserError(f"what={part}: there are {', '.join(PARTS)}{did_you_mean(str(part), PARTS)}")
     for key in ("repeats", "image_size"):
-        if not isinstance(cfg[key], int) or cfg[key] < 1:
+        if type(cfg[key]) is not int or cfg[key] < 1:
             raise UserError(f"{key}={cfg[key]} has to be a whole number above 0")
+    for key in ("channels_last", "compile"):
+        if not isinstance(cfg[key], bool):
+            raise UserError(f"{key}={cfg[key]} has to be true or false")
     import torch  # for which --help need not wait, nor for what imports it
 
     from intel_scenes.runs import configuration, measure, measure_commands
 
     threads = configuration.resolve_threads(cfg)
     torch.set_num_threads(threads)
-    precision = configuration.resolve_precision({"trainer": {"precision": cfg.precision, "accelerator": "auto"}})
+    precision = configuration.resolve_precision(cfg.precision, "auto")
     how = measure.Computation(cfg.image_size, precision, cfg.channels_last, cfg.compile)
+    models = [cfg.models] if isinstance(cfg.models, str) else list(cfg.models)
     known = measure.machine(threads)
     versions = ", ".join(f"{name} {known['versions'][name]}" for name in ("torch", "torchvision", "lightning"))
-    cli.say(f"{known['processor']}, {known['device']}, {threads} threads, {precision}; {versions}; {cfg.repeats} turns")
+    cli.say(f"{known['processor']}, {known['device']}, {threads} threads; {versions}; {cfg.repeats} turns")
+    cli.say("float32 on the CPU, but for models")
     GlobalHydra.instance().clear()
     images = [f"data.root={cfg.data.root}"] if cfg.data.root else ["data=synthetic"]
     rows = []
@@ -51,13 +56,14 @@ def bench(cfg: DictConfig, _job: Job) -> None:
                 "start": lambda: measure_commands.measure_start(of_run, cfg.repeats, conf_folder()),
                 "sweep": lambda: measure_commands.measure_sweep(of_run, cfg.repeats),
                 "probe": lambda: measure_commands.measure_probe(of_run, cfg.image_size, images),
-                "models": lambda: measure.measure_models(cfg.models, how, cfg.repeats),
+                "models": lambda: measure.measure_models(models, how, cfg.repeats),
             }[part]()
             for row in found:
                 rows.append(row)
                 cli.say(
                     f"{row.what:<7}{row.case:<32} ours {row.ours:8.4g} {row.unit:<9} rival {row.rival:8.4g}  "
                     f"ratio {row.ratio:.3g} ({row.ratio_low:.3g} to {row.ratio_high:.3g})"
+                    + (f"  {row.note}" if row.note else "")
                 )
     text = json.dumps(measure.as_json(rows, known), indent=2)
     record.write_whole(Path(cfg.output), text.encode())

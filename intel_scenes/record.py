@@ -53,7 +53,7 @@ RESULT_KEYS = (
     *("test_accuracy_interval", "test_duplicates", "test_accuracy_clean", "test_ece"),
     *("test_accuracy_per_class", "test_confusion"),
 )
-COST_KEYS = ("fit_seconds", "compile_seconds", "images_per_second", "peak_memory_bytes")
+COST_KEYS = ("fit_seconds", "features_seconds", "compile_seconds", "images_per_second", "peak_memory_bytes")
 CIRCUMSTANCE_KEYS = (
     *("device", "precision", "threads", "versions", "package_version", "git_commit", "git_dirty"),
     "test_folder",  # where the test images lay

@@ -37,11 +37,12 @@ def test_a_figure_stands_beside_its_rival_and_in_a_file(bench, tmp_path):
 
 def test_a_model_is_measured_in_the_precision_and_the_layout_asked_for(bench, tmp_path):
     how = ("image_size=32", "precision=bf16", "channels_last=false", "repeats=2")
-    done = bench("what=models", "models=[mobilenet_v3_small]", *how, "output=found.json")
+    done = bench("what=models", "models=mobilenet_v3_small", *how, "output=found.json")
     assert done.returncode == 0, done.stderr
-    assert "bf16-mixed" in done.stdout
     (row,) = json.loads((tmp_path / "found.json").read_text())["rows"]
-    assert row["case"].startswith("mobilenet_v3_small 32 px, 0.0")
+    assert row["case"] == "mobilenet_v3_small, 32 px, bf16-mixed, contiguous, eager"
+    assert "GFLOP and" in row["note"]
+    assert row["note"] in done.stdout
     assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"] < 1  # of what the machine can do
 
 
@@ -51,6 +52,8 @@ def test_a_model_is_measured_in_the_precision_and_the_layout_asked_for(bench, tm
         (["what=inptu"], "what=inptu: there are input, loop, start, sweep, probe, models (did you mean input?)"),
         (["repeats=0"], "repeats=0 has to be a whole number above 0"),
         (["what=models", "precision=fp8"], "precision=fp8 must be one of auto, 32, 16, bf16"),
+        (["what=models", "compile=ture"], "compile=ture has to be true or false"),
+        (["what=models", "models=[inception_v3]", "image_size=32"], "inception_v3 cannot train on images of 32 x 32"),
         (["what=models", "models=[resnet17]"], "model.name=resnet17 is not a classifier of torchvision"),
         (["whta=input"], "there is no option whta (did you mean what?)"),
     ],

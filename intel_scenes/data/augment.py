@@ -3,7 +3,6 @@
 `images` are (B, 3, H, W), uint8 as stored or float32 on the way to a network, in channels-last memory.
 """
 
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from intel_scenes.data import buffers
+
 Draws = npt.NDArray[np.float64]
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel
 
 # What an image draws for one epoch: `ATTEMPTS` candidate boxes of (area, ratio, top, left), then the flip.
 ATTEMPTS = 10
 NUM_DRAWS = 4 * ATTEMPTS + 1
-
-NUM_BUFFERS = 4  # of training and of evaluation, each while the one before it is still in use
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def crop_resize_each(
     Normalized while it is in the cache: a batch of floats that comes from memory again costs more than the resize.
     """
     shape = (len(images), size, size, images.shape[1])
-    result = _channels_last(shape, np.uint8 if normalization is None else np.float32)
+    result = buffers.channels_last(shape, np.uint8 if normalization is None else np.float32)
     finish = _writer(result, normalization)
 
     def crop(index: int) -> None:
@@ -163,24 +162,6 @@ def crop_resize_each(
 
     _for_each(crop, len(images))
     return result
-
-
-_buffers: list[npt.NDArray[np.generic]] = []
-
-
-def _channels_last(shape: tuple[int, ...], dtype: type[np.generic]) -> Tensor:
-    """An uninitialized batch (B, C, H, W) for a `shape` (B, H, W, C), in memory that an earlier one has left, if any.
-
-    Fresh memory comes in pages that the system clears first, which costs as much as the resize.
-    """
-    for position in range(len(_buffers)):
-        # A tensor holds the array that it was made from for as long as its memory is used, by whomever.
-        is_free = sys.getrefcount(_buffers[position]) == 2  # the list, and the argument of this call
-        if is_free and _buffers[position].shape == shape and _buffers[position].dtype == dtype:
-            return torch.from_numpy(_buffers[position]).permute(0, 3, 1, 2)
-    _buffers.insert(0, np.empty(shape, dtype))
-    del _buffers[NUM_BUFFERS:]
-    return torch.from_numpy(_buffers[0]).permute(0, 3, 1, 2)
 
 
 def _writer(result: Tensor, normalization: Normalization | None) -> Callable[[int, Tensor], None]:
@@ -294,7 +275,7 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     """(B, 3, H, W) in 0..255 as float32 with `mean` taken off and divided by `std`, which are meant for 0..1."""
     if images.device.type == "cpu":
         num, channels, height, width = images.shape
-        result = _channels_last((num, height, width, channels), np.float32)
+        result = buffers.channels_last((num, height, width, channels), np.float32)
         write = _writer(result, (mean, std))
         _for_each(lambda index: write(index, images[index : index + 1]), len(images))
         return result

@@ -114,10 +114,14 @@ class EvalBatches:
         """Number of batches, the same for every rank."""
         return max(1, min(-(-len(self.chosen) // self.batch_size), len(self.chosen) // self.num_ranks))
 
-    def __iter__(self) -> Iterator[Batch]:
+    def positions(self) -> list[Indices]:
         """The rank's share of each batch; nothing is padded or seen twice."""
-        for indices in np.array_split(self.chosen, len(self)):
-            yield self.stored.batch(indices[self.rank :: self.num_ranks])
+        return [indices[self.rank :: self.num_ranks] for indices in np.array_split(self.chosen, len(self))]
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches at these positions."""
+        for indices in self.positions():
+            yield self.stored.batch(indices)
 
 
 def prepare(images: Tensor, view: View) -> Tensor:

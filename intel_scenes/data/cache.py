@@ -1,5 +1,6 @@
 """What is computed once and kept for all runs: a folder that is there whole or not at all."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +30,20 @@ def make_once(folder: Path, write: Callable[[Path], None]) -> None:
             partial.mkdir()
             try:
                 write(partial)
+                for path in (*partial.iterdir(), partial):
+                    _sync(path)
                 partial.rename(folder)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
     except OSError as error:
         raise UserError(f"the cache {folder.parent} cannot be written ({error}): set data.cache_dir") from error
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

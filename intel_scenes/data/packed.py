@@ -7,7 +7,6 @@ and the middle square is stored.
 
 import io
 import json
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -87,8 +86,6 @@ def _write(scenes: Scenes, folder: Path, size: int) -> None:
                 file.write(bytes(size * size * 3))
             else:
                 file.write(pixels.tobytes())
-        file.flush()
-        os.fsync(file.fileno())
     (folder / "unreadable.json").write_text(json.dumps(unreadable))
 
 

@@ -70,7 +70,7 @@ def find_split(root: Path, split: Literal["seg_train", "seg_test"]) -> Path:
 
 
 def read_scenes(folder: Path, *, classes: Sequence[str] | None = None) -> Scenes:
-    """List the images of all class folders and read each once for its digest.
+    """List the images of all class folders and read each for its digest.
 
     Hidden files and folders, and files without an image's suffix, are passed over.
 
@@ -166,13 +166,13 @@ def _digests(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
 
 
 # The runs of a sweep mostly share their images: of a file that has not changed since, the digest is known.
-_digests_known: dict[tuple[int, int, int, int], str] = {}
+_digests_known: dict[tuple[str, int, int, int, int], str] = {}
 
 
 def _digest(path: Path) -> str:
     try:
         found = path.stat()
-        key = (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
+        key = (str(path.absolute()), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         if key in _digests_known:
             return _digests_known[key]
         digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()

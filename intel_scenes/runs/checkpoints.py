@@ -63,7 +63,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     def teardown(self) -> None:
         """Waits, at the end of a fit."""
-        self.wait()
+        try:
+            self.wait()
+        finally:
+            self._disk.shutdown()
 
 
 def _write_all(files: dict[Path, memoryview]) -> None:
@@ -80,7 +83,8 @@ def _bytes(checkpoint: dict[str, Any]) -> memoryview:
 class EpochRecorder(Checkpoint):
     """After each epoch: a row of `history.csv`, `best.ckpt` if validation accuracy rose, `last.ckpt`.
 
-    The rows and the time spent travel in `last.ckpt`; a kill between the files costs a repeated epoch.
+    The rows and the time spent travel in `last.ckpt`; a kill between the files, or while it is being written, costs
+    the epochs since: two at most.
 
     Attributes:
         rows: The history so far, a dictionary for each epoch.

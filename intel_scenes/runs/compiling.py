@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ def compile_network(
     """Compiles the network of a classifier in place, and runs it once on batches of every shape that it will see.
 
     Weights, buffers and gradients stay as they were. Where the network cannot be compiled, a warning says why, and it
-    stays as it was.
+    runs as it is.
 
     Args:
         classifier: Of the run.
@@ -35,10 +36,12 @@ def compile_network(
     torch.compiler.reset()  # what an earlier run of this process left
     classifier.to(device)
     buffers = {name: tensor.clone() for name, tensor in network.named_buffers()}
+    trained, evaluated = _batches(data, device)
     network.compile()
     try:
-        _train_once(network, data, device, precision)
-        _evaluate_once(network, data, device, precision)
+        _run_once(network, trained, evaluated, precision)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # of the compiler's own kinds, or of a missing C++ compiler's
         log.warning("the network cannot be compiled (%s): it is trained without", first_line(error))
         network.compile(disable=True)
@@ -50,19 +53,22 @@ def compile_network(
     return time.perf_counter() - started
 
 
-def _train_once(network: nn.Module, data: SceneDataModule, device: torch.device, precision: str) -> None:
+def _batches(data: SceneDataModule, device: torch.device) -> tuple[Tensor, list[Tensor]]:
+    """A batch as training sees it, and one of each size as evaluation sees it."""
     stored, _, indices = data.images.batch(data.train[: data.batch_size])
-    images = data.augmented(stored.to(device), indices, epoch=0)
-    with autocast(device, precision):
-        outputs = network.train()(images)
-    logits: Tensor = outputs if isinstance(outputs, Tensor) else outputs[0]
-    logits.sum().backward()  # type: ignore[no-untyped-call]
-
-
-@torch.inference_mode()
-def _evaluate_once(network: nn.Module, data: SceneDataModule, device: torch.device, precision: str) -> None:
+    trained = data.augmented(stored.to(device), indices, epoch=0)
     loaders = [data.evaluation(split) for split in ("val", "train_eval", "test")]
-    of_each_size = {len(labels): stored for loader in loaders for stored, labels, _ in loader}
-    for stored in of_each_size.values():
-        with autocast(device, precision):
-            network.eval()(data.prepared(stored.to(device)))
+    of_each_size = {len(indices): (loader, indices) for loader in loaders for indices in loader.positions()}
+    evaluated = [loader.stored.batch(indices)[0].to(device) for loader, indices in of_each_size.values()]
+    return trained, [data.prepared(stored) for stored in evaluated]
+
+
+def _run_once(network: nn.Module, trained: Tensor, evaluated: Iterable[Tensor], precision: str) -> None:
+    with autocast(trained.device, precision):
+        outputs = network.train()(trained)
+        logits: Tensor = outputs if isinstance(outputs, Tensor) else outputs[0]
+    logits.sum().backward()  # type: ignore[no-untyped-call]
+    network.eval()
+    with torch.inference_mode(), autocast(trained.device, precision):
+        for images in evaluated:
+            network(images)

@@ -75,6 +75,7 @@ def check(plain: Plain) -> None:
         _within("data.crop_fraction", data["crop_fraction"], 0.01, 1)
     if recipe["ema_decay"] is not None:
         _within("recipe.ema_decay", recipe["ema_decay"], 0, 1, open_ends=True)
+    _one_of("compile", plain["compile"], (True, False))
     _one_of("lr_scaling", plain["lr_scaling"], SCALINGS)
     if plain["sweep"]["redo"] is not None:
         _one_of("sweep.redo", plain["sweep"]["redo"], ("changed",))
@@ -82,7 +83,7 @@ def check(plain: Plain) -> None:
     _one_of("data.device_resident", data["device_resident"], ("auto", True, False))
     _one_of("data.source", data["source"], ("intel", "folder", "synthetic"))
     _one_of("scheduler.interval", plain["scheduler"]["interval"], ("step", "epoch", "validation"))
-    _one_of("trainer.precision", str(plain["trainer"]["precision"]), ("auto", *PRECISIONS))
+    resolve_precision(plain["trainer"]["precision"], plain["trainer"]["accelerator"])
     for name, instead in RESERVED.items():
         if name in plain["trainer"]:
             raise UserError(f"trainer.{name} would make the record untrue: leave it out and use {instead}")
@@ -100,14 +101,15 @@ def check(plain: Plain) -> None:
 
 
 def _check_head_alone(plain: Plain) -> None:
-    augment = plain["augment"]
-    if (augment["flip"], *augment["scale"], *augment["ratio"]) != (0, 1, 1, 1, 1):
+    if plain["augment"] != {"scale": [1, 1], "ratio": [1, 1], "flip": 0}:
         raise UserError(
             "augment has no effect with recipe.trained=head, which computes features of the images as they are: "
             "set augment=none"
         )
     if plain["compile"]:
         raise UserError("compile=true has no effect with recipe.trained=head: leave it out")
+    if plain["recipe"]["head_lr_scale"] != 1:
+        raise UserError("recipe.head_lr_scale has no effect with recipe.trained=head: set lr_scale")
 
 
 def _check_scheduler(plain: Plain) -> None:
@@ -162,9 +164,12 @@ def resolve_threads(plain: Plain) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def resolve_precision(plain: Plain) -> str:
-    """Lightning's name of the precision; `auto` is bf16-mixed on a CUDA device that computes bfloat16, else 32-true."""
-    precision, accelerator = plain["trainer"]["precision"], plain["trainer"]["accelerator"]
+def resolve_precision(precision: object, accelerator: str) -> str:
+    """Lightning's name of the precision; `auto` is bf16-mixed on a CUDA device that computes bfloat16, else 32-true.
+
+    Raises:
+        UserError: There is no such precision.
+    """
     _one_of("precision", str(precision), ("auto", *PRECISIONS))
     if precision != "auto":
         return PRECISIONS[str(precision)]

@@ -18,20 +18,18 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from intel_scenes import record
-from intel_scenes.data.augment import Augmentation
-from intel_scenes.data.batches import View
 from intel_scenes.data.datamodule import SceneDataModule
-from intel_scenes.data.sources import drawn_folder, kaggle_folder
 from intel_scenes.errors import UserError, first_line
-from intel_scenes.models.backbones import Weights, build, check_image_size, heads, random_preprocessing, resolve_weights
+from intel_scenes.models.backbones import Weights, build, check_image_size, heads, resolve_weights
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.runs import configuration, memory, outcome
 from intel_scenes.runs.checkpoints import EpochRecorder, FiniteLoss, WholeCheckpointIO
 from intel_scenes.runs.compiling import compile_network
 from intel_scenes.runs.evaluation import evaluate
-from intel_scenes.runs.features import Head, frozen, make_whole
+from intel_scenes.runs.features import Head, frozen, head_alone, make_whole
 from intel_scenes.runs.forecast import forecast
 from intel_scenes.runs.identity import circumstances, identity
+from intel_scenes.runs.images import augmentation, data_module
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +62,9 @@ def run(
         UserError: Something that the user can mend. Where training had begun, the record says `failed`.
     """
     plain, weights, data = _composed(cfg, folder)
-    threads, precision = configuration.resolve_threads(plain), configuration.resolve_precision(plain)
-    weights_digest = weights and weights.digest
-    facts = {"weights": weights_digest, "data": data.fingerprint, "precision": precision, "threads": threads}
+    threads, precision = configuration.resolve_threads(plain), _precision(plain)
+    facts: dict[str, Any] = {"weights": weights and weights.digest, "data": data.fingerprint}
+    facts |= {"precision": precision, "threads": threads}
     digests = configuration.digests(plain, facts)
     with outcome.claimed(folder) as lease:
         if (found := outcome.completed(folder, digests["config_digest"], plain)) is not None:
@@ -74,26 +72,16 @@ def run(
             return found
         torch.manual_seed(plain["seed"])
         network = _network(plain, weights, data)
-        head = _head(plain, network)
+        head = head_alone(network, plain)
         classifier = _classifier(plain, head or network, data)
         recorder = EpochRecorder(folder, before_writing=lambda: outcome.check_held(folder, lease))
         trainer = _trainer(plain, folder, [recorder, *callbacks], precision)
-        known = {
-            **identity(plain, choices, weights, data, network),
-            **digests,
-            "composition_digest": composition_digest,
-            **circumstances(trainer.strategy.root_device),
-            "precision": precision,
-            "threads": threads,
-        }
+        last, device = folder / record.LAST, trainer.strategy.root_device
+        known = identity(plain, choices, weights, data, network) | digests | circumstances(device)
+        known |= {"composition_digest": composition_digest, "precision": precision, "threads": threads}
         with outcome.recorded(folder, lease, plain, overrides, known) as results:
-            last, device = folder / record.LAST, trainer.strategy.root_device
-            if head is not None:
-                data = _features(plain, facts, network, head, data, device)
-            if _is_resident(plain, data, device):
-                data = data.resident(device)
-            if plain["compile"]:
-                results["compile_seconds"] = compile_network(classifier, data, device=device, precision=precision)
+            data, costs = _to_train_on(plain, classifier, network, data, weights, device, precision)
+            results |= costs
             trainer.fit(classifier, data, ckpt_path=last if last.exists() else None, weights_only=True)
             if trainer.is_global_zero:
                 results |= evaluate(folder, classifier.network, data, recorder, device=device, precision=precision)
@@ -113,9 +101,9 @@ def dry_run(cfg: DictConfig) -> list[str]:
         UserError: Something that the user can mend.
     """
     plain, weights, data = _composed(cfg, Path())
-    precision = configuration.resolve_precision(plain)
+    precision = _precision(plain)
     network = _network(plain, weights, data)
-    classifier = _classifier(plain, _head(plain, network) or network, data)
+    classifier = _classifier(plain, head_alone(network, plain) or network, data)
     device = _trainer(plain | {"logger": {"_target_": None}}, Path(), [], precision).strategy.root_device
     return forecast(classifier, network, data, epochs=plain["epochs"], device=device, precision=precision)
 
@@ -128,7 +116,7 @@ def check(cfg: DictConfig) -> None:
     """
     plain = _plain(cfg, Path(), num_steps=0)
     configuration.check(plain)
-    _augmentation(plain)
+    augmentation(plain)
     weights = plain["model"]["weights"]
     is_name = weights is not None and re.fullmatch(r"\w+", weights)  # a file may still come
     resolve_weights(plain["model"]["name"], weights if is_name else None)
@@ -141,7 +129,7 @@ def data_fingerprint(cfg: DictConfig) -> str:
 
 def data_module_of(cfg: DictConfig) -> SceneDataModule:
     """The images of a configuration, as a network with random weights sees them."""
-    return _data_module(_plain(cfg, Path(), num_steps=0), None)
+    return data_module(_plain(cfg, Path(), num_steps=0), None)
 
 
 def _composed(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], Weights | None, SceneDataModule]:
@@ -150,7 +138,7 @@ def _composed(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], Weights | 
     configuration.check(plain)
     torch.set_num_threads(configuration.resolve_threads(plain))
     weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
-    data = _data_module(plain, weights)
+    data = data_module(plain, weights)
     return _plain(cfg, folder, configuration.num_steps(plain, len(data.train) // data.batch_size)), weights, data
 
 
@@ -168,61 +156,6 @@ def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
     return plain
 
 
-def _data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataModule:
-    data = plain["data"]
-    cache_dir = Path(data["cache_dir"]).expanduser()
-    module = SceneDataModule(
-        _root(data, cache_dir),
-        view=_view(plain, weights),
-        augmentation=_augmentation(plain),
-        batch_size=data["batch_size"],
-        seed=plain["seed"],
-        val_fraction=data["val_fraction"],
-        split_seed=data["split_seed"],
-        store_size=data["store_size"],
-        cache_dir=cache_dir,
-        on_unreadable=data["on_unreadable"],
-    )
-    if lost := module.passed_over:
-        log.warning("%d images cannot be decoded and are passed over: %s", len(lost), ", ".join(lost))
-    if module.test_duplicates:
-        log.warning(
-            "%d test images are also in train: %s", len(module.test_duplicates), ", ".join(module.test_duplicates)
-        )
-    return module
-
-
-def _augmentation(plain: dict[str, Any]) -> Augmentation:
-    try:
-        return Augmentation(**plain["augment"])
-    except (TypeError, ValueError) as error:
-        raise UserError(f"augment: {error}") from error
-
-
-def _root(data: dict[str, Any], cache_dir: Path) -> Path:
-    root = Path(data["root"]).expanduser() if data["root"] else None
-    if data["source"] == "synthetic":
-        return drawn_folder(
-            cache_dir,
-            num_train=data["num_train"],
-            num_test=data["num_test"],
-            size=data["store_size"],
-            seed=data["drawing_seed"],
-        )
-    if data["source"] == "folder":
-        if root is None:
-            raise UserError("data=folder needs data.root=FOLDER, which holds seg_train/CLASS and seg_test/CLASS")
-        return root
-    return kaggle_folder(root)
-
-
-def _view(plain: dict[str, Any], weights: Weights | None) -> View:
-    seen = weights.preprocessing if weights else random_preprocessing(plain["model"]["name"])
-    size = plain["data"]["image_size"] or seen.crop_size
-    fraction = plain["data"]["crop_fraction"] or seen.crop_size / seen.resize_size
-    return View(size, round(size / fraction), seen.interpolation, seen.mean, seen.std)
-
-
 def _network(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> nn.Module:
     name, size = plain["model"]["name"], data.view.size
     network = build(name, len(data.classes), weights=weights, image_size=size)
@@ -230,32 +163,30 @@ def _network(plain: dict[str, Any], weights: Weights | None, data: SceneDataModu
     return network
 
 
-def _head(plain: dict[str, Any], network: nn.Module) -> Head | None:
-    """The head of a network, where it is trained alone."""
-    return Head(network, plain["model"]["name"]) if plain["recipe"]["trained"] == "head" else None
+def _precision(plain: dict[str, Any]) -> str:
+    return configuration.resolve_precision(plain["trainer"]["precision"], plain["trainer"]["accelerator"])
 
 
-def _features(
+def _to_train_on(
     plain: dict[str, Any],
-    facts: Mapping[str, Any],
+    classifier: SceneClassifier,
     network: nn.Module,
-    head: Head,
     data: SceneDataModule,
+    weights: Weights | None,
     device: torch.device,
-) -> SceneDataModule:
-    origin = {
-        "model": plain["model"]["name"],
-        "weights": facts["weights"] or f"random, seed {plain['seed']}",
-        "store_size": plain["data"]["store_size"],
-    }
-    cache_dir = Path(plain["data"]["cache_dir"]).expanduser()
-    precision = facts["precision"]
-    return frozen(network, head, data, cache_dir=cache_dir, facts=origin, device=device, precision=precision)
-
-
-def _is_resident(plain: dict[str, Any], data: SceneDataModule, device: torch.device) -> bool:
-    asked = plain["data"]["device_resident"]
-    return bool(memory.has_room(device, data.images.values.nbytes) if asked == "auto" else asked)
+    precision: str,
+) -> tuple[SceneDataModule, dict[str, float | None]]:
+    """Images or features, where they shall lie, for a network that is compiled where asked; and the seconds it took."""
+    costs: dict[str, float | None] = {}
+    if isinstance(head := classifier.network, Head):
+        data, costs["features_seconds"] = frozen(
+            network, head, data, plain, weights=weights.digest if weights else None, device=device, precision=precision
+        )
+    if memory.is_resident(plain["data"]["device_resident"], device, data.images.values.nbytes):
+        data = data.resident(device)
+    if plain["compile"]:
+        costs["compile_seconds"] = compile_network(classifier, data, device=device, precision=precision)
+    return data, costs
 
 
 def _classifier(plain: dict[str, Any], network: nn.Module, data: SceneDataModule) -> SceneClassifier:
@@ -307,6 +238,10 @@ def _trainer(plain: dict[str, Any], folder: Path, own: Sequence[Callback], preci
         raise UserError(
             f"data.batch_size={plain['data']['batch_size']} cannot be shared by {trainer.world_size} devices alike"
         )
+    if plain["compile"] and trainer.world_size > 1:
+        raise UserError("compile=true is for one device: leave it out")
+    if plain["data"]["device_resident"] is True and trainer.strategy.root_device.type == "cpu":
+        raise UserError("data.device_resident=true has no effect on a CPU: leave it at auto")
     memory.reset_peak(trainer.strategy.root_device)
     return trainer
 

@@ -1,9 +1,11 @@
 """A frozen backbone: what it makes of every image, computed once for all runs, and its head, trained on that alone."""
 
 import io
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +17,13 @@ from intel_scenes.data import progress
 from intel_scenes.data.batches import EvalBatches, Stored, View, prepare
 from intel_scenes.data.cache import make_once
 from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.data.packed import RULE as STORE_RULE
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import heads
+from intel_scenes.runs.identity import circumstances
 from intel_scenes.runs.inference import autocast
 
+RULE = "evaluation-view-1"  # part of the name of what is kept: change it with what a network is shown or asked
 BATCH_SIZE = 64  # never that of a run: the last bits of a feature depend on it, and all runs share them
 
 
@@ -62,37 +67,57 @@ class Head(nn.Module):
         return logits
 
 
+def head_alone(network: nn.Module, plain: Mapping[str, Any]) -> Head | None:
+    """The head of a network where it is trained alone, by the resolved configuration."""
+    return Head(network, plain["model"]["name"]) if plain["recipe"]["trained"] == "head" else None
+
+
 def frozen(
     network: nn.Module,
     head: Head,
     data: SceneDataModule,
+    plain: Mapping[str, Any],
     *,
-    cache_dir: Path,
-    facts: Mapping[str, object],
+    weights: str | None,
     device: torch.device,
     precision: str,
-) -> SceneDataModule:
+) -> tuple[SceneDataModule, float | None]:
     """The same splits, each image as the features that the backbone makes of it in evaluation mode.
 
     Args:
         network: Ends in the layer of `head`.
         head: Is left out.
         data: The images.
-        cache_dir: Where features are kept.
-        facts: What they depend on beside the images, how the network sees them, and where it is computed.
+        plain: The resolved configuration.
+        weights: Digest of the weights; None where they are random.
         device: Where to compute.
         precision: As Lightning names it.
+
+    Returns:
+        The features, and the seconds that they took; None where they were in the cache.
 
     Raises:
         UserError: The cache cannot be written.
     """
-    where = [device.type, precision, torch.get_num_threads(), torch.__version__]
-    key = record.digest([dict(facts), data.fingerprint, asdict(data.view), *where, BATCH_SIZE])
-    folder = cache_dir / f"features-{key[:32]}"
+    circumstance = circumstances(device)
+    key = {
+        "rule": [RULE, STORE_RULE, BATCH_SIZE],
+        "model": plain["model"]["name"],
+        "weights": weights or f"random of seed {plain['seed']}",
+        "images": [data.fingerprint, plain["data"]["store_size"]],
+        "view": asdict(data.view),
+        "where": [circumstance["device"], precision, torch.get_num_threads()],
+        "versions": [circumstance["versions"][name] for name in ("torch", "torchvision", "pillow")],
+    }
+    folder = Path(plain["data"]["cache_dir"]).expanduser() / f"features-{record.digest(key)[:32]}"
     splits = {"train": data.images, "test": data.test_images}
+    seconds = None
 
     def write(partial: Path) -> None:
+        nonlocal seconds
+        started = time.perf_counter()
         network.set_submodule(head.name, nn.Identity())
+        network.to(device)
         with progress.bar(sum(len(images.labels) for images in splits.values()), "features") as bar:
             for split, images in splits.items():
                 found = []
@@ -100,19 +125,21 @@ def frozen(
                     found.append(features)
                     bar.update(len(features))
                 np.save(partial / f"{split}.npy", np.concatenate(found))
+        network.cpu()  # its place is needed for the training
         network.set_submodule(head.name, head.layer)
+        seconds = time.perf_counter() - started
 
     make_once(folder, write)
     train, test = (np.load(folder / f"{split}.npy", mmap_mode="c") for split in splits)
-    return data.of_features(train, test)
+    return data.of_features(train, test), seconds
 
 
 @torch.inference_mode()
 def features_of(
     network: nn.Module, images: Stored, view: View, device: torch.device, precision: str
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """(B, D) of each batch, in the order of the images: what a network makes of them in evaluation mode."""
-    network.to(device).to(memory_format=torch.channels_last).eval()
+    """(B, D) of each batch, in the order of the images: what a network on the device makes of them."""
+    network.to(memory_format=torch.channels_last).eval()
     for stored, _, _ in EvalBatches(images, np.arange(len(images.labels)), BATCH_SIZE):
         with autocast(device, precision):
             features: Tensor = network(prepare(stored.to(device, non_blocking=True), view))

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -39,8 +39,8 @@ def forecast(
         precision: As Lightning names it.
     """
     memory.reset_peak(device)
-    gflop, once = forward_gflop(network, data.view.size), []
-    trained = 3 * gflop  # the backward pass computes two products for each of the forward's
+    seen, trained = forward_gflop(network, data.view.size), training_gflop(network, data.view.size)
+    once, kept = [], 0
     if isinstance(classifier.network, Head):
         once, trained = [_features_once(network, data, device, precision)], 0.0
         # The time of a step does not depend on what the features are.
@@ -49,6 +49,7 @@ def forecast(
             for images in (data.images, data.test_images)
         )
         data = data.of_features(train, test)
+        kept = train.nbytes + test.nbytes
     seconds, moments = _step_seconds(classifier, data, device, precision)
     held = memory.peak(device)
     a_step = statistics.median(seconds) if seconds else float("nan")
@@ -56,20 +57,25 @@ def forecast(
     num_batches = len(data.train) // data.batch_size
     an_epoch = num_batches * a_step + per_image * (len(data.val) + len(data.train_eval))
     in_all = epochs * an_epoch + per_image * (len(data.val) + len(data.test))
-    weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+    weights, state = (_num_bytes(part.state_dict().values()) for part in (network, classifier.network))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return [
         f"{len(data.train):,} training images in {num_batches:,} batches of {data.batch_size}, "
         f"{num_batches * epochs:,} steps with epochs={epochs}; "
         f"{len(data.val):,} valid and {len(data.test):,} test images",
-        f"{parameters:,} parameters; for an image of {data.view.size} px {gflop:.2f} GFLOP to see it, "
+        f"{parameters:,} parameters; for an image of {data.view.size} px {seen:.2f} GFLOP to see it, "
         f"{trained:.2f} to train on it",
         *once,
         f"about {_duration(an_epoch)} an epoch and {_duration(in_all)} in all on {device}, {precision}, "
         f"{torch.get_num_threads()} threads, by {len(seconds)} steps of {a_step:.2g} s",
         f"memory about {held / 1e9:.1f} GB" if held else "memory unknown on this system",
-        f"disk about {weights / 1e6:.0f} MB, and {(weights + moments) / 1e6:.0f} MB more while it trains",
+        f"disk about {weights / 1e6:.0f} MB, and {(state + moments) / 1e6:.0f} MB more while it trains"
+        + (f", {kept / 1e6:.0f} MB of features" if kept else ""),
     ]
+
+
+def _num_bytes(values: Iterable[object]) -> int:
+    return sum(value.nbytes for value in values if isinstance(value, torch.Tensor))
 
 
 def _step_seconds(
@@ -96,7 +102,7 @@ def _step_seconds(
     step()
     seconds = [seconds_of(step, device) for _ in range(min(NUM_STEPS, len(batches) - 1))]
     states = [value for state in optimizer.state.values() for value in state.values()]
-    return seconds, sum(value.nbytes for value in states if isinstance(value, torch.Tensor))
+    return seconds, _num_bytes(states)
 
 
 def _evaluation_seconds(network: nn.Module, data: SceneDataModule, device: torch.device, precision: str) -> float:
@@ -128,10 +134,19 @@ def forward_gflop(network: nn.Module, size: int) -> float:
     """
     parameter, was_training = next(network.parameters()), network.training
     image = torch.zeros(1, 3, size, size, dtype=parameter.dtype, device=parameter.device)
+    # The fused attention of evaluation is not in the counter's list.
+    is_fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network.eval()(image)
+    torch.backends.mha.set_fastpath_enabled(is_fused)
     network.train(was_training)
     return float(counter.get_total_flops() / 1e9)
+
+
+def training_gflop(network: nn.Module, size: int) -> float:
+    """The same of a training step: for each product of the forward pass the backward pass computes two."""
+    return 3 * forward_gflop(network, size)
 
 
 def _duration(seconds: float) -> str:

@@ -24,9 +24,9 @@ from torchvision import datasets, transforms
 from intel_scenes.data.batches import TrainBatches, prepare
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.splits import Indices
-from intel_scenes.models.backbones import build
+from intel_scenes.models.backbones import build, check_image_size
 from intel_scenes.runs import experiment
-from intel_scenes.runs.forecast import forward_gflop, seconds_of
+from intel_scenes.runs.forecast import seconds_of, training_gflop
 from intel_scenes.runs.identity import circumstances
 from intel_scenes.runs.inference import autocast
 
@@ -48,6 +48,7 @@ class Row:
         ratio: Median of ours / rival of one turn.
         ratio_low: The least of them.
         ratio_high: The greatest.
+        note: What else was found.
     """
 
     what: str
@@ -58,6 +59,7 @@ class Row:
     ratio: float
     ratio_low: float
     ratio_high: float
+    note: str = ""
 
 
 def in_turns(
@@ -141,14 +143,14 @@ def _their_input(data: SceneDataModule) -> Callable[[], float]:
 
 
 class _Clock(Callback):
-    """Seconds from the first epoch's start to the end of the fit."""
+    """Seconds from the first epoch's start to the end of the fit, when all that was to be written is on the disk."""
 
     started = ended = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.started = time.perf_counter()
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.ended = time.perf_counter()
 
 
@@ -156,8 +158,8 @@ def measure_loop(compose: Compose, repeats: int) -> Iterator[Row]:
     """Images a second of `Trainer.fit`, with all that a run does, against a bare loop on the same batches."""
     for model, size in (("resnet18", 64), ("mobilenet_v3_small", 96)):
         overrides = (
-            *("data=synthetic", "data.num_train=4800", "data.num_test=60", f"model={model}", "model.weights=null"),
-            *(f"data.image_size={size}", "data.batch_size=64", "epochs=1", "trainer=cpu"),
+            *("data=synthetic", "data.num_train=2400", "data.num_test=60", f"model={model}", "model.weights=null"),
+            *(f"data.image_size={size}", "data.batch_size=64", "epochs=2", "trainer=cpu"),
         )
         cfg = compose(*overrides)
         yield in_turns(
@@ -224,35 +226,48 @@ class Computation:
     channels_last: bool
     compiled: bool
 
+    def __str__(self) -> str:
+        """As a person names it."""
+        layout = "channels last" if self.channels_last else "contiguous"
+        return f"{self.size} px, {self.precision}, {layout}, {'compiled' if self.compiled else 'eager'}"
+
 
 def measure_models(names: Sequence[str], how: Computation, repeats: int) -> Iterator[Row]:
-    """GFLOP a second of training steps, with the images a second, against this machine's own matrix products."""
+    """GFLOP a second of forward and backward passes, against this machine's own matrix products.
+
+    Raises:
+        UserError: A model does not exist, or not for images of this size.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     peak = statistics.median(_matrix_rate(device, how.precision) for _ in range(max(repeats, 3)))
     for name in names:
-        network = build(name, 6, weights=None, image_size=how.size).train().to(device)
-        gflop = 3 * forward_gflop(
-            network, how.size
-        )  # the backward pass computes two products for each of the forward's
+        torch.compiler.reset()
+        network = build(name, 6, weights=None, image_size=how.size)
+        check_image_size(network, name, how.size)
+        network.train().to(device)
+        gflop = training_gflop(network, how.size)
         images = torch.randn(MODEL_BATCH, 3, how.size, how.size, device=device)
         if how.channels_last:
             network.to(memory_format=torch.channels_last)  # in place
             images = images.to(memory_format=torch.channels_last)
         if how.compiled:
             network.compile()
-        step = partial(_step, network, images, how.precision)
+        step = partial(_pass, network, images, how.precision)
         seconds_of(step, device)  # the first one chooses kernels, and compiles
         rates = [MODEL_BATCH / seconds_of(step, device) for _ in range(repeats)]
         rate = statistics.median(rates)
         share = [one * gflop / peak for one in rates]
-        case = f"{name} {how.size} px, {gflop:.3g} GFLOP, {rate:.3g} images/s"
-        yield Row("models", case, "GFLOP/s", rate * gflop, peak, rate * gflop / peak, min(share), max(share))
+        note = f"{gflop:.3g} GFLOP and {rate:.3g} images/s of training"
+        values = (rate * gflop, peak, rate * gflop / peak, min(share), max(share))
+        yield Row("models", f"{name}, {how}", "GFLOP/s", *values, note)
 
 
-def _step(network: nn.Module, images: Tensor, precision: str) -> None:
+def _pass(network: nn.Module, images: Tensor, precision: str) -> None:
     labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     with autocast(images.device, precision):
-        loss = functional.cross_entropy(network(images), labels)
+        outputs = network(images)
+        logits = outputs if isinstance(outputs, Tensor) else outputs[0]
+        loss = functional.cross_entropy(logits, labels)
     loss.backward()  # type: ignore[no-untyped-call]
     network.zero_grad()
 
@@ -262,8 +277,10 @@ def _matrix_rate(device: torch.device, precision: str) -> float:
     side = 8192 if device.type == "cuda" else 1536
     with autocast(device, precision):
         one, other = (torch.randn(side, side, device=device) for _ in range(2))
-        one @ other
-        return 3 * 2 * side**3 / seconds_of(lambda: [one @ other for _ in range(3)], device) / 1e9
+        dtype = (one @ other).dtype
+    one, other = one.to(dtype), other.to(dtype)
+    one @ other
+    return 3 * 2 * side**3 / seconds_of(lambda: [one @ other for _ in range(3)], device) / 1e9
 
 
 def as_json(rows: list[Row], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,22 +1,37 @@
 """What a run holds in memory, and what there is."""
 
+import gc
 from pathlib import Path
+from typing import Literal
 
 import torch
+
+from intel_scenes.data import buffers
 
 _PROCESS = Path("/proc/self")  # of Linux
 
 
 def reset_peak(device: torch.device) -> None:
     """Forgets what earlier runs of this process held."""
+    buffers.forget()
+    gc.collect()  # Lightning's parts hold each other
     if device.type == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     elif _PROCESS.exists():
         (_PROCESS / "clear_refs").write_text("5")  # proc_pid_clear_refs(5): the peak becomes what is held now
 
 
-def has_room(device: torch.device, num_bytes: int) -> bool:
-    """Whether an accelerator with memory of its own would keep three quarters of what is free there."""
+def is_resident(asked: Literal["auto"] | bool, device: torch.device, num_bytes: int) -> bool:
+    """Whether images of so many bytes are kept on a device.
+
+    Args:
+        asked: `auto` keeps them on a GPU that has four times as much free memory.
+        device: Where the training is.
+        num_bytes: Of the images.
+    """
+    if asked != "auto":
+        return asked
     return device.type == "cuda" and 4 * num_bytes <= torch.cuda.mem_get_info(device)[0]
 
 

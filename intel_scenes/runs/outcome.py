@@ -219,7 +219,6 @@ def _sentences() -> Iterator[None]:
         raise KeyboardInterrupt from stop
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, handler)  # Lightning has it ignored from here on
             raise KeyboardInterrupt from stop
         raise RuntimeError(f"something called sys.exit({stop.code})") from stop
     except OSError as error:
@@ -228,4 +227,9 @@ def _sentences() -> Iterator[None]:
             raise UserError(f"no space left{where} ({error.strerror}): free some, or set hydra.run.dir") from error
         raise
     except torch.OutOfMemoryError as error:
-        raise UserError(f"out of memory ({first_line(error)}): lower data.batch_size or data.image_size") from error
+        raise UserError(
+            f"out of memory ({first_line(error)}): lower data.batch_size or data.image_size, or choose another model"
+        ) from error
+    finally:
+        if signal.getsignal(signal.SIGINT) is not handler:  # Lightning has Ctrl-C ignored once it was pressed
+            signal.signal(signal.SIGINT, handler)

@@ -368,22 +368,3 @@ def test_crops_normalized_one_by_one_on_any_number_of_threads_are_those_of_two_p
             assert seen.is_contiguous(memory_format=torch.channels_last)
     finally:
         torch.set_num_threads(before)
-
-
-def test_a_batch_that_is_still_held_keeps_its_values_and_one_that_is_not_leaves_its_memory() -> None:
-    draws = uniform(4)
-    small = stored(4, 30)
-
-    def batch(images: torch.Tensor) -> torch.Tensor:
-        return augment(images, draws, IMAGENET, 17, "bilinear", (MEAN, STD))
-
-    first = batch(small)
-    copy, place = first.clone(), first.data_ptr()
-    part = first[1:, :, 3]  # another tensor on the same memory
-    del first
-    others = [batch(255 - small) for _ in range(6)]
-    assert torch.equal(part, copy[1:, :, 3])
-    assert place not in {other.data_ptr() for other in others}
-    free = {other.data_ptr() for other in others}
-    del part, others
-    assert batch(small).data_ptr() in free

@@ -144,11 +144,8 @@ def test_a_fraction_that_leaves_a_class_empty_is_named_as_it_was_given(root: Pat
         make(root)
 
 
-def test_images_that_lie_on_a_device_make_the_same_batches(root: Path, make: Make) -> None:
+def test_batches_of_images_that_lie_on_a_device_are_put_together_there(root: Path, make: Make) -> None:
     data = make(root)
-    there = data.resident(torch.device("cpu"))
-    for ours, theirs in zip(there.evaluation("val"), data.evaluation("val"), strict=True):
-        assert all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
     on_meta = data.resident(torch.device("meta"))  # which computes shapes alone, and would refuse a copy back
     stored, labels, indices = on_meta.images.batch(data.train[:3])
     assert (stored.device.type, stored.shape, labels.device.type) == (

@@ -209,12 +209,12 @@ def test_a_checkpoint_holds_what_the_weights_were_however_long_the_disk_takes(
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told_at_the_next_one_or_at_the_end(tmp_path: Path) -> None:
-    disk = WholeCheckpointIO()
     (tmp_path / "folder").mkdir()
-    for tell in (lambda: disk.save_checkpoint(checkpoint(2), tmp_path / "last.ckpt"), disk.teardown):
+    for is_end in (False, True):
+        disk = WholeCheckpointIO()
         disk.save_checkpoint(checkpoint(1), tmp_path / "folder")
         with pytest.raises(OSError, match="directory"):
-            tell()
+            disk.teardown() if is_end else disk.save_checkpoint(checkpoint(2), tmp_path / "last.ckpt")
         disk.teardown()  # told once
 
 

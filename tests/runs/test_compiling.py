@@ -51,3 +51,6 @@ def test_what_cannot_be_compiled_is_trained_without_and_a_warning_says_so(
     assert "it is trained without" in caplog.text
     assert summary["status"] == "completed"
     assert summary["compile_seconds"] is None
+    run(*TINY, folder=tmp_path / "plain")
+    for ours, theirs in zip(history(tmp_path / "run"), history(tmp_path / "plain"), strict=True):
+        assert {**ours, "images_per_second": 0} == {**theirs, "images_per_second": 0}

@@ -160,7 +160,13 @@ def test_augmentation_has_no_effect_on_features_computed_once() -> None:
         said = refusal("recipe=linear_probe", f"augment={augment}")
         assert said.startswith("augment has no effect with recipe.trained=head")
         assert said.endswith("set augment=none")
+    assert refusal("recipe=linear_probe", "augment.scale=0.5").startswith("augment has no effect")
     assert refusal("recipe=linear_probe", "compile=true").startswith("compile=true has no effect")
+    assert refusal("recipe=linear_probe", "recipe.head_lr_scale=2").startswith("recipe.head_lr_scale has no effect")
+
+
+def test_a_switch_is_true_or_false() -> None:
+    assert refusal("compile=flase").startswith("compile=flase must be one of True, False")
 
 
 def test_a_folder_has_no_effect_on_drawn_images() -> None:
@@ -223,9 +229,14 @@ def test_threads_are_those_asked_for_or_at_least_one() -> None:
     assert resolve_threads(plain()) >= 1
 
 
+def precision(*overrides: str) -> str:
+    trainer = plain(*overrides)["trainer"]
+    return resolve_precision(trainer["precision"], trainer["accelerator"])
+
+
 def test_precision_on_a_cpu_is_float32_unless_another_is_asked_for() -> None:
-    assert resolve_precision(plain("trainer=cpu")) == "32-true"
-    assert resolve_precision(plain("trainer=cpu", "trainer.precision=bf16-mixed")) == "bf16-mixed"
+    assert precision("trainer=cpu") == "32-true"
+    assert precision("trainer=cpu", "trainer.precision=bf16-mixed") == "bf16-mixed"
 
 
 @pytest.mark.parametrize(("bf16", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
@@ -234,9 +245,9 @@ def test_precision_on_a_gpu_is_bfloat16_where_it_computes_it(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
-    assert resolve_precision(plain("trainer=auto")) == expected
-    assert resolve_precision(plain("trainer=gpu")) == expected
-    assert resolve_precision(plain("trainer=cpu")) == "32-true"
+    assert precision("trainer=auto") == expected
+    assert precision("trainer=gpu") == expected
+    assert precision("trainer=cpu") == "32-true"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -34,7 +35,7 @@ VARIANTS = {
     ),
     "head alone": ("recipe=linear_probe", "model=resnet18", "data.image_size=32", "data.batch_size=8", "lr_scale=10"),
 }
-TIMING = {"started", "ended", "fit_seconds", "images_per_second", "peak_memory_bytes"}
+TIMING = {"started", "ended", "fit_seconds", "features_seconds", "images_per_second", "peak_memory_bytes"}
 
 
 def train(folder: Path, cache: Path, variant: str) -> None:
@@ -108,14 +109,15 @@ def tensors(value):
     return list(itertools.chain.from_iterable(map(tensors, value))) if isinstance(value, list | tuple) else []
 
 
-def assert_equal_runs(folder, expected):
+def assert_equal_runs(folder, expected, variant):
     assert history(folder) == history(expected)
     assert (folder / record.PREDICTIONS).read_bytes() == (expected / record.PREDICTIONS).read_bytes()
     ours, theirs = (json.loads((place / record.SUMMARY).read_text()) for place in (folder, expected))
     assert {k: v for k, v in ours.items() if k not in TIMING} == {k: v for k, v in theirs.items() if k not in TIMING}
     for name in (record.BEST, record.LAST):
         a, b = (tensors(torch.load(place / name, weights_only=True)) for place in (folder, expected))
-        assert len(a) == len(b) > 5
+        least = 5 if (name, variant) == (record.LAST, "head alone") else 100
+        assert len(a) == len(b) > least
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
@@ -128,6 +130,9 @@ def test_killed_runs_end_like_an_uninterrupted_one(processes, uninterrupted, tmp
         variant = list(VARIANTS)[runs % len(VARIANTS)]
         expected, seconds = references[variant]
         folder = tmp_path / str(runs)
+        if variant == "head alone":  # a kill may hit the features as well
+            for path in cache.glob("features-*/"):
+                shutil.rmtree(path)
         for attempt in range(2):
             moment = chance.uniform(0, seconds / 2)
             hit, while_writing = kill_once(processes, folder, cache, variant, moment, attempt == 1)
@@ -137,7 +142,7 @@ def test_killed_runs_end_like_an_uninterrupted_one(processes, uninterrupted, tmp
         run.start()
         run.join()
         assert run.exitcode == 0
-        assert_equal_runs(folder, expected)
+        assert_equal_runs(folder, expected, variant)
         assert not list(folder.rglob(".*")), "nothing is left of what a kill left half-written"
         runs += 1
     record_property("kills", kills)

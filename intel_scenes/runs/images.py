@@ -1,0 +1,79 @@
+"""The images of a run, from its resolved configuration."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from intel_scenes.data.augment import Augmentation
+from intel_scenes.data.batches import View
+from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.data.sources import drawn_folder, kaggle_folder
+from intel_scenes.errors import UserError
+from intel_scenes.models.backbones import Weights, random_preprocessing
+
+log = logging.getLogger(__name__)
+
+
+def data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataModule:
+    """The images of a resolved configuration, as a network with these weights sees them.
+
+    Raises:
+        UserError: They cannot be had or read, or the augmentation is out of range.
+    """
+    data = plain["data"]
+    cache_dir = Path(data["cache_dir"]).expanduser()
+    module = SceneDataModule(
+        _root(data, cache_dir),
+        view=_view(plain, weights),
+        augmentation=augmentation(plain),
+        batch_size=data["batch_size"],
+        seed=plain["seed"],
+        val_fraction=data["val_fraction"],
+        split_seed=data["split_seed"],
+        store_size=data["store_size"],
+        cache_dir=cache_dir,
+        on_unreadable=data["on_unreadable"],
+    )
+    if lost := module.passed_over:
+        log.warning("%d images cannot be decoded and are passed over: %s", len(lost), ", ".join(lost))
+    if module.test_duplicates:
+        log.warning(
+            "%d test images are also in train: %s", len(module.test_duplicates), ", ".join(module.test_duplicates)
+        )
+    return module
+
+
+def augmentation(plain: dict[str, Any]) -> Augmentation:
+    """What a training image goes through.
+
+    Raises:
+        UserError: It is out of range.
+    """
+    try:
+        return Augmentation(**plain["augment"])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"augment: {error}") from error
+
+
+def _root(data: dict[str, Any], cache_dir: Path) -> Path:
+    root = Path(data["root"]).expanduser() if data["root"] else None
+    if data["source"] == "synthetic":
+        return drawn_folder(
+            cache_dir,
+            num_train=data["num_train"],
+            num_test=data["num_test"],
+            size=data["store_size"],
+            seed=data["drawing_seed"],
+        )
+    if data["source"] == "folder":
+        if root is None:
+            raise UserError("data=folder needs data.root=FOLDER, which holds seg_train/CLASS and seg_test/CLASS")
+        return root
+    return kaggle_folder(root)
+
+
+def _view(plain: dict[str, Any], weights: Weights | None) -> View:
+    seen = weights.preprocessing if weights else random_preprocessing(plain["model"]["name"])
+    size = plain["data"]["image_size"] or seen.crop_size
+    fraction = plain["data"]["crop_fraction"] or seen.crop_size / seen.resize_size
+    return View(size, round(size / fraction), seen.interpolation, seen.mean, seen.std)

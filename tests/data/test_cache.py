@@ -1,0 +1,51 @@
+import threading
+from pathlib import Path
+
+import pytest
+
+from intel_scenes.data.cache import make_once
+from intel_scenes.errors import UserError
+
+
+def test_a_folder_is_made_once_however_many_ask_for_it(tmp_path: Path) -> None:
+    folder, calls, barrier = tmp_path / "cache" / "made", [], threading.Barrier(4)
+
+    def write(partial: Path) -> None:
+        calls.append(partial)
+        assert not folder.exists()
+        (partial / "a").write_text("whole")
+
+    def ask() -> None:
+        barrier.wait()
+        make_once(folder, write)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+    assert (folder / "a").read_text() == "whole"
+
+
+def test_nothing_is_left_of_a_folder_whose_making_failed(tmp_path: Path) -> None:
+    def fail(partial: Path) -> None:
+        (partial / "half").write_text("")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        make_once(tmp_path / "made", fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["made.lock"]
+
+
+def test_what_a_killed_process_left_is_not_mixed_with_the_new(tmp_path: Path) -> None:
+    (tmp_path / ".made").mkdir()
+    (tmp_path / ".made" / "half").write_text("")
+    make_once(tmp_path / "made", lambda partial: (partial / "a").touch())
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["a"]
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^the cache .*/file cannot be written \(.*\): set data.cache_dir$"):
+        make_once(tmp_path / "file" / "made", lambda partial: None)
