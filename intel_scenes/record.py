@@ -51,6 +51,7 @@ SETTING_KEYS = (
 RESULT_KEYS = (
     *("best_epoch", "train_accuracy", "val_accuracy", "val_loss", "test_accuracy", "test_loss"),
     *("test_accuracy_interval", "test_duplicates", "test_accuracy_clean", "test_ece"),
+    *("temperature", "test_loss_calibrated", "test_ece_calibrated"),
     *("test_accuracy_per_class", "test_confusion"),
 )
 COST_KEYS = ("fit_seconds", "features_seconds", "compile_seconds", "images_per_second", "peak_memory_bytes")

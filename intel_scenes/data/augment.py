@@ -258,11 +258,15 @@ def resize_center(images: Tensor, resize: int, size: int, interpolation: str) ->
         (B, 3, size, size), uint8 on a CPU, float32 in the same range elsewhere.
     """
     start = round((resize - size) / 2)
-    middle = (..., slice(start, start + size), slice(start, start + size))
+    return resize_square(images, resize, interpolation)[..., start : start + size, start : start + size]
+
+
+def resize_square(images: Tensor, size: int, interpolation: str) -> Tensor:
+    """(B, 3, S, S) uint8 images resized to (B, 3, size, size), uint8 on a CPU, float32 in the same range elsewhere."""
     if images.device.type == "cpu":
-        return _resize(images, resize, interpolation)[middle]
+        return _resize(images, size, interpolation)
     # Accelerators resize no uint8, and a bicubic resize of floats overshoots.
-    return _resize(images.to(torch.float32), resize, interpolation)[middle].clamp(0, 255)
+    return _resize(images.to(torch.float32), size, interpolation).clamp(0, 255)
 
 
 def _resize(images: Tensor, size: int, interpolation: str) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from intel_scenes.data.augment import normalize, on_device, resize_center
+from intel_scenes.data.augment import normalize, on_device, resize_center, resize_square
 from intel_scenes.data.splits import Indices
 
 # The positions stay on the CPU, where an image's random numbers are drawn.
@@ -122,6 +122,35 @@ class EvalBatches:
         """The batches at these positions."""
         for indices in self.positions():
             yield self.stored.batch(indices)
+
+
+VIEWS = (1, "flip", "flip_crops")
+
+
+def views(images: Tensor, view: View, kind: int | str) -> Iterator[Tensor]:
+    """The ways in which evaluation sees stored images, over which probabilities are averaged.
+
+    Args:
+        images: (B, 3, S, S) uint8.
+        view: How the network sees an image.
+        kind: 1 is `prepare` alone; "flip" adds its mirror image; "flip_crops" are the middle and the four corners of
+            the image resized to 8/7 of the input (the ten crops of Krizhevsky et al. 2012), each with its mirror image.
+
+    Yields:
+        (B, 3, size, size) float32, normalized.
+    """
+    crops = [prepare(images, view)] if kind != "flip_crops" else _crops(images, view)
+    for crop in crops:
+        yield crop
+        if kind != 1:
+            yield crop.flip(-1)
+
+
+def _crops(images: Tensor, view: View) -> Iterator[Tensor]:
+    side = round(view.size * 8 / 7)
+    resized, rest = resize_square(images, side, view.interpolation), side - view.size
+    for top, left in ((rest // 2, rest // 2), (0, 0), (0, rest), (rest, 0), (rest, rest)):
+        yield normalize(resized[..., top : top + view.size, left : left + view.size], view.mean, view.std)
 
 
 def prepare(images: Tensor, view: View) -> Tensor:

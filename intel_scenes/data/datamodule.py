@@ -1,6 +1,6 @@
 """The LightningDataModule: a folder of scenes in, batches ready for a network out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Literal, Self
@@ -11,8 +11,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from intel_scenes.data.augment import Augmentation, augment, draw, on_device
-from intel_scenes.data.batches import Batch, EvalBatches, Stored, TrainBatches, View, prepare
+from intel_scenes.data.augment import NUM_DRAWS, Augmentation, augment, draw, on_device
+from intel_scenes.data.batches import Batch, EvalBatches, Stored, TrainBatches, View, prepare, views
+from intel_scenes.data.mixing import NUM_DRAWS as NUM_MIXING_DRAWS
+from intel_scenes.data.mixing import Mixing, mix
 from intel_scenes.data.packed import Packed, pack
 from intel_scenes.data.scenes import Scenes, duplicates, find_split, fingerprint, in_label_conflict, read_scenes
 from intel_scenes.data.splits import Indices, stratified_mask, stratified_split
@@ -34,6 +36,9 @@ class SceneDataModule(LightningDataModule):
         *,
         view: View,
         augmentation: Augmentation,
+        mixing: Mixing,
+        train_sizes: Sequence[int],
+        test_views: int | str,
         batch_size: int,
         seed: int,
         val_fraction: float,
@@ -48,6 +53,9 @@ class SceneDataModule(LightningDataModule):
             root: Folder with `seg_train` and `seg_test`.
             view: How the network sees an image.
             augmentation: What a training image goes through.
+            mixing: How training images are mixed after that.
+            train_sizes: Side of the training crops in each epoch.
+            test_views: How many ways evaluation sees the best epoch: one of `VIEWS`.
             batch_size: Images of a step, over all devices.
             seed: Of order and augmentation.
             val_fraction: Share of `seg_train` that becomes the validation split.
@@ -72,7 +80,8 @@ class SceneDataModule(LightningDataModule):
         ]
         self.scenes, self.images = _usable(train, packed[0])
         self.test_scenes, self.test_images = _usable(test, packed[1])
-        self.view, self.augmentation = view, augmentation
+        self.view, self.augmentation, self.mixing = view, augmentation, mixing
+        self.train_sizes, self.test_views = train_sizes, test_views
         self.batch_size, self.seed = batch_size, seed
         labels, contents = self.scenes.labels, self.scenes.contents
         self.train, self.val = stratified_split(labels, contents, val_fraction, split_seed)
@@ -150,23 +159,35 @@ class SceneDataModule(LightningDataModule):
         return on_device(images, device), on_device(labels, device), indices
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """Turns stored images on the device into what the network takes: (B, 3, size, size) float32 and labels."""
+        """Turns stored images on the device into what the network takes: (B, 3, size, size) float32 and labels.
+
+        Labels are (B,) classes; those of mixed images (B, num_classes) shares.
+        """
         images, labels, indices = batch
         assert self.trainer is not None
         if not self.trainer.training:
             return self.prepared(images), labels
-        return self.augmented(images, indices, self._epoch), labels
+        images = self.augmented(images, indices, self._epoch)
+        if not self.mixing:
+            return images, labels
+        draws = draw(self.seed, self._epoch, indices, NUM_DRAWS + NUM_MIXING_DRAWS)[:, NUM_DRAWS:]
+        return mix(images, labels, draws, self.mixing, len(self.classes))
 
     def prepared(self, images: Tensor) -> Tensor:
         """What was stored as evaluation sees it: (B, 3, size, size) float32; features as they are."""
         return images if self.images.are_features else prepare(images, self.view)
 
+    def views(self, images: Tensor) -> Iterable[Tensor]:
+        """The ways in which the best epoch is shown what was stored: each as `prepared`."""
+        return [images] if self.images.are_features else views(images, self.view, self.test_views)
+
     def augmented(self, images: Tensor, indices: Indices, epoch: int) -> Tensor:
-        """What was stored of training images as an epoch sees it: (B, 3, size, size) float32; features as they are."""
+        """What was stored of training images as an epoch sees it: (B, 3, size, size) float32, of that epoch's size."""
         if self.images.are_features:
             return images
         view, draws = self.view, draw(self.seed, epoch, indices)
-        return augment(images, draws, self.augmentation, view.size, view.interpolation, (view.mean, view.std))
+        size = self.train_sizes[epoch]
+        return augment(images, draws, self.augmentation, size, view.interpolation, (view.mean, view.std))
 
     @property
     def _epoch(self) -> int:

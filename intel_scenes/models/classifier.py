@@ -41,6 +41,8 @@ class SceneClassifier(LightningModule):
         num_classes: int,
         lr: float,
         head_lr_scale: float,
+        first_lr_scale: float = 1.0,
+        trains_norms: bool = True,
         label_smoothing: float,
         seed: int,
     ) -> None:
@@ -55,6 +57,8 @@ class SceneClassifier(LightningModule):
             num_classes: Number of classes.
             lr: Rate of the backbone.
             head_lr_scale: Rate of the heads, relative to `lr`.
+            first_lr_scale: Rate of the first layers, relative to `lr`, that of the last.
+            trains_norms: Whether batch norms take the statistics of the batch and learn them; else they keep theirs.
             label_smoothing: Share of the target that is spread over all classes (Szegedy et al. 2016).
             seed: Of dropout and stochastic depth.
         """
@@ -62,7 +66,8 @@ class SceneClassifier(LightningModule):
         self.network = network
         self.heads = tuple(heads)
         self.optimizer_factory, self.scheduler_factory, self.interval = optimizer, scheduler, interval
-        self.lr, self.head_lr_scale = lr, head_lr_scale
+        self.lr, self.head_lr_scale, self.first_lr_scale = lr, head_lr_scale, first_lr_scale
+        self.trains_norms = trains_norms
         self.label_smoothing = label_smoothing
         self.seed = seed
         self.train_loss, self.val_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
@@ -75,6 +80,13 @@ class SceneClassifier(LightningModule):
         logits: Tensor = self.network(images)
         return logits
 
+    def on_train_start(self) -> None:
+        """Puts batch norms that are not trained into evaluation mode; Lightning keeps it, whenever it evaluates."""
+        if not self.trains_norms:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         """Makes the global generator a function of the step, so that a resumed run repeats an uninterrupted one."""
         key = f"{self.seed} {self.current_epoch} {batch_idx} {self.global_rank}"
@@ -85,7 +97,7 @@ class SceneClassifier(LightningModule):
             torch.get_device_module(self.device).manual_seed(seed)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The loss of a batch."""
+        """The loss of a batch; labels may be (B,) classes or (B, num_classes) shares of mixed images."""
         images, labels = batch
         outputs = self.network(images)
         logits, *auxiliary = (outputs,) if isinstance(outputs, Tensor) else outputs
@@ -94,7 +106,7 @@ class SceneClassifier(LightningModule):
         loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         # torchmetrics 1.9 drops the weights of a MeanMetric that lets nan pass: it takes a value for each image.
         self.train_loss.update(loss.detach().expand(len(labels)))
-        self.train_accuracy.update(logits.detach(), labels)
+        self.train_accuracy.update(logits.detach(), labels if labels.ndim == 1 else labels.argmax(1))
         for extra in auxiliary:
             weight = AUXILIARY_WEIGHT[type(outputs).__name__]
             loss = loss + weight * functional.cross_entropy(extra, labels, label_smoothing=self.label_smoothing)
@@ -125,7 +137,13 @@ class SceneClassifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer on the network's parameter groups, and its scheduler."""
-        groups = parameter_groups(self.network, self.heads, lr=self.lr, head_lr_scale=self.head_lr_scale)
+        groups = parameter_groups(
+            self.network,
+            self.heads,
+            lr=self.lr,
+            head_lr_scale=self.head_lr_scale,
+            first_lr_scale=self.first_lr_scale,
+        )
         optimizer = self.optimizer_factory(groups)
         scheduler = self.scheduler_factory(optimizer)
         if self.interval != "validation":

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from intel_scenes import record
+from intel_scenes.data.batches import VIEWS
 from intel_scenes.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,13 @@ SEEDS = ("seed", "data.split_seed", "data.drawing_seed")
 OPEN = ("threads", "data.image_size")  # null leaves them to a rule
 
 
+# Values of recipe keys under which they do nothing, as they must where the backbone is frozen.
+WITHOUT_BACKBONE = {
+    **{"head_lr_scale": 1, "first_lr_scale": 1, "head_first": False, "trains_norms": True},
+    **{"mixup": 0, "cutmix": 0, "train_size": None, "views": 1},
+}
+
+
 def check(plain: Plain) -> None:
     """Checks what can be known before any image or weight is read.
 
@@ -66,15 +74,11 @@ def check(plain: Plain) -> None:
     data, recipe, optim = plain["data"], plain["recipe"], plain["optim"]
     _positive("optim.lr", optim.get("lr"))
     _positive("lr_scale", plain["lr_scale"])
-    _positive("recipe.head_lr_scale", recipe["head_lr_scale"])
     if optim.get("weight_decay") is not None:
         _within("optim.weight_decay", optim["weight_decay"], 0, math.inf)
     _within("data.val_fraction", data["val_fraction"], 0, 1, open_ends=True)
-    _within("recipe.label_smoothing", recipe["label_smoothing"], 0, 1)
     if data["crop_fraction"] is not None:
         _within("data.crop_fraction", data["crop_fraction"], 0.01, 1)
-    if recipe["ema_decay"] is not None:
-        _within("recipe.ema_decay", recipe["ema_decay"], 0, 1, open_ends=True)
     _one_of("compile", plain["compile"], (True, False))
     _one_of("lr_scaling", plain["lr_scaling"], SCALINGS)
     if plain["sweep"]["redo"] is not None:
@@ -94,10 +98,27 @@ def check(plain: Plain) -> None:
         _positive("trainer.limit_train_batches", limit)
     else:
         _within("trainer.limit_train_batches", limit, 1e-9, 1)
-    _one_of("recipe.trained", recipe["trained"], ("all", "head"))
+    _check_recipe(recipe)
     if recipe["trained"] == "head":
         _check_head_alone(plain)
     _check_scheduler(plain)
+
+
+def _check_recipe(recipe: Plain) -> None:
+    _positive("recipe.head_lr_scale", recipe["head_lr_scale"])
+    _within("recipe.first_lr_scale", recipe["first_lr_scale"], 1e-9, 1)
+    _within("recipe.label_smoothing", recipe["label_smoothing"], 0, 1)
+    for key in ("mixup", "cutmix"):
+        _within(f"recipe.{key}", recipe[key], 0, math.inf)
+    if recipe["ema_decay"] is not None:
+        _within("recipe.ema_decay", recipe["ema_decay"], 0, 1, open_ends=True)
+    for key in ("head_first", "trains_norms"):
+        _one_of(f"recipe.{key}", recipe[key], (True, False))
+    _one_of("recipe.trained", recipe["trained"], ("all", "head"))
+    _one_of("recipe.views", recipe["views"], VIEWS)
+    sizes = recipe["train_size"] if isinstance(recipe["train_size"], list) else [recipe["train_size"] or 1]
+    if not sizes or any(type(size) is not int or size < 1 for size in sizes):
+        raise UserError(f"recipe.train_size={recipe['train_size']} must be a number of pixels, or a list of such")
 
 
 def _check_head_alone(plain: Plain) -> None:
@@ -108,8 +129,9 @@ def _check_head_alone(plain: Plain) -> None:
         )
     if plain["compile"]:
         raise UserError("compile=true has no effect with recipe.trained=head: leave it out")
-    if plain["recipe"]["head_lr_scale"] != 1:
-        raise UserError("recipe.head_lr_scale has no effect with recipe.trained=head: set lr_scale")
+    for key, neutral in WITHOUT_BACKBONE.items():
+        if plain["recipe"][key] != neutral:
+            raise UserError(f"recipe.{key} has no effect with recipe.trained=head: leave it at {neutral}")
 
 
 def _check_scheduler(plain: Plain) -> None:

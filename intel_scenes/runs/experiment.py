@@ -26,7 +26,7 @@ from intel_scenes.runs import configuration, memory, outcome
 from intel_scenes.runs.checkpoints import EpochRecorder, FiniteLoss, WholeCheckpointIO
 from intel_scenes.runs.compiling import compile_network
 from intel_scenes.runs.evaluation import evaluate
-from intel_scenes.runs.features import Head, frozen, head_alone, make_whole
+from intel_scenes.runs.features import Head, fit_head, frozen, head_alone, make_whole
 from intel_scenes.runs.forecast import forecast
 from intel_scenes.runs.identity import circumstances, identity
 from intel_scenes.runs.images import augmentation, data_module
@@ -77,12 +77,13 @@ def run(
         recorder = EpochRecorder(folder, before_writing=lambda: outcome.check_held(folder, lease))
         trainer = _trainer(plain, folder, [recorder, *callbacks], precision)
         last, device = folder / record.LAST, trainer.strategy.root_device
+        is_new = not last.exists()
         known = identity(plain, choices, weights, data, network) | digests | circumstances(device)
         known |= {"composition_digest": composition_digest, "precision": precision, "threads": threads}
         with outcome.recorded(folder, lease, plain, overrides, known) as results:
-            data, costs = _to_train_on(plain, classifier, network, data, weights, device, precision)
+            data, costs = _to_train_on(plain, classifier, network, data, weights, device, precision, is_new=is_new)
             results |= costs
-            trainer.fit(classifier, data, ckpt_path=last if last.exists() else None, weights_only=True)
+            trainer.fit(classifier, data, ckpt_path=None if is_new else last, weights_only=True)
             if trainer.is_global_zero:
                 results |= evaluate(folder, classifier.network, data, recorder, device=device, precision=precision)
                 if head is not None:
@@ -175,13 +176,22 @@ def _to_train_on(
     weights: Weights | None,
     device: torch.device,
     precision: str,
+    *,
+    is_new: bool,
 ) -> tuple[SceneDataModule, dict[str, float | None]]:
     """Images or features, where they shall lie, for a network that is compiled where asked; and the seconds it took."""
     costs: dict[str, float | None] = {}
-    if isinstance(head := classifier.network, Head):
-        data, costs["features_seconds"] = frozen(
-            network, head, data, plain, weights=weights.digest if weights else None, device=device, precision=precision
+    head_first = plain["recipe"]["head_first"] and weights is not None and is_new
+    if (alone := head_alone(network, plain)) or head_first:
+        head = alone or Head(network, plain["model"]["name"])
+        digest = weights.digest if weights else None
+        features, costs["features_seconds"] = frozen(
+            network, head, data, plain, weights=digest, device=device, precision=precision
         )
+        if alone:
+            data = features
+        else:
+            fit_head(head.layer, features, plain["recipe"]["label_smoothing"])
     if memory.is_resident(plain["data"]["device_resident"], device, data.images.values.nbytes):
         data = data.resident(device)
     if plain["compile"]:
@@ -190,7 +200,7 @@ def _to_train_on(
 
 
 def _classifier(plain: dict[str, Any], network: nn.Module, data: SceneDataModule) -> SceneClassifier:
-    num_classes = len(data.classes)
+    num_classes, recipe = len(data.classes), plain["recipe"]
     try:
         classifier = SceneClassifier(
             network,
@@ -200,8 +210,10 @@ def _classifier(plain: dict[str, Any], network: nn.Module, data: SceneDataModule
             interval=plain["scheduler"]["interval"],
             num_classes=num_classes,
             lr=configuration.effective_lr(plain),
-            head_lr_scale=plain["recipe"]["head_lr_scale"],
-            label_smoothing=plain["recipe"]["label_smoothing"],
+            head_lr_scale=recipe["head_lr_scale"],
+            first_lr_scale=recipe["first_lr_scale"] if plain["model"]["weights"] else 1.0,
+            trains_norms=recipe["trains_norms"],
+            label_smoothing=recipe["label_smoothing"],
             seed=plain["seed"],
         )
         classifier.configure_optimizers()  # an option that it refuses is refused before the run begins

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from intel_scenes import record
 from intel_scenes.data import progress
@@ -24,6 +25,7 @@ from intel_scenes.runs.identity import circumstances
 from intel_scenes.runs.inference import autocast
 
 RULE = "evaluation-view-1"  # part of the name of what is kept: change it with what a network is shown or asked
+HEAD_ITERATIONS, HEAD_DECAY = 100, 0.01
 BATCH_SIZE = 64  # never that of a run: the last bits of a feature depend on it, and all runs share them
 
 
@@ -117,7 +119,7 @@ def frozen(
         nonlocal seconds
         started = time.perf_counter()
         network.set_submodule(head.name, nn.Identity())
-        network.to(device)
+        network.to(device).to(memory_format=torch.channels_last).eval()
         with progress.bar(sum(len(images.labels) for images in splits.values()), "features") as bar:
             for split, images in splits.items():
                 found = []
@@ -125,7 +127,7 @@ def frozen(
                     found.append(features)
                     bar.update(len(features))
                 np.save(partial / f"{split}.npy", np.concatenate(found))
-        network.cpu()  # its place is needed for the training
+        network.cpu().train()  # its place is needed for the training
         network.set_submodule(head.name, head.layer)
         seconds = time.perf_counter() - started
 
@@ -134,12 +136,37 @@ def frozen(
     return data.of_features(train, test), seconds
 
 
+def fit_head(layer: nn.Linear, data: SceneDataModule, label_smoothing: float) -> None:
+    """Fits a layer to the features of all training images: logistic regression with a little decay, by L-BFGS.
+
+    The first half of Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
+    2022: a head that fits already sends no large gradients into the backbone.
+
+    Args:
+        layer: (B, D) features to (B, num_classes) logits; its weights are where the fit begins.
+        data: Of features.
+        label_smoothing: As in the training that follows.
+    """
+    features, labels, _ = data.images.batch(data.train)
+    features, labels = features.to(layer.weight.device), labels.to(layer.weight.device)
+    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=HEAD_ITERATIONS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        found = functional.cross_entropy(layer(features), labels, label_smoothing=label_smoothing)
+        found = found + 0.5 * HEAD_DECAY * layer.weight.square().sum()
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.zero_grad()
+
+
 @torch.inference_mode()
 def features_of(
     network: nn.Module, images: Stored, view: View, device: torch.device, precision: str
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """(B, D) of each batch, in the order of the images: what a network on the device makes of them."""
-    network.to(memory_format=torch.channels_last).eval()
+    """(B, D) of each batch, in the order of the images: what a network in evaluation mode makes of them."""
     for stored, _, _ in EvalBatches(images, np.arange(len(images.labels)), BATCH_SIZE):
         with autocast(device, precision):
             features: Tensor = network(prepare(stored.to(device, non_blocking=True), view))

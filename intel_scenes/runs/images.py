@@ -7,6 +7,7 @@ from typing import Any
 from intel_scenes.data.augment import Augmentation
 from intel_scenes.data.batches import View
 from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.data.mixing import Mixing
 from intel_scenes.data.sources import drawn_folder, kaggle_folder
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import Weights, random_preprocessing
@@ -21,11 +22,14 @@ def data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataModu
         UserError: They cannot be had or read, or the augmentation is out of range.
     """
     data = plain["data"]
-    cache_dir = Path(data["cache_dir"]).expanduser()
+    cache_dir, view = Path(data["cache_dir"]).expanduser(), _view(plain, weights)
     module = SceneDataModule(
         _root(data, cache_dir),
-        view=_view(plain, weights),
+        view=view,
         augmentation=augmentation(plain),
+        mixing=mixing(plain),
+        train_sizes=_train_sizes(plain, view.size),
+        test_views=plain["recipe"]["views"],
         batch_size=data["batch_size"],
         seed=plain["seed"],
         val_fraction=data["val_fraction"],
@@ -55,6 +59,18 @@ def augmentation(plain: dict[str, Any]) -> Augmentation:
         raise UserError(f"augment: {error}") from error
 
 
+def mixing(plain: dict[str, Any]) -> Mixing:
+    """How training images are mixed.
+
+    Raises:
+        UserError: It is out of range.
+    """
+    try:
+        return Mixing(plain["recipe"]["mixup"], plain["recipe"]["cutmix"])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"recipe: {error}") from error
+
+
 def _root(data: dict[str, Any], cache_dir: Path) -> Path:
     root = Path(data["root"]).expanduser() if data["root"] else None
     if data["source"] == "synthetic":
@@ -70,6 +86,13 @@ def _root(data: dict[str, Any], cache_dir: Path) -> Path:
             raise UserError("data=folder needs data.root=FOLDER, which holds seg_train/CLASS and seg_test/CLASS")
         return root
     return kaggle_folder(root)
+
+
+def _train_sizes(plain: dict[str, Any], size: int) -> list[int]:
+    """Of the crops in each epoch: those that are given, one after the other for equal parts of the training."""
+    given = plain["recipe"]["train_size"] or size
+    sizes, epochs = given if isinstance(given, list) else [given], plain["epochs"]
+    return [sizes[epoch * len(sizes) // epochs] for epoch in range(epochs)]
 
 
 def _view(plain: dict[str, Any], weights: Weights | None) -> View:

@@ -1,11 +1,14 @@
 """What a trained network says about images, and how right it is."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
 from scipy.stats import binomtest
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
@@ -25,7 +28,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def probabilities(
     network: nn.Module,
     batches: Iterable[Batch],
-    prepared: Callable[[Tensor], Tensor],
+    views: Callable[[Tensor], Iterable[Tensor]],
     *,
     device: torch.device,
     precision: str,
@@ -35,7 +38,7 @@ def probabilities(
     Args:
         network: (B, 3, H, W) to (B, C) logits; it is put into evaluation mode.
         batches: Stored images with labels and positions.
-        prepared: Stored images to what the network takes.
+        views: Stored images to what the network takes, in one way or several whose probabilities are averaged.
         device: Where to compute.
         precision: Of the run, as Lightning names it; "bf16-mixed" and "16-mixed" compute under autocast.
 
@@ -46,9 +49,33 @@ def probabilities(
     found = []
     with autocast(device, precision):
         for images, _, _ in batches:
-            logits: Tensor = network(prepared(images.to(device, non_blocking=True)))
-            found.append(logits.double().softmax(1))
+            stored = images.to(device, non_blocking=True)
+            found.append(torch.stack([network(seen).double().softmax(1) for seen in views(stored)]).mean(0))
     result: Probabilities = torch.cat(found).cpu().numpy()
+    return result
+
+
+def cross_entropy(predicted: Probabilities, labels: npt.NDArray[np.int64]) -> float:
+    """Mean over images of the negative logarithm of the true class's probability."""
+    own = predicted[np.arange(len(labels)), labels]
+    return float(-np.log(own.clip(np.finfo(np.float64).tiny)).mean())
+
+
+def fitted_temperature(predicted: Probabilities, labels: npt.NDArray[np.int64]) -> float:
+    """The temperature under which (N, C) probabilities have the least cross entropy (Guo et al. 2017).
+
+    Above 1 they were too sure. To be fitted on images that did not train the network, nor test it.
+    """
+
+    def loss(log_temperature: float) -> float:
+        return cross_entropy(at_temperature(predicted, math.exp(log_temperature)), labels)
+
+    return math.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x)
+
+
+def at_temperature(predicted: Probabilities, temperature: float) -> Probabilities:
+    """(N, C) probabilities whose logits are divided by a temperature; which class is most likely does not change."""
+    result: Probabilities = softmax(np.log(predicted.clip(np.finfo(np.float64).tiny)) / temperature, axis=1)
     return result
 
 
@@ -81,10 +108,9 @@ def scores(predicted: Probabilities, labels: npt.NDArray[np.int64]) -> Scores:
     num_right = int(confusion.trace())
     interval = binomtest(num_right, len(labels)).proportion_ci(method="wilson")
     per_class = zip(confusion.diagonal().tolist(), confusion.sum(1).tolist(), strict=True)
-    own = predicted[np.arange(len(labels)), labels]
     return Scores(
         accuracy=num_right / len(labels),
-        loss=float(-np.log(own.clip(np.finfo(np.float64).tiny)).mean()),
+        loss=cross_entropy(predicted, labels),
         interval=(float(interval.low), float(interval.high)),
         ece=float(multiclass_calibration_error(found, true, num_classes, n_bins=15)),
         accuracy_per_class=[right / total if total else None for right, total in per_class],

@@ -15,6 +15,7 @@ from torchvision.transforms._presets import ImageClassification
 from intel_scenes.data.augment import Augmentation
 from intel_scenes.data.batches import View
 from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.data.mixing import Mixing
 from intel_scenes.data.sources import drawn_folder
 from intel_scenes.errors import UserError
 
@@ -43,6 +44,9 @@ def make(tmp_path: Path) -> Make:
         arguments: dict[str, Any] = {
             "view": VIEW,
             "augmentation": AUGMENTATION,
+            "mixing": Mixing(0, 0),
+            "train_sizes": [VIEW.size] * 4,
+            "test_views": 1,
             "batch_size": 16,
             "seed": 1,
             "val_fraction": 0.2,

@@ -92,3 +92,35 @@ def test_a_step_with_zero_gradients_shrinks_decayed_weights_at_the_rate_of_their
     # w - rate * decay * w: 1 - 0.5 * 0.1 in the backbone, 1 - 1.0 * 0.1 in the head
     spared = dict.fromkeys(("conv.bias", "norm.weight", "norm.bias", "fc.bias"), 1.0)
     assert found == {"conv.weight": 0.95, "fc.weight": 0.9, **spared}
+
+
+def rates(model_name: str, first_lr_scale: float) -> dict[str, float]:
+    network = on_meta(model_name)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    groups = parameter_groups(network, list(heads(network)), lr=0.1, head_lr_scale=10.0, first_lr_scale=first_lr_scale)
+    assert groups[0]["lr"] == pytest.approx(0.1), "the first group is what the history shows"
+    return {names[id(parameter)]: group["lr"] for group in groups for parameter in group["params"]}
+
+
+@pytest.mark.parametrize("model_name", SIZES)
+def test_rates_rise_from_the_first_layers_to_the_last_and_spare_nobody(model_name: str) -> None:
+    found, network = rates(model_name, 0.01), on_meta(model_name)
+    assert sorted(found) == sorted(name for name, _ in network.named_parameters())
+    head = tuple(f"{name}." for name in heads(network))
+    backbone = [rate for name, rate in found.items() if not name.startswith(head)]
+    assert min(backbone) == pytest.approx(0.001)
+    assert max(backbone) == pytest.approx(0.1)
+    assert {rate for name, rate in found.items() if name.startswith(head)} == {1.0}
+
+
+def test_the_parts_of_a_resnet_and_of_a_transformer_have_rates_in_equal_ratios() -> None:
+    resnet = rates("resnet18", 0.01)
+    # Of layer4, which holds more than half of the parameters, each block counts: seven parts.
+    parts = ["conv1", "bn1", "layer1.1.conv2", "layer2.0.conv1", "layer3.1.bn2", "layer4.0.conv1", "layer4.1.bn2"]
+    assert [resnet[f"{part}.weight"] for part in parts] == pytest.approx([0.1 * 0.01 ** (1 - k / 6) for k in range(7)])
+    transformer = rates("vit_b_16", 0.01)
+    layers = [transformer[f"encoder.layers.encoder_layer_{number}.mlp.0.weight"] for number in range(12)]
+    assert [one / other for one, other in zip(layers[1:], layers, strict=False)] == pytest.approx(
+        [layers[1] / layers[0]] * 11
+    )
+    assert transformer["class_token"] == transformer["conv_proj.weight"] == pytest.approx(0.001)

@@ -162,7 +162,25 @@ def test_augmentation_has_no_effect_on_features_computed_once() -> None:
         assert said.endswith("set augment=none")
     assert refusal("recipe=linear_probe", "augment.scale=0.5").startswith("augment has no effect")
     assert refusal("recipe=linear_probe", "compile=true").startswith("compile=true has no effect")
-    assert refusal("recipe=linear_probe", "recipe.head_lr_scale=2").startswith("recipe.head_lr_scale has no effect")
+    for override in ("head_lr_scale=2", "head_first=true", "mixup=0.2", "train_size=64", "views=flip"):
+        said = refusal("recipe=linear_probe", f"recipe.{override}")
+        assert said.startswith(f"recipe.{override.partition('=')[0]} has no effect with recipe.trained=head")
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("first_lr_scale=0", "recipe.first_lr_scale=0 must be a number from"),
+        ("first_lr_scale=2", "recipe.first_lr_scale=2 must be a number from"),
+        ("mixup=-0.1", "recipe.mixup=-0.1 must be a number from 0"),
+        ("views=2", "recipe.views=2 must be one of 1, flip, flip_crops"),
+        ("head_first=yess", "recipe.head_first=yess must be one of True, False"),
+        ("train_size=[64,big]", "recipe.train_size=[64, 'big'] must be a number of pixels, or a list of such"),
+        ("train_size=[]", "recipe.train_size=[] must be a number of pixels, or a list of such"),
+    ],
+)
+def test_parts_of_a_recipe_are_checked(override: str, sentence: str) -> None:
+    assert refusal(f"recipe.{override}").startswith(sentence)
 
 
 def test_a_switch_is_true_or_false() -> None:

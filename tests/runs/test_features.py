@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional
 from torchvision import models
@@ -18,7 +19,7 @@ from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError
 from intel_scenes.overrides import conf_folder
 from intel_scenes.runs import experiment
-from intel_scenes.runs.features import Head
+from intel_scenes.runs.features import Head, fit_head
 from tests.small import DRAWN, SMALL
 
 Run = Callable[..., dict[str, Any]]
@@ -155,3 +156,40 @@ def test_a_probe_is_complete_like_any_run(run: Run, tmp_path: Path) -> None:
     assert missing == []
     assert run(*PROBE, weights, folder=tmp_path / "probe") == summary
     assert json.loads((tmp_path / "probe" / record.SUMMARY).read_text())["num_train"] == 108
+
+
+def test_a_head_is_fitted_as_logistic_regression_does(run: Run, cache: Path) -> None:
+    data, generator = images_of(cache), np.random.default_rng(0)
+    values = generator.normal(size=(120, 10)).astype(np.float32) + np.eye(6, 10)[data.scenes.labels].astype(np.float32)
+    features = data.of_features(values, values[:30])
+    layer = nn.Linear(10, 6)
+    fit_head(layer, features, label_smoothing=0.0)
+    chosen = data.train
+    decay = 0.01  # of the mean loss; scikit-learn weighs the sum of the losses against half of the squares
+    reference = LogisticRegression(C=1 / (decay * len(chosen)), tol=1e-8, max_iter=1000)
+    reference.fit(values[chosen], data.scenes.labels[chosen])
+    with torch.inference_mode():
+        found = layer(torch.from_numpy(values)).softmax(1).numpy()
+    np.testing.assert_allclose(found, reference.predict_proba(values), atol=2e-3)
+
+
+def test_a_head_that_is_fitted_first_starts_where_the_probe_ends(run: Run, tmp_path: Path) -> None:
+    weights, _ = random_weights(tmp_path)
+    base = ("model=resnet18", weights, "data.crop_fraction=1.0", "epochs=1", "optim.lr=1e-9", "augment=none")
+    plain = run(*base, folder=tmp_path / "plain")
+    first = run(*base, "recipe.head_first=true", "recipe.trains_norms=false", folder=tmp_path / "first")
+    assert first["init_digest"] == plain["init_digest"], "what is paired is what came before"
+    assert history(tmp_path / "first")[0]["train_loss"] < history(tmp_path / "plain")[0]["train_loss"]
+    state, given = (
+        torch.load(path, weights_only=True) for path in (tmp_path / "first" / record.BEST, tmp_path / "weights.pth")
+    )
+    norms = [name for name in given if name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert len(norms) == 60
+    assert all(torch.equal(state["state_dict"][f"network.{name}"], given[name]) for name in norms)
+
+
+def test_without_weights_there_is_no_head_to_fit_first_and_no_rate_that_falls(run: Run, tmp_path: Path) -> None:
+    plain = run("model=resnet18", folder=tmp_path / "plain")
+    first = run("model=resnet18", "recipe.head_first=true", "recipe.first_lr_scale=0.1", folder=tmp_path / "first")
+    assert first["features_seconds"] is None
+    assert first["test_loss"] == plain["test_loss"]

@@ -32,6 +32,7 @@ VARIANTS = {
     "plateau, average, dropout": (
         *("model=mobilenet_v2", "data.image_size=40", "data.batch_size=16", "optim.lr=0.05"),
         *("scheduler=plateau", "scheduler.factory.patience=1", "recipe.ema_decay=0.8"),
+        *("recipe.cutmix=0.5", "recipe.train_size=[32,40]", "recipe.views=flip"),
     ),
     "head alone": ("recipe=linear_probe", "model=resnet18", "data.image_size=32", "data.batch_size=8", "lr_scale=10"),
 }

@@ -1,0 +1,92 @@
+"""Mixed training images and their labels: pure functions of a batch and of numbers drawn beforehand."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import betaincinv
+from torch import Tensor
+from torch.nn import functional
+
+from intel_scenes.data.augment import Draws, on_device
+
+NUM_DRAWS = 4  # of an image: which way, the share, top and left of the box
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How each image of a batch is mixed with the one after it.
+
+    Attributes:
+        mixup: Parameter of the Beta distribution of shares in a weighted mean (Zhang et al. 2018); 0 is none.
+        cutmix: The same of areas in which one image replaces the other (Yun et al. 2019). With both, each image goes
+            one way or the other with equal chances.
+    """
+
+    mixup: float
+    cutmix: float
+
+    def __post_init__(self) -> None:
+        """Checks the parameters.
+
+        Raises:
+            ValueError: One is negative.
+        """
+        if min(self.mixup, self.cutmix) < 0:
+            raise ValueError(f"mixup={self.mixup} and cutmix={self.cutmix} cannot be negative")
+
+    def __bool__(self) -> bool:
+        """Whether anything is mixed."""
+        return max(self.mixup, self.cutmix) > 0
+
+
+def mix(images: Tensor, labels: Tensor, draws: Draws, mixing: Mixing, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Mixes each image with the next one of its batch, the last with the first.
+
+    Args:
+        images: (B, C, H, W) float32.
+        labels: (B,) int64.
+        draws: (B, NUM_DRAWS), uniform on [0, 1).
+        mixing: How.
+        num_classes: C of the result.
+
+    Returns:
+        (B, C, H, W) images, and (B, num_classes) float32 shares of the classes.
+    """
+    is_cut = draws[:, 0] < (0.5 if mixing.mixup and mixing.cutmix else float(mixing.cutmix > 0))
+    alphas = np.where(is_cut, mixing.cutmix, mixing.mixup)
+    own = betaincinv(alphas, alphas, draws[:, 1])
+    boxes = _boxes(own, draws[:, 2], draws[:, 3], *images.shape[-2:])
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (images.shape[-2] * images.shape[-1])
+    own = np.where(is_cut, 1 - areas, own)  # of the box in whole pixels
+    weights = on_device(torch.from_numpy(_weights(own, is_cut, boxes, *images.shape[-2:])), images.device)
+    shares = on_device(torch.from_numpy(own.astype(np.float32)), images.device)[:, None]
+    targets = functional.one_hot(labels, num_classes).float()
+    mixed = torch.lerp(images.roll(-1, 0), images, weights)
+    return mixed, torch.lerp(targets.roll(-1, 0), targets, shares)
+
+
+def _boxes(
+    own: npt.NDArray[np.float64], top: npt.NDArray[np.float64], left: npt.NDArray[np.float64], height: int, width: int
+) -> npt.NDArray[np.int64]:
+    """(B, 4) top, left, bottom and right of boxes that take the rest of the area, less what lies beyond the edges."""
+    half = 0.5 * np.sqrt(1 - own)
+    edges = [
+        np.clip(np.rint(place * side + sign * half * side), 0, side)
+        for sign in (-1, 1)
+        for place, side in ((top, height), (left, width))
+    ]
+    boxes: npt.NDArray[np.int64] = np.stack(edges, axis=1).astype(np.int64)
+    return boxes
+
+
+def _weights(
+    own: npt.NDArray[np.float64], is_cut: npt.NDArray[np.bool_], boxes: npt.NDArray[np.int64], height: int, width: int
+) -> npt.NDArray[np.float32]:
+    """(B, 1, H, W) share of each image's own pixels: the same everywhere, or none inside its box."""
+    rows, columns = np.arange(height)[None, :, None], np.arange(width)[None, None, :]
+    top, left, bottom, right = (edge[:, None, None] for edge in boxes.T)
+    outside = ~((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))
+    weights = np.where(is_cut[:, None, None], outside, own[:, None, None])
+    return weights.astype(np.float32)[:, None]
