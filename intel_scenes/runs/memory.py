@@ -14,8 +14,8 @@ _PROCESS = Path("/proc/self")  # of Linux
 def reset_peak(device: torch.device) -> None:
     """Forgets what earlier runs of this process held."""
     buffers.forget()
-    gc.collect()  # Lightning's parts hold each other
     if device.type == "cuda":
+        gc.collect()  # Lightning's parts hold each other; on a CPU the collector comes by itself
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     elif _PROCESS.exists():
