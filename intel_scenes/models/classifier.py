@@ -70,6 +70,7 @@ class SceneClassifier(LightningModule):
         self.trains_norms = trains_norms
         self.label_smoothing = label_smoothing
         self.seed = seed
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []  # loss, logits and labels of each batch of the epoch
         self.train_loss, self.val_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.train_accuracy, self.val_accuracy, self.train_eval_accuracy = (
             MulticlassAccuracy(num_classes, average="micro", validate_args=False) for _ in range(3)
@@ -86,6 +87,10 @@ class SceneClassifier(LightningModule):
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
+
+    def on_train_epoch_start(self) -> None:
+        """Forgets an epoch that was broken off."""
+        self._seen.clear()
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         """Makes the global generator a function of the step, so that a resumed run repeats an uninterrupted one."""
@@ -104,9 +109,7 @@ class SceneClassifier(LightningModule):
         if not isinstance(outputs, Tensor):
             auxiliary = [extra for extra in auxiliary if extra is not None]
         loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        # torchmetrics 1.9 drops the weights of a MeanMetric that lets nan pass: it takes a value for each image.
-        self.train_loss.update(loss.detach().expand(len(labels)))
-        self.train_accuracy.update(logits.detach(), labels if labels.ndim == 1 else labels.argmax(1))
+        self._seen.append((loss.detach(), logits.detach(), labels))  # an update of a metric costs a millisecond
         for extra in auxiliary:
             weight = AUXILIARY_WEIGHT[type(outputs).__name__]
             loss = loss + weight * functional.cross_entropy(extra, labels, label_smoothing=self.label_smoothing)
@@ -124,6 +127,7 @@ class SceneClassifier(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the epoch: validation is its last act, so the training metrics are complete as well."""
+        self._count_training()
         metrics = {
             name: getattr(self, name)
             for name in ("train_loss", "train_accuracy", "train_eval_accuracy", "val_loss", "val_accuracy")
@@ -134,6 +138,14 @@ class SceneClassifier(LightningModule):
             metric.reset()
         if self.interval == "validation":
             self.lr_schedulers().step(values["val_loss"].item())  # type: ignore[union-attr]
+
+    def _count_training(self) -> None:
+        losses, logits, labels = zip(*self._seen, strict=True)
+        self._seen.clear()
+        # torchmetrics 1.9 drops the weights of a MeanMetric that lets nan pass: it takes a value for each image.
+        self.train_loss.update(torch.cat([loss.expand(len(own)) for loss, own in zip(losses, labels, strict=True)]))
+        classes = torch.cat(labels)
+        self.train_accuracy.update(torch.cat(logits), classes if classes.ndim == 1 else classes.argmax(1))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer on the network's parameter groups, and its scheduler."""
