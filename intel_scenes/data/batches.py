@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -51,6 +52,11 @@ class Stored:
     def are_features(self) -> bool:
         """Whether these are no pixels any more."""
         return self.values.ndim == 2
+
+    def select(self, kept: npt.NDArray[np.bool_]) -> "Stored":
+        """Some of the images, by a mask (N,); what is stored stays where it is."""
+        mask = torch.from_numpy(kept)
+        return Stored(self.values, self.labels[mask], self.rows[mask])
 
     def to(self, device: torch.device) -> "Stored":
         """The same on a device, where the batches are then put together."""

@@ -1,6 +1,6 @@
 """The LightningDataModule: a folder of scenes in, batches ready for a network out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Literal, Self
@@ -46,6 +46,7 @@ class SceneDataModule(LightningDataModule):
         store_size: int,
         cache_dir: Path,
         on_unreadable: Literal["error", "skip"],
+        exclude: Collection[str] = (),
     ) -> None:
         """Reads, checks, decodes and splits the images.
 
@@ -63,6 +64,8 @@ class SceneDataModule(LightningDataModule):
             store_size: Side of the decoded images in the cache.
             cache_dir: Where decoded images are kept.
             on_unreadable: Whether an image that cannot be decoded is an error or left out.
+            exclude: Images of `seg_train` that are left out, as `<class>/<file>`. The others lie on the same side of the
+                cut with and without them.
 
         Raises:
             UserError: The images are missing, unreadable or too few.
@@ -71,20 +74,26 @@ class SceneDataModule(LightningDataModule):
         train = read_scenes(find_split(root, "seg_train"))
         test = read_scenes(find_split(root, "seg_test"), classes=train.classes)
         packed = [pack(scenes, cache_dir, store_size) for scenes in (train, test)]
+        _check_known(exclude, train)
         if on_unreadable != "skip":
-            _check_all_readable((train, test), packed)
+            _check_all_readable((train, test), packed, exclude)
         self.passed_over = [
             scenes.paths[index]
             for scenes, one in zip((train, test), packed, strict=True)
             for index in sorted(one.unreadable)
         ]
-        self.scenes, self.images = _usable(train, packed[0])
+        usable, stored = _usable(train, packed[0])
+        kept = np.array([path not in exclude for path in usable.paths])
+        self.scenes, self.images = usable.select(np.flatnonzero(kept)), stored.select(kept)
         self.test_scenes, self.test_images = _usable(test, packed[1])
         self.view, self.augmentation, self.mixing = view, augmentation, mixing
         self.train_sizes, self.test_views = train_sizes, test_views
         self.batch_size, self.seed = batch_size, seed
         labels, contents = self.scenes.labels, self.scenes.contents
-        self.train, self.val = stratified_split(labels, contents, val_fraction, split_seed)
+        parts = stratified_split(usable.labels, usable.contents, val_fraction, split_seed)
+        position = np.cumsum(kept) - 1
+        self.train, self.val = (position[part[kept[part]]] for part in parts)
+        _check_no_class_is_lost(self.scenes, self.train, self.val)
         share = len(self.val) / len(self.train)
         self.train_eval = self.train
         if share < 1:
@@ -200,11 +209,26 @@ class SceneDataModule(LightningDataModule):
         return self.trainer.global_rank, self.trainer.world_size
 
 
-def _check_all_readable(splits: Sequence[Scenes], packed: Sequence[Packed]) -> None:
+def _check_known(exclude: Collection[str], train: Scenes) -> None:
+    if unknown := sorted(set(exclude) - set(train.paths)):
+        raise UserError(
+            f"data.exclude names {len(unknown)} images that are not in {train.root}, such as {unknown[0]}: "
+            "write CLASS/FILE, one on a line"
+        )
+
+
+def _check_no_class_is_lost(scenes: Scenes, *parts: Indices) -> None:
+    for number, name in enumerate(scenes.classes):
+        if not all((scenes.labels[part] == number).any() for part in parts):
+            raise UserError(f"data.exclude leaves no image of {name} to train on, or none to validate on: shorten it")
+
+
+def _check_all_readable(splits: Sequence[Scenes], packed: Sequence[Packed], exclude: Collection[str]) -> None:
     named = [
         f"{scenes.root / scenes.paths[index]} ({reason})"
         for scenes, one in zip(splits, packed, strict=True)
         for index, reason in one.unreadable.items()
+        if not (scenes is splits[0] and scenes.paths[index] in exclude)
     ]
     if named:
         raise UserError(

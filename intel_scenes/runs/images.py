@@ -37,6 +37,7 @@ def data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataModu
         store_size=data["store_size"],
         cache_dir=cache_dir,
         on_unreadable=data["on_unreadable"],
+        exclude=_excluded(data["exclude"]),
     )
     if lost := module.passed_over:
         log.warning("%d images cannot be decoded and are passed over: %s", len(lost), ", ".join(lost))
@@ -45,6 +46,17 @@ def data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataModu
             "%d test images are also in train: %s", len(module.test_duplicates), ", ".join(module.test_duplicates)
         )
     return module
+
+
+def _excluded(path: str | None) -> frozenset[str]:
+    """The images that a file lists, one `<class>/<file>` on a line; empty lines and those that begin with # say nothing."""
+    if path is None:
+        return frozenset()
+    try:
+        lines = [line.strip() for line in Path(path).expanduser().read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"data.exclude={path} cannot be read ({error}): give a text file") from error
+    return frozenset(line.removeprefix("seg_train/") for line in lines if line and not line.startswith("#"))
 
 
 def augmentation(plain: dict[str, Any]) -> Augmentation:

@@ -330,3 +330,29 @@ def test_evaluation_shows_every_image_of_a_split_once_in_order(split: str, num: 
     assert len(chosen) == num
     assert np.concatenate([indices for _, _, indices in batches]).tolist() == chosen.tolist()
     assert torch.cat([labels for _, labels, _ in batches]).tolist() == scenes.labels[chosen].tolist()
+
+
+def test_images_that_are_excluded_are_in_no_split_and_the_others_stay_where_they_are(root: Path, make: Make) -> None:
+    whole = make(root)
+    paths = np.array(whole.scenes.paths)
+    gone = {paths[whole.train[0]], paths[whole.train[7]], paths[whole.val[1]]}
+    less = make(root, exclude=gone)
+    left = np.array(less.scenes.paths)
+    assert set(left) == set(paths) - gone
+    assert set(left[less.train]) == set(paths[whole.train]) - gone
+    assert set(left[less.val]) == set(paths[whole.val]) - gone
+    assert less.fingerprint != whole.fingerprint
+    check_images_against_files(less)
+
+
+def test_what_is_excluded_has_to_be_there_and_may_not_be_all_of_a_class(root: Path, make: Make) -> None:
+    with pytest.raises(UserError, match=r"^data.exclude names 1 images that are not in .*, such as sea/none.jpg: write"):
+        make(root, exclude={"sea/none.jpg"})
+    with pytest.raises(UserError, match=r"^data.exclude leaves no image of sea to train on"):
+        make(root, exclude={f"sea/{path.name}" for path in (root / "seg_train" / "sea").iterdir()})
+
+
+def test_an_unreadable_image_that_is_excluded_is_no_error(root: Path, make: Make) -> None:
+    path = sorted((root / "seg_train" / "sea").iterdir())[0]
+    path.write_bytes(b"no image")
+    assert f"sea/{path.name}" not in make(root, exclude={f"sea/{path.name}"}).scenes.paths

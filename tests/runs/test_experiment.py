@@ -228,3 +228,15 @@ def test_real_images_train_through_all_layers(run, real_data):
     assert summary["num_train"] + summary["num_val"] == 14034
     # Known of the data set: all three are in train under another label.
     assert summary["test_duplicates"] == ["buildings/20805.jpg", "glacier/21469.jpg", "street/21170.jpg"]
+
+
+def test_a_run_without_listed_images_says_so_by_its_data(run, cache, tmp_path):
+    whole = run(folder=tmp_path / "whole")
+    listed = sorted(line["path"] for line in rows(tmp_path / "whole/predictions.csv") if line["split"] == "val")[:2]
+    (tmp_path / "exclude.txt").write_text(f"# not clear\n\nseg_train/{listed[0]}\n{listed[1]}\n")
+    less = run(f"data.exclude={tmp_path / 'exclude.txt'}", folder=tmp_path / "less")
+    assert less["num_val"] == whole["num_val"] - 2
+    assert less["num_train"] == whole["num_train"]
+    assert less["data_fingerprint"] != whole["data_fingerprint"]
+    with pytest.raises(UserError, match=r"^data.exclude=/nowhere cannot be read"):
+        run("data.exclude=/nowhere", folder=tmp_path / "none")

@@ -1,0 +1,43 @@
+"""`python -m intel_scenes.evaluate`: several finished runs as one."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from intel_scenes import cli, record
+from intel_scenes.errors import UserError, did_you_mean
+from intel_scenes.sweep import Job
+
+WAYS = ("mean", "vote", "soup")
+
+
+def evaluate(cfg: DictConfig, _job: Job) -> None:
+    """Combines runs, prints how right each and all are, and writes it where asked."""
+    if OmegaConf.is_missing(cfg, "run"):
+        raise UserError("run=[FOLDER,FOLDER,...] is missing: the folders of finished runs")
+    if cfg.combine not in WAYS:
+        raise UserError(f"combine={cfg.combine}: there are {', '.join(WAYS)}{did_you_mean(str(cfg.combine), WAYS)}")
+    from intel_scenes.runs import ensemble  # imports torch, for which --help need not wait
+
+    folders = [cfg.run] if isinstance(cfg.run, str) else list(cfg.run)
+    found = ensemble.evaluated([Path(folder) for folder in folders], cfg.combine)
+    for row in found["rows"]:
+        cli.say(_line(row))
+    if cfg.output:
+        record.write_whole(Path(cfg.output), json.dumps(found, indent=2).encode())
+        cli.say(f"written to {cfg.output}")
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    low, high = row["test_accuracy_interval"]
+    return (
+        f"valid {row['val_accuracy']:6.1%}  test {row['test_accuracy']:6.1%} ({low:.1%} to {high:.1%})  "
+        f"loss {row['test_loss']:.3f}  calibration error {row['test_ece']:.3f}  {row['name']}"
+    )
+
+
+if __name__ == "__main__":
+    cli.start("evaluate", evaluate)

@@ -1,0 +1,195 @@
+"""Several finished runs as one: mean probabilities, votes, or mean weights."""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import yaml
+from torch import Tensor
+
+from intel_scenes import record
+from intel_scenes.errors import UserError
+from intel_scenes.models.backbones import build, resolve_weights
+from intel_scenes.runs.images import data_module
+from intel_scenes.runs.inference import Probabilities, at_temperature, fitted_temperature, probabilities, scores
+
+SPLITS = ("val", "test")
+Predicted = Mapping[str, Probabilities]  # by split
+
+
+def evaluated(folders: Sequence[Path], way: str) -> dict[str, Any]:
+    """How right runs are, each alone and all as one.
+
+    Args:
+        folders: Of finished runs.
+        way: "mean", "vote" or "soup".
+
+    Returns:
+        `combine` (the way), `members` (the folders that were combined), and `rows`: one for each run, and the last for
+        all of them, with their accuracy, loss and calibration.
+
+    Raises:
+        UserError: A run is not complete, or the runs cannot be combined.
+    """
+    members = [read(folder) for folder in folders]
+    check_alike(members)
+    taken = members
+    if way == "soup":
+        predicted, taken = soup(members)
+    else:
+        predicted = {"mean": mean, "vote": vote}[way](members)
+    labels = members[0].labels
+    rows = [_row(str(member.folder), member.predicted, labels) for member in members]
+    rows.append(_row(f"{way} of {len(taken)}", predicted, labels))
+    return {"combine": way, "members": [str(member.folder) for member in taken], "rows": rows}
+
+
+def _row(name: str, predicted: Predicted, labels: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, Any]:
+    temperature = fitted_temperature(predicted["val"], labels["val"])
+    test = scores(predicted["test"], labels["test"])
+    calibrated = scores(at_temperature(predicted["test"], temperature), labels["test"])
+    return {
+        "name": name,
+        "val_accuracy": scores(predicted["val"], labels["val"]).accuracy,
+        "test_accuracy": test.accuracy,
+        "test_accuracy_interval": list(test.interval),
+        "test_loss": test.loss,
+        "test_ece": test.ece,
+        "temperature": temperature,
+        "test_loss_calibrated": calibrated.loss,
+        "test_ece_calibrated": calibrated.ece,
+    }
+
+
+@dataclass(frozen=True)
+class Member:
+    """A finished run, by its record.
+
+    Attributes:
+        folder: Of the run.
+        summary: What `summary.json` holds.
+        paths: Of each split, the images in the order of the predictions.
+        labels: Of each split, (N,) int64.
+        predicted: Of each split, (N, C) probabilities.
+    """
+
+    folder: Path
+    summary: Mapping[str, Any]
+    paths: Mapping[str, list[str]]
+    labels: Mapping[str, npt.NDArray[np.int64]]
+    predicted: Predicted
+
+
+def read(folder: Path) -> Member:
+    """A finished run.
+
+    Raises:
+        UserError: There is none, or its predictions cannot be read.
+    """
+    summary = record.peek(folder)
+    if summary is None or summary["status"] != "completed":
+        raise UserError(f"{folder} holds no run that is complete: name the folder of one")
+    try:
+        with (folder / record.PREDICTIONS).open() as file:
+            rows = list(csv.DictReader(file))
+        of = {split: [row for row in rows if row["split"] == split] for split in SPLITS}
+        return Member(
+            folder,
+            summary,
+            {split: [row["path"] for row in of[split]] for split in SPLITS},
+            {split: np.array([int(row["label"]) for row in of[split]], dtype=np.int64) for split in SPLITS},
+            {split: np.array([[float(row[name]) for name in summary["classes"]] for row in of[split]]) for split in SPLITS},
+        )
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{folder / record.PREDICTIONS} cannot be read ({error}): run it again") from error
+
+
+def check_alike(members: Sequence[Member]) -> None:
+    """Checks that runs can be combined.
+
+    Raises:
+        UserError: They saw other images or other classes, or cut the validation split elsewhere.
+    """
+    first = members[0]
+    for other in members[1:]:
+        for split in SPLITS:
+            if other.paths[split] != first.paths[split] or other.summary["classes"] != first.summary["classes"]:
+                raise UserError(f"{other.folder} and {first.folder} have other {split} images: combine runs of one study")
+
+
+def mean(members: Sequence[Member]) -> Predicted:
+    """The mean of the probabilities."""
+    return {split: np.mean([member.predicted[split] for member in members], axis=0) for split in SPLITS}
+
+
+def vote(members: Sequence[Member]) -> Predicted:
+    """The share of the members that call a class the most likely; where several have most votes, the mean decides."""
+    found = {}
+    for split, average in mean(members).items():
+        votes = sum(np.eye(average.shape[1])[member.predicted[split].argmax(1)] for member in members)
+        shares = votes / len(members) + 1e-6 * average
+        found[split] = shares / shares.sum(1, keepdims=True)
+    return found
+
+
+def soup(members: Sequence[Member]) -> tuple[Predicted, list[Member]]:
+    """A network with the mean weights of members, taken in by validation accuracy as long as that does not fall.
+
+    The greedy soup of Wortsman et al., "Model soups", 2022. The test images are read once, by the last network.
+
+    Returns:
+        Its probabilities, and the members that it is made of.
+
+    Raises:
+        UserError: The members have several architectures or image sizes, or their images are gone.
+    """
+    names = {(member.summary["model_name"], member.summary["image_size"]) for member in members}
+    if len(names) > 1:
+        raise UserError(f"combine=soup takes runs of one architecture and image size, not of {sorted(names)}")
+    ordered = sorted(members, key=lambda member: -member.summary["val_accuracy"])
+    predict = _predictor(ordered[0])
+    taken, states = [ordered[0]], [_state(ordered[0])]
+    best = _accuracy(predict(states, "val"), ordered[0].labels["val"])
+    for member in ordered[1:]:
+        tried = [*states, _state(member)]
+        accuracy = _accuracy(predict(tried, "val"), member.labels["val"])
+        if accuracy >= best:
+            best, states, taken = accuracy, tried, [*taken, member]
+    return {split: predict(states, split) for split in SPLITS}, taken
+
+
+def _state(member: Member) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = torch.load(member.folder / record.BEST, map_location="cpu", weights_only=True)["state_dict"]
+    return {name.removeprefix("network."): tensor for name, tensor in found.items()}
+
+
+def _accuracy(predicted: Probabilities, labels: npt.NDArray[np.int64]) -> float:
+    return float((predicted.argmax(1) == labels).mean())
+
+
+def _predictor(member: Member) -> Callable[[Sequence[dict[str, Tensor]], str], Probabilities]:
+    """From weights and a split to the probabilities that a network with their mean gives its images."""
+    plain = yaml.safe_load((member.folder / record.CONFIG).read_text())
+    name, weights = plain["model"]["name"], plain["model"]["weights"]
+    # Only how the images are shown depends on them: those of a file are shown as torchvision's own.
+    is_file = weights is not None and not str(weights).isidentifier()
+    data = data_module(plain, resolve_weights(name, "DEFAULT" if is_file else weights))
+    network = build(name, len(data.classes), weights=None, image_size=data.view.size)
+    network.to(memory_format=torch.channels_last)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def predict(states: Sequence[dict[str, Tensor]], split: str) -> Probabilities:
+        average = {
+            key: torch.stack([state[key] for state in states]).double().mean(0).to(tensor.dtype)
+            for key, tensor in states[0].items()
+        }
+        network.load_state_dict(average)
+        batches = data.evaluation(split)  # type: ignore[arg-type]
+        return probabilities(network, batches, data.views, device=device, precision=member.summary["precision"])
+
+    return predict

@@ -1,0 +1,93 @@
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, log_loss
+from torchvision import models
+
+from intel_scenes import record
+from intel_scenes.errors import UserError
+from intel_scenes.runs import ensemble
+
+Run = Callable[..., dict[str, Any]]
+FEW = ("model=resnet18", "epochs=1", "optim.lr=0.02", "data.crop_fraction=1.0")
+
+
+@pytest.fixture
+def folders(run: Run, tmp_path: Path) -> list[Path]:
+    """Three runs that differ in the rate, from the same weights, and so can be averaged."""
+    torch.manual_seed(0)
+    torch.save(models.resnet18(num_classes=6).state_dict(), tmp_path / "weights.pth")
+    places = [tmp_path / f"run{number}" for number in range(3)]
+    for place, lr in zip(places, (0.005, 0.02, 0.05), strict=True):
+        run(*FEW, f"model.weights={tmp_path / 'weights.pth'}", f"optim.lr={lr}", folder=place)
+    return places
+
+
+def table(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    with (folder / record.PREDICTIONS).open() as file:
+        rows = [list(row.values()) for row in csv.DictReader(file) if row["split"] == split]
+    return np.array([[float(value) for value in row[4:]] for row in rows]), np.array([int(row[2]) for row in rows])
+
+
+def test_the_mean_of_runs_is_scored_as_scikit_learn_does(folders: list[Path]) -> None:
+    found = ensemble.evaluated(folders, "mean")
+    assert [row["name"] for row in found["rows"]] == [*map(str, folders), "mean of 3"]
+    tables = [table(folder, "test") for folder in folders]
+    average, labels = np.mean([probabilities for probabilities, _ in tables], axis=0), tables[0][1]
+    all_of_them = found["rows"][-1]
+    assert all_of_them["test_accuracy"] == pytest.approx(accuracy_score(labels, average.argmax(1)))
+    assert all_of_them["test_loss"] == pytest.approx(log_loss(labels, average), rel=1e-6)
+    for row, (probabilities, _) in zip(found["rows"], tables, strict=False):
+        assert row["test_accuracy"] == pytest.approx(accuracy_score(labels, probabilities.argmax(1)))
+
+
+def test_a_vote_is_that_of_most_and_where_it_is_tied_the_mean_decides() -> None:
+    def member(*rows: tuple[float, float, float]) -> ensemble.Member:
+        predicted = {split: np.array(rows) for split in ensemble.SPLITS}
+        return ensemble.Member(Path(), {}, {}, {}, predicted)
+
+    members = [
+        member((0.5, 0.4, 0.1), (0.9, 0.05, 0.05)),
+        member((0.5, 0.4, 0.1), (0.3, 0.4, 0.3)),
+        member((0.0, 1.0, 0.0), (0.3, 0.3, 0.4)),
+    ]
+    assert ensemble.mean(members)["test"].argmax(1).tolist() == [1, 0]
+    votes = ensemble.vote(members)["test"]
+    assert votes.argmax(1).tolist() == [0, 0]
+    np.testing.assert_allclose(votes, [[2 / 3, 1 / 3, 0], [1 / 3, 1 / 3, 1 / 3]], atol=1e-5)
+
+
+def test_a_soup_has_the_mean_weights_of_members_that_validation_takes_in(folders: list[Path]) -> None:
+    members = [ensemble.read(folder) for folder in folders]
+    predicted, taken = ensemble.soup(members)
+    states = [torch.load(member.folder / record.BEST, weights_only=True)["state_dict"] for member in taken]
+    network = models.resnet18(num_classes=6).eval()
+    average = {
+        name.removeprefix("network."): torch.stack([state[name] for state in states]).double().mean(0)
+        for name in states[0]
+    }
+    network.load_state_dict(average)
+    best_alone = max(members, key=lambda member: member.summary["val_accuracy"])
+    assert taken[0].folder == best_alone.folder
+    labels = members[0].labels["val"]
+    assert accuracy_score(labels, predicted["val"].argmax(1)) >= accuracy_score(labels, best_alone.predicted["val"].argmax(1))
+    if len(taken) == 1:
+        np.testing.assert_allclose(predicted["test"], best_alone.predicted["test"], atol=1e-6)
+    alone, _ = ensemble.soup([best_alone])
+    np.testing.assert_allclose(alone["test"], best_alone.predicted["test"], atol=1e-6)
+
+
+def test_what_cannot_be_combined_is_named(run: Run, folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"/none holds no run that is complete: name the folder of one$"):
+        ensemble.evaluated([folders[0], tmp_path / "none"], "mean")
+    run("model=resnet18", "epochs=1", "data.split_seed=7", folder=tmp_path / "cut")
+    with pytest.raises(UserError, match=r"have other val images: combine runs of one study$"):
+        ensemble.evaluated([folders[0], tmp_path / "cut"], "mean")
+    run("model=mobilenet_v3_small", "epochs=1", folder=tmp_path / "small")
+    with pytest.raises(UserError, match=r"^combine=soup takes runs of one architecture"):
+        ensemble.evaluated([folders[0], tmp_path / "small"], "soup")
