@@ -75,7 +75,8 @@ NEUTRAL_KEYS = (
     *(
         "data.root",
         "data.cache_dir",
-        "data.device_resident", "data.exclude",
+        "data.device_resident",
+        "data.exclude",
         "dry_run",
         "folder",
         "hydra",

@@ -64,8 +64,8 @@ class SceneDataModule(LightningDataModule):
             store_size: Side of the decoded images in the cache.
             cache_dir: Where decoded images are kept.
             on_unreadable: Whether an image that cannot be decoded is an error or left out.
-            exclude: Images of `seg_train` that are left out, as `<class>/<file>`. The others lie on the same side of the
-                cut with and without them.
+            exclude: Images of `seg_train` that are left out, as `<class>/<file>`. The others lie on the same side of
+                the cut with and without them.
 
         Raises:
             UserError: The images are missing, unreadable or too few.

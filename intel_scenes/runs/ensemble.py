@@ -98,12 +98,13 @@ def read(folder: Path) -> Member:
         with (folder / record.PREDICTIONS).open() as file:
             rows = list(csv.DictReader(file))
         of = {split: [row for row in rows if row["split"] == split] for split in SPLITS}
+        classes = summary["classes"]
         return Member(
             folder,
             summary,
             {split: [row["path"] for row in of[split]] for split in SPLITS},
             {split: np.array([int(row["label"]) for row in of[split]], dtype=np.int64) for split in SPLITS},
-            {split: np.array([[float(row[name]) for name in summary["classes"]] for row in of[split]]) for split in SPLITS},
+            {split: np.array([[float(row[name]) for name in classes] for row in of[split]]) for split in SPLITS},
         )
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{folder / record.PREDICTIONS} cannot be read ({error}): run it again") from error
@@ -119,7 +120,8 @@ def check_alike(members: Sequence[Member]) -> None:
     for other in members[1:]:
         for split in SPLITS:
             if other.paths[split] != first.paths[split] or other.summary["classes"] != first.summary["classes"]:
-                raise UserError(f"{other.folder} and {first.folder} have other {split} images: combine runs of one study")
+                names = f"{other.folder} and {first.folder}"
+                raise UserError(f"{names} have other {split} images: combine runs of one study")
 
 
 def mean(members: Sequence[Member]) -> Predicted:
@@ -164,8 +166,8 @@ def soup(members: Sequence[Member]) -> tuple[Predicted, list[Member]]:
 
 
 def _state(member: Member) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = torch.load(member.folder / record.BEST, map_location="cpu", weights_only=True)["state_dict"]
-    return {name.removeprefix("network."): tensor for name, tensor in found.items()}
+    checkpoint = torch.load(member.folder / record.BEST, map_location="cpu", weights_only=True)
+    return {name.removeprefix("network."): tensor for name, tensor in checkpoint["state_dict"].items()}
 
 
 def _accuracy(predicted: Probabilities, labels: npt.NDArray[np.int64]) -> float:

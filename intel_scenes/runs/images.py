@@ -49,7 +49,7 @@ def data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataModu
 
 
 def _excluded(path: str | None) -> frozenset[str]:
-    """The images that a file lists, one `<class>/<file>` on a line; empty lines and those that begin with # say nothing."""
+    """The images that a file lists, one `<class>/<file>` on a line; lines that begin with # say nothing."""
     if path is None:
         return frozenset()
     try:

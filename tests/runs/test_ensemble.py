@@ -75,7 +75,8 @@ def test_a_soup_has_the_mean_weights_of_members_that_validation_takes_in(folders
     best_alone = max(members, key=lambda member: member.summary["val_accuracy"])
     assert taken[0].folder == best_alone.folder
     labels = members[0].labels["val"]
-    assert accuracy_score(labels, predicted["val"].argmax(1)) >= accuracy_score(labels, best_alone.predicted["val"].argmax(1))
+    of_soup, of_best = (accuracy_score(labels, found["val"].argmax(1)) for found in (predicted, best_alone.predicted))
+    assert of_soup >= of_best
     if len(taken) == 1:
         np.testing.assert_allclose(predicted["test"], best_alone.predicted["test"], atol=1e-6)
     alone, _ = ensemble.soup([best_alone])

@@ -1,0 +1,46 @@
+"""The command as a user runs it: a process of its own in an empty folder."""
+
+import json
+
+import pytest
+
+from tests.process import python
+
+
+@pytest.fixture
+def evaluate(tmp_path):
+    """Runs the command; returns the finished process."""
+
+    def command(*arguments):
+        return python("-m", "intel_scenes.evaluate", *arguments, cwd=tmp_path)
+
+    return command
+
+
+def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
+    for seed in (1, 2):
+        run("epochs=1", f"seed={seed}", folder=tmp_path / f"seed{seed}")
+    done = evaluate("run=[seed1,seed2]", "output=found.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second, both, last = done.stdout.splitlines()
+    assert first.endswith("  seed1")
+    assert second.endswith("  seed2")
+    assert both.endswith("  mean of 2")
+    assert last == "written to found.json"
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["members"] == ["seed1", "seed2"]
+    assert f"test {found['rows'][2]['test_accuracy']:6.1%}" in both
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "run=[FOLDER,FOLDER,...] is missing: the folders of finished runs"),
+        (["run=[a,b]", "combine=men"], "combine=men: there are mean, vote, soup (did you mean mean?)"),
+        (["run=[a,b]"], "a holds no run that is complete: name the folder of one"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(evaluate, arguments, said):
+    done = evaluate(*arguments)
+    assert done.returncode == 1
+    assert done.stderr == f"{said}\n"
