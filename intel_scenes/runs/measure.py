@@ -98,7 +98,8 @@ def measure_input(compose: Compose, repeats: int) -> Iterator[Row]:
 
 def _input_images(data: SceneDataModule) -> Indices:
     num_batches = min(INPUT_IMAGES, len(data.train)) // INPUT_BATCH
-    return data.train[: num_batches * INPUT_BATCH]
+    chosen: Indices = data.train[: num_batches * INPUT_BATCH]
+    return chosen
 
 
 def _our_input(data: SceneDataModule) -> float:
