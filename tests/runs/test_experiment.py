@@ -232,7 +232,8 @@ def test_real_images_train_through_all_layers(run, real_data):
 
 def test_a_run_without_listed_images_says_so_by_its_data(run, cache, tmp_path):
     whole = run(folder=tmp_path / "whole")
-    listed = sorted(line["path"] for line in rows(tmp_path / "whole/predictions.csv") if line["split"] == "val")[::8][:2]
+    predicted = rows(tmp_path / "whole/predictions.csv")
+    listed = sorted(line["path"] for line in predicted if line["split"] == "val")[::8][:2]  # of two classes
     (tmp_path / "exclude.txt").write_text(f"# not clear\n\nseg_train/{listed[0]}\n{listed[1]}\n")
     less = run(f"data.exclude={tmp_path / 'exclude.txt'}", folder=tmp_path / "less")
     assert less["num_val"] == whole["num_val"] - 2
