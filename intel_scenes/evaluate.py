@@ -20,9 +20,11 @@ def evaluate(cfg: DictConfig, _job: Job) -> None:
         raise UserError("run=[FOLDER,FOLDER,...] is missing: the folders of finished runs")
     if cfg.combine not in WAYS:
         raise UserError(f"combine={cfg.combine}: there are {', '.join(WAYS)}{did_you_mean(str(cfg.combine), WAYS)}")
+    folders = [cfg.run] if isinstance(cfg.run, str) else list(cfg.run or [])
+    if not folders or not all(isinstance(folder, str) for folder in folders):
+        raise UserError(f"run={cfg.run} must name the folders of finished runs: run=[FOLDER,FOLDER,...]")
     from intel_scenes.runs import ensemble  # imports torch, for which --help need not wait
 
-    folders = [cfg.run] if isinstance(cfg.run, str) else list(cfg.run)
     found = ensemble.evaluated([Path(folder) for folder in folders], cfg.combine)
     for row in found["rows"]:
         cli.say(_line(row))

@@ -98,18 +98,18 @@ def check(plain: Plain) -> None:
         _positive("trainer.limit_train_batches", limit)
     else:
         _within("trainer.limit_train_batches", limit, 1e-9, 1)
-    _check_recipe(recipe)
+    _check_recipe(recipe, plain["epochs"])
     if recipe["trained"] == "head":
         _check_head_alone(plain)
     _check_scheduler(plain)
 
 
-def _check_recipe(recipe: Plain) -> None:
+def _check_recipe(recipe: Plain, epochs: int) -> None:
     _positive("recipe.head_lr_scale", recipe["head_lr_scale"])
     _within("recipe.first_lr_scale", recipe["first_lr_scale"], 1e-9, 1)
     _within("recipe.label_smoothing", recipe["label_smoothing"], 0, 1)
     for key in ("mixup", "cutmix"):
-        _within(f"recipe.{key}", recipe[key], 0, math.inf)
+        _within(f"recipe.{key}", recipe[key], 0, 100)
     if recipe["ema_decay"] is not None:
         _within("recipe.ema_decay", recipe["ema_decay"], 0, 1, open_ends=True)
     for key in ("head_first", "trains_norms"):
@@ -119,6 +119,8 @@ def _check_recipe(recipe: Plain) -> None:
     sizes = recipe["train_size"] if isinstance(recipe["train_size"], list) else [recipe["train_size"] or 1]
     if not sizes or any(type(size) is not int or size < 1 for size in sizes):
         raise UserError(f"recipe.train_size={recipe['train_size']} must be a number of pixels, or a list of such")
+    if len(sizes) > epochs:
+        raise UserError(f"recipe.train_size={sizes} has more sizes than epochs={epochs}")
 
 
 def _check_head_alone(plain: Plain) -> None:

@@ -119,7 +119,8 @@ def check_alike(members: Sequence[Member]) -> None:
     first = members[0]
     for other in members[1:]:
         for split in SPLITS:
-            if other.paths[split] != first.paths[split] or other.summary["classes"] != first.summary["classes"]:
+            keys = ("classes", "data_fingerprint")
+            if other.paths[split] != first.paths[split] or any(other.summary[k] != first.summary[k] for k in keys):
                 names = f"{other.folder} and {first.folder}"
                 raise UserError(f"{names} have other {split} images: combine runs of one study")
 

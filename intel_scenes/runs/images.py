@@ -48,10 +48,12 @@ def data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataModu
     return module
 
 
-def _excluded(path: str | None) -> frozenset[str]:
+def _excluded(path: object) -> frozenset[str]:
     """The images that a file lists, one `<class>/<file>` on a line; lines that begin with # say nothing."""
     if path is None:
         return frozenset()
+    if not isinstance(path, str):
+        raise UserError(f"data.exclude={path} must be the name of a text file")
     try:
         lines = [line.strip() for line in Path(path).expanduser().read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:

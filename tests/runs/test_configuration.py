@@ -176,6 +176,11 @@ def test_augmentation_has_no_effect_on_features_computed_once() -> None:
         ("views=2", "recipe.views=2 must be one of 1, flip, flip_crops"),
         ("head_first=yess", "recipe.head_first=yess must be one of True, False"),
         ("train_size=[64,big]", "recipe.train_size=[64, 'big'] must be a number of pixels, or a list of such"),
+        (
+            "train_size=[8,16,24,32,40,48,56,64,72,80,88]",
+            "recipe.train_size=[8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88] has",
+        ),
+        ("mixup=inf", "recipe.mixup=inf must be a number from 0"),
         ("train_size=[]", "recipe.train_size=[] must be a number of pixels, or a list of such"),
     ],
 )
