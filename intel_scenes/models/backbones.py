@@ -123,7 +123,7 @@ def build(model_name: str, num_classes: int, *, weights: Weights | None, image_s
         raise _size_error(model_name, image_size, error) from error
     if weights is not None:
         source = weights.source
-        state = _read_file(source) if isinstance(source, Path) else _download(model_name, weights.name, source)
+        state = read_state(source) if isinstance(source, Path) else _download(model_name, weights.name, source)
         _load(network, model_name, state, source)
     return network
 
@@ -234,7 +234,12 @@ def _download(model_name: str, name: str, source: models.WeightsEnum) -> Ordered
         socket.setdefaulttimeout(timeout)
 
 
-def _read_file(path: Path) -> OrderedDict[str, Tensor]:
+def read_state(path: Path) -> OrderedDict[str, Tensor]:
+    """Read the state dict of a network from a file of weights or a checkpoint of our own.
+
+    Raises:
+        UserError: the file holds no such thing.
+    """
     try:
         if path.suffix == ".safetensors":
             return OrderedDict(safetensors.torch.load_file(path))

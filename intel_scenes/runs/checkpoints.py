@@ -45,10 +45,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 on them.
         """
         self.wait()
-        files = {Path(path): _bytes(checkpoint)}
+        files = {Path(path): as_bytes(checkpoint)}
         if storage_options:
             weights = {key: checkpoint[key] for key in WEIGHTS_KEYS}
-            files = {Path(storage_options["weights"]): _bytes(weights)} | files
+            files = {Path(storage_options["weights"]): as_bytes(weights)} | files
         self._written = self._disk.submit(_write_all, files)
 
     def wait(self) -> None:
@@ -74,7 +74,8 @@ def _write_all(files: dict[Path, memoryview]) -> None:
         record.write_whole(path, content)
 
 
-def _bytes(checkpoint: dict[str, Any]) -> memoryview:
+def as_bytes(checkpoint: dict[str, Any]) -> memoryview:
+    """What a file of a checkpoint holds, by `torch.save`."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     return buffer.getbuffer()

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
-from intel_scenes.models.backbones import build, resolve_weights
+from intel_scenes.models.backbones import build, read_state, resolve_weights
 from intel_scenes.runs.images import data_module
-from intel_scenes.runs.inference import Probabilities, at_temperature, fitted_temperature, probabilities, scores
+from intel_scenes.runs.inference import Probabilities, calibrated_results, probabilities, scores
 
 SPLITS = ("val", "test")
 Predicted = Mapping[str, Probabilities]  # by split
@@ -50,20 +50,8 @@ def evaluated(folders: Sequence[Path], way: str) -> dict[str, Any]:
 
 
 def _row(name: str, predicted: Predicted, labels: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, Any]:
-    temperature = fitted_temperature(predicted["val"], labels["val"])
-    test = scores(predicted["test"], labels["test"])
-    calibrated = scores(at_temperature(predicted["test"], temperature), labels["test"])
-    return {
-        "name": name,
-        "val_accuracy": scores(predicted["val"], labels["val"]).accuracy,
-        "test_accuracy": test.accuracy,
-        "test_accuracy_interval": list(test.interval),
-        "test_loss": test.loss,
-        "test_ece": test.ece,
-        "temperature": temperature,
-        "test_loss_calibrated": calibrated.loss,
-        "test_ece_calibrated": calibrated.ece,
-    }
+    val_accuracy = scores(predicted["val"], labels["val"]).accuracy
+    return {"name": name, "val_accuracy": val_accuracy, **calibrated_results(predicted, labels)}
 
 
 @dataclass(frozen=True)
@@ -156,23 +144,16 @@ def soup(members: Sequence[Member]) -> tuple[Predicted, list[Member]]:
         raise UserError(f"combine=soup takes runs of one architecture and image size, not of {sorted(names)}")
     ordered = sorted(members, key=lambda member: -member.summary["val_accuracy"])
     predict = _predictor(ordered[0])
-    taken, states = [ordered[0]], [_state(ordered[0])]
-    best = _accuracy(predict(states, "val"), ordered[0].labels["val"])
-    for member in ordered[1:]:
-        tried = [*states, _state(member)]
-        accuracy = _accuracy(predict(tried, "val"), member.labels["val"])
+    taken: list[Member] = []
+    states: list[dict[str, Tensor]] = []
+    best, val = -1.0, ordered[0].predicted["val"]
+    for member in ordered:
+        tried = [*states, read_state(member.folder / record.BEST)]
+        found = predict(tried, "val")
+        accuracy = float((found.argmax(1) == member.labels["val"]).mean())
         if accuracy >= best:
-            best, states, taken = accuracy, tried, [*taken, member]
-    return {split: predict(states, split) for split in SPLITS}, taken
-
-
-def _state(member: Member) -> dict[str, Tensor]:
-    checkpoint = torch.load(member.folder / record.BEST, map_location="cpu", weights_only=True)
-    return {name.removeprefix("network."): tensor for name, tensor in checkpoint["state_dict"].items()}
-
-
-def _accuracy(predicted: Probabilities, labels: npt.NDArray[np.int64]) -> float:
-    return float((predicted.argmax(1) == labels).mean())
+            best, val, states, taken = accuracy, found, tried, [*taken, member]
+    return {"val": val, "test": predict(states, "test")}, taken
 
 
 def _predictor(member: Member) -> Callable[[Sequence[dict[str, Tensor]], str], Probabilities]:

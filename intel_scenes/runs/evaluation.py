@@ -13,7 +13,7 @@ from intel_scenes.errors import UserError
 from intel_scenes.runs import memory
 from intel_scenes.runs.checkpoints import EpochRecorder
 from intel_scenes.runs.curves import draw_curves
-from intel_scenes.runs.inference import Probabilities, at_temperature, fitted_temperature, probabilities, scores
+from intel_scenes.runs.inference import Probabilities, calibrated_results, probabilities, scores
 
 
 def evaluate(
@@ -57,21 +57,13 @@ def evaluate(
     record.write_whole(folder / record.CURVES, draw_curves(recorder.rows))
     labels, clean = data.test_scenes.labels, data.clean_test()
     test, best = scores(predicted["test"], labels), recorder.best
-    temperature = fitted_temperature(predicted["val"], data.scenes.labels[data.val])
-    calibrated = scores(at_temperature(predicted["test"], temperature), labels)
     return {
         "best_epoch": best["epoch"],
         "train_accuracy": best["train_eval_accuracy"],
         "val_accuracy": best["val_accuracy"],
         "val_loss": best["val_loss"],
-        "test_accuracy": test.accuracy,
-        "test_loss": test.loss,
-        "test_accuracy_interval": list(test.interval),
+        **calibrated_results(predicted, {"val": data.scenes.labels[data.val], "test": labels}),
         "test_accuracy_clean": scores(predicted["test"][clean], labels[clean]).accuracy if clean.any() else None,
-        "test_ece": test.ece,
-        "temperature": temperature,
-        "test_loss_calibrated": calibrated.loss,
-        "test_ece_calibrated": calibrated.ece,
         "test_accuracy_per_class": test.accuracy_per_class,
         "test_confusion": test.confusion,
         "fit_seconds": recorder.fit_seconds,

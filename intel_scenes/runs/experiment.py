@@ -181,8 +181,9 @@ def _to_train_on(
 ) -> tuple[SceneDataModule, dict[str, float | None]]:
     """Images or features, where they shall lie, for a network that is compiled where asked; and the seconds it took."""
     costs: dict[str, float | None] = {}
+    alone = classifier.network if isinstance(classifier.network, Head) else None
     head_first = plain["recipe"]["head_first"] and weights is not None and is_new
-    if (alone := head_alone(network, plain)) or head_first:
+    if alone or head_first:
         head = alone or Head(network, plain["model"]["name"])
         digest = weights.digest if weights else None
         features, costs["features_seconds"] = frozen(

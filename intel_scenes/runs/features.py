@@ -1,6 +1,5 @@
 """A frozen backbone: what it makes of every image, computed once for all runs, and its head, trained on that alone."""
 
-import io
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.packed import RULE as STORE_RULE
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import heads
+from intel_scenes.runs.checkpoints import as_bytes
 from intel_scenes.runs.identity import circumstances
 from intel_scenes.runs.inference import autocast
 
@@ -177,6 +177,4 @@ def make_whole(best: Path, network: nn.Module) -> None:
     """Writes the weights of a whole network, its backbone beside the trained head, into a checkpoint of the head."""
     checkpoint = torch.load(best, weights_only=True)
     checkpoint["state_dict"] = {f"network.{name}": tensor.cpu() for name, tensor in network.state_dict().items()}
-    buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
-    record.write_whole(best, buffer.getbuffer())
+    record.write_whole(best, as_bytes(checkpoint))

@@ -39,8 +39,8 @@ def forecast(
         precision: As Lightning names it.
     """
     memory.reset_peak(device)
-    seen, trained = forward_gflop(network, data.view.size), training_gflop(network, data.view.size)
-    once, kept = [], 0
+    seen = forward_gflop(network, data.view.size)
+    trained, once, kept = training_gflop(seen), [], 0
     if isinstance(classifier.network, Head):
         once, trained = [_features_once(network, data, device, precision)], 0.0
         # The time of a step does not depend on what the features are.
@@ -144,9 +144,9 @@ def forward_gflop(network: nn.Module, size: int) -> float:
     return float(counter.get_total_flops() / 1e9)
 
 
-def training_gflop(network: nn.Module, size: int) -> float:
+def training_gflop(forward: float) -> float:
     """The same of a training step: for each product of the forward pass the backward pass computes two."""
-    return 3 * forward_gflop(network, size)
+    return 3 * forward
 
 
 def _duration(seconds: float) -> str:

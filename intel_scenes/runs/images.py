@@ -27,7 +27,7 @@ def data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataModu
         _root(data, cache_dir),
         view=view,
         augmentation=augmentation(plain),
-        mixing=mixing(plain),
+        mixing=Mixing(plain["recipe"]["mixup"], plain["recipe"]["cutmix"]),
         train_sizes=_train_sizes(plain, view.size),
         test_views=plain["recipe"]["views"],
         batch_size=data["batch_size"],
@@ -71,18 +71,6 @@ def augmentation(plain: dict[str, Any]) -> Augmentation:
         return Augmentation(**plain["augment"])
     except (TypeError, ValueError) as error:
         raise UserError(f"augment: {error}") from error
-
-
-def mixing(plain: dict[str, Any]) -> Mixing:
-    """How training images are mixed.
-
-    Raises:
-        UserError: It is out of range.
-    """
-    try:
-        return Mixing(plain["recipe"]["mixup"], plain["recipe"]["cutmix"])
-    except (TypeError, ValueError) as error:
-        raise UserError(f"recipe: {error}") from error
 
 
 def _root(data: dict[str, Any], cache_dir: Path) -> Path:

@@ -1,7 +1,7 @@
 """What a trained network says about images, and how right it is."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,3 +116,26 @@ def scores(predicted: Probabilities, labels: npt.NDArray[np.int64]) -> Scores:
         accuracy_per_class=[right / total if total else None for right, total in per_class],
         confusion=confusion.tolist(),
     )
+
+
+def calibrated_results(
+    predicted: Mapping[str, Probabilities], labels: Mapping[str, npt.NDArray[np.int64]]
+) -> dict[str, float | list[float]]:
+    """How right and how well calibrated predictions of the test images are, under the keys of `summary.json`.
+
+    Args:
+        predicted: Probabilities of "val", which choose the temperature, and of "test".
+        labels: Of both.
+    """
+    temperature = fitted_temperature(predicted["val"], labels["val"])
+    test = scores(predicted["test"], labels["test"])
+    calibrated = scores(at_temperature(predicted["test"], temperature), labels["test"])
+    return {
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
+        "test_accuracy_interval": list(test.interval),
+        "test_ece": test.ece,
+        "temperature": temperature,
+        "test_loss_calibrated": calibrated.loss,
+        "test_ece_calibrated": calibrated.ece,
+    }

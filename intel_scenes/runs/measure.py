@@ -26,7 +26,7 @@ from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.splits import Indices
 from intel_scenes.models.backbones import build, check_image_size
 from intel_scenes.runs import experiment
-from intel_scenes.runs.forecast import seconds_of, training_gflop
+from intel_scenes.runs.forecast import forward_gflop, seconds_of, training_gflop
 from intel_scenes.runs.identity import circumstances
 from intel_scenes.runs.inference import autocast
 
@@ -246,7 +246,7 @@ def measure_models(names: Sequence[str], how: Computation, repeats: int) -> Iter
         network = build(name, 6, weights=None, image_size=how.size)
         check_image_size(network, name, how.size)
         network.train().to(device)
-        gflop = training_gflop(network, how.size)
+        gflop = training_gflop(forward_gflop(network, how.size))
         images = torch.randn(MODEL_BATCH, 3, how.size, how.size, device=device)
         if how.channels_last:
             network.to(memory_format=torch.channels_last)  # in place
