@@ -36,7 +36,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
         for label, column, color, style in lines:
             axes.plot(epochs, [row[column] for row in rows], style, color=color, marker=".", label=label)
         axes.set(xlabel="epoch", title=name)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
