@@ -182,16 +182,17 @@ def crop_resize_each(
 def _writer(result: Tensor, normalization: Normalization | None) -> Callable[[range, Tensor], None]:
     """Writes images (B, 3, H, W) uint8 to their places in a batch, normalized by rows that suit the vector unit."""
     num, channels, height, width = result.shape
-    rows = result.permute(0, 2, 3, 1).reshape(num, height, width * channels)
-    places = rows.numpy()
+    rows = result.permute(0, 2, 3, 1).numpy().reshape(num, height, width * channels)
 
     def write(chunk: range, images: Tensor) -> None:
         # Contiguous images are reshaped as they are, others are copied. numpy turns uint8 to floats faster than torch,
         # torch multiplies faster.
         values = images.permute(0, 2, 3, 1).reshape(len(chunk), height, width * channels)
-        np.copyto(places[chunk.start : chunk.stop], values.numpy())
+        own = rows[chunk.start : chunk.stop]
+        np.copyto(own, values.numpy())
         if normalization is not None:
-            rows[chunk.start : chunk.stop].mul_(factors).sub_(offsets)
+            # A tensor of this thread: one that was made in inference mode could not be changed outside, as here.
+            torch.from_numpy(own).mul_(factors).sub_(offsets)
 
     if normalization is not None:
         factor, offset = _factor_and_offset(*normalization, result.device)

@@ -355,8 +355,8 @@ def test_normalization_on_a_cpu_is_the_plain_arithmetic_to_the_last_bit() -> Non
 
 
 @pytest.mark.parametrize("size", [16, 224])
-def test_crops_normalized_one_by_one_on_any_number_of_threads_are_those_of_two_passes(size: int) -> None:
-    images, draws = stored(9, 150), uniform(9)
+def test_crops_normalized_at_once_on_any_number_of_threads_are_those_of_two_passes(size: int) -> None:
+    images, draws = stored(37, 150), uniform(37)
     augmentation = Augmentation((0.3, 1.0), (3 / 4, 4 / 3), 0.5)
     expected = normalize(augment(images, draws, augmentation, size, "bilinear"), MEAN, STD)
     before = torch.get_num_threads()
@@ -366,5 +366,7 @@ def test_crops_normalized_one_by_one_on_any_number_of_threads_are_those_of_two_p
             seen = augment(images, draws, augmentation, size, "bilinear", (MEAN, STD))
             assert torch.equal(seen, expected)
             assert seen.is_contiguous(memory_format=torch.channels_last)
+            with torch.inference_mode():
+                assert torch.equal(augment(images, draws, augmentation, size, "bilinear", (MEAN, STD)), expected)
     finally:
         torch.set_num_threads(before)
