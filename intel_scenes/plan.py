@@ -15,7 +15,7 @@ from tqdm import tqdm
 from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.overrides import composition_digest, run_name, typed
-from intel_scenes.studies.collect import STUDY, Run, collect, read_study
+from intel_scenes.studies.collect import Run, collect, read_study
 
 INTEL_TEST_IMAGES = 3000
 
@@ -88,7 +88,7 @@ def show(
             alike = [run for run in earlier if _is_alike(run, cfg)]
             if alike:
                 by_epoch = [run.summary["fit_seconds"] / run.summary["epochs"] for run in alike]
-                estimate = sum(by_epoch) / len(by_epoch) * cfg.epochs / 60
+                estimate = cfg.budget_minutes or sum(by_epoch) / len(by_epoch) * cfg.epochs / 60
                 cost = f"about {estimate:.1f} minutes"
                 minutes += estimate
                 megabytes += sum(map(_megabytes, alike)) / len(alike)
@@ -153,9 +153,9 @@ def write_study(
             those that the study names.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / STUDY
+    path = folder / record.STUDY
     entry = {"date": record.now(), "command": shlex.join(["python", "-m", "intel_scenes.train", *sys.argv[1:]])}
-    with FileLock(folder / ".study.lock"):
+    with FileLock(folder / record.STUDY_LOCK):
         if not (plan := read_study(folder)):
             from intel_scenes.runs import identity
 

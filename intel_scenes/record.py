@@ -23,6 +23,7 @@ CURVES = "curves.png"
 BEST = "checkpoints/best.ckpt"
 LAST = "checkpoints/last.ckpt"
 LOCK = ".lock"  # of the process that is at work in the folder
+STUDY, STUDY_LOCK = "study.yaml", ".study.lock"  # of a folder of runs
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -47,6 +48,7 @@ PAIRING_KEYS = ("data_fingerprint", "split_digest", "order_digest", "init_digest
 SETTING_KEYS = (
     *("lr", "batch_size", "image_size", "epochs", "parameters"),
     *("num_train", "num_val", "num_test", "normalization"),
+    *("budget_minutes", "budget_digest"),
 )
 RESULT_KEYS = (
     *("best_epoch", "train_accuracy", "val_accuracy", "val_loss", "test_accuracy", "test_loss"),

@@ -14,15 +14,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision.transforms import v2
 
 from intel_scenes.data import buffers
 
 Draws = npt.NDArray[np.float64]
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel
 
-# What an image draws for one epoch: `ATTEMPTS` candidate boxes of (area, ratio, top, left), then the flip.
+# What an image draws for one epoch: `ATTEMPTS` candidate boxes of (area, ratio, top, left), the flip, and the seed of
+# its policy.
 ATTEMPTS = 10
-NUM_DRAWS = 4 * ATTEMPTS + 1
+NUM_DRAWS = 4 * ATTEMPTS + 2
+
+POLICIES: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
+    "trivial": lambda: v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR),
+    "rand": lambda: v2.RandAugment(interpolation=v2.InterpolationMode.BILINEAR),
+}
 
 # torch's antialiased kernels, into memory that is there already: fresh memory for each image costs a quarter more time.
 RESIZE_INTO = {
@@ -40,11 +47,14 @@ class Augmentation:
         scale: Least and greatest share of the area that a random crop shows; (1, 1) with `ratio` (1, 1) shows all.
         ratio: Least and greatest ratio of a crop's width to its height.
         flip: Probability of a mirror image, left to right.
+        policy: What changes an image before it is cropped: "trivial" (one operation of any strength, TrivialAugment of
+            Müller and Hutter 2021), "rand" (two of a middle one, RandAugment of Cubuk et al. 2020), or None.
     """
 
     scale: tuple[float, float]
     ratio: tuple[float, float]
     flip: float
+    policy: str | None = None
 
     def __post_init__(self) -> None:
         """Checks the ranges.
@@ -58,6 +68,8 @@ class Augmentation:
             raise ValueError(f"ratio={self.ratio} has no effect with scale={self.scale}, the whole image: change one")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip={self.flip} must lie between 0 and 1")
+        if self.policy not in (None, *POLICIES):
+            raise ValueError(f"policy={self.policy} must be null or one of {', '.join(POLICIES)}")
 
 
 def draw(seed: int, epoch: int, indices: npt.NDArray[np.int64], num_draws: int = NUM_DRAWS) -> Draws:
@@ -124,7 +136,7 @@ def augment(
     interpolation: str,
     normalization: Normalization | None = None,
 ) -> Tensor:
-    """Random crops resized with antialiasing, some of them mirrored.
+    """Random crops resized with antialiasing, some of them mirrored, after the operations of a policy.
 
     Args:
         images: (B, 3, S, S) uint8.
@@ -140,10 +152,32 @@ def augment(
     """
     boxes = crop_boxes(draws, images.shape[-1], augmentation)
     flips = draws[:, 4 * ATTEMPTS] < augmentation.flip
+    if augmentation.policy:
+        images = by_policy(images, draws[:, 4 * ATTEMPTS + 1], augmentation.policy)
     if images.device.type == "cpu":
         return crop_resize_each(images, boxes, flips, size, interpolation, normalization)
     crops = crop_resize_matrix(images, boxes, flips, size, interpolation)
     return crops if normalization is None else normalize(crops, *normalization)
+
+
+def by_policy(images: Tensor, draws: Draws, policy: str) -> Tensor:
+    """Each image changed by torchvision's operations, which depend on its own number alone.
+
+    Args:
+        images: (B, 3, S, S) uint8.
+        draws: (B,), uniform on [0, 1).
+        policy: One of `POLICIES`.
+
+    Returns:
+        (B, 3, S, S) uint8 in channels-last memory.
+    """
+    change = POLICIES[policy]()
+    result = torch.empty_like(images, memory_format=torch.channels_last)
+    with torch.random.fork_rng(devices=[]):  # they draw from the global generator, on the CPU
+        for index, seed in enumerate((draws * 2**53).astype(np.int64).tolist()):
+            torch.default_generator.manual_seed(seed)
+            result[index] = change(images[index])
+    return result
 
 
 def crop_resize_each(

@@ -130,7 +130,7 @@ class EvalBatches:
             yield self.stored.batch(indices)
 
 
-VIEWS = (1, "flip", "flip_crops")
+VIEWS = {1: 1, "flip": 2, "flip_crops": 10}  # and how many each are
 
 
 def views(images: Tensor, view: View, kind: int | str) -> Iterator[Tensor]:

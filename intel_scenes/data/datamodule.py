@@ -176,10 +176,14 @@ class SceneDataModule(LightningDataModule):
         assert self.trainer is not None
         if not self.trainer.training:
             return self.prepared(images), labels
-        images = self.augmented(images, indices, self._epoch)
+        return self.seen_by(images, labels, indices, self._epoch)
+
+    def seen_by(self, images: Tensor, labels: Tensor, indices: Indices, epoch: int) -> tuple[Tensor, Tensor]:
+        """What was stored of training images and their labels as an epoch sees them, augmented and mixed."""
+        images = self.augmented(images, indices, epoch)
         if not self.mixing:
             return images, labels
-        draws = draw(self.seed, self._epoch, indices, NUM_DRAWS + NUM_MIXING_DRAWS)[:, NUM_DRAWS:]
+        draws = draw(self.seed, epoch, indices, NUM_DRAWS + NUM_MIXING_DRAWS)[:, NUM_DRAWS:]
         return mix(images, labels, draws, self.mixing, len(self.classes))
 
     def prepared(self, images: Tensor) -> Tensor:

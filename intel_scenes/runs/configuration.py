@@ -74,6 +74,7 @@ def check(plain: Plain) -> None:
     data, recipe, optim = plain["data"], plain["recipe"], plain["optim"]
     _positive("optim.lr", optim.get("lr"))
     _positive("lr_scale", plain["lr_scale"])
+    _check_budget(plain)
     if optim.get("weight_decay") is not None:
         _within("optim.weight_decay", optim["weight_decay"], 0, math.inf)
     _within("data.val_fraction", data["val_fraction"], 0, 1, open_ends=True)
@@ -104,6 +105,14 @@ def check(plain: Plain) -> None:
     _check_scheduler(plain)
 
 
+def _check_budget(plain: Plain) -> None:
+    if plain["budget_minutes"] is None:
+        return
+    _positive("budget_minutes", plain["budget_minutes"])
+    if plain["compile"]:
+        raise UserError("budget_minutes is measured without compiling: leave compile out, or set epochs instead")
+
+
 def _check_recipe(recipe: Plain, epochs: int) -> None:
     _positive("recipe.head_lr_scale", recipe["head_lr_scale"])
     _within("recipe.first_lr_scale", recipe["first_lr_scale"], 1e-9, 1)
@@ -124,7 +133,7 @@ def _check_recipe(recipe: Plain, epochs: int) -> None:
 
 
 def _check_head_alone(plain: Plain) -> None:
-    if plain["augment"] != {"scale": [1, 1], "ratio": [1, 1], "flip": 0}:
+    if plain["augment"] != {"scale": [1, 1], "ratio": [1, 1], "flip": 0, "policy": None}:
         raise UserError(
             "augment has no effect with recipe.trained=head, which computes features of the images as they are: "
             "set augment=none"

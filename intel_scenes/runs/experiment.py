@@ -2,36 +2,36 @@
 
 import logging
 import re
-import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, TQDMProgressBar
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from intel_scenes import record
+from intel_scenes.data.batches import VIEWS
 from intel_scenes.data.datamodule import SceneDataModule
-from intel_scenes.errors import UserError, first_line
-from intel_scenes.models.backbones import Weights, build, check_image_size, heads, resolve_weights
+from intel_scenes.errors import UserError
+from intel_scenes.models.backbones import Weights, resolve_weights
 from intel_scenes.models.classifier import SceneClassifier
-from intel_scenes.runs import configuration, memory, outcome
-from intel_scenes.runs.checkpoints import EpochRecorder, FiniteLoss, WholeCheckpointIO
+from intel_scenes.runs import budget, configuration, memory, outcome
+from intel_scenes.runs.checkpoints import EpochRecorder
 from intel_scenes.runs.compiling import compile_network
 from intel_scenes.runs.evaluation import evaluate
 from intel_scenes.runs.features import Head, fit_head, frozen, head_alone, make_whole
-from intel_scenes.runs.forecast import forecast
+from intel_scenes.runs.forecast import NUM_STEPS, Costs, fitted_epochs, forecast, measure
 from intel_scenes.runs.identity import circumstances, identity
-from intel_scenes.runs.images import augmentation, data_module
+from intel_scenes.runs.images import augmentation, data_module, train_sizes
+from intel_scenes.runs.parts import classifier_of, network_of, precision_of, trainer_of
 
 log = logging.getLogger(__name__)
+
+BUDGET_STEPS = 8  # measured at each size, where the number of epochs depends on them
 
 
 def run(
@@ -61,25 +61,28 @@ def run(
     Raises:
         UserError: Something that the user can mend. Where training had begun, the record says `failed`.
     """
+    if cfg.budget_minutes and any(text.startswith("epochs=") for text in overrides):
+        raise UserError("epochs has no effect with budget_minutes, which fits them: leave one out")
     plain, weights, data = _composed(cfg, folder)
-    threads, precision = configuration.resolve_threads(plain), _precision(plain)
-    facts: dict[str, Any] = {"weights": weights and weights.digest, "data": data.fingerprint}
-    facts |= {"precision": precision, "threads": threads}
+    threads, precision = configuration.resolve_threads(plain), precision_of(plain)
+    facts = _facts(plain, weights, data)
     digests = configuration.digests(plain, facts)
     with outcome.claimed(folder) as lease:
         if (found := outcome.completed(folder, digests["config_digest"], plain)) is not None:
             log.info("%s is complete", folder)
             return found
         torch.manual_seed(plain["seed"])
-        network = _network(plain, weights, data)
+        network = network_of(plain, weights, data)
         head = head_alone(network, plain)
-        classifier = _classifier(plain, head or network, data)
+        classifier = classifier_of(plain, head or network, data)
         recorder = EpochRecorder(folder, before_writing=lambda: outcome.check_held(folder, lease))
-        trainer = _trainer(plain, folder, [recorder, *callbacks], precision)
+        trainer = trainer_of(plain, folder, [recorder, *callbacks], precision)
         last, device = folder / record.LAST, trainer.strategy.root_device
         is_new = not last.exists()
         known = identity(plain, choices, weights, data, network) | digests | circumstances(device)
         known |= {"composition_digest": composition_digest, "precision": precision, "threads": threads}
+        if plain["budget_minutes"] is not None:
+            known |= {"budget_minutes": plain["budget_minutes"], "budget_digest": budget.budget_digest(plain, facts)}
         with outcome.recorded(folder, lease, plain, overrides, known) as results:
             data, costs = _to_train_on(plain, classifier, network, data, weights, device, precision, is_new=is_new)
             results |= costs
@@ -102,11 +105,16 @@ def dry_run(cfg: DictConfig) -> list[str]:
         UserError: Something that the user can mend.
     """
     plain, weights, data = _composed(cfg, Path())
-    precision = _precision(plain)
-    network = _network(plain, weights, data)
-    classifier = _classifier(plain, head_alone(network, plain) or network, data)
-    device = _trainer(plain | {"logger": {"_target_": None}}, Path(), [], precision).strategy.root_device
-    return forecast(classifier, network, data, epochs=plain["epochs"], device=device, precision=precision)
+    measured = _measured(plain, weights, data, num_steps=NUM_STEPS)
+    return forecast(
+        measured.costs,
+        measured.classifier,
+        measured.network,
+        data,
+        num_views=VIEWS[plain["recipe"]["views"]],
+        device=measured.trainer.strategy.root_device,
+        precision=measured.precision,
+    )
 
 
 def check(cfg: DictConfig) -> None:
@@ -140,7 +148,60 @@ def _composed(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], Weights | 
     torch.set_num_threads(configuration.resolve_threads(plain))
     weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
     data = data_module(plain, weights)
-    return _plain(cfg, folder, configuration.num_steps(plain, len(data.train) // data.batch_size)), weights, data
+    num_batches = len(data.train) // data.batch_size
+    plain = _plain(cfg, folder, configuration.num_steps(plain, num_batches))
+    if plain["budget_minutes"] is None:
+        return plain, weights, data
+    facts = _facts(plain, weights, data)
+    cfg = cfg.copy()
+    cfg.epochs = budget.epochs(plain, facts, folder, lambda: _fitted_epochs(plain, weights, data))
+    plain = _plain(cfg, folder, configuration.num_steps(plain | {"epochs": cfg.epochs}, num_batches))
+    configuration.check(plain)
+    data.train_sizes = train_sizes(plain, data.view.size, cfg.epochs)
+    return plain, weights, data
+
+
+def _facts(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> dict[str, Any]:
+    """What a configuration names or leaves open, as it came out."""
+    found: dict[str, Any] = {"weights": weights and weights.digest, "data": data.fingerprint}
+    return found | {"precision": precision_of(plain), "threads": configuration.resolve_threads(plain)}
+
+
+def _fitted_epochs(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> int:
+    log.info("measuring how many epochs fit into %g minutes", plain["budget_minutes"])
+    measured = _measured(plain, weights, data, num_steps=BUDGET_STEPS)
+    if measured.trainer.world_size > 1:
+        raise UserError("budget_minutes is for one device: set epochs instead")
+    size, minutes = data.view.size, plain["budget_minutes"]
+    found = fitted_epochs(measured.costs, data, lambda epochs: train_sizes(plain, size, epochs), minutes)
+    log.info("epochs=%d", found)
+    return found
+
+
+@dataclass(frozen=True)
+class _Measured:
+    costs: Costs
+    classifier: SceneClassifier
+    network: nn.Module
+    trainer: Trainer
+    precision: str
+
+
+def _measured(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule, num_steps: int) -> _Measured:
+    precision = precision_of(plain)
+    network = network_of(plain, weights, data)
+    classifier = classifier_of(plain, head_alone(network, plain) or network, data)
+    trainer = trainer_of(plain | {"logger": {"_target_": None}}, Path(), [], precision)
+    costs = measure(
+        classifier,
+        network,
+        data,
+        head_first=plain["recipe"]["head_first"] and weights is not None,
+        device=trainer.strategy.root_device,
+        precision=precision,
+        num_steps=num_steps,
+    )
+    return _Measured(costs, classifier, network, trainer, precision)
 
 
 def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
@@ -155,17 +216,6 @@ def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
     filled.folder, filled.num_steps = str(folder), num_steps
     plain: dict[str, Any] = OmegaConf.to_container(filled, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     return plain
-
-
-def _network(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> nn.Module:
-    name, size = plain["model"]["name"], data.view.size
-    network = build(name, len(data.classes), weights=weights, image_size=size)
-    check_image_size(network, name, size)
-    return network
-
-
-def _precision(plain: dict[str, Any]) -> str:
-    return configuration.resolve_precision(plain["trainer"]["precision"], plain["trainer"]["accelerator"])
 
 
 def _to_train_on(
@@ -198,80 +248,3 @@ def _to_train_on(
     if plain["compile"]:
         costs["compile_seconds"] = compile_network(classifier, data, device=device, precision=precision)
     return data, costs
-
-
-def _classifier(plain: dict[str, Any], network: nn.Module, data: SceneDataModule) -> SceneClassifier:
-    num_classes, recipe = len(data.classes), plain["recipe"]
-    try:
-        classifier = SceneClassifier(
-            network,
-            heads(network),
-            hydra.utils.instantiate(plain["optim"], _convert_="all"),
-            hydra.utils.instantiate(plain["scheduler"]["factory"], _convert_="all"),
-            interval=plain["scheduler"]["interval"],
-            num_classes=num_classes,
-            lr=configuration.effective_lr(plain),
-            head_lr_scale=recipe["head_lr_scale"],
-            first_lr_scale=recipe["first_lr_scale"] if plain["model"]["weights"] else 1.0,
-            trains_norms=recipe["trains_norms"],
-            label_smoothing=recipe["label_smoothing"],
-            seed=plain["seed"],
-        )
-        classifier.configure_optimizers()  # an option that it refuses is refused before the run begins
-    except (TypeError, ValueError, ArithmeticError, hydra.errors.HydraException) as error:
-        raise UserError(f"optim and scheduler do not fit: {first_line(error)}") from error
-    return classifier.to(memory_format=torch.channels_last)
-
-
-def _trainer(plain: dict[str, Any], folder: Path, own: Sequence[Callback], precision: str) -> Trainer:
-    for package in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(package).setLevel(logging.WARNING)
-    arguments = {key: value for key, value in plain["trainer"].items() if key != "precision"}
-    callbacks: list[Callback] = [FiniteLoss(), *own]
-    if (decay := plain["recipe"]["ema_decay"]) is not None:
-        callbacks.append(EMAWeightAveraging(decay=decay))
-    if arguments["enable_progress_bar"]:
-        callbacks.append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50))
-    try:
-        trainer = Trainer(
-            **arguments,
-            precision=precision,  # type: ignore[arg-type]  # Lightning checks it
-            max_epochs=plain["epochs"],
-            logger=_logger(plain),
-            callbacks=callbacks,
-            plugins=[WholeCheckpointIO(), *_cluster()],
-            default_root_dir=folder,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-        )
-    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
-        raise UserError(f"trainer: {first_line(error)}") from error
-    if plain["data"]["batch_size"] % trainer.world_size:
-        raise UserError(
-            f"data.batch_size={plain['data']['batch_size']} cannot be shared by {trainer.world_size} devices alike"
-        )
-    if plain["compile"] and trainer.world_size > 1:
-        raise UserError("compile=true is for one device: leave it out")
-    if plain["data"]["device_resident"] is True and trainer.strategy.root_device.type == "cpu":
-        raise UserError("data.device_resident=true has no effect on a CPU: leave it at auto")
-    memory.reset_peak(trainer.strategy.root_device)
-    return trainer
-
-
-def _cluster() -> list[SLURMEnvironment]:
-    """Under SLURM, without Lightning's own way to queue a job again: its signal belongs to who submitted the job."""
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-
-
-def _logger(plain: dict[str, Any]) -> Logger | bool:
-    if not plain["logger"]["_target_"]:
-        return False
-    try:
-        logger: Logger = hydra.utils.instantiate(plain["logger"], _convert_="all")
-        logger.log_hyperparams(record.flatten(plain))
-    except Exception as error:  # of the tracker's own kinds, most of them for want of a package, a key or a network
-        name = plain["logger"]["_target_"].rpartition(".")[2]
-        reason = first_line(error.__cause__ or error)  # Hydra names the class, its cause says why
-        raise UserError(f"{name} cannot be used: {reason}; see the extras in the README") from error
-    return logger

@@ -2,7 +2,9 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,57 +21,147 @@ from intel_scenes.runs.inference import autocast
 NUM_STEPS = 3
 
 
-def forecast(
+@dataclass(frozen=True)
+class Costs:
+    """What the parts of a run take, in seconds, by a few steps after a first one.
+
+    Attributes:
+        steps: A training step, by the side of the images.
+        measured: How many steps of each were measured; the epoch may have too few for any.
+        evaluation: Evaluating an image in one view.
+        features: Of all images, once, where the run begins with the features of a frozen backbone.
+        moments: Bytes of what the optimizer keeps.
+        held: Bytes of memory at most; None where the system does not tell.
+    """
+
+    steps: Mapping[int, float]
+    measured: int
+    evaluation: float
+    features: float
+    moments: int
+    held: int | None
+
+    def epoch(self, data: SceneDataModule, size: int) -> float:
+        """Seconds of an epoch at this size of the images."""
+        num_batches = len(data.train) // data.batch_size
+        return num_batches * self.steps[size] + self.evaluation * (len(data.val) + len(data.train_eval))
+
+
+def measure(
     classifier: SceneClassifier,
     network: nn.Module,
     data: SceneDataModule,
     *,
-    epochs: int,
+    head_first: bool,
+    device: torch.device,
+    precision: str,
+    num_steps: int = NUM_STEPS,
+) -> Costs:
+    """Measures a few steps at each size of the training images.
+
+    Args:
+        classifier: Of the whole network or of its head: is trained for a few steps, throw it away.
+        network: The whole network.
+        data: The images; sizes are those of its epochs.
+        head_first: Whether the run begins with the features of a frozen backbone.
+        device: Where it trains.
+        precision: As Lightning names it.
+        num_steps: To measure, beside the first one of each size.
+    """
+    memory.reset_peak(device)
+    features, seen = 0.0, data
+    if isinstance(classifier.network, Head) or head_first:
+        features = _evaluation_seconds(network, data, device, precision) * (len(data.scenes) + len(data.test_scenes))
+    if isinstance(classifier.network, Head):
+        seen = _of_nothing(classifier.network, data)
+    classifier.to(device)
+    configured = classifier.configure_optimizers()
+    assert isinstance(configured, dict)
+    optimizer = configured["optimizer"]
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    steps, measured = {}, 0
+    for size in dict.fromkeys(data.train_sizes):
+        seconds = _step_seconds(classifier, optimizer, seen, size, device, precision, num_steps)
+        steps[size], measured = statistics.median(seconds) if seconds else float("nan"), len(seconds)
+    states = [value for state in optimizer.state.values() for value in state.values()]
+    held = memory.peak(device)
+    return Costs(
+        steps, measured, _evaluation_seconds(classifier, seen, device, precision), features, _num_bytes(states), held
+    )
+
+
+def _of_nothing(head: Head, data: SceneDataModule) -> SceneDataModule:
+    """Empty features: the time of a step does not depend on what they are."""
+    width = head.layer.in_features
+    train, test = (np.zeros((len(images.labels), width), np.float32) for images in (data.images, data.test_images))
+    return data.of_features(train, test)
+
+
+def fitted_epochs(costs: Costs, data: SceneDataModule, sizes: Callable[[int], Sequence[int]], minutes: float) -> int:
+    """The most epochs whose training fits into a time, features of a frozen backbone included; at least one.
+
+    Args:
+        costs: As measured.
+        data: The images.
+        sizes: A number of epochs to the side of the images in each of them.
+        minutes: Of training, with the evaluations after each epoch and without the last one.
+    """
+
+    def seconds(epochs: int) -> float:
+        return costs.features + sum(costs.epoch(data, size) for size in sizes(epochs))
+
+    limit, known = 60 * minutes, 1
+    while seconds(2 * known) <= limit:
+        known *= 2
+    return max(1, bisect_right(range(2 * known), limit, lo=known, key=seconds) - 1)
+
+
+def forecast(
+    costs: Costs,
+    classifier: SceneClassifier,
+    network: nn.Module,
+    data: SceneDataModule,
+    *,
+    num_views: int,
     device: torch.device,
     precision: str,
 ) -> list[str]:
     """Steps, parameters, arithmetic, minutes, memory and disk of a run, a sentence for each.
 
     Args:
-        classifier: Of the whole network or of its head: is trained for a few steps, throw it away.
+        costs: As measured.
+        classifier: Of the whole network or of its head.
         network: The whole network.
-        data: The images.
-        epochs: Of the run.
+        data: The images; the run has as many epochs as they have sizes.
+        num_views: Of the last evaluation.
         device: Where it trains.
         precision: As Lightning names it.
     """
-    memory.reset_peak(device)
+    is_head, sizes = isinstance(classifier.network, Head), data.train_sizes
     seen = forward_gflop(network, data.view.size)
-    trained, once, kept = training_gflop(seen), [], 0
-    if isinstance(classifier.network, Head):
-        once, trained = [_features_once(network, data, device, precision)], 0.0
-        # The time of a step does not depend on what the features are.
-        train, test = (
-            np.zeros((len(images.labels), classifier.network.layer.in_features), np.float32)
-            for images in (data.images, data.test_images)
-        )
-        data = data.of_features(train, test)
-        kept = train.nbytes + test.nbytes
-    seconds, moments = _step_seconds(classifier, data, device, precision)
-    held = memory.peak(device)
-    a_step = statistics.median(seconds) if seconds else float("nan")
-    per_image = _evaluation_seconds(classifier, data, device, precision)
-    num_batches = len(data.train) // data.batch_size
-    an_epoch = num_batches * a_step + per_image * (len(data.val) + len(data.train_eval))
-    in_all = epochs * an_epoch + per_image * (len(data.val) + len(data.test))
+    trained = [0.0] if is_head else [training_gflop(forward_gflop(network, size)) for size in dict.fromkeys(sizes)]
+    num_batches, epochs = len(data.train) // data.batch_size, len(sizes)
+    seconds = [costs.epoch(data, size) for size in sizes]
+    in_all = costs.features + sum(seconds) + costs.evaluation * num_views * (len(data.val) + len(data.test))
     weights, state = (_num_bytes(part.state_dict().values()) for part in (network, classifier.network))
+    kept = 4 * Head(network, "").layer.in_features * (len(data.scenes) + len(data.test_scenes)) if costs.features else 0
     parameters = sum(parameter.numel() for parameter in network.parameters())
+    step = ", ".join(f"{costs.steps[size]:.2g} s" for size in dict.fromkeys(sizes))
+    once = (
+        f"features of {len(data.scenes) + len(data.test_scenes):,} images once, about {_duration(costs.features)} "
+        "unless they are in data.cache_dir: all runs of this backbone at this size share them"
+    )
     return [
         f"{len(data.train):,} training images in {num_batches:,} batches of {data.batch_size}, "
         f"{num_batches * epochs:,} steps with epochs={epochs}; "
         f"{len(data.val):,} valid and {len(data.test):,} test images",
         f"{parameters:,} parameters; for an image of {data.view.size} px {seen:.2f} GFLOP to see it, "
-        f"{trained:.2f} to train on it",
-        *once,
-        f"about {_duration(an_epoch)} an epoch and {_duration(in_all)} in all on {device}, {precision}, "
-        f"{torch.get_num_threads()} threads, by {len(seconds)} steps of {a_step:.2g} s",
-        f"memory about {held / 1e9:.1f} GB" if held else "memory unknown on this system",
-        f"disk about {weights / 1e6:.0f} MB, and {(state + moments) / 1e6:.0f} MB more while it trains"
+        f"{' to '.join(f'{gflop:.2f}' for gflop in sorted({min(trained), max(trained)}))} to train on it",
+        *([once] if costs.features else []),
+        f"about {_duration(sum(seconds) / epochs)} an epoch and {_duration(in_all)} in all on {device}, {precision}, "
+        f"{torch.get_num_threads()} threads, by {costs.measured} steps of {step}",
+        f"memory about {costs.held / 1e9:.1f} GB" if costs.held else "memory unknown on this system",
+        f"disk about {weights / 1e6:.0f} MB, and {(state + costs.moments) / 1e6:.0f} MB more while it trains"
         + (f", {kept / 1e6:.0f} MB of features" if kept else ""),
     ]
 
@@ -79,30 +171,32 @@ def _num_bytes(values: Iterable[object]) -> int:
 
 
 def _step_seconds(
-    classifier: SceneClassifier, data: SceneDataModule, device: torch.device, precision: str
-) -> tuple[list[float], int]:
-    """Seconds of a few steps after a first one, and the bytes of what the optimizer keeps."""
-    classifier.to(device).train()
-    configured = classifier.configure_optimizers()
-    assert isinstance(configured, dict)
-    optimizer = configured["optimizer"]
-    assert isinstance(optimizer, torch.optim.Optimizer)
-    batches = TrainBatches(data.images, data.train, data.batch_size, data.seed, lambda: 0)
+    classifier: SceneClassifier,
+    optimizer: torch.optim.Optimizer,
+    data: SceneDataModule,
+    size: int,
+    device: torch.device,
+    precision: str,
+    num_steps: int,
+) -> list[float]:
+    classifier.train().on_train_start()
+    batches, epoch = (
+        TrainBatches(data.images, data.train, data.batch_size, data.seed, lambda: 0),
+        data.train_sizes.index(size),
+    )
     stored = iter(batches)
 
     def step() -> None:
         pixels, labels, indices = next(stored)
-        images = data.augmented(pixels.to(device), indices, epoch=0)
+        images, targets = data.seen_by(pixels.to(device), labels.to(device), indices, epoch)
         optimizer.zero_grad()
         with autocast(device, precision):
-            loss = classifier.training_step((images, labels.to(device)), 0)
+            loss = classifier.training_step((images, targets), 0)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     step()
-    seconds = [seconds_of(step, device) for _ in range(min(NUM_STEPS, len(batches) - 1))]
-    states = [value for state in optimizer.state.values() for value in state.values()]
-    return seconds, _num_bytes(states)
+    return [seconds_of(step, device) for _ in range(min(num_steps, len(batches) - 1))]
 
 
 def _evaluation_seconds(network: nn.Module, data: SceneDataModule, device: torch.device, precision: str) -> float:
@@ -116,15 +210,6 @@ def _evaluation_seconds(network: nn.Module, data: SceneDataModule, device: torch
 
     evaluate()
     return seconds_of(evaluate, device) / len(pixels)
-
-
-def _features_once(network: nn.Module, data: SceneDataModule, device: torch.device, precision: str) -> str:
-    num_images = len(data.scenes) + len(data.test_scenes)
-    seconds = _evaluation_seconds(network, data, device, precision) * num_images
-    return (
-        f"features of {num_images:,} images once, about {_duration(seconds)} unless they are in data.cache_dir: "
-        "all runs of this backbone at this size share them"
-    )
 
 
 def forward_gflop(network: nn.Module, size: int) -> float:

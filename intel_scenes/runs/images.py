@@ -28,7 +28,7 @@ def data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataModu
         view=view,
         augmentation=augmentation(plain),
         mixing=Mixing(plain["recipe"]["mixup"], plain["recipe"]["cutmix"]),
-        train_sizes=_train_sizes(plain, view.size),
+        train_sizes=train_sizes(plain, view.size, plain["epochs"]),
         test_views=plain["recipe"]["views"],
         batch_size=data["batch_size"],
         seed=plain["seed"],
@@ -90,10 +90,10 @@ def _root(data: dict[str, Any], cache_dir: Path) -> Path:
     return kaggle_folder(root)
 
 
-def _train_sizes(plain: dict[str, Any], size: int) -> list[int]:
+def train_sizes(plain: dict[str, Any], size: int, epochs: int) -> list[int]:
     """Of the crops in each epoch: those that are given, one after the other for equal parts of the training."""
     given = plain["recipe"]["train_size"] or size
-    sizes, epochs = given if isinstance(given, list) else [given], plain["epochs"]
+    sizes = given if isinstance(given, list) else [given]
     return [sizes[epoch * len(sizes) // epochs] for epoch in range(epochs)]
 
 

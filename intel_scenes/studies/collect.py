@@ -17,7 +17,6 @@ import yaml
 from intel_scenes import record
 from intel_scenes.errors import UserError
 
-STUDY = "study.yaml"
 # What a comparison reads of a record, by type; a key may be null but for the accuracies that it cannot do without.
 NEEDED = ("val_accuracy", "test_accuracy")
 TYPES: dict[type | tuple[type, ...], tuple[str, ...]] = {
@@ -134,15 +133,15 @@ def read_study(folder: Path) -> dict[str, Any]:
         UserError: It holds something else.
     """
     try:
-        found = yaml.safe_load((folder / STUDY).read_text())
+        found = yaml.safe_load((folder / record.STUDY).read_text())
     except FileNotFoundError:
         return {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{folder / STUDY} cannot be read: mend it, or move it away") from error
+        raise UserError(f"{folder / record.STUDY} cannot be read: mend it, or move it away") from error
     lists = ("compared", "tuned", "planned", "added")
     is_plan = isinstance(found, dict) and all(isinstance(found.get(key) or [], list) for key in lists)
     if not is_plan or not all(isinstance(one, dict) for one in found.get("added") or []):
-        raise UserError(f"{folder / STUDY} is no plan of a study: mend it, or move it away")
+        raise UserError(f"{folder / record.STUDY} is no plan of a study: mend it, or move it away")
     plan: dict[str, Any] = found
     return plan
 

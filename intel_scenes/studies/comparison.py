@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.studies.arms import Arm, Configuration, TestImages, arms_of, few, read_images
-from intel_scenes.studies.collect import STUDY, Run, as_written, collect, read_study, varying
+from intel_scenes.studies.collect import Run, as_written, collect, read_study, varying
 from intel_scenes.studies.pairs import Pair, compare_arms
 from intel_scenes.studies.statistics.selection import at_edge, choice_paid_for, crossing
 
@@ -105,7 +106,7 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
         raise UserError(f"there is no folder {folder}: folder=FOLDER is that of a sweep, such as multirun/models")
     runs, problems = collect(folder)
     study = read_study(folder)
-    if not runs and any(folder.glob(f"*/{STUDY}")):
+    if not runs and any(folder.glob(f"*/{record.STUDY}")):
         raise UserError(f"{folder} holds sweeps: folder={folder}/NAME compares the runs of one")
     if not runs:
         reason = f" that can be read ({few(problems, 1)})" if problems else ""

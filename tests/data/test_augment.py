@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from scipy import stats
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
 from torchvision.transforms._presets import ImageClassification
 from torchvision.transforms.v2 import functional
 
@@ -14,6 +14,7 @@ from intel_scenes.data.augment import (
     NUM_DRAWS,
     Augmentation,
     augment,
+    by_policy,
     crop_boxes,
     crop_resize_each,
     crop_resize_matrix,
@@ -370,3 +371,24 @@ def test_crops_normalized_at_once_on_any_number_of_threads_are_those_of_two_pass
                 assert torch.equal(augment(images, draws, augmentation, size, "bilinear", (MEAN, STD)), expected)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("policy", "operations"), [("trivial", v2.TrivialAugmentWide), ("rand", v2.RandAugment)])
+def test_a_policy_changes_each_image_by_its_own_number_alone(policy, operations):
+    images, draws = stored(8, 40), np.random.default_rng(1).random(8)
+    before = torch.get_rng_state()
+    changed = by_policy(images, draws, policy)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert changed.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(by_policy(images[3:5], draws[3:5], policy), changed[3:5])
+    assert not torch.equal(by_policy(images, np.random.default_rng(2).random(8), policy), changed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(draws[3] * 2**53))
+        expected = operations(interpolation=v2.InterpolationMode.BILINEAR)(images[3])
+    assert torch.equal(changed[3], expected)
+
+
+def test_a_policy_comes_before_the_crop():
+    images, draws = stored(4, 40), uniform(4)
+    seen = augment(images, draws, Augmentation((1, 1), (1, 1), 0, "trivial"), 40, "bilinear")
+    assert torch.equal(seen, by_policy(images, draws[:, -1], "trivial"))

@@ -1,0 +1,46 @@
+"""How many epochs fit into a time: measured once for a configuration, and the same for all its seeds and resumes."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock
+
+from intel_scenes import record
+from intel_scenes.runs import configuration
+
+
+def epochs(plain: Mapping[str, Any], facts: Mapping[str, Any], folder: Path, measure: Callable[[], int]) -> int:
+    """The number of epochs of a configuration with `budget_minutes`.
+
+    A run that has a record keeps the number that it holds; a run of a sweep takes the one in `study.yaml`, which the
+    first of its configuration puts there.
+
+    Args:
+        plain: The resolved configuration, whatever its epochs.
+        facts: What the configuration leaves open, as it came out; see `configuration.digests`.
+        folder: Of the run.
+        measure: Finds the number.
+    """
+    digest = budget_digest(plain, facts)
+    known = record.peek(folder) or {}
+    if known.get("budget_digest") == digest and known["epochs"]:
+        return int(known["epochs"])
+    if not plain["sweep"]["name"]:
+        return measure()
+    study = folder.parent / record.STUDY
+    with FileLock(folder.parent / record.STUDY_LOCK):  # held while measuring: two at once would slow each other
+        held = yaml.safe_load(study.read_text()) if study.exists() else {}
+        fitted: dict[str, int] = held.get("fitted_epochs") or {}
+        if digest not in fitted:
+            fitted[digest] = measure()
+            text = yaml.safe_dump(held | {"fitted_epochs": fitted}, sort_keys=False, allow_unicode=True)
+            record.write_whole(study, text.encode())
+        return int(fitted[digest])
+
+
+def budget_digest(plain: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Digest of a configuration but for its seed, its epochs, and its schedule, which costs nothing."""
+    kept = {key: value for key, value in plain.items() if key not in ("epochs", "num_steps", "scheduler")}
+    return configuration.digests(kept, facts)["configuration_digest"]

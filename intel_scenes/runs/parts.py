@@ -1,0 +1,128 @@
+"""The parts of a run, made of its resolved configuration."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, TQDMProgressBar
+from lightning.pytorch.loggers import Logger
+from torch import nn
+
+from intel_scenes import record
+from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.errors import UserError, first_line
+from intel_scenes.models.backbones import Weights, build, check_image_size, heads
+from intel_scenes.models.classifier import SceneClassifier
+from intel_scenes.runs import configuration, memory
+from intel_scenes.runs.checkpoints import FiniteLoss, WholeCheckpointIO
+
+
+def network_of(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> nn.Module:
+    """The backbone with a head for the classes of the images.
+
+    Raises:
+        UserError: There is no such model, or not for images of this size.
+    """
+    name, size = plain["model"]["name"], data.view.size
+    network = build(name, len(data.classes), weights=weights, image_size=size)
+    check_image_size(network, name, size)
+    return network
+
+
+def precision_of(plain: dict[str, Any]) -> str:
+    """Lightning's name of the precision."""
+    return configuration.resolve_precision(plain["trainer"]["precision"], plain["trainer"]["accelerator"])
+
+
+def classifier_of(plain: dict[str, Any], network: nn.Module, data: SceneDataModule) -> SceneClassifier:
+    """The LightningModule of a network, or of its head alone.
+
+    Raises:
+        UserError: Optimizer and scheduler do not fit.
+    """
+    num_classes, recipe = len(data.classes), plain["recipe"]
+    try:
+        classifier = SceneClassifier(
+            network,
+            heads(network),
+            hydra.utils.instantiate(plain["optim"], _convert_="all"),
+            hydra.utils.instantiate(plain["scheduler"]["factory"], _convert_="all"),
+            interval=plain["scheduler"]["interval"],
+            num_classes=num_classes,
+            lr=configuration.effective_lr(plain),
+            head_lr_scale=recipe["head_lr_scale"],
+            first_lr_scale=recipe["first_lr_scale"] if plain["model"]["weights"] else 1.0,
+            trains_norms=recipe["trains_norms"],
+            label_smoothing=recipe["label_smoothing"],
+            seed=plain["seed"],
+        )
+        classifier.configure_optimizers()  # an option that it refuses is refused before the run begins
+    except (TypeError, ValueError, ArithmeticError, hydra.errors.HydraException) as error:
+        raise UserError(f"optim and scheduler do not fit: {first_line(error)}") from error
+    return classifier.to(memory_format=torch.channels_last)
+
+
+def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], precision: str) -> Trainer:
+    """The Trainer, with callbacks of ours beside those that every run has.
+
+    Raises:
+        UserError: It cannot be made, or its devices do not fit the run.
+    """
+    for package in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(package).setLevel(logging.WARNING)
+    arguments = {key: value for key, value in plain["trainer"].items() if key != "precision"}
+    callbacks: list[Callback] = [FiniteLoss(), *own]
+    if (decay := plain["recipe"]["ema_decay"]) is not None:
+        callbacks.append(EMAWeightAveraging(decay=decay))
+    if arguments["enable_progress_bar"]:
+        callbacks.append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50))
+    try:
+        trainer = Trainer(
+            **arguments,
+            precision=precision,  # type: ignore[arg-type]  # Lightning checks it
+            max_epochs=plain["epochs"],
+            logger=_logger(plain),
+            callbacks=callbacks,
+            plugins=[WholeCheckpointIO(), *_cluster()],
+            default_root_dir=folder,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
+        raise UserError(f"trainer: {first_line(error)}") from error
+    if plain["data"]["batch_size"] % trainer.world_size:
+        raise UserError(
+            f"data.batch_size={plain['data']['batch_size']} cannot be shared by {trainer.world_size} devices alike"
+        )
+    if plain["compile"] and trainer.world_size > 1:
+        raise UserError("compile=true is for one device: leave it out")
+    if plain["data"]["device_resident"] is True and trainer.strategy.root_device.type == "cpu":
+        raise UserError("data.device_resident=true has no effect on a CPU: leave it at auto")
+    memory.reset_peak(trainer.strategy.root_device)
+    return trainer
+
+
+def _cluster() -> list[SLURMEnvironment]:
+    """Under SLURM, without Lightning's own way to queue a job again: its signal belongs to who submitted the job."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
+def _logger(plain: dict[str, Any]) -> Logger | bool:
+    if not plain["logger"]["_target_"]:
+        return False
+    try:
+        logger: Logger = hydra.utils.instantiate(plain["logger"], _convert_="all")
+        logger.log_hyperparams(record.flatten(plain))
+    except Exception as error:  # of the tracker's own kinds, most of them for want of a package, a key or a network
+        name = plain["logger"]["_target_"].rpartition(".")[2]
+        reason = first_line(error.__cause__ or error)  # Hydra names the class, its cause says why
+        raise UserError(f"{name} cannot be used: {reason}; see the extras in the README") from error
+    return logger
