@@ -60,13 +60,13 @@ def bench(cfg: DictConfig, _job: Job) -> None:
             }[part]()
             for row in found:
                 rows.append(row)
+                text = json.dumps(measure.as_json(rows, known), indent=2)
+                record.write_whole(Path(cfg.output), text.encode())  # now, for the next one may be broken off
                 cli.say(
                     f"{row.what:<7}{row.case:<32} ours {row.ours:8.4g} {row.unit:<9} rival {row.rival:8.4g}  "
                     f"ratio {row.ratio:.3g} ({row.ratio_low:.3g} to {row.ratio_high:.3g})"
                     + (f"  {row.note}" if row.note else "")
                 )
-    text = json.dumps(measure.as_json(rows, known), indent=2)
-    record.write_whole(Path(cfg.output), text.encode())
     cli.say(f"written to {cfg.output}")
 
 

@@ -58,7 +58,7 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *,
         _check_flags(sys.argv[1:], can_sweep=can_sweep)
         hydra.main(version_base="1.3", config_path=str(overrides.conf_folder()), config_name=config_name)(job)()
     except KeyboardInterrupt:
-        _tell("interrupted: the same command goes on where it stopped")
+        _tell("interrupted: the same command goes on where it stopped" if can_sweep else "interrupted")
         sys.exit(INTERRUPTED)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         _tell(_sentence(error, config_name))

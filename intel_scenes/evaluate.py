@@ -35,9 +35,10 @@ def evaluate(cfg: DictConfig, _job: Job) -> None:
 
 def _line(row: Mapping[str, Any]) -> str:
     low, high = row["test_accuracy_interval"]
+    loss, error = ("  -  " if row[key] is None else f"{row[key]:.3f}" for key in ("test_loss", "test_ece"))
     return (
         f"valid {row['val_accuracy']:6.1%}  test {row['test_accuracy']:6.1%} ({low:.1%} to {high:.1%})  "
-        f"loss {row['test_loss']:.3f}  calibration error {row['test_ece']:.3f}  {row['name']}"
+        f"loss {loss}  calibration error {error}  {row['name']}"
     )
 
 

@@ -1,5 +1,6 @@
 """A configuration as plain values: checked, resolved by stated rules, and digested."""
 
+import json
 import logging
 import math
 import os
@@ -42,6 +43,7 @@ SCALINGS: dict[str, Callable[[float], float]] = {
     "sqrt": math.sqrt,
 }
 REFERENCE_BATCH_SIZE = 32
+MOST_ENLARGED = 8  # times; beyond, a batch takes gigabytes and shows nothing more
 # Those under which images stay float32 on their way in. Lightning takes either spelling of each; equal runs should have
 # equal digests.
 PRECISIONS = {
@@ -100,6 +102,7 @@ def check(plain: Plain) -> None:
     else:
         _within("trainer.limit_train_batches", limit, 1e-9, 1)
     _check_recipe(recipe, plain["epochs"])
+    _check_sizes(plain)
     if recipe["trained"] == "head":
         _check_head_alone(plain)
     _check_scheduler(plain)
@@ -111,6 +114,17 @@ def _check_budget(plain: Plain) -> None:
     _positive("budget_minutes", plain["budget_minutes"])
     if plain["compile"]:
         raise UserError("budget_minutes is measured without compiling: leave compile out, or set epochs instead")
+
+
+def _check_sizes(plain: Plain) -> None:
+    recipe, data = plain["recipe"], plain["data"]
+    sizes = recipe["train_size"] if isinstance(recipe["train_size"], list) else [recipe["train_size"]]
+    for key, size in [*(("recipe.train_size", size) for size in sizes), ("data.image_size", data["image_size"])]:
+        if size is not None and size > MOST_ENLARGED * data["store_size"]:
+            raise UserError(
+                f"{key}={size} enlarges images of data.store_size={data['store_size']} more than "
+                f"{MOST_ENLARGED} times: lower it, or store larger images"
+            )
 
 
 def _check_recipe(recipe: Plain, epochs: int) -> None:
@@ -142,7 +156,7 @@ def _check_head_alone(plain: Plain) -> None:
         raise UserError("compile=true has no effect with recipe.trained=head: leave it out")
     for key, neutral in WITHOUT_BACKBONE.items():
         if plain["recipe"][key] != neutral:
-            raise UserError(f"recipe.{key} has no effect with recipe.trained=head: leave it at {neutral}")
+            raise UserError(f"recipe.{key} has no effect with recipe.trained=head: leave it at {json.dumps(neutral)}")
 
 
 def _check_scheduler(plain: Plain) -> None:

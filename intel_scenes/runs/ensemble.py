@@ -19,6 +19,7 @@ from intel_scenes.runs.images import data_module
 from intel_scenes.runs.inference import Probabilities, calibrated_results, probabilities, scores
 
 SPLITS = ("val", "test")
+OF_CHOICES = ("name", "val_accuracy", "test_accuracy", "test_accuracy_interval")  # figures that need no probabilities
 Predicted = Mapping[str, Probabilities]  # by split
 
 
@@ -45,7 +46,9 @@ def evaluated(folders: Sequence[Path], way: str) -> dict[str, Any]:
         predicted = {"mean": mean, "vote": vote}[way](members)
     labels = members[0].labels
     rows = [_row(str(member.folder), member.predicted, labels) for member in members]
-    rows.append(_row(f"{way} of {len(taken)}", predicted, labels))
+    together = _row(f"{way} of {len(taken)}", predicted, labels)
+    # Shares of votes are no probabilities: only which class has most of them means something.
+    rows.append({k: v if way != "vote" or k in OF_CHOICES else None for k, v in together.items()})
     return {"combine": way, "members": [str(member.folder) for member in taken], "rows": rows}
 
 
@@ -137,11 +140,15 @@ def soup(members: Sequence[Member]) -> tuple[Predicted, list[Member]]:
         Its probabilities, and the members that it is made of.
 
     Raises:
-        UserError: The members have several architectures or image sizes, or their images are gone.
+        UserError: The members have several architectures or image sizes, began from random weights, or their images are
+            gone.
     """
     names = {(member.summary["model_name"], member.summary["image_size"]) for member in members}
     if len(names) > 1:
         raise UserError(f"combine=soup takes runs of one architecture and image size, not of {sorted(names)}")
+    starts = {member.summary["weights"] for member in members}
+    if len(starts) > 1 or None in starts:
+        raise UserError("combine=soup takes runs that began from the same pretrained weights: choose mean or vote")
     ordered = sorted(members, key=lambda member: -member.summary["val_accuracy"])
     predict = _predictor(ordered[0])
     taken: list[Member] = []

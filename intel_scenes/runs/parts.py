@@ -30,9 +30,13 @@ def network_of(plain: dict[str, Any], weights: Weights | None, data: SceneDataMo
     Raises:
         UserError: There is no such model, or not for images of this size.
     """
-    name, size = plain["model"]["name"], data.view.size
-    network = build(name, len(data.classes), weights=weights, image_size=size)
-    check_image_size(network, name, size)
+    name, recipe = plain["model"]["name"], plain["recipe"]
+    network = build(name, len(data.classes), weights=weights, image_size=data.view.size)
+    for size in {data.view.size, *data.train_sizes}:
+        check_image_size(network, name, size)
+    norms = (module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+    if not recipe["trains_norms"] and not any(norms):
+        raise UserError(f"recipe.trains_norms=false has no effect on {name}, which has no batch norms: leave it out")
     return network
 
 

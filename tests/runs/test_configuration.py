@@ -165,6 +165,8 @@ def test_augmentation_has_no_effect_on_features_computed_once() -> None:
     for override in ("head_lr_scale=2", "head_first=true", "mixup=0.2", "train_size=64", "views=flip"):
         said = refusal("recipe=linear_probe", f"recipe.{override}")
         assert said.startswith(f"recipe.{override.partition('=')[0]} has no effect with recipe.trained=head")
+    assert said.endswith("leave it at 1")
+    assert refusal("recipe=linear_probe", "recipe.train_size=64").endswith("leave it at null")
 
 
 @pytest.mark.parametrize(
@@ -181,6 +183,10 @@ def test_augmentation_has_no_effect_on_features_computed_once() -> None:
             "recipe.train_size=[8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88] has",
         ),
         ("mixup=inf", "recipe.mixup=inf must be a number from 0"),
+        (
+            "train_size=4096",
+            "recipe.train_size=4096 enlarges images of data.store_size=150 more than 8 times: lower it",
+        ),
         ("train_size=[]", "recipe.train_size=[] must be a number of pixels, or a list of such"),
     ],
 )

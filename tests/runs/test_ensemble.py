@@ -1,5 +1,6 @@
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,20 @@ def test_a_soup_has_the_mean_weights_of_members_that_validation_takes_in(folders
         np.testing.assert_allclose(predicted["test"], best_alone.predicted["test"], atol=1e-6)
     alone, _ = ensemble.soup([best_alone])
     np.testing.assert_allclose(alone["test"], best_alone.predicted["test"], atol=1e-6)
+
+
+def test_shares_of_votes_are_given_no_loss(folders: list[Path]) -> None:
+    *_, together = ensemble.evaluated(folders, "vote")["rows"]
+    assert together["test_loss"] is None
+    assert together["test_ece"] is None
+    assert 0 <= together["test_accuracy"] <= 1
+
+
+def test_runs_that_began_elsewhere_make_no_soup(folders: list[Path]) -> None:
+    one = ensemble.read(folders[0])
+    other = replace(one, summary={**one.summary, "weights": None})
+    with pytest.raises(UserError, match=r"^combine=soup takes runs that began from the same pretrained weights"):
+        ensemble.soup([one, other])
 
 
 def test_what_cannot_be_combined_is_named(run: Run, folders: list[Path], tmp_path: Path) -> None:
