@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -53,22 +53,26 @@ def compile_network(
     return time.perf_counter() - started
 
 
-def _batches(data: SceneDataModule, device: torch.device) -> tuple[Tensor, list[Tensor]]:
-    """A batch as training sees it, and one of each size as evaluation sees it."""
+def _batches(data: SceneDataModule, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
+    """A batch for each size that training sees, and one for each length that evaluation sees."""
     stored, _, indices = data.images.batch(data.train[: data.batch_size])
-    trained = data.augmented(stored.to(device), indices, epoch=0)
+    epochs = {size: epoch for epoch, size in enumerate(data.train_sizes)}.values()
+    trained = [data.augmented(stored.to(device), indices, epoch) for epoch in epochs]
     loaders = [data.evaluation(split) for split in ("val", "train_eval", "test")]
     of_each_size = {len(indices): (loader, indices) for loader in loaders for indices in loader.positions()}
     evaluated = [loader.stored.batch(indices)[0].to(device) for loader, indices in of_each_size.values()]
     return trained, [data.prepared(stored) for stored in evaluated]
 
 
-def _run_once(network: nn.Module, trained: Tensor, evaluated: Iterable[Tensor], precision: str) -> None:
-    with autocast(trained.device, precision):
-        outputs = network.train()(trained)
-        logits: Tensor = outputs if isinstance(outputs, Tensor) else outputs[0]
-    logits.sum().backward()  # type: ignore[no-untyped-call]
+def _run_once(network: nn.Module, trained: Sequence[Tensor], evaluated: Sequence[Tensor], precision: str) -> None:
+    device = trained[0].device
+    network.train()
+    for images in trained:
+        with autocast(device, precision):
+            outputs = network(images)
+            logits: Tensor = outputs if isinstance(outputs, Tensor) else outputs[0]
+        logits.sum().backward()  # type: ignore[no-untyped-call]
     network.eval()
-    with torch.inference_mode(), autocast(trained.device, precision):
+    with torch.inference_mode(), autocast(device, precision):
         for images in evaluated:
             network(images)
