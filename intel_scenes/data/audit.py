@@ -116,10 +116,8 @@ def near_pairs(
     with progress.bar(len(unit), "near-duplicates") as bar:
         for start in range(0, len(unit), BLOCK):
             block = unit[start : start + BLOCK]
-            apart = (
-                np.triu(1 - block @ unit[start:].T, k=1) + np.tri(len(block), len(unit) - start, dtype=np.float32) * 3
-            )
-            rows, columns = np.nonzero(apart <= within)
+            apart = 1 - block @ unit[start:].T
+            rows, columns = np.nonzero(np.triu(apart <= within, k=1))
             pairs = np.concatenate([pairs, start + np.stack([rows, columns], axis=1)])
             distances = np.concatenate([distances, apart[rows, columns]])
             nearest = np.argsort(distances, kind="stable")[:most]
@@ -134,7 +132,7 @@ class Judged:
 
     Attributes:
         order: (N,) positions, the most doubtful label first.
-        quality: (N,) normalized margin, from 0 (surely wrong) to 1 (surely right).
+        quality: (N,) self-confidence, the probability of the given class: from 0 (surely wrong) to 1 (surely right).
         suggested: (N,) the most likely class.
         flagged: (N,) mask of the labels that are likely wrong.
         confusion: (C, C) counts, rows the given and columns the most likely classes.
@@ -163,7 +161,7 @@ def judged(labels: Indices, probabilities: Probabilities) -> Judged:
     """
     from cleanlab import count, filter, rank  # an extra
 
-    quality = rank.get_label_quality_scores(labels, probabilities, method="normalized_margin")
+    quality = rank.get_label_quality_scores(labels, probabilities, method="self_confidence")
     suggested, num_classes = probabilities.argmax(axis=1), probabilities.shape[1]
     confusion = np.bincount(labels * num_classes + suggested, minlength=num_classes**2)
     return Judged(

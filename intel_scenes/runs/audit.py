@@ -49,7 +49,7 @@ class Finding:
         other_path: Of that image.
         other_label: Of that image.
         suggested: The class that is more likely.
-        score: Of a near pair the cosine distance; of a label the normalized margin, from 0 (surely wrong) to 1.
+        score: Of a near pair the cosine distance; of a label the self-confidence, from 0 (surely wrong) to 1.
         flagged: Of a pair, whether the labels differ; of a label, whether confident learning takes it to be wrong.
         reason: Why it is unreadable or odd.
     """
