@@ -42,11 +42,12 @@ def answer(found: Audit) -> list[str]:
     twice = _of(found, "identical")
     across = [pair for pair in twice if pair.split != pair.other_split]
     within = [pair for pair in twice if pair.split == pair.other_split == "train"]
-    said = [
-        f"{_many(len(across), 'pair')} of a train and a test image {_is(across)} one file, "
-        f"{_flagged(across)} under two labels; so {_is(within)} {_many(len(within), 'pair')} within train, "
-        f"{_flagged(within)} under two labels."
-    ]
+    copies = []
+    for pairs, split, what in ((across, "test", "in train as well"), (within, "train", "a copy of another")):
+        if pairs:
+            images = f"{split} image is" if len(pairs) == 1 else f"{split} images are"
+            copies.append(f"{len(pairs)} {images} {what}, {_flagged(pairs)} under another label")
+    said = [f"{'; '.join(copies)}." if copies else "No file of train is there twice or in test as well."]
     if not found.judged:
         return [*said, f"Labels were not judged: {NO_CLEANLAB}."]
     train, test = found.judged["train"], found.judged["test"]
@@ -158,11 +159,3 @@ def _of(found: Audit, kind: str) -> list[Finding]:
 def _flagged(pairs: Sequence[Finding]) -> str:
     number = sum(bool(pair.flagged) for pair in pairs)
     return "all" if pairs and number == len(pairs) else str(number)
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _is(pairs: Sequence[Finding]) -> str:
-    return "is" if len(pairs) == 1 else "are"
