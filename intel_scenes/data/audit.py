@@ -59,21 +59,24 @@ def common_size(found: Sequence[Form]) -> tuple[int, int] | None:
     return size if 2 * count >= len(found) else None
 
 
-def odd(found: Sequence[Form], images: Pixels, usual: tuple[int, int] | None) -> list[tuple[int, str, str]]:
+def odd(
+    found: Sequence[Form], images: Pixels, rows: Indices, usual: tuple[int, int] | None
+) -> list[tuple[int, str, str]]:
     """The images that are not like the rest.
 
     Args:
         found: Form of each image.
-        images: (N, S, S, 3) uint8, the decoded images.
+        images: (M, S, S, 3) uint8, decoded images, mapped from a file.
+        rows: (N,) place of each image in `images`.
         usual: The size that is not odd; None where every size is as good.
 
     Returns:
         Position, kind (`size`, `mode`, `one colour` or `grey`) and what was seen, by position.
     """
     reasons = []
-    for start in range(0, len(images), BLOCK):
+    for start in range(0, len(rows), BLOCK):
         # One pixel in nine is enough to tell, and spares most of the time.
-        pixels = images[start : start + BLOCK, ::3, ::3].astype(np.float32)
+        pixels = images[rows[start : start + BLOCK]][:, ::3, ::3].astype(np.float32)
         spread = pixels.std(axis=(1, 2)).max(axis=1)
         difference = np.ptp(pixels, axis=3).max(axis=(1, 2))
         for index, form in enumerate(found[start : start + BLOCK]):

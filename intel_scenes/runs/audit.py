@@ -19,7 +19,7 @@ from intel_scenes.data.packed import pack
 from intel_scenes.data.scenes import Scenes, in_label_conflict, read_scenes
 from intel_scenes.data.splits import Indices, stratified_folds
 from intel_scenes.errors import UserError
-from intel_scenes.models.backbones import Weights, build, check_image_size, resolve_weights
+from intel_scenes.models.backbones import Weights, build, check_image_size, heads, resolve_weights
 from intel_scenes.runs import configuration
 from intel_scenes.runs.features import Head, fit_head, frozen
 from intel_scenes.runs.identity import circumstances
@@ -131,6 +131,8 @@ def _features(plain: dict[str, Any], weights: Weights | None, data: SceneDataMod
     torch.manual_seed(plain["seed"])
     network = build(name, len(data.classes), weights=weights, image_size=size)
     check_image_size(network, name, size)
+    if not isinstance(next(iter(heads(network).values())), nn.Linear):
+        raise UserError(f"an audit needs a model that ends in a linear layer, which {name} does not: choose another")
     features, _ = frozen(
         network,
         Head(network, name),
@@ -189,8 +191,7 @@ def _odd(scenes: dict[str, Scenes], data: SceneDataModule) -> Iterator[Finding]:
     found = {split: audit.forms(one) for split, one in scenes.items()}
     usual = audit.common_size([form for forms in found.values() for form in forms])
     for (split, forms), stored in zip(found.items(), (data.images, data.test_images), strict=True):
-        pixels = stored.values.numpy()[stored.rows.numpy()]
-        for index, kind, seen in audit.odd(forms, pixels, usual):
+        for index, kind, seen in audit.odd(forms, stored.values.numpy(), stored.rows.numpy(), usual):
             yield Finding("odd", split, *_named(scenes[split], index), reason=f"{kind}: {seen}")
 
 
