@@ -1,4 +1,4 @@
-"""The stratified cut of a labelled set in two, byte-identical images on one side."""
+"""A labelled set cut in two or dealt into folds, stratified, byte-identical images on one side."""
 
 from collections.abc import Sequence
 
@@ -70,3 +70,28 @@ def stratified_mask(
                 room -= sizes[one]
     mask: npt.NDArray[np.bool_] = taken[group]
     return mask
+
+
+def stratified_folds(labels: Indices, contents: Sequence[str], num_folds: int, seed: int) -> Indices:
+    """Deals a labelled set into folds: each gets the same share of every class, give or take an image or a group.
+
+    Images with equal contents go to one fold, counted with the class of the first of them, whatever their labels say.
+
+    Args:
+        labels: (N,) class numbers.
+        contents: N digests of the images' bytes.
+        num_folds: Number of folds.
+        seed: Of the shuffle.
+
+    Returns:
+        (N,) number of each image's fold.
+    """
+    _, first, group = np.unique(np.asarray(contents), return_index=True, return_inverse=True)
+    generator = np.random.default_rng(seed)
+    # In the order of the images, so that the folds do not depend on how digests sort; then by class, shuffled.
+    shuffled = generator.permutation(np.sort(first))
+    dealt = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    fold = np.empty(len(first), dtype=np.int64)
+    fold[group[dealt]] = np.arange(len(first)) % num_folds
+    found: Indices = fold[group]
+    return found

@@ -72,30 +72,22 @@ def check(plain: Plain) -> None:
     Raises:
         UserError: A value is out of range or misspelt, or an option has no effect in this combination.
     """
-    _check_integers(plain)
-    data, recipe, optim = plain["data"], plain["recipe"], plain["optim"]
+    check_images(plain)
+    recipe, optim = plain["recipe"], plain["optim"]
     _positive("optim.lr", optim.get("lr"))
     _positive("lr_scale", plain["lr_scale"])
     _check_budget(plain)
     if optim.get("weight_decay") is not None:
         _within("optim.weight_decay", optim["weight_decay"], 0, math.inf)
-    _within("data.val_fraction", data["val_fraction"], 0, 1, open_ends=True)
-    if data["crop_fraction"] is not None:
-        _within("data.crop_fraction", data["crop_fraction"], 0.01, 1)
     _one_of("compile", plain["compile"], (True, False))
     _one_of("lr_scaling", plain["lr_scaling"], SCALINGS)
     if plain["sweep"]["redo"] is not None:
         _one_of("sweep.redo", plain["sweep"]["redo"], ("changed",))
-    _one_of("data.on_unreadable", data["on_unreadable"], ("error", "skip"))
-    _one_of("data.device_resident", data["device_resident"], ("auto", True, False))
-    _one_of("data.source", data["source"], ("intel", "folder", "synthetic"))
     _one_of("scheduler.interval", plain["scheduler"]["interval"], ("step", "epoch", "validation"))
     resolve_precision(plain["trainer"]["precision"], plain["trainer"]["accelerator"])
     for name, instead in RESERVED.items():
         if name in plain["trainer"]:
             raise UserError(f"trainer.{name} would make the record untrue: leave it out and use {instead}")
-    if data["source"] == "synthetic" and data["root"] is not None:
-        raise UserError("data.root has no effect with data=synthetic, which draws below data.cache_dir: leave one out")
     limit = plain["trainer"].get("limit_train_batches", 1.0)
     if type(limit) is int:
         _positive("trainer.limit_train_batches", limit)
@@ -106,6 +98,43 @@ def check(plain: Plain) -> None:
     if recipe["trained"] == "head":
         _check_head_alone(plain)
     _check_scheduler(plain)
+
+
+def check_images(plain: Plain) -> None:
+    """Checks what says which images are taken and how they are seen, and every count and seed.
+
+    Raises:
+        UserError: A value is out of range or misspelt, or an option has no effect in this combination.
+    """
+    _check_integers(plain)
+    data = plain["data"]
+    _within("data.val_fraction", data["val_fraction"], 0, 1, open_ends=True)
+    if data["crop_fraction"] is not None:
+        _within("data.crop_fraction", data["crop_fraction"], 0.01, 1)
+    _one_of("data.on_unreadable", data["on_unreadable"], ("error", "skip"))
+    _one_of("data.device_resident", data["device_resident"], ("auto", True, False))
+    _one_of("data.source", data["source"], ("intel", "folder", "synthetic"))
+    if data["source"] == "synthetic" and data["root"] is not None:
+        raise UserError("data.root has no effect with data=synthetic, which draws below data.cache_dir: leave one out")
+
+
+def check_audit(plain: Plain) -> None:
+    """Checks the configuration of an audit.
+
+    Raises:
+        UserError: A value is out of range or misspelt, or an option has no effect in this combination.
+    """
+    check_images(plain)
+    resolve_precision(plain["precision"], "auto")
+    _within("near", plain["near"], 0, 1)
+    _within("flip", plain["flip"], 0, 0.5)
+    if type(plain["folds"]) is not int or plain["folds"] < 2:
+        raise UserError(f"folds={plain['folds']} must be a whole number of at least 2")
+    if not isinstance(plain["output"], str) or not plain["output"]:
+        raise UserError(f"output={plain['output']} must be the name of a folder")
+    _one_of("exclude.labels", plain["exclude"]["labels"], (True, False))
+    if plain["flip"] and plain["exclude"]["labels"]:
+        raise UserError(f"exclude.labels=true would list labels that flip={plain['flip']} made wrong: leave one out")
 
 
 def _check_budget(plain: Plain) -> None:

@@ -242,7 +242,7 @@ def _to_train_on(
         if alone:
             data = features
         else:
-            fit_head(head.layer, features, plain["recipe"]["label_smoothing"])
+            fit_head(head.layer, features.images, features.train, plain["recipe"]["label_smoothing"])
     if memory.is_resident(plain["data"]["device_resident"], device, data.images.values.nbytes):
         data = data.resident(device)
     if plain["compile"]:

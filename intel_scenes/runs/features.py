@@ -18,6 +18,7 @@ from intel_scenes.data.batches import EvalBatches, Stored, View, prepare
 from intel_scenes.data.cache import make_once
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.packed import RULE as STORE_RULE
+from intel_scenes.data.splits import Indices
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import heads
 from intel_scenes.runs.checkpoints import as_bytes
@@ -136,18 +137,19 @@ def frozen(
     return data.of_features(train, test), seconds
 
 
-def fit_head(layer: nn.Linear, data: SceneDataModule, label_smoothing: float) -> None:
-    """Fits a layer to the features of all training images: logistic regression with a little decay, by L-BFGS.
+def fit_head(layer: nn.Linear, images: Stored, chosen: Indices, label_smoothing: float) -> None:
+    """Fits a layer to the features of some images: logistic regression with a little decay, by L-BFGS.
 
     The first half of Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
     2022: a head that fits already sends no large gradients into the backbone.
 
     Args:
         layer: (B, D) features to (B, num_classes) logits; its weights are where the fit begins.
-        data: Of features.
+        images: Features.
+        chosen: Positions of the images that count.
         label_smoothing: As in the training that follows.
     """
-    features, labels, _ = data.images.batch(data.train)
+    features, labels, _ = images.batch(chosen)
     features, labels = features.to(layer.weight.device), labels.to(layer.weight.device)
     optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=HEAD_ITERATIONS, line_search_fn="strong_wolfe")
 

@@ -2,7 +2,6 @@
 
 import base64
 import gzip
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,18 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image, UnidentifiedImageError
 from plotly.offline import get_plotlyjs
 
-from intel_scenes import record
+from intel_scenes import pages, record
 from intel_scenes.studies.arms import Arm, Configuration, few
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.figures import figures
 from intel_scenes.studies.report import RESULTS, Rows, answer, could_have, leaderboard, points
 
 REPORT = "report.html"
-NUM_IMAGES, SIDE = 24, 96  # disputed test images, and the pixels of their longer side
+NUM_IMAGES = 24  # disputed test images
 MAX_MATRIX = 30
 
 
@@ -50,16 +47,10 @@ def render(found: Comparison, rope: float, images: Path | None) -> str:
         rope: The largest difference that makes no practical difference, a fraction.
         images: Folder with seg_test; None takes what the runs recorded.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     made = figures(found, rope)
     disputed = _disputed(found, images)
-    return environment.get_template("report.html").render(
+    return pages.render(
+        Path(__file__).parent / "templates" / "report.html",
         title=found.folder.resolve().name,
         question=found.study.get("question"),
         answer=answer(found),
@@ -180,7 +171,7 @@ def _disputed(found: Comparison, images: Path | None) -> list[Disputed]:
         if len(votes) > 1:
             path = found.images.paths[index]
             label = found.images.classes[found.images.labels[index]]
-            disputed.append(Disputed(path, label, votes, _picture(folder / path) if folder else None))
+            disputed.append(Disputed(path, label, votes, pages.picture(folder / path) if folder else None))
     return disputed
 
 
@@ -201,19 +192,6 @@ def _test_folder(found: Comparison, root: Path | None) -> Path | None:
         return next((folder for folder in (root / "seg_test/seg_test", root / "seg_test") if folder.is_dir()), root)
     recorded = [run.summary["test_folder"] for run in found.runs if run.summary["test_folder"]]
     return Path(recorded[0]) if recorded else None
-
-
-def _picture(path: Path) -> str | None:
-    """A small JPEG as a data URL; None where there is no image."""
-    try:
-        with Image.open(path) as image:
-            small = image.convert("RGB")
-    except (OSError, UnidentifiedImageError):
-        return None
-    small.thumbnail((SIDE, SIDE))
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _plan(found: Comparison) -> Rows:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from intel_scenes.data.scenes import find_split, read_scenes
-from intel_scenes.data.splits import stratified_split
+from intel_scenes.data.splits import stratified_folds, stratified_split
 from intel_scenes.errors import UserError
 
 
@@ -125,3 +125,16 @@ def test_a_tenth_of_each_class_of_the_real_images_is_cut() -> None:
     assert len(rest) + len(cut) == 14034
     contents = np.array(train.contents)
     assert set(contents[rest]).isdisjoint(contents[cut])
+
+
+def test_folds_get_equal_shares_of_every_class_and_keep_twins_together() -> None:
+    labels, contents = labelled(50, 25, 10), distinct(85)
+    contents[60] = contents[3]  # a twin under another label, in the fold of the first
+    folds = stratified_folds(labels, contents, 5, seed=1)
+    assert folds[60] == folds[3]
+    others = np.arange(85) != 60
+    for label, share in enumerate((10, 5, 2)):
+        counts = np.bincount(folds[others & (labels == label)], minlength=5)
+        assert counts.sum() == 5 * share - (label == 1)
+        assert abs(counts - share).max() <= 1
+    assert (folds != stratified_folds(labels, contents, 5, seed=2)).any()

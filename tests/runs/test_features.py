@@ -163,7 +163,7 @@ def test_a_head_is_fitted_as_logistic_regression_does(run: Run, cache: Path) -> 
     values = generator.normal(size=(120, 10)).astype(np.float32) + np.eye(6, 10)[data.scenes.labels].astype(np.float32)
     features = data.of_features(values, values[:30])
     layer = nn.Linear(10, 6)
-    fit_head(layer, features, label_smoothing=0.0)
+    fit_head(layer, features.images, features.train, label_smoothing=0.0)
     chosen = data.train
     decay = 0.01  # of the mean loss; scikit-learn weighs the sum of the losses against half of the squares
     reference = LogisticRegression(C=1 / (decay * len(chosen)), tol=1e-8, max_iter=1000)

@@ -1,0 +1,25 @@
+"""`python -m intel_scenes.audit`: what is wrong with the images of a folder, and which labels are likely wrong."""
+
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from intel_scenes import cli
+from intel_scenes.sweep import Job
+
+
+def audit(cfg: DictConfig, _job: Job) -> None:
+    """Looks for what is wrong, prints the answer, and writes a page, a table and a list for `data.exclude`."""
+    from intel_scenes.runs import audit as audits  # imports torch, for which --help need not wait
+    from intel_scenes.runs import audit_page
+
+    found = audits.run(cfg)
+    folder = Path(cfg.output)
+    audit_page.write(found, folder)
+    cli.say(audit_page.told(found))
+    cli.say(f"  written to {os.path.relpath(folder / audit_page.PAGE)}, {audit_page.TABLE} and {audit_page.EXCLUDE}")
+
+
+if __name__ == "__main__":
+    cli.start("audit", audit)

@@ -1,0 +1,150 @@
+"""The command as a user runs it: a process of its own in an empty folder; and what it refuses, in this process."""
+
+import csv
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from intel_scenes.errors import UserError
+from intel_scenes.overrides import conf_folder
+from intel_scenes.runs import audit
+from intel_scenes.runs.audit_page import told, write
+from tests.process import python
+
+SMALL = (
+    *("data=folder", "data.root=images", "data.cache_dir=cache", "data.store_size=32", "data.image_size=32"),
+    *("model=resnet18", "model.weights=null", "threads=1"),
+)
+COLOURS = {"dusk": (200, 90, 60), "noon": (60, 110, 220)}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Two classes of coloured noise, 30 and 10 images each, with one of everything that is wrong."""
+    root, generator = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for split, number in (("seg_train", 30), ("seg_test", 10)):
+        for name, colour in COLOURS.items():
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for index in range(number):
+                noise = generator.normal(colour, 30, (8, 8, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(noise).resize((32, 32)).save(folder / f"{index:02}.png")
+    train, test = root / "seg_train", root / "seg_test"
+    shutil.copy(train / "dusk/00.png", train / "noon/copy.png")  # under another label
+    shutil.copy(train / "noon/01.png", train / "noon/twin.png")
+    shutil.copy(train / "noon/02.png", test / "noon/leak.png")
+    Image.open(train / "dusk/03.png").save(train / "dusk/other.bmp")  # the same pixels in another file
+    Image.open(train / "noon/04.png").resize((40, 32)).save(train / "noon/wide.png")
+    (train / "dusk/broken.png").write_bytes((train / "dusk/05.png").read_bytes()[:200])
+    (train / "noon/07.png").replace(train / "dusk/wrong.png")
+    return root
+
+
+@pytest.fixture
+def place(images, tmp_path):
+    """An empty folder but for the images."""
+    (tmp_path / "images").symlink_to(images)
+    return tmp_path
+
+
+def audited(root, cache, *overrides):
+    """What an audit finds, in this process."""
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        cfg = compose("audit", [*SMALL, f"data.root={root}", f"data.cache_dir={cache}", *overrides])
+    return audit.run(cfg)
+
+
+def rows(folder, kind):
+    with (folder / "audit.csv").open() as file:
+        return [row for row in csv.DictReader(file) if row["kind"] == kind]
+
+
+def test_everything_that_is_wrong_is_found_told_and_listed(place):
+    done = python("-W", "error", "-m", "intel_scenes.audit", *SMALL, "near=1e-6", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in place.iterdir()) == ["audit", "cache", "images"]
+    folder = place / "audit"
+    assert sorted(path.name for path in folder.iterdir()) == ["audit.csv", "audit.html", "exclude.txt"]
+
+    (broken,) = rows(folder, "unreadable")
+    assert (broken["split"], broken["path"], broken["label"]) == ("train", "dusk/broken.png", "dusk")
+    assert [(row["path"], row["reason"]) for row in rows(folder, "odd")] == [("noon/wide.png", "size: 40 x 32 pixels")]
+    identical = {
+        (row["path"], row["other_split"], row["other_path"], row["flagged"]) for row in rows(folder, "identical")
+    }
+    assert identical == {
+        ("dusk/00.png", "train", "noon/copy.png", "True"),
+        ("noon/01.png", "train", "noon/twin.png", "False"),
+        ("noon/02.png", "test", "noon/leak.png", "False"),
+    }
+    (near,) = rows(folder, "near")
+    assert (near["path"], near["other_path"], near["flagged"]) == ("dusk/03.png", "dusk/other.bmp", "False")
+    doubtful = [row for row in rows(folder, "label") if row["flagged"] == "True" and row["split"] == "train"]
+    assert {row["path"]: row["suggested"] for row in doubtful} == {"dusk/wrong.png": "noon", "noon/copy.png": "dusk"}
+
+    first = "1 test image is in train as well, 0 under another label; 2 train images are a copy of another, 1 under"
+    assert done.stdout.startswith(first)
+    text = (folder / "audit.html").read_text()
+    assert "default-src 'none'" in text
+    assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", text)
+    assert text.count('<img src="data:image/jpeg;base64,') > 8
+    listed = [line for line in (folder / "exclude.txt").read_text().splitlines() if not line.startswith("#")]
+    assert listed == ["dusk/00.png", "noon/copy.png", "noon/02.png"]
+
+
+def test_what_it_lists_for_exclusion_is_left_out_by_that_key(images, cache, tmp_path):
+    write(audited(images, cache, "exclude.labels=true"), tmp_path)
+    found = audited(images, cache, f"data.exclude={tmp_path / 'exclude.txt'}")
+    gone = {"dusk/00.png", "noon/copy.png", "noon/02.png", "dusk/wrong.png"}
+    assert {path.name for path in (images / "seg_train/dusk").iterdir()} - {
+        path.partition("/")[2] for path in found.scenes["train"].paths if path.startswith("dusk/")
+    } == {"broken.png", "00.png", "wrong.png"}
+    assert gone.isdisjoint(found.scenes["train"].paths)
+    assert [heading for heading, paths in found.exclude if paths] == []
+
+
+def test_flipped_labels_are_found_again(images, cache):
+    found = audited(images, cache, "flip=0.1")
+    assert found.recovery.flipped == 6  # a tenth of 64
+    assert found.recovery.early >= 0.8
+    assert f"Of 6 train labels that were flipped for a check, {found.recovery.recall:.1%} are flagged" in told(found)
+
+
+def test_without_cleanlab_all_else_is_done(images, cache, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cleanlab", None)
+    found = audited(images, cache)
+    assert 'Labels were not judged: pip install "intel-scenes[audit]" adds what finds them.' in told(found)
+    assert {finding.kind for finding in found.findings} == {"unreadable", "odd", "identical", "near"}
+    write(found, tmp_path)
+    assert "They were not judged" in (tmp_path / "audit.html").read_text()
+    with pytest.raises(UserError, match=r"^flip and exclude.labels are about labels .* pip install"):
+        audited(images, cache, "flip=0.1")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("flip=2", "flip=2 must be a number from 0 to 0.5"),
+        ("near=-1", "near=-1 must be a number from 0 to 1"),
+        ("folds=1", "folds=1 must be a whole number of at least 2"),
+        ("seed=-1", "seed=-1 must be a whole number of at least 0"),
+        ("output=null", "output=None must be the name of a folder"),
+        ("exclude.labels=3", "exclude.labels=3 must be one of True, False"),
+        (
+            "data.root=nowhere",
+            "no images found in nowhere: looked for nowhere/seg_train/seg_train and ",
+        ),
+        ("model=torchvision", "an audit needs a model that ends in a linear layer, which squeezenet1_1 does not: "),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(images, cache, override, said):
+    name = ["model.name=squeezenet1_1"] if override == "model=torchvision" else []
+    with pytest.raises(UserError) as caught:
+        audited(images, cache, override, *name)
+    assert str(caught.value).startswith(said)
