@@ -15,10 +15,10 @@ def audit(cfg: DictConfig, _job: Job) -> None:
     from intel_scenes.runs import audit_page
 
     found = audits.run(cfg)
-    folder = Path(cfg.output)
-    audit_page.write(found, folder)
+    folder = Path(cfg.output).expanduser()
+    page, *others = audit_page.write(found, folder)
     cli.say(audit_page.told(found))
-    cli.say(f"  written to {os.path.relpath(folder / audit_page.PAGE)}, {audit_page.TABLE} and {audit_page.EXCLUDE}")
+    cli.say(f"  written to {os.path.relpath(folder / page)}, with {' and '.join(others)}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 SIDE = 96  # pixels of a picture's longer side
 _SHARED = Path(__file__).parent / "templates"
@@ -28,7 +28,7 @@ def picture(path: Path) -> str | None:
     try:
         with Image.open(path) as image:
             small = image.convert("RGB")
-    except (OSError, UnidentifiedImageError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow raises on broken files
         return None
     small.thumbnail((SIDE, SIDE))
     file = io.BytesIO()

@@ -186,3 +186,12 @@ def test_single_runs_and_sweeps_lie_where_the_contract_says() -> None:
     name = run_name(["seed=2"])
     assert found.run.dir == f"outputs/{name}"
     assert (found.sweep.dir, found.sweep.subdir) == ("multirun/mine", name)
+
+
+def test_each_arm_of_the_recipe_study_is_another_configuration() -> None:
+    arms = yaml.safe_load((CONF / "study" / "recipe.yaml").read_text())["hydra"]["sweeper"]["params"]["without"].split(
+        ","
+    )
+    assert set(arms) == set(GROUPS["without"])
+    found = {yaml.safe_dump(plain("study=recipe", f"without={arm}")) for arm in arms}
+    assert len(found) == len(arms)

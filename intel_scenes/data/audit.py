@@ -74,6 +74,7 @@ def odd(
         Position, kind (`size`, `mode`, `one colour` or `grey`) and what was seen, by position.
     """
     reasons = []
+    usual_mode = Counter(form.mode for form in found).most_common(1)[0][0]
     for start in range(0, len(rows), BLOCK):
         # One pixel in nine is enough to tell, and spares most of the time.
         pixels = images[rows[start : start + BLOCK]][:, ::3, ::3].astype(np.float32)
@@ -82,11 +83,11 @@ def odd(
         for index, form in enumerate(found[start : start + BLOCK]):
             if usual and form.size != usual:
                 reasons.append((start + index, "size", f"{form.size[0]} x {form.size[1]} pixels"))
-            if form.mode != "RGB":
+            if form.mode != usual_mode:
                 reasons.append((start + index, "mode", f"stored as {form.mode}"))
             if spread[index] < FLAT_SPREAD:
                 reasons.append((start + index, "one colour", f"spread {spread[index]:.1f} of 255"))
-            elif difference[index] < GREY_DIFFERENCE:
+            elif difference[index] < GREY_DIFFERENCE and usual_mode != "L":
                 reasons.append((start + index, "grey", "no colour"))
     return reasons
 

@@ -28,6 +28,7 @@ from intel_scenes.runs.inference import Probabilities, probabilities
 
 NO_CLEANLAB = 'pip install "intel-scenes[audit]" adds what finds them'
 SPLITS = ("train", "test")
+PAGE, TABLE, EXCLUDE = "audit.html", "audit.csv", "exclude.txt"
 # What the images of a training need beside, and an audit has no use for: it sees every image once, as evaluation does.
 UNTRAINED = {
     "augment": {"scale": [1.0, 1.0], "ratio": [1.0, 1.0], "flip": 0.0, "policy": None},
@@ -51,7 +52,7 @@ class Finding:
         suggested: The class that is more likely.
         score: Of a near pair the cosine distance; of a label the self-confidence, from 0 (surely wrong) to 1.
         flagged: Of a pair, whether the labels differ; of a label, whether confident learning takes it to be wrong.
-        reason: Why it is unreadable or odd.
+        reason: Why it is unreadable or odd; of a label, whether it was flipped for a check.
     """
 
     kind: str
@@ -102,6 +103,7 @@ def run(cfg: DictConfig) -> Audit:
         raise UserError(f"flip and exclude.labels are about labels that are likely wrong: {NO_CLEANLAB}")
     plain |= UNTRAINED
     plain["data"] |= {"on_unreadable": "skip", "batch_size": 1}
+    _check_output(plain)
     torch.set_num_threads(configuration.resolve_threads(plain))
     weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
     data = data_module(plain, weights)
@@ -116,13 +118,23 @@ def run(cfg: DictConfig) -> Audit:
             *_odd(scenes, data),
             *_identical(scenes),
             *_near(scenes, features, plain["near"]),
-            *_doubtful(scenes, judged, given),
+            *_doubtful(scenes, judged, given, changed),
         ],
         judged=judged,
         recovery=audit.recovery(judged["train"], changed) if changed.any() else None,
         exclude=_exclude(scenes, judged if plain["exclude"]["labels"] else {}),
         facts=_facts(plain, data, weights),
     )
+
+
+def _check_output(plain: dict[str, Any]) -> None:
+    """Refuses to write over the list of what was left out, from which the next one is missing."""
+    given = plain["data"]["exclude"]
+    if (
+        given is not None
+        and Path(given).expanduser().resolve() == Path(plain["output"], EXCLUDE).expanduser().resolve()
+    ):
+        raise UserError(f"data.exclude={given} would be overwritten by what is found in the rest: set another output")
 
 
 def _features(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> SceneDataModule:
@@ -206,11 +218,10 @@ def _near(scenes: dict[str, Scenes], features: SceneDataModule, within: float) -
     """Pairs that are nearly the same but no two copies of one file."""
     vectors = np.concatenate([features.images.values.numpy(), features.test_images.values.numpy()])
     places = [(number, index) for number, one in enumerate(scenes.values()) for index in range(len(one))]
-    splits = list(scenes.values())
-    for pair, distance in zip(*audit.near_pairs(vectors, within), strict=True):
-        first, other = places[pair[0]], places[pair[1]]
-        if splits[first[0]].contents[first[1]] != splits[other[0]].contents[other[1]]:
-            yield _pair("near", scenes, first, other, float(distance))
+    contents = [content for one in scenes.values() for content in one.contents]
+    once = np.sort(np.unique(contents, return_index=True)[1])  # copies would crowd out all other pairs
+    for (first, other), distance in zip(*audit.near_pairs(vectors[once], within), strict=True):
+        yield _pair("near", scenes, places[once[first]], places[once[other]], float(distance))
 
 
 def _pair(
@@ -223,7 +234,9 @@ def _pair(
     return Finding(kind, split, path, label, other_split, other_path, other_label, score=score, flagged=flagged)
 
 
-def _doubtful(scenes: dict[str, Scenes], judged: dict[str, Judged], given: Indices) -> Iterator[Finding]:
+def _doubtful(
+    scenes: dict[str, Scenes], judged: dict[str, Judged], given: Indices, changed: audit.Mask
+) -> Iterator[Finding]:
     """Labels that are flagged, or are not the most likely class."""
     for split, found in judged.items():
         one = scenes[split]
@@ -238,6 +251,7 @@ def _doubtful(scenes: dict[str, Scenes], judged: dict[str, Judged], given: Indic
                     suggested=one.classes[found.suggested[index]],
                     score=float(found.quality[index]),
                     flagged=bool(found.flagged[index]),
+                    reason="flipped for the check" if split == "train" and changed[index] else None,
                 )
 
 

@@ -7,11 +7,10 @@ from itertools import combinations
 from pathlib import Path
 
 from intel_scenes import pages, record
-from intel_scenes.data.audit import Judged
+from intel_scenes.data.audit import MAX_NEAR_PAIRS, Judged
 from intel_scenes.data.progress import bar
-from intel_scenes.runs.audit import NO_CLEANLAB, Audit, Finding
+from intel_scenes.runs.audit import EXCLUDE, NO_CLEANLAB, PAGE, TABLE, Audit, Finding
 
-PAGE, TABLE, EXCLUDE = "audit.html", "audit.csv", "exclude.txt"
 NUM_SHOWN = 36  # findings of a kind with their pictures
 NUM_PAIRS = 10  # class pairs in the table
 
@@ -21,20 +20,34 @@ CAVEAT = (
 )
 
 
-def write(found: Audit, folder: Path) -> None:
-    """Writes `audit.csv`, `exclude.txt` and `audit.html` into a folder, each whole or not at all."""
+def write(found: Audit, folder: Path) -> list[str]:
+    """Writes `audit.html`, `audit.csv` and, but for a check by flipped labels, `exclude.txt`, each whole or not at all.
+
+    Returns:
+        The names of the files.
+    """
     columns = [field.name for field in fields(Finding)]
     record.write_csv(folder / TABLE, columns, (astuple(finding) for finding in found.findings))
-    record.write_whole(folder / EXCLUDE, _exclude(found).encode())
     record.write_whole(folder / PAGE, _page(found).encode())
+    if found.recovery is not None:
+        return [PAGE, TABLE]
+    record.write_whole(folder / EXCLUDE, _exclude(found).encode())
+    return [PAGE, TABLE, EXCLUDE]
 
 
 def told(found: Audit) -> str:
     """The answer and a short table, for a terminal."""
-    rows = [*_counts(found), *_class_pairs(found.judged["train"], found)[1:4]] if found.judged else _counts(found)
-    width = max(len(row[0]) for row in rows)
-    lines = [f"  {row[0]:<{width}}  {'  '.join(row[1:])}" for row in rows]
+    lines = _aligned(_counts(found))
+    if found.judged:
+        lines += ["", *_aligned(_class_pairs(found.judged["train"], found)[:4])]
     return "\n".join([*answer(found), "", *lines])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def answer(found: Audit) -> list[str]:
@@ -51,10 +64,10 @@ def answer(found: Audit) -> list[str]:
     if not found.judged:
         return [*said, f"Labels were not judged: {NO_CLEANLAB}."]
     train, test = found.judged["train"], found.judged["test"]
+    most_often = f", most often {_class_pairs(train, found)[1][0]}" if train.noise else ""
     said.append(
-        f"About {train.noise:.1%} of the train labels and {test.noise:.1%} of the test labels look wrong, most often "
-        f"{_class_pairs(train, found)[1][0]}: by that estimate, a network that is always right would have a test "
-        f"accuracy of about {1 - test.noise:.0%}."
+        f"About {train.noise:.1%} of the train labels and {test.noise:.1%} of the test labels look wrong{most_often}: "
+        f"by that estimate, a network that is always right would have a test accuracy of about {1 - test.noise:.0%}."
     )
     if (again := found.recovery) is not None:
         said.append(
@@ -68,11 +81,13 @@ def answer(found: Audit) -> list[str]:
 def _counts(found: Audit) -> list[list[str]]:
     """Rows of (what, how many, details)."""
     odd = Counter(finding.reason.partition(":")[0] for finding in _of(found, "odd") if finding.reason)
+    images = {(finding.split, finding.path) for finding in _of(found, "odd")}
+    near = _of(found, "near")
     rows = [
         ["unreadable images", len(_of(found, "unreadable")), ""],
-        ["odd images", sum(odd.values()), ", ".join(f"{kind} {count}" for kind, count in odd.most_common())],
+        ["odd images", len(images), ", ".join(f"{kind} {count}" for kind, count in odd.most_common())],
         ["identical pairs", *_pair_counts(_of(found, "identical"))],
-        [f"nearly identical pairs (distance up to {found.facts['near']})", *_pair_counts(_of(found, "near"))],
+        [f"nearly identical pairs (distance up to {found.facts['near']})", *_pair_counts(near)],
     ]
     for split, judged in found.judged.items():
         share = f"of {len(judged.order):,}, estimated noise {judged.noise:.1%}"
@@ -82,7 +97,8 @@ def _counts(found: Audit) -> list[list[str]]:
 
 def _pair_counts(pairs: Sequence[Finding]) -> list[object]:
     across = sum(pair.split != pair.other_split for pair in pairs)
-    return [len(pairs), f"{across} across train and test, {_flagged(pairs)} under two labels"]
+    number = f"{len(pairs)} or more" if len(pairs) == MAX_NEAR_PAIRS else len(pairs)
+    return [number, f"{across} across train and test, {_flagged(pairs)} under two labels"]
 
 
 def _class_pairs(judged: Judged, found: Audit) -> list[list[str]]:
@@ -125,7 +141,7 @@ def _page(found: Audit) -> str:
         caveat=CAVEAT,
         no_cleanlab=NO_CLEANLAB,
         facts=[[name, str(value)] for name, value in record.flatten(found.facts).items()],
-        files={"table": TABLE, "exclude": EXCLUDE},
+        files={"table": TABLE, "exclude": EXCLUDE if found.recovery is None else None},
     )
 
 

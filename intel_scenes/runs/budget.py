@@ -10,8 +10,13 @@ from filelock import FileLock
 from intel_scenes import record
 from intel_scenes.runs import configuration
 
+# What changes nothing in the cost of an epoch.
+FREE = ("epochs", "num_steps", "scheduler", "lr_scale", "lr_scaling")
+FREE_OF_RECIPE = ("label_smoothing", "head_lr_scale", "first_lr_scale", "views")
+COSTLY_OF_OPTIM = ("_target_", "fused")
 
-def epochs(plain: Mapping[str, Any], facts: Mapping[str, Any], folder: Path, measure: Callable[[], int]) -> int:
+
+def epochs(plain: Mapping[str, Any], facts: Mapping[str, Any], folder: Path | None, measure: Callable[[], int]) -> int:
     """The number of epochs of a configuration with `budget_minutes`.
 
     A run that has a record keeps the number that it holds; a run of a sweep takes the one in `study.yaml`, which the
@@ -20,18 +25,20 @@ def epochs(plain: Mapping[str, Any], facts: Mapping[str, Any], folder: Path, mea
     Args:
         plain: The resolved configuration, whatever its epochs.
         facts: What the configuration leaves open, as it came out; see `configuration.digests`.
-        folder: Of the run.
+        folder: Of the run; None where there is none.
         measure: Finds the number.
     """
+    if folder is None:
+        return measure()
     digest = budget_digest(plain, facts)
     known = record.peek(folder) or {}
     if known.get("budget_digest") == digest and known["epochs"]:
         return int(known["epochs"])
-    if not plain["sweep"]["name"]:
-        return measure()
     study = folder.parent / record.STUDY
+    if not study.exists():
+        return measure()
     with FileLock(folder.parent / record.STUDY_LOCK):  # held while measuring: two at once would slow each other
-        held = yaml.safe_load(study.read_text()) if study.exists() else {}
+        held = yaml.safe_load(study.read_text())
         fitted: dict[str, int] = held.get("fitted_epochs") or {}
         if digest not in fitted:
             fitted[digest] = measure()
@@ -41,6 +48,8 @@ def epochs(plain: Mapping[str, Any], facts: Mapping[str, Any], folder: Path, mea
 
 
 def budget_digest(plain: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """Digest of a configuration but for its seed, its epochs, and its schedule, which costs nothing."""
-    kept = {key: value for key, value in plain.items() if key not in ("epochs", "num_steps", "scheduler")}
+    """Digest of all of a configuration that an epoch's cost may depend on: not its seed, its rates or its schedule."""
+    kept = {key: value for key, value in plain.items() if key not in FREE}
+    kept["recipe"] = {key: value for key, value in plain["recipe"].items() if key not in FREE_OF_RECIPE}
+    kept["optim"] = {key: value for key, value in plain["optim"].items() if key in COSTLY_OF_OPTIM}
     return configuration.digests(kept, facts)["configuration_digest"]

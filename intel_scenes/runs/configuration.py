@@ -93,7 +93,7 @@ def check(plain: Plain) -> None:
         _positive("trainer.limit_train_batches", limit)
     else:
         _within("trainer.limit_train_batches", limit, 1e-9, 1)
-    _check_recipe(recipe, plain["epochs"])
+    _check_recipe(recipe, plain["epochs"] if plain["budget_minutes"] is None else math.inf)
     _check_sizes(plain)
     if recipe["trained"] == "head":
         _check_head_alone(plain)
@@ -143,6 +143,8 @@ def _check_budget(plain: Plain) -> None:
     _positive("budget_minutes", plain["budget_minutes"])
     if plain["compile"]:
         raise UserError("budget_minutes is measured without compiling: leave compile out, or set epochs instead")
+    if plain["recipe"]["trained"] == "head":
+        raise UserError("budget_minutes is for whole networks: an epoch of a head is over before it can be measured")
 
 
 def _check_sizes(plain: Plain) -> None:
@@ -156,7 +158,7 @@ def _check_sizes(plain: Plain) -> None:
             )
 
 
-def _check_recipe(recipe: Plain, epochs: int) -> None:
+def _check_recipe(recipe: Plain, epochs: float) -> None:
     _positive("recipe.head_lr_scale", recipe["head_lr_scale"])
     _within("recipe.first_lr_scale", recipe["first_lr_scale"], 1e-9, 1)
     _within("recipe.label_smoothing", recipe["label_smoothing"], 0, 1)
@@ -253,10 +255,15 @@ def resolve_precision(precision: object, accelerator: str) -> str:
     return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
-def num_steps(plain: Plain, num_batches: int) -> int:
-    """Optimizer steps of the whole training, after Lightning's limits on batches and accumulation."""
+def num_batches(plain: Plain, there: int) -> int:
+    """Batches of an epoch, after Lightning's limit."""
     limit = plain["trainer"].get("limit_train_batches", 1.0)
-    batches = min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)
+    return min(there, limit) if isinstance(limit, int) else int(there * limit)
+
+
+def num_steps(plain: Plain, there: int) -> int:
+    """Optimizer steps of the whole training, after Lightning's limits on batches and accumulation."""
+    batches = num_batches(plain, there)
     return int(plain["epochs"] * -(-batches // plain["trainer"].get("accumulate_grad_batches", 1)))
 
 

@@ -23,10 +23,10 @@ from intel_scenes.runs import budget, configuration, memory, outcome
 from intel_scenes.runs.checkpoints import EpochRecorder
 from intel_scenes.runs.compiling import compile_network
 from intel_scenes.runs.evaluation import evaluate
-from intel_scenes.runs.features import Head, fit_head, frozen, head_alone, make_whole
+from intel_scenes.runs.features import Head, begins_with_head, fit_head, frozen, head_alone, make_whole
 from intel_scenes.runs.forecast import NUM_STEPS, Costs, fitted_epochs, forecast, measure
 from intel_scenes.runs.identity import circumstances, identity
-from intel_scenes.runs.images import augmentation, data_module, train_sizes
+from intel_scenes.runs.images import augmentation, data_module, given_sizes, train_sizes
 from intel_scenes.runs.parts import classifier_of, network_of, precision_of, trainer_of
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def run(
     Raises:
         UserError: Something that the user can mend. Where training had begun, the record says `failed`.
     """
-    if cfg.budget_minutes and any(text.startswith("epochs=") for text in overrides):
+    if cfg.budget_minutes and any(text.lstrip("+").startswith("epochs=") for text in overrides):
         raise UserError("epochs has no effect with budget_minutes, which fits them: leave one out")
     plain, weights, data = _composed(cfg, folder)
     threads, precision = configuration.resolve_threads(plain), precision_of(plain)
@@ -104,7 +104,7 @@ def dry_run(cfg: DictConfig) -> list[str]:
     Raises:
         UserError: Something that the user can mend.
     """
-    plain, weights, data = _composed(cfg, Path())
+    plain, weights, data = _composed(cfg, None)
     measured = _measured(plain, weights, data, num_steps=NUM_STEPS)
     return forecast(
         measured.costs,
@@ -141,22 +141,30 @@ def data_module_of(cfg: DictConfig) -> SceneDataModule:
     return data_module(_plain(cfg, Path(), num_steps=0), None)
 
 
-def _composed(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], Weights | None, SceneDataModule]:
+def _composed(cfg: DictConfig, folder: Path | None) -> tuple[dict[str, Any], Weights | None, SceneDataModule]:
     """The checked configuration with the number of steps that its images make, its weights, and its images."""
-    plain = _plain(cfg, folder, num_steps=0)
+    there = folder or Path()
+    plain = _plain(cfg, there, num_steps=0)
     configuration.check(plain)
     torch.set_num_threads(configuration.resolve_threads(plain))
     weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
     data = data_module(plain, weights)
     num_batches = len(data.train) // data.batch_size
-    plain = _plain(cfg, folder, configuration.num_steps(plain, num_batches))
+    plain = _plain(cfg, there, configuration.num_steps(plain, num_batches))
     if plain["budget_minutes"] is None:
         return plain, weights, data
-    facts = _facts(plain, weights, data)
+    num_sizes = len(given_sizes(plain, data.view.size))
+    data.train_sizes = train_sizes(plain, data.view.size, num_sizes)  # all of them are measured
     cfg = cfg.copy()
-    cfg.epochs = budget.epochs(plain, facts, folder, lambda: _fitted_epochs(plain, weights, data))
-    plain = _plain(cfg, folder, configuration.num_steps(plain | {"epochs": cfg.epochs}, num_batches))
-    configuration.check(plain)
+    cfg.epochs = budget.epochs(
+        plain, _facts(plain, weights, data), folder, lambda: _fitted_epochs(plain, weights, data)
+    )
+    if cfg.epochs < num_sizes:
+        raise UserError(
+            f"budget_minutes={cfg.budget_minutes} is enough for epochs={cfg.epochs} only, fewer than the {num_sizes} "
+            "sizes of recipe.train_size: give it more, or fewer sizes"
+        )
+    plain = _plain(cfg, there, configuration.num_steps(plain | {"epochs": cfg.epochs}, num_batches))
     data.train_sizes = train_sizes(plain, data.view.size, cfg.epochs)
     return plain, weights, data
 
@@ -169,9 +177,8 @@ def _facts(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule
 
 def _fitted_epochs(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> int:
     log.info("measuring how many epochs fit into %g minutes", plain["budget_minutes"])
-    measured = _measured(plain, weights, data, num_steps=BUDGET_STEPS)
-    if measured.trainer.world_size > 1:
-        raise UserError("budget_minutes is for one device: set epochs instead")
+    with outcome.sentences():
+        measured = _measured(plain, weights, data, num_steps=BUDGET_STEPS)
     size, minutes = data.view.size, plain["budget_minutes"]
     found = fitted_epochs(measured.costs, data, lambda epochs: train_sizes(plain, size, epochs), minutes)
     log.info("epochs=%d", found)
@@ -192,11 +199,14 @@ def _measured(plain: dict[str, Any], weights: Weights | None, data: SceneDataMod
     network = network_of(plain, weights, data)
     classifier = classifier_of(plain, head_alone(network, plain) or network, data)
     trainer = trainer_of(plain | {"logger": {"_target_": None}}, Path(), [], precision)
+    if plain["budget_minutes"] is not None and trainer.world_size > 1:
+        raise UserError("budget_minutes is for one device: set epochs instead")
     costs = measure(
         classifier,
         network,
         data,
-        head_first=plain["recipe"]["head_first"] and weights is not None,
+        num_batches=configuration.num_batches(plain, len(data.train) // data.batch_size),
+        head_first=begins_with_head(plain, network),
         device=trainer.strategy.root_device,
         precision=precision,
         num_steps=num_steps,
@@ -232,8 +242,7 @@ def _to_train_on(
     """Images or features, where they shall lie, for a network that is compiled where asked; and the seconds it took."""
     costs: dict[str, float | None] = {}
     alone = classifier.network if isinstance(classifier.network, Head) else None
-    head_first = plain["recipe"]["head_first"] and weights is not None and is_new
-    if alone or head_first:
+    if alone or (is_new and begins_with_head(plain, network)):
         head = alone or Head(network, plain["model"]["name"])
         digest = weights.digest if weights else None
         features, costs["features_seconds"] = frozen(

@@ -70,6 +70,12 @@ class Head(nn.Module):
         return logits
 
 
+def begins_with_head(plain: Mapping[str, Any], network: nn.Module) -> bool:
+    """Whether a run fits the head to frozen features first: of pretrained weights, and where the head is linear."""
+    is_linear = isinstance(next(iter(heads(network).values())), nn.Linear)
+    return bool(plain["recipe"]["head_first"] and plain["model"]["weights"] and is_linear)
+
+
 def head_alone(network: nn.Module, plain: Mapping[str, Any]) -> Head | None:
     """The head of a network where it is trained alone, by the resolved configuration."""
     return Head(network, plain["model"]["name"]) if plain["recipe"]["trained"] == "head" else None

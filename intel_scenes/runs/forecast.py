@@ -3,7 +3,7 @@
 import statistics
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from intel_scenes.data.batches import TrainBatches
+from intel_scenes.data.batches import Batch, TrainBatches
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.runs import memory
@@ -27,7 +27,8 @@ class Costs:
 
     Attributes:
         steps: A training step, by the side of the images.
-        measured: How many steps of each were measured; the epoch may have too few for any.
+        measured: How many steps of each were measured.
+        num_batches: Of an epoch.
         evaluation: Evaluating an image in one view.
         features: Of all images, once, where the run begins with the features of a frozen backbone.
         moments: Bytes of what the optimizer keeps.
@@ -36,6 +37,7 @@ class Costs:
 
     steps: Mapping[int, float]
     measured: int
+    num_batches: int
     evaluation: float
     features: float
     moments: int
@@ -43,8 +45,7 @@ class Costs:
 
     def epoch(self, data: SceneDataModule, size: int) -> float:
         """Seconds of an epoch at this size of the images."""
-        num_batches = len(data.train) // data.batch_size
-        return num_batches * self.steps[size] + self.evaluation * (len(data.val) + len(data.train_eval))
+        return self.num_batches * self.steps[size] + self.evaluation * (len(data.val) + len(data.train_eval))
 
 
 def measure(
@@ -52,6 +53,7 @@ def measure(
     network: nn.Module,
     data: SceneDataModule,
     *,
+    num_batches: int,
     head_first: bool,
     device: torch.device,
     precision: str,
@@ -63,6 +65,7 @@ def measure(
         classifier: Of the whole network or of its head: is trained for a few steps, throw it away.
         network: The whole network.
         data: The images; sizes are those of its epochs.
+        num_batches: Of an epoch.
         head_first: Whether the run begins with the features of a frozen backbone.
         device: Where it trains.
         precision: As Lightning names it.
@@ -79,15 +82,14 @@ def measure(
     assert isinstance(configured, dict)
     optimizer = configured["optimizer"]
     assert isinstance(optimizer, torch.optim.Optimizer)
-    steps, measured = {}, 0
-    for size in dict.fromkeys(data.train_sizes):
-        seconds = _step_seconds(classifier, optimizer, seen, size, device, precision, num_steps)
-        steps[size], measured = statistics.median(seconds) if seconds else float("nan"), len(seconds)
+    steps = {
+        size: _step_seconds(classifier, optimizer, seen, size, device, precision, num_steps)
+        for size in dict.fromkeys(data.train_sizes)
+    }
     states = [value for state in optimizer.state.values() for value in state.values()]
     held = memory.peak(device)
-    return Costs(
-        steps, measured, _evaluation_seconds(classifier, seen, device, precision), features, _num_bytes(states), held
-    )
+    evaluation = _evaluation_seconds(classifier, seen, device, precision)
+    return Costs(steps, num_steps, num_batches, evaluation, features, _num_bytes(states), held)
 
 
 def _of_nothing(head: Head, data: SceneDataModule) -> SceneDataModule:
@@ -140,7 +142,7 @@ def forecast(
     is_head, sizes = isinstance(classifier.network, Head), data.train_sizes
     seen = forward_gflop(network, data.view.size)
     trained = [0.0] if is_head else [training_gflop(forward_gflop(network, size)) for size in dict.fromkeys(sizes)]
-    num_batches, epochs = len(data.train) // data.batch_size, len(sizes)
+    num_batches, epochs = costs.num_batches, len(sizes)
     seconds = [costs.epoch(data, size) for size in sizes]
     in_all = costs.features + sum(seconds) + costs.evaluation * num_views * (len(data.val) + len(data.test))
     weights, state = (_num_bytes(part.state_dict().values()) for part in (network, classifier.network))
@@ -178,13 +180,13 @@ def _step_seconds(
     device: torch.device,
     precision: str,
     num_steps: int,
-) -> list[float]:
+) -> float:
     classifier.train().on_train_start()
     batches, epoch = (
         TrainBatches(data.images, data.train, data.batch_size, data.seed, lambda: 0),
         data.train_sizes.index(size),
     )
-    stored = iter(batches)
+    stored = _again_and_again(batches)  # an epoch may have a single batch
 
     def step() -> None:
         pixels, labels, indices = next(stored)
@@ -196,11 +198,16 @@ def _step_seconds(
         optimizer.step()
 
     step()
-    return [seconds_of(step, device) for _ in range(min(num_steps, len(batches) - 1))]
+    return statistics.median(seconds_of(step, device) for _ in range(num_steps))
+
+
+def _again_and_again(batches: TrainBatches) -> Iterator[Batch]:
+    while True:
+        yield from batches
 
 
 def _evaluation_seconds(network: nn.Module, data: SceneDataModule, device: torch.device, precision: str) -> float:
-    """Seconds for an image, by one batch after a first one."""
+    """Seconds for an image, by a few passes of one batch after a first one."""
     network.to(device).eval()
     pixels, *_ = next(iter(data.evaluation("val")))
 
@@ -209,7 +216,7 @@ def _evaluation_seconds(network: nn.Module, data: SceneDataModule, device: torch
             network(data.prepared(pixels.to(device)))
 
     evaluate()
-    return seconds_of(evaluate, device) / len(pixels)
+    return statistics.median(seconds_of(evaluate, device) for _ in range(NUM_STEPS)) / len(pixels)
 
 
 def forward_gflop(network: nn.Module, size: int) -> float:
@@ -240,6 +247,8 @@ def _duration(seconds: float) -> str:
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     """Seconds until the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     started = time.perf_counter()
     work()
     if device.type == "cuda":

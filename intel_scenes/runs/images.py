@@ -92,9 +92,14 @@ def _root(data: dict[str, Any], cache_dir: Path) -> Path:
 
 def train_sizes(plain: dict[str, Any], size: int, epochs: int) -> list[int]:
     """Of the crops in each epoch: those that are given, one after the other for equal parts of the training."""
-    given = plain["recipe"]["train_size"] or size
-    sizes = given if isinstance(given, list) else [given]
+    sizes = given_sizes(plain, size)
     return [sizes[epoch * len(sizes) // epochs] for epoch in range(epochs)]
+
+
+def given_sizes(plain: dict[str, Any], size: int) -> list[int]:
+    """Of the training crops, in the order of the epochs that they are shared out to; by default that of evaluation."""
+    given = plain["recipe"]["train_size"] or size
+    return given if isinstance(given, list) else [given]
 
 
 def _view(plain: dict[str, Any], weights: Weights | None) -> View:

@@ -181,7 +181,7 @@ def recorded(
         return
     earlier = record.read_summary(folder) or {}
     summary = {**known, "started": earlier.get("started") or record.now(), "status": "interrupted"}
-    with _sentences():
+    with sentences():
         if earlier.get("config_digest") is None:
             for stranger in (record.LAST, record.BEST):  # whose record somebody removed
                 (folder / stranger).unlink(missing_ok=True)
@@ -190,7 +190,7 @@ def recorded(
         record.write_summary(folder, summary | {"error": CUT_OFF})
     results: dict[str, Any] = {}
     try:
-        with _sentences():
+        with sentences():
             yield results
             check_held(folder, lease)
             record.write_summary(folder, summary | results | {"status": "completed", "ended": record.now()})
@@ -210,7 +210,7 @@ def recorded(
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
+def sentences() -> Iterator[None]:
     """Turns what a user can mend into a UserError, and Lightning's ways to stop into a KeyboardInterrupt."""
     handler = signal.getsignal(signal.SIGINT)
     try:

@@ -56,7 +56,7 @@ def classifier_of(plain: dict[str, Any], network: nn.Module, data: SceneDataModu
         classifier = SceneClassifier(
             network,
             heads(network),
-            hydra.utils.instantiate(plain["optim"], _convert_="all"),
+            hydra.utils.instantiate(_optim(plain), _convert_="all"),
             hydra.utils.instantiate(plain["scheduler"]["factory"], _convert_="all"),
             interval=plain["scheduler"]["interval"],
             num_classes=num_classes,
@@ -71,6 +71,12 @@ def classifier_of(plain: dict[str, Any], network: nn.Module, data: SceneDataModu
     except (TypeError, ValueError, ArithmeticError, hydra.errors.HydraException) as error:
         raise UserError(f"optim and scheduler do not fit: {first_line(error)}") from error
     return classifier.to(memory_format=torch.channels_last)
+
+
+def _optim(plain: dict[str, Any]) -> dict[str, Any]:
+    """The optimizer as asked for; in sixteen bits Lightning clips no gradients of one that is fused."""
+    clips = plain["trainer"].get("gradient_clip_val") and precision_of(plain) != "32-true"
+    return {key: value for key, value in plain["optim"].items() if not (clips and key == "fused")}
 
 
 def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], precision: str) -> Trainer:

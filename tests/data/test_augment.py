@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -389,6 +391,7 @@ def test_a_policy_changes_each_image_by_its_own_number_alone(policy, operations)
 
 
 def test_a_policy_comes_before_the_crop():
-    images, draws = stored(4, 40), uniform(4)
-    seen = augment(images, draws, Augmentation((1, 1), (1, 1), 0, "trivial"), 40, "bilinear")
-    assert torch.equal(seen, by_policy(images, draws[:, -1], "trivial"))
+    images, draws = stored(6, 40), uniform(6)
+    seen = augment(images, draws, replace(IMAGENET, policy="trivial"), 24, "bilinear")
+    assert torch.equal(seen, augment(by_policy(images, draws[:, -1], "trivial"), draws, IMAGENET, 24, "bilinear"))
+    assert not torch.equal(seen, by_policy(augment(images, draws, IMAGENET, 24, "bilinear"), draws[:, -1], "trivial"))

@@ -19,7 +19,7 @@ FACTS = {"weights": None, "data": "d", "precision": "32-true", "threads": 1}
 
 
 def costs(features: float = 0.0) -> Costs:
-    return Costs({32: 0.5, 64: 1.0}, 8, evaluation=0.01, features=features, moments=0, held=None)
+    return Costs({32: 0.5, 64: 1.0}, 8, num_batches=10, evaluation=0.01, features=features, moments=0, held=None)
 
 
 # 100 images make ten batches; evaluating 20 takes 0.2 s: an epoch takes 5.2 s at 32 px and 10.2 s at 64 px.
@@ -43,26 +43,29 @@ def test_growing_images_are_counted_at_their_own_cost():
 
 
 def plain(**changes: object) -> dict[str, object]:
-    return {"seed": 1, "epochs": 10, "num_steps": 0, "scheduler": {}, "sweep": {"name": None}, **changes}
+    recipe, optim = {"views": 1, "mixup": 0.0}, {"_target_": "SGD", "lr": 0.1}
+    return {"seed": 1, "epochs": 10, "num_steps": 0, "scheduler": {}, "recipe": recipe, "optim": optim, **changes}
 
 
 def test_a_run_with_a_record_keeps_its_epochs(tmp_path):
     digest = budget.budget_digest(plain(), FACTS)
     record.write_summary(tmp_path, {"status": "interrupted", "budget_digest": digest, "epochs": 3})
     assert budget.epochs(plain(seed=1), FACTS, tmp_path, lambda: 8) == 3
-    assert budget.epochs(plain(lr_scale=2), FACTS, tmp_path, lambda: 8) == 8  # another configuration
+    assert budget.epochs(plain(recipe={"mixup": 0.2}), FACTS, tmp_path, lambda: 8) == 8  # another configuration
+    assert budget.epochs(plain(), FACTS, None, lambda: 8) == 8
 
 
 def test_what_is_measured_for_one_seed_serves_all_and_other_configurations_are_measured_anew(tmp_path):
     (tmp_path / record.STUDY).write_text(yaml.safe_dump({"question": "which?", "planned": ["a"]}))
-    sweep = {"sweep": {"name": "s"}}
-    answers = iter([4, 9])
-    for changes, expected in [({}, 4), ({"seed": 2}, 4), ({"epochs": 7, "scheduler": {"x": 1}}, 4), ({"b": 1}, 9)]:
-        found = budget.epochs(plain(**sweep, **changes), FACTS, tmp_path / "run", lambda: next(answers))
+    answers = iter([4, 9, 6])
+    free = [{"seed": 2}, {"epochs": 7, "scheduler": {"x": 1}}, {"lr_scale": 3, "optim": {"_target_": "SGD", "lr": 9}}]
+    others = [({"b": 1}, 9), ({"optim": {"_target_": "Adam", "lr": 0.1}}, 6)]
+    for changes, expected in [({}, 4), *((one, 4) for one in free), *others]:
+        found = budget.epochs(plain(**changes), FACTS, tmp_path / "run", lambda: next(answers))
         assert found == expected
     held = yaml.safe_load((tmp_path / record.STUDY).read_text())
     assert held["question"] == "which?"
-    assert sorted(held["fitted_epochs"].values()) == [4, 9]
+    assert sorted(held["fitted_epochs"].values()) == [4, 6, 9]
 
 
 def test_a_run_of_a_given_time_trains_all_epochs_that_it_says_and_goes_on_with_them(tmp_path, cache):
@@ -92,6 +95,8 @@ def test_a_run_of_a_given_time_trains_all_epochs_that_it_says_and_goes_on_with_t
     ("typed", "said"),
     [
         (["budget_minutes=1", "epochs=2"], "epochs has no effect with budget_minutes"),
+        (["budget_minutes=1", "recipe=linear_probe"], "budget_minutes is for whole networks"),
+        (["budget_minutes=0.0001", "recipe.train_size=[24,32]"], "is enough for epochs=1 only, fewer than the 2 sizes"),
         (["budget_minutes=0"], "budget_minutes=0 must be a number above 0"),
         (["budget_minutes=1", "compile=true"], "budget_minutes is measured without compiling"),
     ],
@@ -101,3 +106,14 @@ def test_what_a_budget_does_not_go_together_with_is_refused(typed, said, cache):
         cfg = compose("train", [*DRAWN, f"data.cache_dir={cache}", *SMALL[:3], *SMALL[4:], *typed])
     with pytest.raises(UserError, match=said):
         experiment.run(cfg, Path("never"), choices={}, overrides=typed, composition_digest="")
+
+
+def test_the_batches_that_a_limit_leaves_are_counted(cache):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        limit = "++trainer.limit_train_batches=2"
+        cfg = compose(
+            "train", [*DRAWN, f"data.cache_dir={cache}", *SMALL, limit, "data.batch_size=108", "recipe=plain"]
+        )
+        lines = experiment.dry_run(cfg)
+    assert "in 1 batches of 108, 2 steps with epochs=2" in lines[0]  # fewer than the limit, and still measured
+    assert "nan" not in "".join(lines)

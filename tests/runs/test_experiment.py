@@ -241,3 +241,8 @@ def test_a_run_without_listed_images_says_so_by_its_data(run, cache, tmp_path):
     assert less["data_fingerprint"] != whole["data_fingerprint"]
     with pytest.raises(UserError, match=r"^data.exclude=/nowhere cannot be read"):
         run("data.exclude=/nowhere", folder=tmp_path / "none")
+
+
+def test_gradients_are_clipped_in_sixteen_bits_too(run):
+    found = run("++trainer.gradient_clip_val=0.001", "trainer.precision=bf16", "epochs=1", "model=resnet18")
+    assert found["status"] == "completed"

@@ -19,7 +19,7 @@ from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError
 from intel_scenes.overrides import conf_folder
 from intel_scenes.runs import experiment
-from intel_scenes.runs.features import Head, fit_head
+from intel_scenes.runs.features import Head, begins_with_head, fit_head
 from tests.small import DRAWN, SMALL
 
 Run = Callable[..., dict[str, Any]]
@@ -193,3 +193,12 @@ def test_without_weights_there_is_no_head_to_fit_first_and_no_rate_that_falls(ru
     first = run("model=resnet18", "recipe.head_first=true", "recipe.first_lr_scale=0.1", folder=tmp_path / "first")
     assert first["features_seconds"] is None
     assert first["test_loss"] == plain["test_loss"]
+
+
+def test_the_head_is_fitted_first_where_it_is_linear_and_the_backbone_pretrained() -> None:
+    plain = {"recipe": {"head_first": True}, "model": {"weights": "DEFAULT"}}
+    linear, convolution = models.resnet18(num_classes=6), models.squeezenet1_1(num_classes=6)
+    assert begins_with_head(plain, linear)
+    assert not begins_with_head(plain, convolution)
+    assert not begins_with_head({**plain, "model": {"weights": None}}, linear)
+    assert not begins_with_head({**plain, "recipe": {"head_first": False}}, linear)
