@@ -3,7 +3,8 @@ from omegaconf import OmegaConf
 from intel_scenes import plan, record
 from tests.studies.made import leave_run
 
-RUN = {"epochs": 4, "data": {"image_size": 64, "source": "synthetic", "num_test": 6}, "model": {"name": "resnet18"}}
+RUN = {"epochs": 4, "budget_minutes": None, "model": {"name": "resnet18"}}
+RUN |= {"data": {"image_size": 64, "source": "synthetic", "num_test": 6}}
 SWEEP = OmegaConf.create(RUN | {"study": {"tuned": []}, "compare": {"baseline": None}})
 
 
