@@ -26,6 +26,7 @@ class SceneDataModule(LightningDataModule):
 
     Attributes:
         scenes: The usable images of `seg_train`.
+        unreadable: Of "train" and "test", the images that cannot be decoded, by path, with the reason.
         train, train_eval, val, test: Sorted positions: of the training images, of the slice of them on which the
             training accuracy is evaluated, of the validation images (all in `scenes`), and of the test images.
     """
@@ -77,11 +78,10 @@ class SceneDataModule(LightningDataModule):
         _check_known(exclude, train)
         if on_unreadable != "skip":
             _check_all_readable((train, test), packed, exclude)
-        self.passed_over = [
-            scenes.paths[index]
-            for scenes, one in zip((train, test), packed, strict=True)
-            for index in sorted(one.unreadable)
-        ]
+        self.unreadable = {
+            split: {scenes.paths[index]: reason for index, reason in sorted(one.unreadable.items())}
+            for split, scenes, one in zip(("train", "test"), (train, test), packed, strict=True)
+        }
         usable, stored = _usable(train, packed[0])
         kept = np.array([path not in exclude for path in usable.paths])
         self.scenes, self.images = usable.select(np.flatnonzero(kept)), stored.select(kept)

@@ -15,13 +15,12 @@ from intel_scenes.data import audit, progress
 from intel_scenes.data.audit import Judged, Recovery
 from intel_scenes.data.batches import EvalBatches, Stored
 from intel_scenes.data.datamodule import SceneDataModule
-from intel_scenes.data.packed import pack
-from intel_scenes.data.scenes import Scenes, in_label_conflict, read_scenes
+from intel_scenes.data.scenes import Scenes, in_label_conflict
 from intel_scenes.data.splits import Indices, stratified_folds
 from intel_scenes.errors import UserError
-from intel_scenes.models.backbones import Weights, build, check_image_size, heads, resolve_weights
+from intel_scenes.models.backbones import Weights, build, check_image_size, resolve_weights
 from intel_scenes.runs import configuration
-from intel_scenes.runs.features import Head, fit_head, frozen
+from intel_scenes.runs.features import Head, fit_head, frozen, linear_head
 from intel_scenes.runs.identity import circumstances
 from intel_scenes.runs.images import data_module
 from intel_scenes.runs.inference import Probabilities, probabilities
@@ -114,7 +113,7 @@ def run(cfg: DictConfig) -> Audit:
     return Audit(
         scenes=scenes,
         findings=[
-            *_unreadable(scenes, plain),
+            *_unreadable(data),
             *_odd(scenes, data),
             *_identical(scenes),
             *_near(scenes, features, plain["near"]),
@@ -143,7 +142,7 @@ def _features(plain: dict[str, Any], weights: Weights | None, data: SceneDataMod
     torch.manual_seed(plain["seed"])
     network = build(name, len(data.classes), weights=weights, image_size=size)
     check_image_size(network, name, size)
-    if not isinstance(next(iter(heads(network).values())), nn.Linear):
+    if linear_head(network) is None:
         raise UserError(f"an audit needs a model that ends in a linear layer, which {name} does not: choose another")
     features, _ = frozen(
         network,
@@ -191,12 +190,10 @@ def _predicted(head: nn.Linear, images: Stored, chosen: Indices) -> Probabilitie
     return probabilities(head, batches, lambda seen: [seen], device=torch.device("cpu"), precision="32-true")
 
 
-def _unreadable(scenes: dict[str, Scenes], plain: dict[str, Any]) -> Iterator[Finding]:
-    for split, readable in scenes.items():
-        every = read_scenes(readable.root, classes=readable.classes)
-        packed = pack(every, Path(plain["data"]["cache_dir"]).expanduser(), plain["data"]["store_size"])
-        for index, reason in sorted(packed.unreadable.items()):
-            yield Finding("unreadable", split, *_named(every, index), reason=reason)
+def _unreadable(data: SceneDataModule) -> Iterator[Finding]:
+    for split, reasons in data.unreadable.items():
+        for path, reason in reasons.items():
+            yield Finding("unreadable", split, path, path.partition("/")[0], reason=reason)
 
 
 def _odd(scenes: dict[str, Scenes], data: SceneDataModule) -> Iterator[Finding]:

@@ -30,6 +30,12 @@ HEAD_ITERATIONS, HEAD_DECAY = 100, 0.01
 BATCH_SIZE = 64  # never that of a run: the last bits of a feature depend on it, and all runs share them
 
 
+def linear_head(network: nn.Module) -> tuple[str, nn.Linear] | None:
+    """Qualified name and layer of the head that a network ends in; None where that is not linear."""
+    name, layer = next(iter(heads(network).items()))  # auxiliary heads come later
+    return (name, layer) if isinstance(layer, nn.Linear) else None
+
+
 class Head(nn.Module):
     """The last layer of a network alone, under the name that it has there: (B, D) features to (B, num_classes) logits.
 
@@ -44,12 +50,13 @@ class Head(nn.Module):
             UserError: The network does not end in a linear layer.
         """
         super().__init__()
-        self.name, layer = next(iter(heads(network).items()))  # auxiliary heads come later
-        if not isinstance(layer, nn.Linear):
+        found = linear_head(network)
+        if found is None:
             raise UserError(
                 f"recipe.trained=head needs a model that ends in a linear layer, which {model_name} does not: "
                 "choose another, or recipe.trained=all"
             )
+        self.name, layer = found
         *parents, last = self.name.split(".")
         place: nn.Module = self
         for parent in parents:
@@ -72,8 +79,7 @@ class Head(nn.Module):
 
 def begins_with_head(plain: Mapping[str, Any], network: nn.Module) -> bool:
     """Whether a run fits the head to frozen features first: of pretrained weights, and where the head is linear."""
-    is_linear = isinstance(next(iter(heads(network).values())), nn.Linear)
-    return bool(plain["recipe"]["head_first"] and plain["model"]["weights"] and is_linear)
+    return bool(plain["recipe"]["head_first"] and plain["model"]["weights"] and linear_head(network))
 
 
 def head_alone(network: nn.Module, plain: Mapping[str, Any]) -> Head | None:

@@ -15,7 +15,7 @@ from intel_scenes.data.batches import Batch, TrainBatches
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.runs import memory
-from intel_scenes.runs.features import Head
+from intel_scenes.runs.features import Head, linear_head
 from intel_scenes.runs.inference import autocast
 
 NUM_STEPS = 3
@@ -72,10 +72,9 @@ def measure(
         num_steps: To measure, beside the first one of each size.
     """
     memory.reset_peak(device)
-    features, seen = 0.0, data
-    if isinstance(classifier.network, Head) or head_first:
-        features = _evaluation_seconds(network, data, device, precision) * (len(data.scenes) + len(data.test_scenes))
+    num_images, features, seen = len(data.scenes) + len(data.test_scenes), 0.0, data
     if isinstance(classifier.network, Head):
+        features = _evaluation_seconds(network, data, device, precision) * num_images
         seen = _of_nothing(classifier.network, data)
     classifier.to(device)
     configured = classifier.configure_optimizers()
@@ -89,6 +88,8 @@ def measure(
     states = [value for state in optimizer.state.values() for value in state.values()]
     held = memory.peak(device)
     evaluation = _evaluation_seconds(classifier, seen, device, precision)
+    if head_first:
+        features = evaluation * num_images  # by the same network, all but its last layer
     return Costs(steps, num_steps, num_batches, evaluation, features, _num_bytes(states), held)
 
 
@@ -139,23 +140,23 @@ def forecast(
         device: Where it trains.
         precision: As Lightning names it.
     """
-    is_head, sizes = isinstance(classifier.network, Head), data.train_sizes
+    is_head, epochs = isinstance(classifier.network, Head), len(data.train_sizes)
     seen = forward_gflop(network, data.view.size)
-    trained = [0.0] if is_head else [training_gflop(forward_gflop(network, size)) for size in dict.fromkeys(sizes)]
-    num_batches, epochs = costs.num_batches, len(sizes)
-    seconds = [costs.epoch(data, size) for size in sizes]
+    trained = [0.0] if is_head else [training_gflop(forward_gflop(network, size)) for size in costs.steps]
+    seconds = [costs.epoch(data, size) for size in data.train_sizes]
     in_all = costs.features + sum(seconds) + costs.evaluation * num_views * (len(data.val) + len(data.test))
     weights, state = (_num_bytes(part.state_dict().values()) for part in (network, classifier.network))
-    kept = 4 * Head(network, "").layer.in_features * (len(data.scenes) + len(data.test_scenes)) if costs.features else 0
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    step = ", ".join(f"{costs.steps[size]:.2g} s" for size in dict.fromkeys(sizes))
+    step = ", ".join(f"{one:.2g} s" for one in costs.steps.values())
+    num_images, head = len(data.scenes) + len(data.test_scenes), linear_head(network)
+    kept = 4 * head[1].in_features * num_images if head and costs.features else 0
     once = (
-        f"features of {len(data.scenes) + len(data.test_scenes):,} images once, about {_duration(costs.features)} "
+        f"features of {num_images:,} images once, about {_duration(costs.features)} "
         "unless they are in data.cache_dir: all runs of this backbone at this size share them"
     )
     return [
-        f"{len(data.train):,} training images in {num_batches:,} batches of {data.batch_size}, "
-        f"{num_batches * epochs:,} steps with epochs={epochs}; "
+        f"{len(data.train):,} training images in {costs.num_batches:,} batches of {data.batch_size}, "
+        f"{costs.num_batches * epochs:,} steps with epochs={epochs}; "
         f"{len(data.val):,} valid and {len(data.test):,} test images",
         f"{parameters:,} parameters; for an image of {data.view.size} px {seen:.2f} GFLOP to see it, "
         f"{' to '.join(f'{gflop:.2f}' for gflop in sorted({min(trained), max(trained)}))} to train on it",

@@ -39,7 +39,7 @@ def data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataModu
         on_unreadable=data["on_unreadable"],
         exclude=_excluded(data["exclude"]),
     )
-    if lost := module.passed_over:
+    if lost := [path for reasons in module.unreadable.values() for path in reasons]:
         log.warning("%d images cannot be decoded and are passed over: %s", len(lost), ", ".join(lost))
     if module.test_duplicates:
         log.warning(
