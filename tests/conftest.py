@@ -17,15 +17,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def run(cache: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Runs a small experiment in this process; `run("optim=adam", folder=...)` returns its summary."""
+@pytest.fixture(scope="session")
+def run_in(cache: Path) -> Callable[..., dict[str, Any]]:
+    """Runs a small experiment in this process; `run_in(FOLDER, "optim=adam")` returns its summary."""
     from hydra import compose, initialize_config_dir
 
     from intel_scenes.overrides import conf_folder
     from intel_scenes.runs import experiment
 
-    def small(*overrides: str, folder: Path = tmp_path / "run") -> dict[str, Any]:
+    def small(folder: Path, *overrides: str) -> dict[str, Any]:
         images = () if any(text.startswith("data=") for text in overrides) else DRAWN
         typed = [*images, *SMALL, f"data.cache_dir={cache}", *overrides]
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
@@ -33,6 +33,12 @@ def run(cache: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
         return experiment.run(cfg, folder, choices={}, overrides=typed, composition_digest="")
 
     return small
+
+
+@pytest.fixture
+def run(run_in: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """The same in a folder of the test: `run("optim=adam", folder=...)`."""
+    return lambda *overrides, folder=tmp_path / "run": run_in(folder, *overrides)
 
 
 @pytest.fixture(scope="session")

@@ -18,14 +18,15 @@ Run = Callable[..., dict[str, Any]]
 FEW = ("model=resnet18", "epochs=1", "optim.lr=0.02", "data.crop_fraction=1.0")
 
 
-@pytest.fixture
-def folders(run: Run, tmp_path: Path) -> list[Path]:
+@pytest.fixture(scope="module")
+def folders(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three runs that differ in the rate, from the same weights, and so can be averaged."""
     torch.manual_seed(0)
-    torch.save(models.resnet18(num_classes=6).state_dict(), tmp_path / "weights.pth")
-    places = [tmp_path / f"run{number}" for number in range(3)]
+    folder = tmp_path_factory.mktemp("members")
+    torch.save(models.resnet18(num_classes=6).state_dict(), folder / "weights.pth")
+    places = [folder / f"run{number}" for number in range(3)]
     for place, lr in zip(places, (0.005, 0.02, 0.05), strict=True):
-        run(*FEW, f"model.weights={tmp_path / 'weights.pth'}", f"optim.lr={lr}", folder=place)
+        run_in(place, *FEW, f"model.weights={folder / 'weights.pth'}", f"optim.lr={lr}")
     return places
 
 
