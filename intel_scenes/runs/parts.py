@@ -11,7 +11,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
@@ -21,6 +21,7 @@ from intel_scenes.errors import UserError, first_line
 from intel_scenes.models.backbones import Weights, build, check_image_size, heads
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.runs import configuration, memory
+from intel_scenes.runs.averaging import WarmedEMA
 from intel_scenes.runs.checkpoints import FiniteLoss, WholeCheckpointIO
 
 
@@ -90,7 +91,7 @@ def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], pre
     arguments = {key: value for key, value in plain["trainer"].items() if key != "precision"}
     callbacks: list[Callback] = [FiniteLoss(), *own]
     if (decay := plain["recipe"]["ema_decay"]) is not None:
-        callbacks.append(EMAWeightAveraging(decay=decay))
+        callbacks.append(WarmedEMA(decay))
     if arguments["enable_progress_bar"]:
         callbacks.append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50))
     try:
