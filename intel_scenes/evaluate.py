@@ -25,7 +25,7 @@ def evaluate(cfg: DictConfig, _job: Job) -> None:
         raise UserError(f"run={cfg.run} must name the folders of finished runs: run=[FOLDER,FOLDER,...]")
     from intel_scenes.runs import ensemble  # imports torch, for which --help need not wait
 
-    found = ensemble.evaluated([Path(folder) for folder in folders], cfg.combine)
+    found = ensemble.evaluated([Path(folder) for folder in folders], cfg.combine, cfg.views)
     for row in found["rows"]:
         cli.say(_line(row))
     if cfg.output:

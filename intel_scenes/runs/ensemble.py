@@ -1,8 +1,8 @@
 """Several finished runs as one: mean probabilities, votes, or mean weights."""
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import yaml
 from torch import Tensor
 
 from intel_scenes import record
-from intel_scenes.errors import UserError
+from intel_scenes.data.batches import VIEWS
+from intel_scenes.data.progress import bar
+from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.models.backbones import build, read_state, resolve_weights
 from intel_scenes.runs.images import data_module
 from intel_scenes.runs.inference import Probabilities, calibrated_results, probabilities, scores
@@ -23,25 +25,31 @@ OF_CHOICES = ("name", "val_accuracy", "test_accuracy", "test_accuracy_interval")
 Predicted = Mapping[str, Probabilities]  # by split
 
 
-def evaluated(folders: Sequence[Path], way: str) -> dict[str, Any]:
+def evaluated(folders: Sequence[Path], way: str, views: int | str | None = None) -> dict[str, Any]:
     """How right runs are, each alone and all as one.
 
     Args:
         folders: Of finished runs.
         way: "mean", "vote" or "soup".
+        views: One of `VIEWS`, to see the images again in that way; None takes what the runs predicted.
 
     Returns:
-        `combine` (the way), `members` (the folders that were combined), and `rows`: one for each run, and the last for
-        all of them, with their accuracy, loss and calibration.
+        `combine` (the way), `views`, `members` (the folders that were combined), and `rows`: one for each run, and the
+        last for all of them, with their accuracy, loss and calibration.
 
     Raises:
-        UserError: A run is not complete, or the runs cannot be combined.
+        UserError: A run is not complete, the runs cannot be combined, there are no such views, or the images are gone.
     """
+    if views is not None and views not in VIEWS:
+        names = [str(name) for name in VIEWS]
+        raise UserError(f"views={views}: there are {', '.join(names)}{did_you_mean(str(views), names)}")
     members = [read(folder) for folder in folders]
     check_alike(members)
+    if views is not None:
+        members = [seen_again(member, views) for member in members]
     taken = members
     if way == "soup":
-        predicted, taken = soup(members)
+        predicted, taken = soup(members, views)
     else:
         predicted = {"mean": mean, "vote": vote}[way](members)
     labels = members[0].labels
@@ -49,7 +57,7 @@ def evaluated(folders: Sequence[Path], way: str) -> dict[str, Any]:
     together = _row(f"{way} of {len(taken)}", predicted, labels)
     # Shares of votes are no probabilities: only which class has most of them means something.
     rows.append({k: v if way != "vote" or k in OF_CHOICES else None for k, v in together.items()})
-    return {"combine": way, "members": [str(member.folder) for member in taken], "rows": rows}
+    return {"combine": way, "views": views, "members": [str(member.folder) for member in taken], "rows": rows}
 
 
 def _row(name: str, predicted: Predicted, labels: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, Any]:
@@ -116,6 +124,13 @@ def check_alike(members: Sequence[Member]) -> None:
                 raise UserError(f"{names} have other {split} images: combine runs of one study")
 
 
+def seen_again(member: Member, views: int | str) -> Member:
+    """A member with what its best epoch predicts from other views of the images."""
+    predict = _predictor(member, views)
+    weights = [read_state(member.folder / record.BEST)]
+    return replace(member, predicted={split: predict(weights, split) for split in SPLITS})
+
+
 def mean(members: Sequence[Member]) -> Predicted:
     """The mean of the probabilities."""
     return {split: np.mean([member.predicted[split] for member in members], axis=0) for split in SPLITS}
@@ -131,10 +146,14 @@ def vote(members: Sequence[Member]) -> Predicted:
     return found
 
 
-def soup(members: Sequence[Member]) -> tuple[Predicted, list[Member]]:
+def soup(members: Sequence[Member], views: int | str | None = None) -> tuple[Predicted, list[Member]]:
     """A network with the mean weights of members, taken in by validation accuracy as long as that does not fall.
 
     The greedy soup of Wortsman et al., "Model soups", 2022. The test images are read once, by the last network.
+
+    Args:
+        members: Of one architecture, and from the same weights.
+        views: As `evaluated` takes them.
 
     Returns:
         Its probabilities, and the members that it is made of.
@@ -150,7 +169,7 @@ def soup(members: Sequence[Member]) -> tuple[Predicted, list[Member]]:
     if len(starts) > 1 or None in starts:
         raise UserError("combine=soup takes runs that began from the same pretrained weights: choose mean or vote")
     ordered = sorted(members, key=lambda member: -member.summary["val_accuracy"])
-    predict = _predictor(ordered[0])
+    predict = _predictor(ordered[0], views)
     taken: list[Member] = []
     states: list[dict[str, Tensor]] = []
     best, val = -1.0, ordered[0].predicted["val"]
@@ -163,10 +182,12 @@ def soup(members: Sequence[Member]) -> tuple[Predicted, list[Member]]:
     return {"val": val, "test": predict(states, "test")}, taken
 
 
-def _predictor(member: Member) -> Callable[[Sequence[dict[str, Tensor]], str], Probabilities]:
+def _predictor(member: Member, views: int | str | None) -> Callable[[Sequence[dict[str, Tensor]], str], Probabilities]:
     """From weights and a split to the probabilities that a network with their mean gives its images."""
     plain = yaml.safe_load((member.folder / record.CONFIG).read_text())
     name, weights = plain["model"]["name"], plain["model"]["weights"]
+    if views is not None:
+        plain["recipe"]["views"] = views
     # Only how the images are shown depends on them: those of a file are shown as torchvision's own.
     is_file = weights is not None and not str(weights).isidentifier()
     data = data_module(plain, resolve_weights(name, "DEFAULT" if is_file else weights))
@@ -181,6 +202,12 @@ def _predictor(member: Member) -> Callable[[Sequence[dict[str, Tensor]], str], P
         }
         network.load_state_dict(average)
         batches = data.evaluation(split)  # type: ignore[arg-type]
-        return probabilities(network, batches, data.views, device=device, precision=member.summary["precision"])
+        with bar(len(member.labels[split]), f"{member.folder.name}: {split}") as progress:
+
+            def seen(images: Tensor) -> Iterable[Tensor]:
+                progress.update(len(images))
+                return data.views(images)
+
+            return probabilities(network, batches, seen, device=device, precision=member.summary["precision"])
 
     return predict

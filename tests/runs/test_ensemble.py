@@ -92,6 +92,21 @@ def test_shares_of_votes_are_given_no_loss(folders: list[Path]) -> None:
     assert 0 <= together["test_accuracy"] <= 1
 
 
+def test_other_views_are_those_of_a_run_that_asks_for_them(run: Run, folders: list[Path], tmp_path: Path) -> None:
+    weights = folders[0].parent / "weights.pth"
+    run(*FEW, f"model.weights={weights}", "optim.lr=0.005", "recipe.views=flip", folder=tmp_path / "flip")
+    (again, _), (asked, _) = (
+        ensemble.evaluated([folder], "mean", views)["rows"]
+        for folder, views in ((folders[0], "flip"), (tmp_path / "flip", None))
+    )
+    assert again["test_loss"] == pytest.approx(asked["test_loss"], rel=1e-6)
+    assert again["test_loss"] != ensemble.evaluated([folders[0]], "mean")["rows"][0]["test_loss"]
+    (once, _) = ensemble.evaluated([tmp_path / "flip"], "soup", 1)["rows"]
+    assert once["test_loss"] == pytest.approx(
+        ensemble.evaluated([folders[0]], "mean")["rows"][0]["test_loss"], rel=1e-6
+    )
+
+
 def test_runs_that_began_elsewhere_make_no_soup(folders: list[Path]) -> None:
     one = ensemble.read(folders[0])
     other = replace(one, summary={**one.summary, "weights": None})
