@@ -10,7 +10,7 @@ import torch
 from intel_scenes import record
 
 Run = Callable[..., dict[str, Any]]
-TINY = ("model=torchvision", "model.name=shufflenet_v2_x0_5", "epochs=1", "optim.lr=0.05")
+TINY = ("model=resnet18", "epochs=1", "optim.lr=0.05")
 
 
 def history(folder: Path) -> list[dict[str, float]]:
