@@ -227,13 +227,13 @@ def same(study, expected):
     return True
 
 
-@pytest.mark.parametrize("launcher", ["local_joblib", "submitit_local", "slurm"])
-def test_a_launchers_workers_leave_the_records_of_a_sequential_sweep(sweep, tmp_path, launcher):
+def test_the_workers_of_launchers_leave_the_records_of_a_sequential_sweep(sweep, tmp_path):
     arguments = ("optim=sgd,adamw", "seed=1")
     assert sweep(*arguments, place=tmp_path / "one")[0] == 0
-    status, said = sweep(*arguments, f"hydra/launcher={launcher}", place=tmp_path / "other")
-    assert status == 0, said
-    assert same(tmp_path / "other/multirun/s", tmp_path / "one/multirun/s")
+    for launcher in ("local_joblib", "submitit_local", "slurm"):
+        status, said = sweep(*arguments, f"hydra/launcher={launcher}", place=tmp_path / launcher)
+        assert status == 0, said
+        assert same(tmp_path / launcher / "multirun/s", tmp_path / "one/multirun/s")
 
 
 def test_a_killed_sweep_and_two_side_by_side_end_like_an_undisturbed_one(start, sweep, tmp_path):

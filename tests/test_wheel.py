@@ -45,7 +45,7 @@ def test_the_wheel_brings_its_configuration(installed, tmp_path):
 
 def test_the_main_job_of_the_readme_runs_offline(installed, tmp_path):
     (arguments,) = COMMANDS[0].split(" && .venv/bin/python ")[1:]
-    done = with_wheel(installed, tmp_path, *arguments.split(), "epochs=1")
+    done = with_wheel(installed, tmp_path, *arguments.split(), "epochs=1", "++trainer.limit_train_batches=4")
     assert done.returncode == 0, done.stderr
     summaries = [json.loads(path.read_text()) for path in tmp_path.glob("multirun/quickstart/*/summary.json")]
     assert [summary["status"] for summary in summaries] == ["completed"] * 8
