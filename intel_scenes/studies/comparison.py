@@ -15,6 +15,7 @@ from intel_scenes.studies.arms import Arm, Configuration, TestImages, arms_of, f
 from intel_scenes.studies.collect import Run, as_written, collect, read_study, varying
 from intel_scenes.studies.pairs import Pair, compare_arms
 from intel_scenes.studies.statistics.selection import at_edge, choice_paid_for, crossing
+from intel_scenes.studies.validation import OnValidation, on_validation
 
 MAX_ARMS = 100  # that are compared each with each: 4,950 pairs
 
@@ -39,6 +40,7 @@ class Comparison:
         gaps: Those of them that belong to the answer: what is missing, and what learned nothing.
         notes: A sentence for whatever else is to be known.
         images: The test images.
+        on_validation: Each arm against the baseline there, where one was named.
         corrected: Validation accuracy of the leader, read on seeds that did not choose it; None where seeds lack or
             differ, or nothing was chosen.
     """
@@ -58,6 +60,7 @@ class Comparison:
     gaps: list[str]
     notes: list[str]
     images: TestImages
+    on_validation: list[OnValidation]
     corrected: float | None
 
     @property
@@ -121,6 +124,7 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
         read_images(arm, images, problems)
     tuning = _judge_tuning(arms, tuned, study)
     reference, notes = _arm(arms, baseline), []
+    validated = on_validation(arms, reference, problems) if reference else []
     all_pairs = len(arms) <= MAX_ARMS
     if reference is None and not all_pairs:
         reference = next((arm for arm in arms if arm.predicted is not None), None)
@@ -150,6 +154,7 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
         gaps=gaps,
         notes=notes,
         images=images,
+        on_validation=validated,
         corrected=_corrected(arms),
     )
 

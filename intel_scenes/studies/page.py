@@ -15,7 +15,7 @@ from intel_scenes import pages, record
 from intel_scenes.studies.arms import Arm, Configuration, few
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.figures import figures
-from intel_scenes.studies.report import RESULTS, Rows, answer, could_have, leaderboard, points
+from intel_scenes.studies.report import RESULTS, Rows, answer, could_have, leaderboard, points, validation_rows
 
 REPORT = "report.html"
 NUM_IMAGES = 24  # disputed test images
@@ -59,6 +59,7 @@ def render(found: Comparison, rope: float, images: Path | None) -> str:
         could_have=could_have(found),
         leaderboard=leaderboard(found),
         figures=made,
+        validation=validation_rows(found),
         matrix=_matrix(found),
         ledger=_ledger(found),
         confusions=_confusions(found),

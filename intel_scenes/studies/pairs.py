@@ -162,7 +162,7 @@ def _by_run(sample: _Sample) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 def _pair(one: _Sample, other: _Sample) -> Pair:
     """Two arms by themselves."""
     first, second = one.table, other.table
-    rows = _paired_rows(one.arm.runs, other.arm.runs)
+    rows = paired_rows(one.arm.runs, other.arm.runs)
     is_paired = len(rows) == len(first) == len(second)
     if is_paired:
         second = second[[row for _, row in rows]]
@@ -191,7 +191,7 @@ def _pair(one: _Sample, other: _Sample) -> Pair:
     )
 
 
-def _paired_rows(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[int, int]]:
+def paired_rows(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[int, int]]:
     """Rows whose runs had one seed, split and order; within an architecture one start too."""
     there = {run.summary["seed"]: (row, run.summary) for row, run in enumerate(other)}
     if None in there or len(there) < len(other):

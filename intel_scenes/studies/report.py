@@ -46,6 +46,13 @@ def write_pairwise(found: Comparison) -> None:
                 *(*pair.num_seeds, pair.is_paired, pair.text),
             ]
         )
+    for one in found.on_validation:
+        for metric, estimate in (("val_accuracy", one.accuracy), ("val_loss_calibrated", one.loss)):
+            interval = (estimate.value, *estimate.interval())
+            rest = [*one.num_seeds, one.is_paired, None]
+            rows.append(
+                [one.label, found.baseline, metric, *interval, None, None, estimate.p_value(), None, None, *rest]
+            )
     record.write_csv(found.folder / PAIRWISE, PAIRWISE_COLUMNS, rows)
 
 
@@ -81,6 +88,18 @@ def leaderboard(found: Comparison) -> Rows:
             "-" if arm is None else _reference(found) if arm.label == found.reference else verdicts.get(arm.label, ""),
         ]
         rows.append(cells)
+    return rows
+
+
+def validation_rows(found: Comparison) -> Rows:
+    """What each arm is against the baseline on validation, under a row of names; empty where no baseline was named."""
+    if not found.on_validation:
+        return []
+    rows = [[f"against {found.baseline} on validation", "points of accuracy", "loss, calibrated"]]
+    for one in found.on_validation:
+        (low, high), (least, most) = one.accuracy.interval(), one.loss.interval()
+        accuracy = f"{points(one.accuracy.value)} ({points(low)} to {points(high)})"
+        rows.append([one.label, accuracy, f"{one.loss.value:+.3f} ({least:+.3f} to {most:+.3f})"])
     return rows
 
 
@@ -173,6 +192,8 @@ def _terminal(found: Comparison) -> str:
     lines = [*answer(found), "", *aligned([names, *rows[:MAX_ROWS]])]
     if left > 0:
         lines.append(f"and {left} more configurations: see {RESULTS}")
+    if validated := validation_rows(found):
+        lines += ["", *aligned(validated[: MAX_ROWS + 1])]
     return "\n".join([*lines, "", *_first(found.problems), *could_have(found)[:1], *_first(found.notes)]).rstrip()
 
 
@@ -190,6 +211,9 @@ def aligned(rows: Rows) -> list[str]:
 def _markdown(found: Comparison) -> str:
     names, *rows = [[cell.replace("|", "\\|") for cell in row] for row in leaderboard(found)]
     table = [f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows]]
+    if validated := validation_rows(found):
+        names, *rows = [[cell.replace("|", "\\|") for cell in row] for row in validated]
+        table += ["", *(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])]
     return "\n".join([*table, *(f"\n{line}" for line in found.problems)])
 
 
@@ -222,8 +246,17 @@ def _json(found: Comparison) -> str:
         }
         for one in found.configurations
     ]
+    on_validation = [
+        {
+            **{"arm": one.label, "baseline": found.baseline},
+            **{"val_accuracy": one.accuracy.value, "val_accuracy_interval": one.accuracy.interval()},
+            **{"val_loss_calibrated": one.loss.value, "val_loss_calibrated_interval": one.loss.interval()},
+        }
+        for one in found.on_validation
+    ]
     said = {"answer": answer(found), "notes": found.notes, "problems": found.problems}
-    return json.dumps(said | {"configurations": configurations}, indent=2, ensure_ascii=False)
+    figures = {"configurations": configurations, "on_validation": on_validation}
+    return json.dumps(said | figures, indent=2, ensure_ascii=False)
 
 
 def _over_seeds(one: Configuration, value: Callable[[Run], float | None], factor: float) -> str:

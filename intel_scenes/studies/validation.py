@@ -1,0 +1,94 @@
+"""What arms are against a baseline on the validation split: a choice may look at that, and not at the test split."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_softmax
+
+from intel_scenes import record
+from intel_scenes.errors import UserError
+from intel_scenes.studies.arms import Arm
+from intel_scenes.studies.collect import Run
+from intel_scenes.studies.pairs import paired_rows
+from intel_scenes.studies.statistics.estimates import Estimate, Table, paired_difference, unpaired_difference
+
+
+@dataclass(frozen=True)
+class OnValidation:
+    """An arm against the baseline.
+
+    Attributes:
+        label: Of the arm.
+        num_seeds: Of the arm and of the baseline.
+        is_paired: The seeds are pairs.
+        accuracy: Validation accuracy of the arm less that of the baseline, a fraction.
+        loss: The same of the mean cross entropy, each run at the temperature of its record: smoothing and mixing make a
+            network less sure of itself, which says nothing of what it knows.
+    """
+
+    label: str
+    num_seeds: tuple[int, int]
+    is_paired: bool
+    accuracy: Estimate
+    loss: Estimate
+
+
+def on_validation(arms: Sequence[Arm], baseline: Arm, problems: list[str]) -> list[OnValidation]:
+    """Each other arm that has two seeds and more against a baseline that has, too.
+
+    Args:
+        arms: Best on validation first.
+        baseline: One of them, named before the results were seen: a leader owes some of its lead to being chosen.
+        problems: Gets a sentence for each arm whose predictions cannot be read.
+    """
+    tables: dict[str, tuple[Table, Table]] = {}
+    paths: list[str] = []
+    for arm in (baseline, *(one for one in arms if one is not baseline)):
+        try:
+            rows = [_read(run) for run in arm.runs]
+            if len(rows) < 2:
+                continue
+            paths = paths or rows[0][0]
+            if any(found != paths for found, _, _ in rows):
+                raise UserError("they are of other validation images than those of the baseline")
+        except UserError as error:
+            problems.append(f"{arm.label} is not compared on validation: {error}")
+            continue
+        tables[arm.label] = np.stack([right for _, right, _ in rows]), np.stack([loss for _, _, loss in rows])
+    if baseline.label not in tables:
+        return []
+    return [_against(arm, baseline, tables) for arm in arms if arm is not baseline and arm.label in tables]
+
+
+def _against(arm: Arm, baseline: Arm, tables: dict[str, tuple[Table, Table]]) -> OnValidation:
+    ours, theirs = tables[arm.label], tables[baseline.label]
+    rows = paired_rows(arm.runs, baseline.runs)
+    is_paired = len(rows) == len(arm.runs) == len(baseline.runs)
+    order = [row for _, row in rows] if is_paired else slice(None)
+    difference = paired_difference if is_paired else unpaired_difference
+    accuracy, loss = (difference(one, other[order]) for one, other in zip(ours, theirs, strict=True))
+    return OnValidation(arm.label, (len(arm.runs), len(baseline.runs)), is_paired, accuracy, loss)
+
+
+def _read(run: Run) -> tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Paths of the validation images, (N,) 1 where one is right, and (N,) losses at the temperature of the record.
+
+    Raises:
+        UserError: They cannot be read.
+    """
+    temperature = run.summary["temperature"]
+    if not isinstance(temperature, int | float):
+        raise UserError(f"the record of {run.name} has no temperature")
+    try:
+        with (run.folder / record.PREDICTIONS).open(newline="") as file:
+            _, *found = [row for row in csv.reader(file) if row[0] in ("split", "val")]
+        labels, predicted = (np.array([int(row[place]) for row in found]) for place in (2, 3))
+        chances = np.array([[float(text) for text in row[4:]] for row in found])
+        logs = log_softmax(np.log(chances.clip(np.finfo(np.float64).tiny)) / temperature, axis=1)
+        losses = -logs[np.arange(len(labels)), labels]
+    except (OSError, ValueError, IndexError) as error:
+        raise UserError(f"the validation part of {run.name}/{record.PREDICTIONS} cannot be read") from error
+    return [row[1] for row in found], (predicted == labels).astype(np.float32), losses.astype(np.float32)

@@ -1,0 +1,112 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import log_loss
+
+from intel_scenes import record
+from intel_scenes.studies.comparison import compare
+from intel_scenes.studies.publish import compare_and_write
+from tests.studies.made import CLASSES, leave_run
+
+NUM_VAL, SEEDS = 120, (1, 2, 3)
+TEMPERATURE = {"sgd": 1.0, "adam": 0.5}
+
+
+class Options:
+    baseline = "sgd"
+    rope = 0.5
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Runs of two optimizers with random probabilities on validation; returns the folder and the probabilities."""
+    rng, chances = np.random.default_rng(3), {}
+    for optim, temperature in TEMPERATURE.items():
+        for seed in SEEDS:
+            right = rng.random(60) < 0.8
+            typed = {"optim": optim, "seed": seed}
+            folder = leave_run(
+                tmp_path, f"{optim}-{seed}", typed, right, num_val=NUM_VAL, temperature=temperature, optim=optim
+            )
+            table = rng.dirichlet(np.ones(6), NUM_VAL)
+            table[np.arange(NUM_VAL), np.arange(NUM_VAL) % 6] += 0.3 + 0.3 * (optim == "adam")
+            chances[optim, seed] = table / table.sum(1, keepdims=True)
+            replace_validation(folder, chances[optim, seed])
+    return tmp_path, chances
+
+
+def replace_validation(folder, table):
+    path = folder / record.PREDICTIONS
+    with path.open() as file:
+        head, *rows = list(csv.reader(file))
+    labels = np.arange(len(table)) % 6
+    shown = [
+        ["val", f"{CLASSES[label]}/{index}.jpg", str(label), str(chances.argmax()), *map(repr, chances.tolist())]
+        for index, (label, chances) in enumerate(zip(labels.tolist(), table, strict=True))
+    ]
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([head, *shown, *(row for row in rows if row[0] == "test")])
+
+
+def test_an_arm_is_compared_with_the_baseline_by_accuracy_and_by_loss_at_its_own_temperature(study):
+    folder, chances = study
+    (one,) = compare(folder, baseline="sgd").on_validation
+    labels = np.arange(NUM_VAL) % 6
+    accuracy = {key: np.mean(table.argmax(1) == labels) for key, table in chances.items()}
+    loss = {}
+    for (optim, seed), table in chances.items():
+        cooled = table ** (1 / TEMPERATURE[optim])
+        loss[optim, seed] = log_loss(labels, cooled / cooled.sum(1, keepdims=True))
+    for found, values in ((one.accuracy, accuracy), (one.loss, loss)):
+        differences = [values["adam", seed] - values["sgd", seed] for seed in SEEDS]
+        assert found.value == pytest.approx(np.mean(differences), abs=1e-6)
+        low, high = found.interval()
+        assert low < found.value < high
+        # Never narrower than what the images alone leave open.
+    by_image = np.mean(
+        [(chances["adam", s].argmax(1) == labels) * 1.0 - (chances["sgd", s].argmax(1) == labels) for s in SEEDS], 0
+    )
+    half = stats.norm.ppf(0.975) * by_image.std(ddof=1) / np.sqrt(NUM_VAL)
+    low, high = one.accuracy.interval()
+    assert (high - low) / 2 >= half
+    assert (one.label, one.num_seeds, one.is_paired) == ("adam", (3, 3), True)
+
+
+def test_all_forms_and_files_tell_of_it(study):
+    folder, _ = study
+    terminal = compare_and_write(folder, Options())
+    assert "against sgd on validation  points of accuracy" in terminal
+    (one,) = json.loads(compare_and_write(folder, Options(), form="json"))["on_validation"]
+    assert f"| adam | {100 * one['val_accuracy']:+.1f} (" in compare_and_write(folder, Options(), form="markdown")
+    with (folder / "pairwise.csv").open() as file:
+        rows = {row["metric"]: row for row in csv.DictReader(file)}
+    assert float(rows["val_accuracy"]["difference"]) == one["val_accuracy"]
+    assert float(rows["val_loss_calibrated"]["low"]) == one["val_loss_calibrated_interval"][0]
+    assert "Against the baseline on validation" in (folder / "report.html").read_text()
+
+
+def test_without_a_baseline_named_beforehand_nothing_is_said_of_validation(study):
+    folder, _ = study
+    assert compare(folder).on_validation == []
+    Named = type("Named", (Options,), {"baseline": None})
+    assert "on validation  points" not in compare_and_write(folder, Named())
+
+
+@pytest.mark.parametrize("damage", ["temperature", "rows", "images"])
+def test_an_arm_that_cannot_be_compared_is_named(study, damage):
+    folder, chances = study
+    path = folder / "adam-2" / record.PREDICTIONS
+    if damage == "temperature":
+        place = folder / "adam-2" / record.SUMMARY
+        place.write_text(json.dumps(json.loads(place.read_text()) | {"temperature": None}))
+    elif damage == "rows":
+        path.write_text(path.read_text().replace(f"{CLASSES[1]}/1.jpg,1,", f"{CLASSES[1]}/1.jpg,x,"))
+    else:
+        replace_validation(folder / "adam-2", chances["adam", 2][1:])
+    found = compare(folder, baseline="sgd")
+    assert found.on_validation == []
+    assert any(problem.startswith("adam is not compared on validation: ") for problem in found.problems)
+    assert len(found.pairs) == 1, "the test images are compared all the same"
