@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from intel_scenes.data.sources import drawn_folder
-from tests.process import python
+from tests.process import forked, python
 from tests.small import DRAWN, SMALL
 
 # Nothing answers there: what wants to download fails at once.
@@ -31,12 +31,14 @@ def environment(cache, tmp_path):
 
 @pytest.fixture
 def train(environment, tmp_path):
-    """Runs the command in an empty folder; returns the finished process."""
+    """Runs the command in an empty folder; returns the finished process. With options it starts from nothing."""
     place = tmp_path / "empty"
     place.mkdir()
 
     def command(*arguments, **options):
-        return python("-m", "intel_scenes.train", *arguments, cwd=place, env=environment, **options)
+        if options:
+            return python("-m", "intel_scenes.train", *arguments, cwd=place, env=environment, **options)
+        return forked("intel_scenes.train", *arguments, cwd=place, env=environment)
 
     command.place = place
     return command
@@ -105,7 +107,7 @@ def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second
 
 
 def test_a_progress_bar_is_shown_while_it_trains(train):
-    done = train(*DRAWN, *SMALL, "trainer.enable_progress_bar=true", "epochs=1")
+    done = train(*DRAWN, *SMALL, "trainer.enable_progress_bar=true", "epochs=1", timeout=300)
     assert done.returncode == 0
     assert "Epoch 0: 100%" in done.stdout + done.stderr
 

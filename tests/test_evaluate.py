@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.process import python
+from tests.process import forked
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def evaluate(tmp_path):
     """Runs the command; returns the finished process."""
 
     def command(*arguments):
-        return python("-m", "intel_scenes.evaluate", *arguments, cwd=tmp_path)
+        return forked("intel_scenes.evaluate", *arguments, cwd=tmp_path)
 
     return command
 

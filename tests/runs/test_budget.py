@@ -12,7 +12,7 @@ from intel_scenes.errors import UserError
 from intel_scenes.overrides import conf_folder
 from intel_scenes.runs import budget, experiment
 from intel_scenes.runs.forecast import Costs, fitted_epochs
-from tests.process import python
+from tests.process import forked
 from tests.small import DRAWN, SMALL
 
 FACTS = {"weights": None, "data": "d", "precision": "32-true", "threads": 1}
@@ -71,7 +71,6 @@ def test_what_is_measured_for_one_seed_serves_all_and_other_configurations_are_m
 def test_a_run_of_a_given_time_trains_all_epochs_that_it_says_and_goes_on_with_them(tmp_path, cache):
     small = [text for text in SMALL if not text.startswith("epochs=")]
     arguments = [
-        "-m",
         "intel_scenes.train",
         *DRAWN,
         f"data.cache_dir={cache}",
@@ -80,12 +79,12 @@ def test_a_run_of_a_given_time_trains_all_epochs_that_it_says_and_goes_on_with_t
         "hydra.run.dir=run",
         "budget_minutes=0.03",
     ]
-    first = python(*arguments, cwd=tmp_path)
+    first = forked(*arguments, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     summary = json.loads((tmp_path / "run" / record.SUMMARY).read_text())
     assert f"epochs={summary['epochs']}" in first.stderr
     assert len((tmp_path / "run" / record.HISTORY).read_text().splitlines()) == 1 + summary["epochs"]
-    again = python(*arguments, cwd=tmp_path)
+    again = forked(*arguments, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "is complete" in again.stderr
     assert "measuring" not in again.stderr
