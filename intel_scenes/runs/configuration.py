@@ -79,7 +79,10 @@ def check(plain: Plain) -> None:
     _check_budget(plain)
     if optim.get("weight_decay") is not None:
         _within("optim.weight_decay", optim["weight_decay"], 0, math.inf)
-    _one_of("compile", plain["compile"], (True, False))
+    for key in ("compile", "dry_run", "keep_last"):
+        _one_of(key, plain[key], (True, False))
+    for key in ("plan", "fail_fast"):
+        _one_of(f"sweep.{key}", plain["sweep"][key], (True, False))
     _one_of("lr_scaling", plain["lr_scaling"], SCALINGS)
     if plain["sweep"]["redo"] is not None:
         _one_of("sweep.redo", plain["sweep"]["redo"], ("changed",))

@@ -195,7 +195,8 @@ def test_parts_of_a_recipe_are_checked(override: str, sentence: str) -> None:
 
 
 def test_a_switch_is_true_or_false() -> None:
-    assert refusal("compile=flase").startswith("compile=flase must be one of True, False")
+    for key in ("compile", "dry_run", "keep_last", "sweep.plan", "sweep.fail_fast"):
+        assert refusal(f"{key}=flase").startswith(f"{key}=flase must be one of True, False")
 
 
 def test_a_folder_has_no_effect_on_drawn_images() -> None:
