@@ -60,12 +60,12 @@ def finished_jobs(named: Mapping[str, Overrides], folder: Path, compose: Callabl
 def check(jobs: Iterable[Overrides], compose: Callable[[Overrides], DictConfig]) -> None:
     """Composes every job before the first runs, and then checks what came out."""
     progress = tqdm(list(jobs), desc="checking", unit="run", leave=False, disable=None, delay=2)
-    configs = [compose(job) for job in progress]
+    configs = [(compose(job), job) for job in progress]
     if configs:
         from intel_scenes.runs import experiment  # imports torch, for which a misspelt name need not wait
 
-        for cfg in configs:
-            experiment.check(cfg)
+        for cfg, job in configs:
+            experiment.check(cfg, job)
 
 
 def show(

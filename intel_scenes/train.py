@@ -13,7 +13,7 @@ def train(cfg: DictConfig, job: Job) -> None:
     from intel_scenes.runs import experiment  # imports torch, for which --help and a misspelt option need not wait
 
     if cfg.dry_run:
-        cli.say("\n".join(experiment.dry_run(cfg)))
+        cli.say("\n".join(experiment.dry_run(cfg, job.overrides)))
         cli.leave_nothing(job.folder)
         return
     summary = experiment.run(

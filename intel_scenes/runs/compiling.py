@@ -33,6 +33,9 @@ def compile_network(
         Seconds that this took; None where it cannot be compiled.
     """
     network, started = classifier.network, time.perf_counter()
+    log.info("compiling the network, which can take minutes")
+    # It looks for CUDA whatever the device, and says so.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     torch.compiler.reset()  # what an earlier run of this process left
     classifier.to(device)
     buffers = {name: tensor.clone() for name, tensor in network.named_buffers()}

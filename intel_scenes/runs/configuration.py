@@ -177,7 +177,9 @@ def _check_recipe(recipe: Plain, epochs: float) -> None:
     if not sizes or any(type(size) is not int or size < 1 for size in sizes):
         raise UserError(f"recipe.train_size={recipe['train_size']} must be a number of pixels, or a list of such")
     if len(sizes) > epochs:
-        raise UserError(f"recipe.train_size={sizes} has more sizes than epochs={epochs}")
+        raise UserError(
+            f"recipe.train_size={sizes} has more sizes than epochs={epochs}: train longer, or give fewer sizes"
+        )
 
 
 def _check_head_alone(plain: Plain) -> None:

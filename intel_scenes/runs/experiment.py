@@ -61,8 +61,7 @@ def run(
     Raises:
         UserError: Something that the user can mend. Where training had begun, the record says `failed`.
     """
-    if cfg.budget_minutes and any(text.lstrip("+").startswith("epochs=") for text in overrides):
-        raise UserError("epochs has no effect with budget_minutes, which fits them: leave one out")
+    _refuse_epochs_of_a_budget(cfg, overrides)
     plain, weights, data = _composed(cfg, folder)
     threads, precision = configuration.resolve_threads(plain), precision_of(plain)
     facts = _facts(plain, weights, data)
@@ -98,12 +97,17 @@ def run(
         return record.read_summary(folder) or {}
 
 
-def dry_run(cfg: DictConfig) -> list[str]:
+def dry_run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[str]:
     """What a run will cost, a sentence for each part; nothing is written.
+
+    Args:
+        cfg: As `run` takes it.
+        overrides: What was typed.
 
     Raises:
         UserError: Something that the user can mend.
     """
+    _refuse_epochs_of_a_budget(cfg, overrides)
     plain, weights, data = _composed(cfg, None)
     measured = _measured(plain, weights, data, num_steps=NUM_STEPS)
     return forecast(
@@ -117,18 +121,30 @@ def dry_run(cfg: DictConfig) -> list[str]:
     )
 
 
-def check(cfg: DictConfig) -> None:
+def check(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
     """Checks a configuration without touching images or weights.
+
+    Args:
+        cfg: As `run` takes it.
+        overrides: What was typed.
 
     Raises:
         UserError: It holds something that no run could use.
     """
+    _refuse_epochs_of_a_budget(cfg, overrides)
     plain = _plain(cfg, Path(), num_steps=0)
     configuration.check(plain)
     augmentation(plain)
     weights = plain["model"]["weights"]
     is_name = weights is not None and re.fullmatch(r"\w+", weights)  # a file may still come
     resolve_weights(plain["model"]["name"], weights if is_name else None)
+
+
+def _refuse_epochs_of_a_budget(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Of a budget that is none, or that the recipe cannot have, `configuration.check` tells."""
+    is_budget = isinstance(cfg.budget_minutes, int | float) and cfg.budget_minutes > 0 and cfg.recipe.trained == "all"
+    if is_budget and any(text.lstrip("+").startswith("epochs=") for text in overrides):
+        raise UserError("epochs has no effect with budget_minutes, which fits them: leave one out")
 
 
 def data_fingerprint(cfg: DictConfig) -> str:

@@ -1,5 +1,6 @@
 """What a run will cost, before it starts: by a few steps on its own images."""
 
+import logging
 import statistics
 import time
 from bisect import bisect_right
@@ -19,6 +20,8 @@ from intel_scenes.runs.features import Head, linear_head
 from intel_scenes.runs.inference import autocast
 
 NUM_STEPS = 3
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ def fitted_epochs(costs: Costs, data: SceneDataModule, sizes: Callable[[int], Se
         return costs.features + sum(costs.epoch(data, size) for size in sizes(epochs))
 
     limit, known = 60 * minutes, 1
+    if seconds(1) > limit:
+        log.warning("not even one epoch fits into %g minutes: it takes about %s", minutes, _duration(seconds(1)))
     while seconds(2 * known) <= limit:
         known *= 2
     return max(1, bisect_right(range(2 * known), limit, lo=known, key=seconds) - 1)

@@ -57,7 +57,9 @@ def _excluded(path: object) -> frozenset[str]:
     try:
         lines = [line.strip() for line in Path(path).expanduser().read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"data.exclude={path} cannot be read ({error}): give a text file") from error
+        raise UserError(
+            f"data.exclude={path} cannot be read ({getattr(error, 'strerror', None) or error}): give a text file"
+        ) from error
     return frozenset(line.removeprefix("seg_train/") for line in lines if line and not line.startswith("#"))
 
 

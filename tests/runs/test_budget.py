@@ -34,6 +34,11 @@ def test_as_many_epochs_as_fit_are_taken_and_one_at_least(minutes, features, exp
     assert fitted_epochs(costs(features), DATA, lambda epochs: [64] * epochs, minutes) == expected
 
 
+def test_a_time_that_is_too_short_for_one_epoch_is_named(caplog):
+    fitted_epochs(costs(0), DATA, lambda epochs: [64] * epochs, 0.1)
+    assert caplog.messages == ["not even one epoch fits into 0.1 minutes: it takes about 10 seconds"]
+
+
 def test_growing_images_are_counted_at_their_own_cost():
     def sizes(epochs: int) -> list[int]:
         return [32] * (epochs // 2) + [64] * (epochs - epochs // 2)
@@ -94,6 +99,8 @@ def test_a_run_of_a_given_time_trains_all_epochs_that_it_says_and_goes_on_with_t
     ("typed", "said"),
     [
         (["budget_minutes=1", "epochs=2"], "epochs has no effect with budget_minutes"),
+        (["budget_minutes=abc", "epochs=2"], "budget_minutes=abc must be a number above 0"),
+        (["budget_minutes=1", "epochs=2", "recipe=linear_probe"], "budget_minutes is for whole networks"),
         (["budget_minutes=1", "recipe=linear_probe"], "budget_minutes is for whole networks"),
         (["budget_minutes=0.0001", "recipe.train_size=[24,32]"], "is enough for epochs=1 only, fewer than the 2 sizes"),
         (["budget_minutes=0"], "budget_minutes=0 must be a number above 0"),
@@ -105,6 +112,10 @@ def test_what_a_budget_does_not_go_together_with_is_refused(typed, said, cache):
         cfg = compose("train", [*DRAWN, f"data.cache_dir={cache}", *SMALL[:3], *SMALL[4:], *typed])
     with pytest.raises(UserError, match=said):
         experiment.run(cfg, Path("never"), choices={}, overrides=typed, composition_digest="")
+    if said.startswith("epochs has"):
+        for foresee in (experiment.dry_run, experiment.check):
+            with pytest.raises(UserError, match=said):
+                foresee(cfg, typed)
 
 
 def test_the_batches_that_a_limit_leaves_are_counted(cache):
