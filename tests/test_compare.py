@@ -40,7 +40,10 @@ def test_a_format_is_all_that_is_printed(compare, tmp_path):
     leave_study(tmp_path / "study", {"sgd": 0, "adam": 2}, 2)
     done = compare("folder=study", "format=markdown", "compare.baseline=sgd", "compare.rope=1")
     assert done.returncode == 0, done.stderr
-    assert all(line.startswith("|") for line in done.stdout.splitlines())
+    table, _, problems = done.stdout.partition("\n\n")
+    assert all(line.startswith("|") for line in table.splitlines())
+    said = "sgd is not compared on validation: the record of optim=sgd,seed=1 has no temperature"
+    assert problems.strip() == said, "a made record has none"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from intel_scenes.errors import UserError
 from intel_scenes.studies.arms import Arm
 from intel_scenes.studies.collect import Run
 from intel_scenes.studies.pairs import paired_rows
-from intel_scenes.studies.statistics.estimates import Estimate, Table, paired_difference, unpaired_difference
+from intel_scenes.studies.statistics.estimates import Estimate, Table, moderated, paired_difference, unpaired_difference
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,17 @@ def on_validation(arms: Sequence[Arm], baseline: Arm, problems: list[str]) -> li
                 raise UserError("they are of other validation images than those of the baseline")
         except UserError as error:
             problems.append(f"{arm.label} is not compared on validation: {error}")
+            if arm is baseline:
+                return []
             continue
         tables[arm.label] = np.stack([right for _, right, _ in rows]), np.stack([loss for _, _, loss in rows])
     if baseline.label not in tables:
         return []
-    return [_against(arm, baseline, tables) for arm in arms if arm is not baseline and arm.label in tables]
+    found = [_against(arm, baseline, tables) for arm in arms if arm is not baseline and arm.label in tables]
+    # As on the test images, the spread over seeds of each leans on that of the others.
+    accuracies = moderated([one.accuracy for one in found], len(tables))
+    losses = moderated([one.loss for one in found], len(tables))
+    return [replace(one, accuracy=a, loss=b) for one, a, b in zip(found, accuracies, losses, strict=True)]
 
 
 def _against(arm: Arm, baseline: Arm, tables: dict[str, tuple[Table, Table]]) -> OnValidation:
