@@ -38,6 +38,7 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         ([], "run=[FOLDER,FOLDER,...] is missing: the folders of finished runs"),
         (["run=[a,b]", "combine=men"], "combine=men: there are mean, vote, soup (did you mean mean?)"),
         (["run=[a,b]", "views=flp"], "views=flp: there are 1, flip, flip_crops (did you mean flip?)"),
+        (["run=[a,b]", "views=[flip]"], "views=['flip']: there are 1, flip, flip_crops (did you mean flip?)"),
         (["run=[]"], "run=[] must name the folders of finished runs: run=[FOLDER,FOLDER,...]"),
         (["run=[a,b]"], "a holds no run that is complete: name the folder of one"),
     ],

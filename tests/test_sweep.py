@@ -24,21 +24,24 @@ from tests.process import forked
 from tests.small import DRAWN, SMALL
 
 NUM_KILLS = int(os.environ.get("INTEL_SCENES_KILLS", "1"))
-FAST = (*DRAWN, *SMALL, "epochs=1")
+SWEEP = ("intel_scenes.train", "-m", *DRAWN, *SMALL, "epochs=1", "sweep.name=s")
 TIMING = {"started", "ended", "fit_seconds", "images_per_second", "peak_memory_bytes"}
 
 
 @pytest.fixture
-def start(cache, tmp_path):
-    """Starts a sweep named `s` in an empty folder, in a process group of its own."""
+def environment(cache):
     commands_of_slurm = Path(__file__).parent / "slurm"  # stand-ins, which start processes of this machine
-    path = f"{commands_of_slurm}:{os.environ['PATH']}"
-    environment = os.environ | {"INTEL_SCENES_CACHE": str(cache), "PATH": path}
+    return os.environ | {"INTEL_SCENES_CACHE": str(cache), "PATH": f"{commands_of_slurm}:{os.environ['PATH']}"}
+
+
+@pytest.fixture
+def start(environment, tmp_path):
+    """Starts a sweep named `s` in an empty folder, in a process group of its own."""
 
     def command(*arguments, place=tmp_path):
         place.mkdir(exist_ok=True)
         return subprocess.Popen(
-            [sys.executable, "-m", "intel_scenes.train", "-m", *FAST, "sweep.name=s", *arguments],
+            [sys.executable, "-m", *SWEEP, *arguments],
             cwd=place,
             env=environment,
             stdout=subprocess.PIPE,
@@ -51,18 +54,16 @@ def start(cache, tmp_path):
 
 
 @pytest.fixture
-def sweep(start, cache, tmp_path):
+def sweep(start, environment, tmp_path):
     """Runs a sweep to its end; returns its exit status and what it said."""
 
-    def command(*arguments, **options):
-        if any("hydra/launcher" in text for text in arguments):
-            process = start(*arguments, **options)
+    def command(*arguments, place=tmp_path):
+        if any("hydra/launcher" in text for text in arguments):  # which starts processes of its own
+            process = start(*arguments, place=place)
             said, _ = process.communicate(timeout=300)
             return process.returncode, said
-        place = options.get("place", tmp_path)
         place.mkdir(exist_ok=True)
-        env = os.environ | {"INTEL_SCENES_CACHE": str(cache)}
-        done = forked("intel_scenes.train", "-m", *FAST, "sweep.name=s", *arguments, cwd=place, env=env)
+        done = forked(*SWEEP, *arguments, cwd=place, env=environment)
         return done.returncode, done.stdout + done.stderr
 
     return command

@@ -10,16 +10,17 @@ from torch import Tensor
 class WarmedEMA(WeightAveraging):
     """Exponential moving average of all weights and buffers, evaluated in their place.
 
-    At step n, counted from 1, it keeps min(`decay`, n / (9 + n)) of itself, as in timm and TensorFlow: a training too
-    short for its decay is not held back by its first weights. Lightning's `EMAWeightAveraging` has one decay for all
-    steps, and goes through the weights one by one.
+    It begins with the weights of the first step; at step n it keeps min(`decay`, n / (9 + n)) of itself, as in timm and
+    TensorFlow: a training too short for its decay is not held back by its first weights. Lightning's
+    `EMAWeightAveraging` has one decay for all steps, and goes through the weights one by one.
     """
 
     def __init__(self, decay: float) -> None:
         """Averages over about the last 1 / (1 - `decay`) steps."""
         super().__init__(multi_avg_fn=self._towards)
         self.decay = decay
-        self._share = 1.0  # that the weights of this step get
+        # Of the weights of this step. Torch counts the steps too, but on the device: to read it there would be to wait.
+        self._share = 1.0
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """After each optimizer step; `step_idx` counts from 0."""

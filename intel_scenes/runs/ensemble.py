@@ -40,7 +40,7 @@ def evaluated(folders: Sequence[Path], way: str, views: int | str | None = None)
     Raises:
         UserError: A run is not complete, the runs cannot be combined, there are no such views, or the images are gone.
     """
-    if views is not None and views not in VIEWS:
+    if views is not None and views not in tuple(VIEWS):  # a list has no hash
         names = [str(name) for name in VIEWS]
         raise UserError(f"views={views}: there are {', '.join(names)}{did_you_mean(str(views), names)}")
     members = [read(folder) for folder in folders]
@@ -191,6 +191,8 @@ def _predictor(member: Member, views: int | str | None) -> Callable[[Sequence[di
     # Only how the images are shown depends on them: those of a file are shown as torchvision's own.
     is_file = weights is not None and not str(weights).isidentifier()
     data = data_module(plain, resolve_weights(name, "DEFAULT" if is_file else weights))
+    if data.fingerprint != member.summary["data_fingerprint"]:
+        raise UserError(f"the images are no longer those of {member.folder}: put them back, or run it again")
     network = build(name, len(data.classes), weights=None, image_size=data.view.size)
     network.to(memory_format=torch.channels_last)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

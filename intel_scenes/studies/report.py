@@ -209,12 +209,15 @@ def aligned(rows: Rows) -> list[str]:
 
 
 def _markdown(found: Comparison) -> str:
-    names, *rows = [[cell.replace("|", "\\|") for cell in row] for row in leaderboard(found)]
-    table = [f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows]]
+    lines = _piped(leaderboard(found))
     if validated := validation_rows(found):
-        names, *rows = [[cell.replace("|", "\\|") for cell in row] for row in validated]
-        table += ["", *(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])]
-    return "\n".join([*table, *(f"\n{line}" for line in found.problems)])
+        lines += ["", *_piped(validated)]
+    return "\n".join([*lines, *(f"\n{line}" for line in found.problems)])
+
+
+def _piped(table: Rows) -> list[str]:
+    names, *rows = [[cell.replace("|", "\\|") for cell in row] for row in table]
+    return [f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows]]
 
 
 def _latex(found: Comparison) -> str:

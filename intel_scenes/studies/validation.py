@@ -1,6 +1,7 @@
 """What arms are against a baseline on the validation split: a choice may look at that, and not at the test split."""
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -76,7 +77,8 @@ def _against(arm: Arm, baseline: Arm, tables: dict[str, tuple[Table, Table]]) ->
     order = [row for _, row in rows] if is_paired else slice(None)
     difference = paired_difference if is_paired else unpaired_difference
     accuracy, loss = (difference(one, other[order]) for one, other in zip(ours, theirs, strict=True))
-    return OnValidation(arm.label, (len(arm.runs), len(baseline.runs)), is_paired, accuracy, loss)
+    num_seeds = len(arm.runs), len(baseline.runs)
+    return OnValidation(arm.label, num_seeds, is_paired, accuracy, replace(loss, largest=math.inf))
 
 
 def _read(run: Run) -> tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.float32]]:

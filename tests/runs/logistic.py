@@ -16,9 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from intel_scenes import record
-from intel_scenes.models.backbones import build, resolve_weights
-from intel_scenes.runs.features import Head, frozen
+from intel_scenes.models.backbones import resolve_weights
+from intel_scenes.runs.features import frozen, head_alone
 from intel_scenes.runs.images import data_module
+from intel_scenes.runs.parts import network_of
 
 INVERSE_DECAYS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
@@ -27,12 +28,13 @@ def main(folder: Path) -> None:
     """Fits on the training images of the run, chooses on its validation split, and reads the test images once."""
     plain = yaml.safe_load((folder / record.CONFIG).read_text())
     summary = json.loads((folder / record.SUMMARY).read_text())
-    name, weights = plain["model"]["name"], resolve_weights(plain["model"]["name"], plain["model"]["weights"])
+    weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
     assert weights is not None
     torch.set_num_threads(summary["threads"])
     images = data_module(plain, weights)
-    network = build(name, len(images.classes), weights=weights, image_size=images.view.size)
-    head = Head(network, name)
+    network = network_of(plain, weights, images)
+    head = head_alone(network, plain)
+    assert head is not None, "the run trained more than the head"
     data, _ = frozen(
         network,
         head,

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau, StepLR
@@ -21,6 +20,7 @@ from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau, StepLR
 from intel_scenes import record
 from intel_scenes.errors import Busy, UserError
 from intel_scenes.models.classifier import SceneClassifier
+from intel_scenes.runs.averaging import WarmedEMA
 from intel_scenes.runs.checkpoints import EpochRecorder, FiniteLoss, WholeCheckpointIO
 
 WEIGHTS_ONLY = {"state_dict", "epoch", "global_step", "pytorch-lightning_version"}
@@ -257,9 +257,9 @@ def test_the_history_has_a_row_for_each_epoch_with_the_rate_that_was_used(tmp_pa
 )
 def test_a_resumed_training_is_the_uninterrupted_one(tmp_path: Path, options: dict[str, Any], average: bool) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    fit(whole, tiny(), *([EMAWeightAveraging(decay=0.8)] if average else []), epochs=5, options=options)
+    fit(whole, tiny(), *([WarmedEMA(0.8)] if average else []), epochs=5, options=options)
     for epochs in (2, 3, 5):
-        averaging = [EMAWeightAveraging(decay=0.8)] if average else []
+        averaging = [WarmedEMA(0.8)] if average else []
         fit(parts, tiny(), *averaging, epochs=epochs, resumed=epochs > 2, options=options)
     for name in (record.BEST, record.LAST):
         expected, found = loaded(whole, name), loaded(parts, name)
@@ -295,11 +295,11 @@ def test_time_is_summed_over_resumes(tmp_path: Path) -> None:
 
 def test_the_best_file_holds_the_averages_of_weights_and_statistics(tmp_path: Path) -> None:
     noted = Noted()
-    fit(tmp_path, tiny(), noted, EMAWeightAveraging(decay=0.8), epochs=1)
+    fit(tmp_path, tiny(), noted, WarmedEMA(0.8), epochs=1)
     # the average begins with the state after the first step
     expected = noted.states[0]
-    for state in noted.states[1:]:
-        expected = {name: 0.8 * expected[name] + 0.2 * tensor for name, tensor in state.items()}
+    for state, kept in zip(noted.states[1:], (2 / 11, 3 / 12, 4 / 13), strict=True):
+        expected = {name: kept * expected[name] + (1 - kept) * tensor for name, tensor in state.items()}
     found = loaded(tmp_path, record.BEST)["state_dict"]
     assert found.keys() == expected.keys()
     for name in found:
@@ -311,7 +311,7 @@ def test_the_best_file_holds_the_averages_of_weights_and_statistics(tmp_path: Pa
 
 
 def test_the_history_shows_the_accuracy_of_the_averages(tmp_path: Path) -> None:
-    fit(tmp_path, tiny(), EMAWeightAveraging(decay=0.8), epochs=1)
+    fit(tmp_path, tiny(), WarmedEMA(0.8), epochs=1)
     network = tiny()
     weights = loaded(tmp_path, record.BEST)["state_dict"]
     network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in weights.items()})

@@ -107,6 +107,14 @@ def test_other_views_are_those_of_a_run_that_asks_for_them(run: Run, folders: li
     )
 
 
+def test_images_that_are_others_now_are_not_seen_again(folders: list[Path]) -> None:
+    member = ensemble.read(folders[0])
+    other = replace(member, summary={**member.summary, "data_fingerprint": "other"})
+    for again in (lambda: ensemble.seen_again(other, 1), lambda: ensemble.soup([other])):
+        with pytest.raises(UserError, match=r"^the images are no longer those of .*run0: put them back"):
+            again()
+
+
 def test_runs_that_began_elsewhere_make_no_soup(folders: list[Path]) -> None:
     one = ensemble.read(folders[0])
     other = replace(one, summary={**one.summary, "weights": None})

@@ -65,7 +65,7 @@ def test_an_arm_is_compared_with_the_baseline_by_accuracy_and_by_loss_at_its_own
         assert found.value == pytest.approx(np.mean(differences), abs=1e-6)
         low, high = found.interval()
         assert low < found.value < high
-        # Never narrower than what the images alone leave open.
+    # Never narrower than what the images alone leave open.
     by_image = np.mean(
         [(chances["adam", s].argmax(1) == labels) * 1.0 - (chances["sgd", s].argmax(1) == labels) for s in SEEDS], 0
     )
@@ -73,6 +73,16 @@ def test_an_arm_is_compared_with_the_baseline_by_accuracy_and_by_loss_at_its_own
     low, high = one.accuracy.interval()
     assert (high - low) / 2 >= half
     assert (one.label, one.num_seeds, one.is_paired) == ("adam", (3, 3), True)
+
+
+def test_a_loss_may_be_worse_by_more_than_one(study):
+    folder, chances = study
+    for seed in SEEDS:
+        wrong = np.roll(chances["adam", seed], 1, axis=1) ** 4
+        replace_validation(folder / f"adam-{seed}", wrong / wrong.sum(1, keepdims=True))
+    (one,) = compare(folder, baseline="sgd").on_validation
+    low, high = one.loss.interval()
+    assert 1 < low < one.loss.value < high
 
 
 def test_all_forms_and_files_tell_of_it(study):

@@ -92,13 +92,15 @@ class Estimate:
         value: The mean.
         images: Variance from image to image of the means over seeds.
         sides: One, or two where the seeds are not paired.
-        num_images: Of the test split.
+        num_images: Of the split.
+        largest: Value that there can be, up and down; that of a loss has no end.
     """
 
     value: float
     images: float
     sides: tuple[Side, ...]
     num_images: int
+    largest: float = 1.0
 
     @cached_property
     def _terms(self) -> list[tuple[float, float]]:
@@ -138,7 +140,7 @@ class Estimate:
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's interval around the value."""
         half = float(special.stdtrit(self.degrees_of_freedom, (1 + level) / 2)) * math.sqrt(self.variance)
-        return max(-1.0, self.value - half), min(1.0, self.value + half)
+        return max(-self.largest, self.value - half), min(self.largest, self.value + half)
 
     def p_value(self) -> float:
         """Two-sided, of a true value of 0."""
