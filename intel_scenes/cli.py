@@ -32,7 +32,6 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *,
     mend), 3 where runs of a sweep are held elsewhere, 130 after Ctrl-C. In a multirun an error ends its own job alone.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of being printed by Hydra
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch: large pages spare some of a step's page faults
     failed = False
 
     def job(cfg: DictConfig) -> str | None:

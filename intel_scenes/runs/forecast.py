@@ -74,6 +74,7 @@ def measure(
         precision: As Lightning names it.
         num_steps: To measure, beside the first one of each size.
     """
+    memory.keep_freed()
     memory.reset_peak(device)
     num_images, features, seen = len(data.scenes) + len(data.test_scenes), 0.0, data
     if isinstance(classifier.network, Head):

@@ -1,5 +1,6 @@
 """What a run holds in memory, and what there is."""
 
+import ctypes
 import gc
 from pathlib import Path
 from typing import Literal
@@ -9,11 +10,27 @@ import torch
 from intel_scenes.data import buffers
 
 _PROCESS = Path("/proc/self")  # of Linux
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt(3)
+
+
+def keep_freed() -> None:
+    """Lets glibc keep the memory that a training step frees for the next one.
+
+    By itself it gives large blocks back at once, and the system then fills each page of them with zeros again: on
+    two cores up to half of a step's time. Elsewhere this does nothing.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def reset_peak(device: torch.device) -> None:
-    """Forgets what earlier runs of this process held."""
+    """Forgets what earlier runs of this process held, and gives it back."""
     buffers.forget()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
     if device.type == "cuda":
         gc.collect()  # Lightning's parts hold each other; on a CPU the collector comes by itself
         torch.cuda.empty_cache()

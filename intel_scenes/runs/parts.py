@@ -117,6 +117,7 @@ def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], pre
         raise UserError("compile=true is for one device: leave it out")
     if plain["data"]["device_resident"] is True and trainer.strategy.root_device.type == "cpu":
         raise UserError("data.device_resident=true has no effect on a CPU: leave it at auto")
+    memory.keep_freed()
     memory.reset_peak(trainer.strategy.root_device)
     return trainer
 
