@@ -93,6 +93,9 @@ def run(
         KeyboardInterrupt: Ctrl-C; what is there has been shown.
     """
     global _progress
+    for key in ("plan", "fail_fast"):
+        if type(config.sweep[key]) is not bool:
+            raise UserError(f"sweep.{key}={config.sweep[key]} must be true or false")
     if config.dry_run:
         raise UserError("dry_run=true is for one run: sweep.plan=true says what a sweep would cost")
     named = plan.named_jobs(jobs)

@@ -148,3 +148,13 @@ def test_what_is_wrong_is_one_sentence(images, cache, override, said):
     with pytest.raises(UserError) as caught:
         audited(images, cache, override, *name)
     assert str(caught.value).startswith(said)
+
+
+def test_a_class_too_small_to_validate_on_is_audited(images, cache, tmp_path):
+    root = tmp_path / "few"
+    shutil.copytree(images, root)
+    for split in ("seg_train", "seg_test"):
+        (root / split / "night").mkdir()
+        Image.new("RGB", (32, 32), (10, 10, 40)).save(root / split / "night/0.png")
+    found = audited(root, cache)
+    assert ("test", "night/0.png", "identical") in {(one.other_split, one.path, one.kind) for one in found.findings}

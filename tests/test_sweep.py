@@ -164,6 +164,13 @@ def test_the_same_run_under_another_name_is_passed_over(sweep, tmp_path):
     assert len(collect(tmp_path / "multirun/s")[0]) == 1
 
 
+@pytest.mark.parametrize("key", ["sweep.plan", "sweep.fail_fast"])
+def test_a_switch_of_a_sweep_is_true_or_false(sweep, tmp_path, key):
+    status, said = sweep("seed=1", f"{key}=flase")
+    assert (status, said.strip()) == (1, f"{key}=flase must be true or false")
+    assert not (tmp_path / "multirun").exists()
+
+
 def test_a_run_that_is_held_elsewhere_is_left_and_named(sweep, tmp_path):
     assert sweep("seed=1")[0] == 0
     study = tmp_path / "multirun/s"

@@ -1,5 +1,6 @@
 """What is wrong with the images of a data set, from arrays: odd ones, one image twice, labels that do not fit."""
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,9 @@ from intel_scenes.data import progress
 from intel_scenes.data.packed import Pixels
 from intel_scenes.data.scenes import Scenes
 from intel_scenes.data.splits import Indices
+from intel_scenes.predictions import Probabilities
 
 Mask = npt.NDArray[np.bool_]
-Probabilities = npt.NDArray[np.float64]
 
 # Of 255. The flattest image of the Intel scenes that still shows something, a sea in mist, spreads by 11.
 FLAT_SPREAD = 6.0
@@ -168,11 +169,14 @@ def judged(labels: Indices, probabilities: Probabilities) -> Judged:
     quality = rank.get_label_quality_scores(labels, probabilities, method="self_confidence")
     suggested, num_classes = probabilities.argmax(axis=1), probabilities.shape[1]
     confusion = np.bincount(labels * num_classes + suggested, minlength=num_classes**2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "May not flag all label issues")  # the only image of a class is never flagged
+        flagged = filter.find_label_issues(labels, probabilities, n_jobs=1)
     return Judged(
         order=np.argsort(quality, kind="stable"),
         quality=quality,
         suggested=suggested,
-        flagged=filter.find_label_issues(labels, probabilities, n_jobs=1),
+        flagged=flagged,
         confusion=confusion.reshape(num_classes, num_classes),
         joint=count.estimate_joint(labels, probabilities),
     )

@@ -171,13 +171,14 @@ def by_policy(images: Tensor, draws: Draws, policy: str) -> Tensor:
     Returns:
         (B, 3, S, S) uint8 in channels-last memory.
     """
-    change = POLICIES[policy]()
+    change, device = POLICIES[policy](), images.device
+    images = images.cpu()  # image by image, an accelerator would wait for the host with each operation
     result = torch.empty_like(images, memory_format=torch.channels_last)
     with torch.random.fork_rng(devices=[]):  # they draw from the global generator, on the CPU
         for index, seed in enumerate((draws * 2**53).astype(np.int64).tolist()):
             torch.default_generator.manual_seed(seed)
             result[index] = change(images[index])
-    return result
+    return on_device(result, device)
 
 
 def crop_resize_each(

@@ -83,7 +83,8 @@ def order(seed: int, epoch: int, num_images: int) -> Indices:
 class TrainBatches:
     """One epoch of full batches; the images left over wait for another epoch, which has another order.
 
-    `batch_size` is that of all ranks together: each takes its slice, so their number changes nothing in the training.
+    `batch_size` is that of all ranks together: each takes its slice, so their number does not change which images a
+    step sees. Batch norms and mixing look at a slice alone.
     """
 
     stored: Stored

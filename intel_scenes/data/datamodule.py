@@ -42,7 +42,7 @@ class SceneDataModule(LightningDataModule):
         test_views: int | str,
         batch_size: int,
         seed: int,
-        val_fraction: float,
+        val_fraction: float | None,
         split_seed: int,
         store_size: int,
         cache_dir: Path,
@@ -60,7 +60,7 @@ class SceneDataModule(LightningDataModule):
             test_views: How many ways evaluation sees the best epoch: one of `VIEWS`.
             batch_size: Images of a step, over all devices.
             seed: Of order and augmentation.
-            val_fraction: Share of `seg_train` that becomes the validation split.
+            val_fraction: Share of `seg_train` that becomes the validation split; None cuts none.
             split_seed: Of that cut.
             store_size: Side of the decoded images in the cache.
             cache_dir: Where decoded images are kept.
@@ -90,13 +90,17 @@ class SceneDataModule(LightningDataModule):
         self.train_sizes, self.test_views = train_sizes, test_views
         self.batch_size, self.seed = batch_size, seed
         labels, contents = self.scenes.labels, self.scenes.contents
-        parts = stratified_split(usable.labels, usable.contents, val_fraction, split_seed)
+        if val_fraction is None:
+            parts = np.arange(len(usable)), np.arange(0)
+        else:
+            parts = stratified_split(usable.labels, usable.contents, val_fraction, split_seed, usable.classes)
         position = np.cumsum(kept) - 1
         self.train, self.val = (position[part[kept[part]]] for part in parts)
-        _check_no_class_is_lost(self.scenes, self.train, self.val)
+        if val_fraction is not None:
+            _check_no_class_is_lost(self.scenes, self.train, self.val)
         share = len(self.val) / len(self.train)
         self.train_eval = self.train
-        if share < 1:
+        if 0 < share < 1:
             own = [contents[index] for index in self.train]
             self.train_eval = self.train[stratified_mask(labels[self.train], own, share, split_seed)]
         self.test = np.arange(len(self.test_scenes))

@@ -11,7 +11,7 @@ Indices = npt.NDArray[np.int64]
 
 
 def stratified_split(
-    labels: npt.NDArray[np.int64], contents: Sequence[str], fraction: float, seed: int
+    labels: npt.NDArray[np.int64], contents: Sequence[str], fraction: float, seed: int, classes: Sequence[str] = ()
 ) -> tuple[Indices, Indices]:
     """Cuts a labelled set in two, as `stratified_mask` says, with images of every class in both parts.
 
@@ -20,6 +20,7 @@ def stratified_split(
         contents: N digests of the images' bytes.
         fraction: Share of the second part, between 0 and 1, both excluded.
         seed: Of the shuffle.
+        classes: Names of the classes, for the error.
 
     Returns:
         Two sorted arrays of positions, the rest and the cut part, that hold each of 0..N-1 once.
@@ -32,8 +33,9 @@ def stratified_split(
     in_cut = stratified_mask(labels, contents, fraction, seed)
     for label in np.unique(labels):
         if in_cut[labels == label].all() or not in_cut[labels == label].any():
+            name = classes[label] if classes else f"class number {label}"
             raise UserError(
-                f"data.val_fraction={fraction} leaves class number {label} with no image on one side of the split: "
+                f"data.val_fraction={fraction} leaves {name} with no image on one side of the split: "
                 "change it, or give the class more images"
             )
     return np.flatnonzero(~in_cut), np.flatnonzero(in_cut)

@@ -36,6 +36,7 @@ _WHAT_TO_GIVE = "give a file with model.weights=FILE, or model.weights=null for 
 log = logging.getLogger(__name__)
 
 _SIZES_THAT_FIT: set[tuple[str, int]] = set()
+_BUILT_FOR_ONE_SIZE = ("vit_", "maxvit_")
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,8 @@ def heads(network: nn.Module) -> dict[str, nn.Module]:
 def check_image_size(network: nn.Module, model_name: str, image_size: int) -> None:
     """Check without computing that the network can train on a batch of shape `(2, 3, image_size, image_size)`.
 
-    The network, its buffers and the modes of its modules stay as they were. Once for each name and size in a process:
-    the runs of a sweep mostly share them.
+    The network, its buffers and the modes of its modules stay as they were. Once for each name and size in a process,
+    which the runs of a sweep mostly share, but for networks that are built for one size.
 
     Raises:
         UserError: it cannot.
@@ -164,7 +165,8 @@ def check_image_size(network: nn.Module, model_name: str, image_size: int) -> No
     finally:
         for module, mode in modes:
             module.training = mode
-    _SIZES_THAT_FIT.add((model_name, image_size))
+    if not model_name.startswith(_BUILT_FOR_ONE_SIZE):
+        _SIZES_THAT_FIT.add((model_name, image_size))
 
 
 def _weights_of(model_name: str) -> dict[str, models.WeightsEnum]:
@@ -209,7 +211,7 @@ def _size_error(model_name: str, image_size: int, error: Exception) -> UserError
     size = random_preprocessing(model_name).crop_size
     return UserError(
         f"{model_name} cannot train on images of {image_size} x {image_size} pixels ({_reason(error)}): "
-        f"set data.image_size={size}, the size of its ImageNet weights."
+        f"set data.image_size={size}, the size of its ImageNet weights, and recipe.train_size where it is given."
     )
 
 

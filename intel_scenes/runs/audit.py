@@ -19,11 +19,12 @@ from intel_scenes.data.scenes import Scenes, in_label_conflict
 from intel_scenes.data.splits import Indices, stratified_folds
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import Weights, build, check_image_size, resolve_weights
+from intel_scenes.predictions import Probabilities
 from intel_scenes.runs import configuration
 from intel_scenes.runs.features import Head, fit_head, frozen, linear_head
 from intel_scenes.runs.identity import circumstances
 from intel_scenes.runs.images import data_module
-from intel_scenes.runs.inference import Probabilities, probabilities
+from intel_scenes.runs.inference import probabilities
 
 NO_CLEANLAB = 'pip install "intel-scenes[audit]" adds what finds them'
 SPLITS = ("train", "test")
@@ -101,7 +102,7 @@ def run(cfg: DictConfig) -> Audit:
     if not can_judge and (plain["flip"] or plain["exclude"]["labels"]):
         raise UserError(f"flip and exclude.labels are about labels that are likely wrong: {NO_CLEANLAB}")
     plain |= UNTRAINED
-    plain["data"] |= {"on_unreadable": "skip", "batch_size": 1}
+    plain["data"] |= {"on_unreadable": "skip", "batch_size": 1, "val_fraction": None}
     _check_output(plain)
     torch.set_num_threads(configuration.resolve_threads(plain))
     weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])

@@ -42,6 +42,7 @@ def compile_network(
     trained, evaluated = _batches(data, device)
     network.compile()
     try:
+        classifier.train().on_train_start()
         _run_once(network, trained, evaluated, precision)
     except torch.OutOfMemoryError:
         raise
@@ -69,7 +70,6 @@ def _batches(data: SceneDataModule, device: torch.device) -> tuple[list[Tensor],
 
 def _run_once(network: nn.Module, trained: Sequence[Tensor], evaluated: Sequence[Tensor], precision: str) -> None:
     device = trained[0].device
-    network.train()
     for images in trained:
         with autocast(device, precision):
             outputs = network(images)

@@ -81,8 +81,6 @@ def check(plain: Plain) -> None:
         _within("optim.weight_decay", optim["weight_decay"], 0, math.inf)
     for key in ("compile", "dry_run", "keep_last"):
         _one_of(key, plain[key], (True, False))
-    for key in ("plan", "fail_fast"):
-        _one_of(f"sweep.{key}", plain["sweep"][key], (True, False))
     _one_of("lr_scaling", plain["lr_scaling"], SCALINGS)
     if plain["sweep"]["redo"] is not None:
         _one_of("sweep.redo", plain["sweep"]["redo"], ("changed",))
@@ -199,6 +197,12 @@ def _check_scheduler(plain: Plain) -> None:
     for key, value in record.flatten(plain["scheduler"]).items():
         if key.rpartition(".")[2] in ("gamma", "step_size"):
             _positive(f"scheduler.{key}", value)
+    if plain["budget_minutes"] is None:
+        warn_of_late_steps(plain)
+
+
+def warn_of_late_steps(plain: Plain) -> None:
+    """Says where a schedule of steps does nothing in so few epochs."""
     step_size = plain["scheduler"]["factory"].get("step_size", 0)
     if step_size >= plain["epochs"]:
         log.warning(

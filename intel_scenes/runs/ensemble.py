@@ -1,24 +1,23 @@
 """Several finished runs as one: mean probabilities, votes, or mean weights."""
 
-import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import yaml
 from torch import Tensor
 
-from intel_scenes import record
+from intel_scenes import predictions, record
 from intel_scenes.data.batches import VIEWS
 from intel_scenes.data.progress import bar
 from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.models.backbones import build, read_state, resolve_weights
+from intel_scenes.predictions import Labels, Probabilities
 from intel_scenes.runs.images import data_module
-from intel_scenes.runs.inference import Probabilities, calibrated_results, probabilities, scores
+from intel_scenes.runs.inference import calibrated_results, probabilities, scores
 
 SPLITS = ("val", "test")
 OF_CHOICES = ("name", "val_accuracy", "test_accuracy", "test_accuracy_interval")  # figures that need no probabilities
@@ -60,7 +59,7 @@ def evaluated(folders: Sequence[Path], way: str, views: int | str | None = None)
     return {"combine": way, "views": views, "members": [str(member.folder) for member in taken], "rows": rows}
 
 
-def _row(name: str, predicted: Predicted, labels: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, Any]:
+def _row(name: str, predicted: Predicted, labels: Mapping[str, Labels]) -> dict[str, Any]:
     val_accuracy = scores(predicted["val"], labels["val"]).accuracy
     return {"name": name, "val_accuracy": val_accuracy, **calibrated_results(predicted, labels)}
 
@@ -73,14 +72,14 @@ class Member:
         folder: Of the run.
         summary: What `summary.json` holds.
         paths: Of each split, the images in the order of the predictions.
-        labels: Of each split, (N,) int64.
+        labels: Of each split, (N,).
         predicted: Of each split, (N, C) probabilities.
     """
 
     folder: Path
     summary: Mapping[str, Any]
     paths: Mapping[str, list[str]]
-    labels: Mapping[str, npt.NDArray[np.int64]]
+    labels: Mapping[str, Labels]
     predicted: Predicted
 
 
@@ -93,20 +92,14 @@ def read(folder: Path) -> Member:
     summary = record.peek(folder)
     if summary is None or summary["status"] != "completed":
         raise UserError(f"{folder} holds no run that is complete: name the folder of one")
-    try:
-        with (folder / record.PREDICTIONS).open() as file:
-            rows = list(csv.DictReader(file))
-        of = {split: [row for row in rows if row["split"] == split] for split in SPLITS}
-        classes = summary["classes"]
-        return Member(
-            folder,
-            summary,
-            {split: [row["path"] for row in of[split]] for split in SPLITS},
-            {split: np.array([int(row["label"]) for row in of[split]], dtype=np.int64) for split in SPLITS},
-            {split: np.array([[float(row[name]) for name in classes] for row in of[split]]) for split in SPLITS},
-        )
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{folder / record.PREDICTIONS} cannot be read ({error}): run it again") from error
+    found = {split: predictions.read(folder, split) for split in SPLITS}
+    return Member(
+        folder,
+        summary,
+        {split: one.paths for split, one in found.items()},
+        {split: one.labels for split, one in found.items()},
+        {split: one.probabilities for split, one in found.items()},
+    )
 
 
 def check_alike(members: Sequence[Member]) -> None:

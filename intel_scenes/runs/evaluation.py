@@ -10,10 +10,11 @@ from torch import nn
 from intel_scenes import record
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError
+from intel_scenes.predictions import Probabilities
 from intel_scenes.runs import memory
 from intel_scenes.runs.checkpoints import EpochRecorder
 from intel_scenes.runs.curves import draw_curves
-from intel_scenes.runs.inference import Probabilities, calibrated_results, probabilities, scores
+from intel_scenes.runs.inference import calibrated_results, probabilities, scores
 
 
 def evaluate(

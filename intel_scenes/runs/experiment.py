@@ -77,12 +77,12 @@ def run(
         recorder = EpochRecorder(folder, before_writing=lambda: outcome.check_held(folder, lease))
         trainer = trainer_of(plain, folder, [recorder, *callbacks], precision)
         last, device = folder / record.LAST, trainer.strategy.root_device
-        is_new = not last.exists()
         known = identity(plain, choices, weights, data, network) | digests | circumstances(device)
         known |= {"composition_digest": composition_digest, "precision": precision, "threads": threads}
         if plain["budget_minutes"] is not None:
             known |= {"budget_minutes": plain["budget_minutes"], "budget_digest": budget.budget_digest(plain, facts)}
         with outcome.recorded(folder, lease, plain, overrides, known) as results:
+            is_new = not last.exists()
             data, costs = _to_train_on(plain, classifier, network, data, weights, device, precision, is_new=is_new)
             results |= costs
             trainer.fit(classifier, data, ckpt_path=None if is_new else last, weights_only=True)
@@ -181,6 +181,7 @@ def _composed(cfg: DictConfig, folder: Path | None) -> tuple[dict[str, Any], Wei
             "sizes of recipe.train_size: give it more, or fewer sizes"
         )
     plain = _plain(cfg, there, configuration.num_steps(plain | {"epochs": cfg.epochs}, num_batches))
+    configuration.warn_of_late_steps(plain)
     data.train_sizes = train_sizes(plain, data.view.size, cfg.epochs)
     return plain, weights, data
 
@@ -222,9 +223,10 @@ def _measured(plain: dict[str, Any], weights: Weights | None, data: SceneDataMod
         network,
         data,
         num_batches=configuration.num_batches(plain, len(data.train) // data.batch_size),
-        head_first=begins_with_head(plain, network),
+        head_first=begins_with_head(plain),
         device=trainer.strategy.root_device,
         precision=precision,
+        averages=plain["recipe"]["ema_decay"] is not None,
         num_steps=num_steps,
     )
     return _Measured(costs, classifier, network, trainer, precision)
@@ -258,7 +260,7 @@ def _to_train_on(
     """Images or features, where they shall lie, for a network that is compiled where asked; and the seconds it took."""
     costs: dict[str, float | None] = {}
     alone = classifier.network if isinstance(classifier.network, Head) else None
-    if alone or (is_new and begins_with_head(plain, network)):
+    if alone or (is_new and begins_with_head(plain)):
         head = alone or Head(network, plain["model"]["name"])
         digest = weights.digest if weights else None
         features, costs["features_seconds"] = frozen(

@@ -77,9 +77,9 @@ class Head(nn.Module):
         return logits
 
 
-def begins_with_head(plain: Mapping[str, Any], network: nn.Module) -> bool:
-    """Whether a run fits the head to frozen features first: of pretrained weights, and where the head is linear."""
-    return bool(plain["recipe"]["head_first"] and plain["model"]["weights"] and linear_head(network))
+def begins_with_head(plain: Mapping[str, Any]) -> bool:
+    """Whether a run fits the head to frozen features first, which random weights do not."""
+    return bool(plain["recipe"]["head_first"] and plain["model"]["weights"])
 
 
 def head_alone(network: nn.Module, plain: Mapping[str, Any]) -> Head | None:

@@ -5,6 +5,7 @@ import statistics
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from intel_scenes.data.batches import Batch, TrainBatches
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.models.classifier import SceneClassifier
-from intel_scenes.runs import memory
+from intel_scenes.runs import averaging, memory
 from intel_scenes.runs.features import Head, linear_head
 from intel_scenes.runs.inference import autocast
 
@@ -34,7 +35,7 @@ class Costs:
         num_batches: Of an epoch.
         evaluation: Evaluating an image in one view.
         features: Of all images, once, where the run begins with the features of a frozen backbone.
-        moments: Bytes of what the optimizer keeps.
+        kept: Bytes of what the training keeps beside the weights: of the optimizer, and the average of the weights.
         held: Bytes of memory at most; None where the system does not tell.
     """
 
@@ -43,7 +44,7 @@ class Costs:
     num_batches: int
     evaluation: float
     features: float
-    moments: int
+    kept: int
     held: int | None
 
     def epoch(self, data: SceneDataModule, size: int) -> float:
@@ -60,6 +61,7 @@ def measure(
     head_first: bool,
     device: torch.device,
     precision: str,
+    averages: bool = False,
     num_steps: int = NUM_STEPS,
 ) -> Costs:
     """Measures a few steps at each size of the training images.
@@ -72,9 +74,9 @@ def measure(
         head_first: Whether the run begins with the features of a frozen backbone.
         device: Where it trains.
         precision: As Lightning names it.
+        averages: Whether the run keeps an average of the weights.
         num_steps: To measure, beside the first one of each size.
     """
-    memory.keep_freed()
     memory.reset_peak(device)
     num_images, features, seen = len(data.scenes) + len(data.test_scenes), 0.0, data
     if isinstance(classifier.network, Head):
@@ -85,16 +87,18 @@ def measure(
     assert isinstance(configured, dict)
     optimizer = configured["optimizer"]
     assert isinstance(optimizer, torch.optim.Optimizer)
+    average = deepcopy(classifier) if averages else None
     steps = {
-        size: _step_seconds(classifier, optimizer, seen, size, device, precision, num_steps)
+        size: _step_seconds(classifier, optimizer, average, seen, size, device, precision, num_steps)
         for size in dict.fromkeys(data.train_sizes)
     }
-    states = [value for state in optimizer.state.values() for value in state.values()]
+    kept = [value for state in optimizer.state.values() for value in state.values()]
+    kept += average.state_dict().values() if average else []
     held = memory.peak(device)
     evaluation = _evaluation_seconds(classifier, seen, device, precision)
     if head_first:
         features = evaluation * num_images  # by the same network, all but its last layer
-    return Costs(steps, num_steps, num_batches, evaluation, features, _num_bytes(states), held)
+    return Costs(steps, num_steps, num_batches, evaluation, features, _num_bytes(kept), held)
 
 
 def _of_nothing(head: Head, data: SceneDataModule) -> SceneDataModule:
@@ -119,7 +123,9 @@ def fitted_epochs(costs: Costs, data: SceneDataModule, sizes: Callable[[int], Se
 
     limit, known = 60 * minutes, 1
     if seconds(1) > limit:
-        log.warning("not even one epoch fits into %g minutes: it takes about %s", minutes, _duration(seconds(1)))
+        log.warning(
+            "not even one epoch fits into %g minutes: one is trained, in about %s", minutes, _duration(seconds(1))
+        )
     while seconds(2 * known) <= limit:
         known *= 2
     return max(1, bisect_right(range(2 * known), limit, lo=known, key=seconds) - 1)
@@ -155,6 +161,8 @@ def forecast(
     parameters = sum(parameter.numel() for parameter in network.parameters())
     step = ", ".join(f"{one:.2g} s" for one in costs.steps.values())
     num_images, head = len(data.scenes) + len(data.test_scenes), linear_head(network)
+    written = state + costs.kept  # the checkpoint, which on a CPU is written from a copy while the training goes on
+    held = costs.held and costs.held + (written if device.type == "cpu" else 0)
     kept = 4 * head[1].in_features * num_images if head and costs.features else 0
     once = (
         f"features of {num_images:,} images once, about {_duration(costs.features)} "
@@ -169,8 +177,8 @@ def forecast(
         *([once] if costs.features else []),
         f"about {_duration(sum(seconds) / epochs)} an epoch and {_duration(in_all)} in all on {device}, {precision}, "
         f"{torch.get_num_threads()} threads, by {costs.measured} steps of {step}",
-        f"memory about {costs.held / 1e9:.1f} GB" if costs.held else "memory unknown on this system",
-        f"disk about {weights / 1e6:.0f} MB, and {(state + costs.moments) / 1e6:.0f} MB more while it trains"
+        f"memory about {held / 1e9:.1f} GB" if held else "memory unknown on this system",
+        f"disk about {weights / 1e6:.0f} MB, and {written / 1e6:.0f} MB more while it trains"
         + (f", {kept / 1e6:.0f} MB of features" if kept else ""),
     ]
 
@@ -182,6 +190,7 @@ def _num_bytes(values: Iterable[object]) -> int:
 def _step_seconds(
     classifier: SceneClassifier,
     optimizer: torch.optim.Optimizer,
+    average: SceneClassifier | None,
     data: SceneDataModule,
     size: int,
     device: torch.device,
@@ -203,6 +212,8 @@ def _step_seconds(
             loss = classifier.training_step((images, targets), 0)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        if average:
+            averaging.move(average, classifier, 0.5)
 
     step()
     return statistics.median(seconds_of(step, device) for _ in range(num_steps))

@@ -4,18 +4,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
-from scipy.special import softmax
 from scipy.stats import binomtest
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
 from intel_scenes.data.batches import Batch
-
-Probabilities = npt.NDArray[np.float64]
+from intel_scenes.predictions import Labels, Probabilities, at_temperature, cross_entropies
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -50,33 +46,22 @@ def probabilities(
     with autocast(device, precision):
         for images, _, _ in batches:
             stored = images.to(device, non_blocking=True)
-            found.append(torch.stack([network(seen).double().softmax(1) for seen in views(stored)]).mean(0))
-    result: Probabilities = torch.cat(found).cpu().numpy()
+            found.append(torch.stack([network(seen) for seen in views(stored)]))
+    logits = torch.cat(found, dim=1).cpu()
+    result: Probabilities = logits.double().softmax(2).mean(0).numpy()
     return result
 
 
-def cross_entropy(predicted: Probabilities, labels: npt.NDArray[np.int64]) -> float:
-    """Mean over images of the negative logarithm of the true class's probability."""
-    own = predicted[np.arange(len(labels)), labels]
-    return float(-np.log(own.clip(np.finfo(np.float64).tiny)).mean())
-
-
-def fitted_temperature(predicted: Probabilities, labels: npt.NDArray[np.int64]) -> float:
+def fitted_temperature(predicted: Probabilities, labels: Labels) -> float:
     """The temperature under which (N, C) probabilities have the least cross entropy (Guo et al. 2017).
 
     Above 1 they were too sure. To be fitted on images that did not train the network, nor test it.
     """
 
     def loss(log_temperature: float) -> float:
-        return cross_entropy(at_temperature(predicted, math.exp(log_temperature)), labels)
+        return float(cross_entropies(at_temperature(predicted, math.exp(log_temperature)), labels).mean())
 
     return math.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x)
-
-
-def at_temperature(predicted: Probabilities, temperature: float) -> Probabilities:
-    """(N, C) probabilities whose logits are divided by a temperature; which class is most likely does not change."""
-    result: Probabilities = softmax(np.log(predicted.clip(np.finfo(np.float64).tiny)) / temperature, axis=1)
-    return result
 
 
 @dataclass(frozen=True)
@@ -100,7 +85,7 @@ class Scores:
     confusion: list[list[int]]
 
 
-def scores(predicted: Probabilities, labels: npt.NDArray[np.int64]) -> Scores:
+def scores(predicted: Probabilities, labels: Labels) -> Scores:
     """Scores of (N, C) probabilities against (N,) labels."""
     found, true = torch.from_numpy(predicted), torch.from_numpy(labels)
     num_classes = found.shape[1]
@@ -110,7 +95,7 @@ def scores(predicted: Probabilities, labels: npt.NDArray[np.int64]) -> Scores:
     per_class = zip(confusion.diagonal().tolist(), confusion.sum(1).tolist(), strict=True)
     return Scores(
         accuracy=num_right / len(labels),
-        loss=cross_entropy(predicted, labels),
+        loss=float(cross_entropies(predicted, labels).mean()),
         interval=(float(interval.low), float(interval.high)),
         ece=float(multiclass_calibration_error(found, true, num_classes, n_bins=15)),
         accuracy_per_class=[right / total if total else None for right, total in per_class],
@@ -119,7 +104,7 @@ def scores(predicted: Probabilities, labels: npt.NDArray[np.int64]) -> Scores:
 
 
 def calibrated_results(
-    predicted: Mapping[str, Probabilities], labels: Mapping[str, npt.NDArray[np.int64]]
+    predicted: Mapping[str, Probabilities], labels: Mapping[str, Labels]
 ) -> dict[str, float | list[float]]:
     """How right and how well calibrated predictions of the test images are, under the keys of `summary.json`.
 

@@ -32,7 +32,10 @@ optimizer = torch.optim.SGD(network.parameters(), 0.001, momentum=0.9)
 torch.nn.functional.cross_entropy(network(pixels), labels).backward()
 optimizer.step()
 """
-DRAWN = ("data=synthetic", "data.num_train=400", "data.num_test=60", "data.image_size=64", "trainer=cpu")
+DRAWN = (
+    *("data=synthetic", "data.num_train=400", "data.num_test=60", "data.image_size=64"),
+    *("trainer=cpu", "recipe=plain"),
+)
 
 
 def measure_start(compose: Compose, repeats: int, conf: Path) -> Iterator[Row]:

@@ -2,6 +2,8 @@
 
 import ctypes
 import gc
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -17,26 +19,29 @@ def keep_freed() -> None:
     """Lets glibc keep the memory that a training step frees for the next one.
 
     By itself it gives large blocks back at once, and the system then fills each page of them with zeros again: on
-    two cores up to half of a step's time. Elsewhere this does nothing.
+    two cores up to half of a step's time. With other C libraries this does nothing.
     """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
+    if (libc := _libc()) and hasattr(libc, "mallopt"):
         libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
 
 
 def reset_peak(device: torch.device) -> None:
     """Forgets what earlier runs of this process held, and gives it back."""
     buffers.forget()
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
+    if (libc := _libc()) and hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
     if device.type == "cuda":
         gc.collect()  # Lightning's parts hold each other; on a CPU the collector comes by itself
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     elif _PROCESS.exists():
-        (_PROCESS / "clear_refs").write_text("5")  # proc_pid_clear_refs(5): the peak becomes what is held now
+        with suppress(OSError):  # not every kernel lets a process do that; the peak is then that of all its runs
+            (_PROCESS / "clear_refs").write_text("5")  # proc_pid_clear_refs(5): the peak becomes what is held now
+
+
+def _libc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def is_resident(asked: Literal["auto"] | bool, device: torch.device, num_bytes: int) -> bool:
@@ -61,5 +66,5 @@ def peak(device: torch.device) -> int | None:
         return torch.cuda.max_memory_allocated(device)
     if _PROCESS.exists():
         status = dict(line.split(":", 1) for line in (_PROCESS / "status").read_text().splitlines())
-        return int(status["VmHWM"].split()[0]) * 1024
+        return int(status["VmHWM"].split()[0]) * 1024 if "VmHWM" in status else None
     return None

@@ -23,6 +23,7 @@ from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.runs import configuration, memory
 from intel_scenes.runs.averaging import WarmedEMA
 from intel_scenes.runs.checkpoints import FiniteLoss, WholeCheckpointIO
+from intel_scenes.runs.features import linear_head
 
 
 def network_of(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> nn.Module:
@@ -38,6 +39,8 @@ def network_of(plain: dict[str, Any], weights: Weights | None, data: SceneDataMo
     norms = (module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
     if not recipe["trains_norms"] and not any(norms):
         raise UserError(f"recipe.trains_norms=false has no effect on {name}, which has no batch norms: leave it out")
+    if recipe["head_first"] and weights and not linear_head(network):
+        raise UserError(f"recipe.head_first=true has no effect on {name}, whose head is not linear: leave it out")
     return network
 
 
@@ -89,6 +92,8 @@ def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], pre
     for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)
     arguments = {key: value for key, value in plain["trainer"].items() if key != "precision"}
+    if arguments["accelerator"] == "auto" and not torch.cuda.is_available():
+        arguments["accelerator"] = "cpu"  # Lightning would take Apple's MPS, on which nothing was tried
     callbacks: list[Callback] = [FiniteLoss(), *own]
     if (decay := plain["recipe"]["ema_decay"]) is not None:
         callbacks.append(WarmedEMA(decay))

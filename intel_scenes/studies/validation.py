@@ -1,16 +1,14 @@
 """What arms are against a baseline on the validation split: a choice may look at that, and not at the test split."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax
 
-from intel_scenes import record
 from intel_scenes.errors import UserError
+from intel_scenes.predictions import at_temperature, cross_entropies, read
 from intel_scenes.studies.arms import Arm
 from intel_scenes.studies.collect import Run
 from intel_scenes.studies.pairs import paired_rows
@@ -90,13 +88,7 @@ def _read(run: Run) -> tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.
     temperature = run.summary["temperature"]
     if not isinstance(temperature, int | float):
         raise UserError(f"the record of {run.name} has no temperature")
-    try:
-        with (run.folder / record.PREDICTIONS).open(newline="") as file:
-            _, *found = [row for row in csv.reader(file) if row[0] in ("split", "val")]
-        labels, predicted = (np.array([int(row[place]) for row in found]) for place in (2, 3))
-        chances = np.array([[float(text) for text in row[4:]] for row in found])
-        logs = log_softmax(np.log(chances.clip(np.finfo(np.float64).tiny)) / temperature, axis=1)
-        losses = -logs[np.arange(len(labels)), labels]
-    except (OSError, ValueError, IndexError) as error:
-        raise UserError(f"the validation part of {run.name}/{record.PREDICTIONS} cannot be read") from error
-    return [row[1] for row in found], (predicted == labels).astype(np.float32), losses.astype(np.float32)
+    found = read(run.folder, "val")
+    losses = cross_entropies(at_temperature(found.probabilities, temperature), found.labels)
+    right = found.probabilities.argmax(1) == found.labels
+    return found.paths, right.astype(np.float32), losses.astype(np.float32)

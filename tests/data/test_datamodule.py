@@ -144,7 +144,7 @@ def test_a_class_of_two_images_gives_one_to_train_and_one_to_val(root: Path, mak
 def test_a_fraction_that_leaves_a_class_empty_is_named_as_it_was_given(root: Path, make: Make) -> None:
     for path in sorted((root / "seg_train" / "sea").iterdir())[1:]:
         path.unlink()
-    with pytest.raises(UserError, match=r"^data.val_fraction=0.2 leaves class number 4 with no image on one side"):
+    with pytest.raises(UserError, match=r"^data.val_fraction=0.2 leaves sea with no image on one side"):
         make(root)
 
 

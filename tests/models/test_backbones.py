@@ -448,3 +448,11 @@ def test_every_model_file_names_a_classifier_and_its_weights(path: Path) -> None
     if path.stem != "torchvision":
         assert content["name"].startswith(path.stem)
         assert resolve_weights(content["name"], content["weights"]) is not None
+
+
+def test_whether_a_size_fits_a_network_of_another_size_is_not_remembered() -> None:
+    with torch.device("meta"):
+        fits, other = (models.vit_b_16(image_size=size) for size in (32, 64))
+    check_image_size(fits, "vit_b_16", 32)
+    with pytest.raises(UserError, match=r"^vit_b_16 cannot train on images of 32 x 32 .+ and recipe\.train_size where"):
+        check_image_size(other, "vit_b_16", 32)

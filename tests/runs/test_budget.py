@@ -19,7 +19,7 @@ FACTS = {"weights": None, "data": "d", "precision": "32-true", "threads": 1}
 
 
 def costs(features: float = 0.0) -> Costs:
-    return Costs({32: 0.5, 64: 1.0}, 8, num_batches=10, evaluation=0.01, features=features, moments=0, held=None)
+    return Costs({32: 0.5, 64: 1.0}, 8, num_batches=10, evaluation=0.01, features=features, kept=0, held=None)
 
 
 # 100 images make ten batches; evaluating 20 takes 0.2 s: an epoch takes 5.2 s at 32 px and 10.2 s at 64 px.
@@ -36,7 +36,7 @@ def test_as_many_epochs_as_fit_are_taken_and_one_at_least(minutes, features, exp
 
 def test_a_time_that_is_too_short_for_one_epoch_is_named(caplog):
     fitted_epochs(costs(0), DATA, lambda epochs: [64] * epochs, 0.1)
-    assert caplog.messages == ["not even one epoch fits into 0.1 minutes: it takes about 10 seconds"]
+    assert caplog.messages == ["not even one epoch fits into 0.1 minutes: one is trained, in about 10 seconds"]
 
 
 def test_growing_images_are_counted_at_their_own_cost():

@@ -18,6 +18,7 @@ from intel_scenes.runs.configuration import (
     num_steps,
     resolve_precision,
     resolve_threads,
+    warn_of_late_steps,
 )
 
 FACTS = {"weights": "a", "data": "b", "precision": "32-true", "threads": 1}
@@ -195,7 +196,7 @@ def test_parts_of_a_recipe_are_checked(override: str, sentence: str) -> None:
 
 
 def test_a_switch_is_true_or_false() -> None:
-    for key in ("compile", "dry_run", "keep_last", "sweep.plan", "sweep.fail_fast"):
+    for key in ("compile", "dry_run", "keep_last"):
         assert refusal(f"{key}=flase").startswith(f"{key}=flase must be one of True, False")
 
 
@@ -328,3 +329,14 @@ def test_digests_depend_neither_on_the_order_of_keys_nor_on_how_a_number_is_writ
 def test_what_was_left_open_counts_as_it_came_out(fact: str) -> None:
     other, usual = digests(plain(), FACTS | {fact: "other"}), digests(plain(), FACTS)
     assert all(other[key] != usual[key] for key in ("config_digest", "configuration_digest"))
+
+
+def test_a_step_beyond_the_last_epoch_is_told_once_the_epochs_are_known(caplog: pytest.LogCaptureFixture) -> None:
+    late = ("scheduler=step", "scheduler.factory.step_size=12")
+    check(plain(*late, "budget_minutes=1"))
+    warn_of_late_steps(plain(*late) | {"epochs": 13})
+    assert caplog.messages == []
+    warn_of_late_steps(plain(*late) | {"epochs": 12})
+    check(plain(*late))
+    told = "scheduler.factory.step_size=12 is beyond the last of {} epochs: the rate stays"
+    assert caplog.messages == [told.format(12), told.format(10)]

@@ -246,3 +246,10 @@ def test_a_run_without_listed_images_says_so_by_its_data(run, cache, tmp_path):
 def test_gradients_are_clipped_in_sixteen_bits_too(run):
     found = run("++trainer.gradient_clip_val=0.001", "trainer.precision=bf16", "epochs=1", "model=resnet18")
     assert found["status"] == "completed"
+
+
+def test_a_run_whose_record_was_removed_begins_again(run, tmp_path):
+    first = run("keep_last=true")
+    (tmp_path / "run" / record.SUMMARY).unlink()
+    again = run("keep_last=true")
+    assert (again["status"], again["val_loss"]) == ("completed", first["val_loss"])

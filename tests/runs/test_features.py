@@ -195,10 +195,15 @@ def test_without_weights_there_is_no_head_to_fit_first_and_no_rate_that_falls(ru
     assert first["test_loss"] == plain["test_loss"]
 
 
-def test_the_head_is_fitted_first_where_it_is_linear_and_the_backbone_pretrained() -> None:
+def test_the_head_is_fitted_first_where_the_backbone_is_pretrained() -> None:
     plain = {"recipe": {"head_first": True}, "model": {"weights": "DEFAULT"}}
-    linear, convolution = models.resnet18(num_classes=6), models.squeezenet1_1(num_classes=6)
-    assert begins_with_head(plain, linear)
-    assert not begins_with_head(plain, convolution)
-    assert not begins_with_head({**plain, "model": {"weights": None}}, linear)
-    assert not begins_with_head({**plain, "recipe": {"head_first": False}}, linear)
+    assert begins_with_head(plain)
+    assert not begins_with_head({**plain, "model": {"weights": None}})
+    assert not begins_with_head({**plain, "recipe": {"head_first": False}})
+
+
+def test_a_head_that_is_not_linear_is_not_fitted_first(run, tmp_path) -> None:
+    torch.save(models.squeezenet1_1(num_classes=6).state_dict(), tmp_path / "weights.pth")
+    model = ("model=torchvision", "model.name=squeezenet1_1", f"model.weights={tmp_path / 'weights.pth'}")
+    with pytest.raises(UserError, match=r"^recipe\.head_first=true has no effect on squeezenet1_1, whose head is not"):
+        run(*model, "recipe.head_first=true")

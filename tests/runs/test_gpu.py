@@ -27,13 +27,10 @@ def no_waiting() -> Iterator[None]:
 
 
 class NoWaiting(Callback):
-    """From the second step on, forward, backward and update may not wait for the device."""
+    """Forward, backward, update and average may not wait for the device, but at both ends of an epoch."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        torch.cuda.set_sync_debug_mode("error" if trainer.global_step else "default")
-
-    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: object) -> None:
-        torch.cuda.set_sync_debug_mode("default")
+        torch.cuda.set_sync_debug_mode("error" if batch_idx and not trainer.is_last_batch else "default")
 
 
 def test_no_step_waits_for_the_device(cache: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from torch import nn
 from torchvision.transforms.v2 import functional
 
 from intel_scenes.data.batches import Batch, View, views
-from intel_scenes.runs.inference import Probabilities, at_temperature, fitted_temperature, probabilities, scores
+from intel_scenes.predictions import Probabilities, at_temperature
+from intel_scenes.runs.inference import fitted_temperature, probabilities, scores
 
 VIEW = View(4, 4, "bilinear", mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.5))
 CPU = torch.device("cpu")

@@ -1,4 +1,5 @@
 import json
+import platform
 import subprocess
 import sys
 
@@ -21,6 +22,22 @@ peaks.append(memory.peak(cpu))
 print(json.dumps(peaks))
 """
 
+KEEP = """
+import json, numpy, torch
+from pathlib import Path
+from intel_scenes.runs import memory
+def resident():
+    return 1024 * int(next(line for line in Path("/proc/self/status").open() if line.startswith("VmRSS")).split()[1])
+memory.keep_freed()
+found = [resident()]
+large = numpy.ones(64 * 2**20, dtype=numpy.uint8)
+del large
+found.append(resident())
+memory.reset_peak(torch.device("cpu"))
+found.append(resident())
+print(json.dumps(found))
+"""
+
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no system tells the peak of a part of a process")
 def test_the_peak_is_that_since_the_last_reset():
@@ -29,3 +46,11 @@ def test_the_peak_is_that_since_the_last_reset():
     assert held - before > 60 * MEBIBYTE
     assert abs(freed - held) < MEBIBYTE  # the kernel counts in batches of pages
     assert freed - again > 60 * MEBIBYTE
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such settings")
+def test_freed_memory_is_kept_for_the_next_step_and_given_back_between_runs():
+    done = subprocess.run([sys.executable, "-c", KEEP], capture_output=True, text=True, check=True)
+    before, kept, given_back = json.loads(done.stdout)
+    assert kept - before > 60 * MEBIBYTE
+    assert given_back - before < 4 * MEBIBYTE
