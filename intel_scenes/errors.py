@@ -20,7 +20,16 @@ class Busy(UserError):
 
 
 class Twin(UserError):
-    """Another folder of the sweep holds the very same run."""
+    """Another folder of the sweep holds the very same run.
+
+    Attributes:
+        of: Name of that folder.
+    """
+
+    def __init__(self, message: str, of: str) -> None:
+        """A sentence as of every UserError, and the folder."""
+        super().__init__(message)
+        self.of = of
 
 
 def first_line(error: BaseException) -> str:

@@ -107,8 +107,9 @@ def sampled(intervals: Sequence[Override], trials: int) -> list[list[str]]:
         return [[]]
     if groups := [override.input_line for override in intervals if (conf_folder() / override.key_or_group).is_dir()]:
         raise UserError(f"{groups[0]}: an interval is for a number, and this chooses a file")
-    if trials < 1:
-        raise UserError(f"sweep.trials={trials}: at least one point is needed")
+    if type(trials) is not int or trials < 1:
+        raise UserError(f"sweep.trials={trials} must be a whole number of at least 1")
+    intervals = sorted(intervals, key=Override.get_key_element)  # the points depend on no order of typing
     from scipy.stats import qmc
 
     points = qmc.Halton(len(intervals), rng=SEARCH_SEED).random(trials)

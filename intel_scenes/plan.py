@@ -156,10 +156,10 @@ def write_study(
     path = folder / record.STUDY
     entry = {"date": record.now(), "command": shlex.join(["python", "-m", "intel_scenes.train", *sys.argv[1:]])}
     with FileLock(folder / record.STUDY_LOCK):
+        study: dict[str, Any] = OmegaConf.to_container(config.study, resolve=True)  # type: ignore[assignment]
         if not (plan := read_study(folder)):
             from intel_scenes.runs import identity
 
-            study: dict[str, Any] = OmegaConf.to_container(config.study, resolve=True)  # type: ignore[assignment]
             plan = {
                 "question": study.get("question"),
                 "compared": study.get("compared"),
@@ -174,18 +174,39 @@ def write_study(
                 "added": [],
             }
         else:
-            known = {*plan["planned"], *(name for one in plan["added"] for name in one["runs"])}
-            if not (new := [name for name in named if name not in known]):
-                return
-            plan["added"].append({**entry, "runs": new})
-            plan["tuned"] = list(dict.fromkeys([*(plan.get("tuned") or []), *searched]))
+            before = dict(plan)
             plan["searched"] = {**(plan.get("searched") or {}), **{key: list(value) for key, value in searched.items()}}
-            print(
-                f"{len(new)} runs are added to the {len(known)} of {folder}, and compared with them: "
-                "sweep.name=NAME starts another study",
-                file=sys.stderr,
+            plan["question"] = study.get("question") or plan.get("question")
+            plan["compared"] = study.get("compared") or plan.get("compared") or []
+            plan["tuned"] = list(
+                dict.fromkeys([*(study.get("tuned") or plan.get("tuned") or []), *plan["searched"], *searched])
             )
+            added = plan.get("added") or []
+            known = {*(plan.get("planned") or []), *(name for one in added for name in one.get("runs") or [])}
+            if new := [name for name in named if name not in known]:
+                plan["added"] = [*added, {**entry, "runs": new}]
+                print(
+                    f"{len(new)} runs are added to the {len(known)} of {folder}, and compared with them: "
+                    "sweep.name=NAME starts another study",
+                    file=sys.stderr,
+                )
+            if plan == before:
+                return
+            if (plan["compared"], plan["tuned"]) != (before.get("compared") or [], before.get("tuned") or []):
+                print(f"{folder} now compares {plan['compared']} and tunes {plan['tuned']}", file=sys.stderr)
         record.write_whole(path, yaml.safe_dump(plan, sort_keys=False, allow_unicode=True).encode())
+
+
+def note_twin(folder: Path, name: str, twin: str) -> None:
+    """Writes into `study.yaml` that a planned run is the same as another, of which it leaves no record of its own."""
+    with FileLock(folder / record.STUDY_LOCK):
+        plan = read_study(folder)
+        twins = plan.get("twins") or {}
+        if plan and twins.get(name) != twin:
+            plan["twins"] = {**twins, name: twin}
+            record.write_whole(
+                folder / record.STUDY, yaml.safe_dump(plan, sort_keys=False, allow_unicode=True).encode()
+            )
 
 
 def _action(folder: Path) -> str:

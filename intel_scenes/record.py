@@ -74,7 +74,7 @@ SUMMARY_KEYS = (
 
 # Keys of a configuration, with all that lies below them, that do not change the result of a run.
 NEUTRAL_KEYS = (
-    *("data.root", "data.cache_dir", "data.device_resident", "data.exclude"),
+    *("data.root", "data.cache_dir", "data.device_resident"),
     *("compare", "dry_run", "folder", "hydra", "keep_last", "logger", "study", "sweep"),
     *("trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.profiler"),
 )

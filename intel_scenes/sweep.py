@@ -162,6 +162,8 @@ def _outcome(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
     except (Busy, Twin) as error:
         print("  left to the process that holds it" if isinstance(error, Busy) else error, file=sys.stderr)
         remove_empty(job.folder)
+        if isinstance(error, Twin):
+            plan.note_twin(job.folder.parent, job.folder.name, error.of)
         return "busy" if isinstance(error, Busy) else "twin"
     except Refused as error:
         print(f"{job.folder.name} is refused: {error}", file=sys.stderr)

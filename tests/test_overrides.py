@@ -190,3 +190,12 @@ def test_the_digest_of_a_composition_covers_the_content_of_files_that_are_named(
     weights.write_text("two")
     os.utime(weights, (1, 1))
     assert composition_digest(job) != first
+
+
+def test_a_search_depends_on_no_order_of_its_intervals() -> None:
+    two = ("optim.lr=interval(0,1)", "recipe.label_smoothing=interval(0,0.2)")
+    assert search(*two, trials=5) == search(*reversed(two), trials=5)
+
+
+def test_leaving_images_out_makes_another_run() -> None:
+    assert run_name(["data.exclude=a.txt"]) != run_name([])

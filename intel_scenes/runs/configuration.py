@@ -51,6 +51,8 @@ PRECISIONS = {
     **{name: name for name in ("32-true", "16-mixed", "bf16-mixed")},
 }
 
+# Known by what they came to: the weights, the images, the resolved threads and precision.
+OF_CIRCUMSTANCES = ("model.weights", "data.exclude", "threads", "trainer.precision")
 COUNTS = (
     *("epochs", "data.batch_size", "data.store_size", "data.num_train", "data.num_test"),
     *("threads", "data.image_size", "trainer.accumulate_grad_batches"),
@@ -285,7 +287,7 @@ def digests(plain: Plain, circumstances: Plain) -> dict[str, str]:
             of the data, precision, threads.
     """
     kept = {key: value for key, value in record.flatten(plain).items() if not record.is_neutral(key)}
-    kept = {key: value for key, value in kept.items() if key not in ("model.weights", "threads", "trainer.precision")}
+    kept = {key: value for key, value in kept.items() if key not in OF_CIRCUMSTANCES}
     without_seed = {key: value for key, value in kept.items() if key != "seed"}
     return {
         "config_digest": record.digest([kept, circumstances]),

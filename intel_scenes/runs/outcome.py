@@ -130,7 +130,7 @@ def _refuse_twins(folder: Path, config_digest: str, plain: Mapping[str, Any]) ->
         if found is None or found["config_digest"] != config_digest:
             continue
         if found["status"] == "completed":
-            raise Twin(f"{folder.name} is the same run as {other.parent.name}, which is complete")
+            raise Twin(f"{folder.name} is the same run as {other.parent.name}, which is complete", other.parent.name)
         if (other.parent / record.LOCK).exists():
             raise Busy(f"{folder.name} is the same run as {other.parent.name}, at which another process is at work")
 

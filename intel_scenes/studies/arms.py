@@ -257,21 +257,30 @@ def _label(values: dict[str, str], keys: Sequence[str]) -> str:
     return "/".join(parts) or "all runs"
 
 
-def read_images(arm: Arm, images: TestImages, problems: list[str]) -> None:
-    """Fills in what the predictions of an arm's runs say; those of the chosen configuration are kept."""
+def read_images(arm: Arm, images: TestImages, digests: dict[str, str], problems: list[str]) -> None:
+    """Fills in what the predictions of an arm's runs say; those of the chosen configuration are kept.
+
+    Args:
+        arm: Of a comparison.
+        images: Of all arms.
+        digests: Names of the runs that were read before, by digest of their predictions.
+        problems: Gets a sentence for what is left out, and for runs that predict what others do.
+    """
     for configuration in arm.configurations:
-        rows, runs, digests = [], [], dict[str, str]()
+        rows, runs = [], []
         for run in list(configuration.runs):
             try:
                 predicted, digest = images.aligned(run)
             except UserError as error:
                 problems.append(f"the predictions of {run.name} are left out: {error}")
                 continue
-            if digest in digests:
+            if digests.get(digest) in [one.name for one in configuration.runs]:
                 problems.append(f"{run.name} predicts what {digests[digest]} does, and is counted once")
                 configuration.runs.remove(run)
                 continue
-            digests[digest] = run.name
+            if digest in digests:
+                problems.append(f"{run.name} predicts what {digests[digest]} does: what tells them apart has no effect")
+            digests.setdefault(digest, run.name)
             rows.append(predicted)
             runs.append(run)
         if not rows:

@@ -119,9 +119,9 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
     unfinished = [run for run in runs if run.summary["status"] == "interrupted"]
     compared, tuned = _factors(study, completed, failed)
     gaps: list[str] = []
-    arms, images = arms_of(completed, failed, compared, tuned, problems, gaps), TestImages()
+    arms, images, digests = arms_of(completed, failed, compared, tuned, problems, gaps), TestImages(), dict[str, str]()
     for arm in arms:
-        read_images(arm, images, problems)
+        read_images(arm, images, digests, problems)
     tuning = _judge_tuning(arms, tuned, study)
     reference, notes = _arm(arms, baseline), []
     validated = on_validation(arms, reference, problems) if reference else []
@@ -136,7 +136,7 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
         problems.append(f"not finished: {few([run.name for run in unfinished])}")
     if versions := several_versions(completed):
         problems.append(f"the runs are of several versions: {versions}")
-    notes += _suspects(arms, compared, tuned) + _unpaired(pairs) + _crossings(arms)
+    notes += _twins(study) + _suspects(arms, compared, tuned) + _unpaired(pairs) + _crossings(arms)
     notes += [pair.note for pair in pairs if pair.note]
     return Comparison(
         folder=folder,
@@ -220,9 +220,17 @@ def _missing(study: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
         *(study.get("planned") or []),
         *(name for one in study.get("added") or [] for name in one.get("runs") or []),
     ]
-    there = {run.name for run in runs}
+    there = {run.name for run in runs} | set(study.get("twins") or {})
     missing = [str(name) for name in planned if name not in there]
     return [f"planned and not there: {len(missing)} of {len(planned)}, {few(missing)}"] if missing else []
+
+
+def _twins(study: Mapping[str, Any]) -> list[str]:
+    """Runs that came to the same as others, so that what was typed changes nothing in them."""
+    twins = [f"{name} is {other}" for name, other in (study.get("twins") or {}).items()]
+    if not twins:
+        return []
+    return [f"planned runs that are the same as others, because what was typed changes nothing: {few(twins)}"]
 
 
 def _failures(arms: Sequence[Arm]) -> list[str]:
@@ -234,7 +242,9 @@ def _guessing(arms: Sequence[Arm]) -> list[str]:
     """Arms that learned nothing: a verdict on them says nothing of what they were meant to show."""
     guessing = []
     for arm in arms:
-        is_one_class = arm.predicted is not None and bool((arm.predicted == arm.predicted[:, :1]).all())
+        if arm.predicted is None:
+            continue
+        is_one_class = bool((arm.predicted == arm.predicted[:, :1]).all())
         if is_one_class or arm.chosen.val_accuracy <= arm.share_of_guess:
             guessing.append(arm.label)
     return [f"no better than guessing, or one class for all images: {few(guessing)}"] if guessing else []

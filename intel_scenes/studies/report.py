@@ -99,7 +99,8 @@ def validation_rows(found: Comparison) -> Rows:
     for one in found.on_validation:
         (low, high), (least, most) = one.accuracy.interval(), one.loss.interval()
         accuracy = f"{points(one.accuracy.value)} ({points(low)} to {points(high)})"
-        rows.append([one.label, accuracy, f"{one.loss.value:+.3f} ({least:+.3f} to {most:+.3f})"])
+        label = f"{one.label} (not tuned alike)" if one.is_unequal else one.label
+        rows.append([label, accuracy, f"{one.loss.value:+.3f} ({least:+.3f} to {most:+.3f})"])
     return rows
 
 
@@ -221,13 +222,19 @@ def _piped(table: Rows) -> list[str]:
 
 
 def _latex(found: Comparison) -> str:
+    lines = _tabular(leaderboard(found))
+    if validated := validation_rows(found):
+        lines += ["", *_tabular(validated)]
+    return "\n".join([*lines, *(f"% {line}" for line in found.problems)])
+
+
+def _tabular(table: Rows) -> list[str]:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {sign: f"\\{sign}" for sign in "&%$#_{}"} | {"±": r"$\pm$"}
-    names, *rows = [["".join(special.get(sign, sign) for sign in cell) for cell in row] for row in leaderboard(found)]
-    lines = [f"{' & '.join(row)} \\\\" for row in [names, *rows]]
-    head = [f"\\begin{{tabular}}{{{'l' * len(names)}}}", "\\toprule", lines[0], "\\midrule"]
-    problems = [f"% {line}" for line in found.problems]
-    return "\n".join([*head, *lines[1:], "\\bottomrule", "\\end{tabular}", *problems])
+    escaped = [["".join(special.get(sign, sign) for sign in cell) for cell in row] for row in table]
+    names, *rows = [f"{' & '.join(row)} \\\\" for row in escaped]
+    head = [f"\\begin{{tabular}}{{{'l' * len(table[0])}}}", "\\toprule", names, "\\midrule"]
+    return [*head, *rows, "\\bottomrule", "\\end{tabular}"]
 
 
 def _json(found: Comparison) -> str:
@@ -251,7 +258,7 @@ def _json(found: Comparison) -> str:
     ]
     on_validation = [
         {
-            **{"arm": one.label, "baseline": found.baseline},
+            **{"arm": one.label, "baseline": found.baseline, "tuned_alike": not one.is_unequal},
             **{"val_accuracy": one.accuracy.value, "val_accuracy_interval": one.accuracy.interval()},
             **{"val_loss_calibrated": one.loss.value, "val_loss_calibrated_interval": one.loss.interval()},
         }

@@ -12,7 +12,14 @@ from intel_scenes.predictions import at_temperature, cross_entropies, read
 from intel_scenes.studies.arms import Arm
 from intel_scenes.studies.collect import Run
 from intel_scenes.studies.pairs import paired_rows
-from intel_scenes.studies.statistics.estimates import Estimate, Table, moderated, paired_difference, unpaired_difference
+from intel_scenes.studies.statistics.estimates import (
+    Estimate,
+    Table,
+    moderated,
+    paired_difference,
+    unpaired_difference,
+    unsteady,
+)
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class OnValidation:
 
     Attributes:
         label: Of the arm.
+        is_unequal: The arm or the baseline was not tuned as the others were.
         num_seeds: Of the arm and of the baseline.
         is_paired: The seeds are pairs.
         accuracy: Validation accuracy of the arm less that of the baseline, a fraction.
@@ -29,6 +37,7 @@ class OnValidation:
     """
 
     label: str
+    is_unequal: bool
     num_seeds: tuple[int, int]
     is_paired: bool
     accuracy: Estimate
@@ -37,6 +46,8 @@ class OnValidation:
 
 def on_validation(arms: Sequence[Arm], baseline: Arm, problems: list[str]) -> list[OnValidation]:
     """Each other arm that has two seeds and more against a baseline that has, too.
+
+    What was tuned was chosen on these very images: the intervals do not count that.
 
     Args:
         arms: Best on validation first.
@@ -49,7 +60,7 @@ def on_validation(arms: Sequence[Arm], baseline: Arm, problems: list[str]) -> li
         try:
             rows = [_read(run) for run in arm.runs]
             if len(rows) < 2:
-                continue
+                raise UserError("it needs two seeds")
             paths = paths or rows[0][0]
             if any(found != paths for found, _, _ in rows):
                 raise UserError("they are of other validation images than those of the baseline")
@@ -59,13 +70,20 @@ def on_validation(arms: Sequence[Arm], baseline: Arm, problems: list[str]) -> li
                 return []
             continue
         tables[arm.label] = np.stack([right for _, right, _ in rows]), np.stack([loss for _, _, loss in rows])
-    if baseline.label not in tables:
-        return []
     found = [_against(arm, baseline, tables) for arm in arms if arm is not baseline and arm.label in tables]
-    # As on the test images, the spread over seeds of each leans on that of the others.
-    accuracies = moderated([one.accuracy for one in found], len(tables))
-    losses = moderated([one.loss for one in found], len(tables))
-    return [replace(one, accuracy=a, loss=b) for one, a, b in zip(found, accuracies, losses, strict=True)]
+    right, losses = ({label: pair[place] for label, pair in tables.items()} for place in (0, 1))
+    accuracies = _leaning({one.label: one.accuracy for one in found}, right, baseline.label)
+    leaning = _leaning({one.label: one.loss for one in found}, losses, baseline.label)
+    return [replace(one, accuracy=accuracies[one.label], loss=leaning[one.label]) for one in found]
+
+
+def _leaning(estimates: dict[str, Estimate], tables: dict[str, Table], baseline: str) -> dict[str, Estimate]:
+    """As on the test images: the spread over seeds of each arm leans on that of the others, but for unsteady ones."""
+    by_run = [table.mean(axis=1, dtype=np.float64) for table in tables.values()]
+    wild = dict(zip(tables, unsteady(by_run), strict=True))
+    calm = [label for label in estimates if not wild[label] and not wild[baseline]]
+    leaning = moderated([estimates[label] for label in calm], len(tables) - sum(wild.values()))
+    return estimates | dict(zip(calm, leaning, strict=True))
 
 
 def _against(arm: Arm, baseline: Arm, tables: dict[str, tuple[Table, Table]]) -> OnValidation:
@@ -76,7 +94,8 @@ def _against(arm: Arm, baseline: Arm, tables: dict[str, tuple[Table, Table]]) ->
     difference = paired_difference if is_paired else unpaired_difference
     accuracy, loss = (difference(one, other[order]) for one, other in zip(ours, theirs, strict=True))
     num_seeds = len(arm.runs), len(baseline.runs)
-    return OnValidation(arm.label, num_seeds, is_paired, accuracy, replace(loss, largest=math.inf))
+    is_unequal = bool(arm.unequal or baseline.unequal)
+    return OnValidation(arm.label, is_unequal, num_seeds, is_paired, accuracy, replace(loss, largest=math.inf))
 
 
 def _read(run: Run) -> tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.float32]]:

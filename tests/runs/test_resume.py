@@ -27,10 +27,12 @@ COMMON = (
     *("trainer=cpu", "trainer.enable_progress_bar=false"),
 )
 VARIANTS = {
-    "plain": ("model=resnet18", "data.image_size=32", "optim=adamw", "scheduler=onecycle"),
-    "steps by epoch": ("model=resnet18", "data.image_size=32", "optim=sgd", "optim.lr=0.01", "scheduler=exponential"),
+    "plain": ("recipe=plain", "model=resnet18", "data.image_size=32", "optim=adamw", "scheduler=onecycle"),
+    "steps by epoch": (
+        *("recipe=plain", "model=resnet18", "data.image_size=32", "optim.lr=0.01", "scheduler=exponential"),
+    ),
     "plateau, average, dropout": (
-        *("model=mobilenet_v2", "data.image_size=40", "data.batch_size=16", "optim.lr=0.05"),
+        *("model=mobilenet_v2", "data.image_size=40", "data.batch_size=16", "optim=sgd", "optim.lr=0.05"),
         *("scheduler=plateau", "scheduler.factory.patience=1", "recipe.ema_decay=0.8"),
         *("recipe.cutmix=0.5", "recipe.train_size=[32,40]", "recipe.views=flip"),
     ),

@@ -310,3 +310,30 @@ def test_a_folder_without_runs_says_so(tmp_path):
         compare(tmp_path / "none")
     leave(tmp_path, "sgd", 1, 0.9, status="failed", error="x")
     assert compare(tmp_path).arms == []
+
+
+def test_an_arm_without_predictions_is_not_said_to_guess(tmp_path):
+    for seed in (1, 2):
+        leave(tmp_path, "sgd", seed, 0.9)
+        (leave(tmp_path, "adam", seed, 0.8) / record.PREDICTIONS).unlink()
+    assert not any("guessing" in line for line in compare(tmp_path).gaps)
+
+
+def test_arms_with_equal_predictions_are_named_for_what_tells_them_apart_has_no_effect(tmp_path):
+    for seed in (1, 2):
+        first = leave(tmp_path, "sgd", seed, 0.9)
+        second = leave(tmp_path, "adam", seed, 0.9)
+        (second / record.PREDICTIONS).write_bytes((first / record.PREDICTIONS).read_bytes())
+    found = compare(tmp_path)
+    assert any(line.startswith("optim=sgd,seed=1 predicts what optim=adam,seed=1 does") for line in found.problems)
+    assert [len(arm.runs) for arm in found.arms] == [2, 2]
+
+
+def test_a_planned_run_that_is_the_same_as_another_is_not_missing(tmp_path):
+    for seed in (1, 2):
+        leave(tmp_path, "sgd", seed, 0.9)
+    plan = {"planned": ["optim=sgd,seed=1", "optim=sgd,seed=2", "twin"], "twins": {"twin": "optim=sgd,seed=1"}}
+    (tmp_path / record.STUDY).write_text(yaml.safe_dump(plan))
+    found = compare(tmp_path)
+    assert not any("planned and not there" in line for line in found.problems)
+    assert any(line.endswith("changes nothing: twin is optim=sgd,seed=1") for line in found.notes)

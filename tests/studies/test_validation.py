@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -120,3 +121,31 @@ def test_an_arm_that_cannot_be_compared_is_named(study, damage):
     assert found.on_validation == []
     assert any(problem.startswith("adam is not compared on validation: ") for problem in found.problems)
     assert len(found.pairs) == 1, "the test images are compared all the same"
+
+
+def test_an_arm_that_spreads_much_more_leaves_the_others_as_they_are_without_it(study):
+    folder, chances = study
+    rng = np.random.default_rng(7)
+    labels, differences = np.arange(NUM_VAL) % 6, []
+    for seed in SEEDS:
+        steady = chances["sgd", seed].copy()
+        steady[:6] = rng.dirichlet(np.ones(6), 6)
+        wild = steady.copy()
+        wild[: 40 * (seed - 1)] = np.roll(np.eye(6)[labels[: 40 * (seed - 1)]], 1, axis=1)
+        right, wrong = ((table.argmax(1) == labels).mean() for table in (chances["sgd", seed], wild))
+        differences.append(wrong - right)
+        for name, table in (("nadam", steady), ("rmsprop", wild)):
+            typed = {"optim": name, "seed": seed}
+            there = leave_run(
+                folder, f"{name}-{seed}", typed, rng.random(60) < 0.8, num_val=NUM_VAL, temperature=1.0, optim=name
+            )
+            replace_validation(there, table)
+    with_it = {one.label: one for one in compare(folder, baseline="sgd").on_validation}
+    for seed in SEEDS:
+        shutil.rmtree(folder / f"rmsprop-{seed}")
+    without = {one.label: one for one in compare(folder, baseline="sgd").on_validation}
+    for label in ("adam", "nadam"):
+        assert with_it[label].accuracy.interval() == without[label].accuracy.interval()
+    low, high = with_it["rmsprop"].accuracy.interval()
+    of_seeds_alone = stats.t.ppf(0.975, 2) * np.std(differences, ddof=1) / np.sqrt(len(SEEDS))
+    assert (high - low) / 2 > 0.99 * of_seeds_alone, "its own spread, not that of the calm ones"
