@@ -66,7 +66,7 @@ def assert_one_sentence(done, *parts):
     ("arguments", "status", "shown"),
     [
         (["--help"], 0, "optim: adam, adamw, nadam, rmsprop, sgd"),
-        (["--cfg", "job"], 0, "_target_: torch.optim.SGD"),
+        (["--cfg", "job"], 0, "_target_: torch.optim.AdamW"),
         (["optmi.lr=1"], 1, "there is no option optmi.lr (did you mean optim.lr"),
         (["optm=adam"], 1, "there is no option optm (did you mean optim"),
         (["optim=adamv"], 1, "optim=adamv: conf/optim has no such file (did you mean adam or nadam or adamw?)"),
@@ -102,7 +102,7 @@ def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second
     assert f"95 % interval {low:.1%} to {high:.1%}" in first.stdout
     assert str(folder.relative_to(train.place)) in first.stdout
     assert [path.name for path in train.place.iterdir()] == ["outputs"]
-    assert (summary["model"], summary["optim"], summary["recipe"]) == ("mobilenet_v3_small", "sgd", "default")
+    assert (summary["model"], summary["optim"], summary["recipe"]) == ("mobilenet_v3_small", "adamw", "default")
     second = train(*SMALL[::-1], *DRAWN)
     assert second.returncode == 0
     assert "is complete" in second.stderr

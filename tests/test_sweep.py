@@ -118,7 +118,7 @@ def test_runs_that_fail_stop_no_other_and_run_again_when_the_cause_is_mended(swe
     weights = tmp_path / "w.pth"
     weights.write_text("nothing")
     (tmp_path / "leaver.py").write_text("import sys\ndef leave(*groups, **options):\n    sys.exit(3)\n")
-    optimizers = "optim._target_=torch.optim.SGD,leaver.leave"
+    optimizers = "optim._target_=torch.optim.AdamW,leaver.leave"
     arguments = (f"model.weights=null,{weights}", optimizers, "epochs=1")
     status, said = sweep(*arguments)
     study = tmp_path / "multirun/s"
