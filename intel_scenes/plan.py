@@ -143,7 +143,7 @@ def _megabytes(run: Run) -> float:
 def write_study(
     folder: Path, named: Mapping[str, Overrides], config: DictConfig, searched: Mapping[str, Sequence[float]]
 ) -> None:
-    """Writes the plan before the first run; what later invocations add is appended with its date.
+    """Writes the plan before the first run; what later invocations add or change is appended with its date.
 
     Args:
         folder: Of the study.
@@ -175,16 +175,23 @@ def write_study(
             }
         else:
             before = dict(plan)
+            added = plan.get("added") or []
             plan["searched"] = {**(plan.get("searched") or {}), **{key: list(value) for key, value in searched.items()}}
             plan["question"] = study.get("question") or plan.get("question")
             plan["compared"] = study.get("compared") or plan.get("compared") or []
             plan["tuned"] = list(
                 dict.fromkeys([*(study.get("tuned") or plan.get("tuned") or []), *plan["searched"], *searched])
             )
-            added = plan.get("added") or []
+            changed = {
+                key: [before.get(key), plan[key]]
+                for key in ("question", "compared", "tuned")
+                if (before.get(key) or None) != (plan[key] or None)
+            }
             known = {*(plan.get("planned") or []), *(name for one in added for name in one.get("runs") or [])}
-            if new := [name for name in named if name not in known]:
-                plan["added"] = [*added, {**entry, "runs": new}]
+            new = [name for name in named if name not in known]
+            if new or changed:
+                plan["added"] = [*added, {**entry, "runs": new} | ({"changed": changed} if changed else {})]
+            if new:
                 print(
                     f"{len(new)} runs are added to the {len(known)} of {folder}, and compared with them: "
                     "sweep.name=NAME starts another study",
@@ -192,8 +199,9 @@ def write_study(
                 )
             if plan == before:
                 return
-            if (plan["compared"], plan["tuned"]) != (before.get("compared") or [], before.get("tuned") or []):
-                print(f"{folder} now compares {plan['compared']} and tunes {plan['tuned']}", file=sys.stderr)
+            if changed:
+                was = ", ".join(f"{key} was {old or 'not said'} and is {now}" for key, (old, now) in changed.items())
+                print(f"what {folder} asks has changed, and its report says so: {was}", file=sys.stderr)
         record.write_whole(path, yaml.safe_dump(plan, sort_keys=False, allow_unicode=True).encode())
 
 

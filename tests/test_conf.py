@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torchvision import models
 
+from intel_scenes.models.backbones import OWN
 from intel_scenes.overrides import conf_folder, run_name
 
 CONF = conf_folder()
@@ -82,10 +83,13 @@ def test_keys_that_others_rely_on_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", GROUPS["model"])
-def test_every_model_is_a_classifier_of_torchvision_with_its_default_weights(name: str) -> None:
+def test_every_model_is_a_classifier_of_torchvision_with_its_default_weights_or_our_own(name: str) -> None:
     found = plain(f"model={name}", *NAMED.get(name, []))["model"]
-    assert found["weights"] == "DEFAULT"
-    assert found["name"] in models.list_models(module=models)
+    if found["name"] in OWN:
+        assert found["weights"] is None
+    else:
+        assert found["weights"] == "DEFAULT"
+        assert found["name"] in models.list_models(module=models)
 
 
 def test_another_model_has_to_be_named() -> None:

@@ -36,10 +36,21 @@ def written(folder, command, **study):
 
 def test_what_is_tuned_can_be_said_later(tmp_path, capsys):
     assert written(tmp_path, "1")["tuned"] == []
-    assert written(tmp_path, "1", tuned=["lr_scale"])["tuned"] == ["lr_scale"]
-    assert capsys.readouterr().err.endswith("now compares [] and tunes ['lr_scale']\n")
+    found = written(tmp_path, "1", tuned=["lr_scale"], question="Which rate?")
+    assert (found["tuned"], found["question"]) == (["lr_scale"], "Which rate?")
+    assert capsys.readouterr().err.endswith(
+        "report says so: question was not said and is Which rate?, tuned was not said and is ['lr_scale']\n"
+    )
     assert written(tmp_path, "12")["tuned"] == ["lr_scale"]
     assert "1 runs are added" in capsys.readouterr().err
+
+
+def test_what_is_asked_later_is_told_with_its_date_and_what_was_asked_before(tmp_path):
+    written(tmp_path, "1", compared=["optim"])
+    added = written(tmp_path, "1", compared=["model"])["added"]
+    assert [(one["runs"], one["changed"]) for one in added] == [([], {"compared": [["optim"], ["model"]]})]
+    assert {"date", "command"} <= added[0].keys()
+    assert written(tmp_path, "1", compared=["model"])["added"] == added, "nothing changed"
 
 
 def test_a_plan_that_was_written_by_hand_is_gone_on_with(tmp_path):

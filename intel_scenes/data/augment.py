@@ -172,7 +172,7 @@ def by_policy(images: Tensor, draws: Draws, policy: str) -> Tensor:
         (B, 3, S, S) uint8 in channels-last memory.
     """
     change, device = POLICIES[policy](), images.device
-    images = images.cpu()  # image by image, an accelerator would wait for the host with each operation
+    images = images.cpu()  # one wait of an accelerator for a batch, not one for each operation on an image
     result = torch.empty_like(images, memory_format=torch.channels_last)
     with torch.random.fork_rng(devices=[]):  # they draw from the global generator, on the CPU
         for index, seed in enumerate((draws * 2**53).astype(np.int64).tolist()):

@@ -1,4 +1,4 @@
-"""Any torchvision classifier by name: its weights, its head for our classes, the image sizes it takes."""
+"""Any torchvision classifier by name, and the small ResNets of our own: weights, head, the image sizes they take."""
 
 import hashlib
 import logging
@@ -8,6 +8,7 @@ import sys
 from collections import OrderedDict
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,7 @@ from torchvision import models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from intel_scenes.errors import UserError, did_you_mean
+from intel_scenes.models.resnet9 import ResNet9
 
 DOWNLOAD_TIMEOUT_SECONDS = 20.0
 
@@ -34,6 +36,10 @@ _OLD_DENSENET_KEY = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.
 _WHAT_TO_GIVE = "give a file with model.weights=FILE, or model.weights=null for random weights"
 
 log = logging.getLogger(__name__)
+
+# Networks that torchvision does not have, by name; nobody publishes weights of theirs.
+OWN = {"resnet9": partial(ResNet9, width=64), "resnet9_x0_5": partial(ResNet9, width=32)}
+_OWN_CROP_SIZE = 64
 
 _SIZES_THAT_FIT: set[tuple[str, int]] = set()
 _BUILT_FOR_ONE_SIZE = ("vit_", "maxvit_")
@@ -64,9 +70,10 @@ def random_preprocessing(model_name: str) -> Preprocessing:
     """Return the preprocessing for random weights: the whole image, normalized as ImageNet.
 
     Raises:
-        UserError: torchvision has no classifier of this name.
+        UserError: there is no classifier of this name.
     """
-    crop_size = _preprocessing(_weights_of(model_name)["DEFAULT"]).crop_size
+    published = _weights_of(model_name)
+    crop_size = _preprocessing(published["DEFAULT"]).crop_size if published else _OWN_CROP_SIZE
     return Preprocessing(crop_size, crop_size, "bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
@@ -74,7 +81,7 @@ def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
     """Find out which weights are meant, without loading or downloading them.
 
     Args:
-        model_name: a classifier of torchvision, such as `resnet50`.
+        model_name: a classifier of torchvision, such as `resnet50`, or one of ours.
         weights: `DEFAULT`, another name of torchvision's weights for this model, a file, or None for random weights.
 
     Returns:
@@ -92,7 +99,12 @@ def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
         return Weights(member.name, PurePosixPath(urlparse(member.url).path).name, member, _preprocessing(member))
     path = Path(weights).expanduser()
     if path.suffix in _FILE_SUFFIXES or path.exists():
-        return Weights(path.name, _sha256(path), path, _preprocessing(published["DEFAULT"]))
+        preprocessing = _preprocessing(published["DEFAULT"]) if published else random_preprocessing(model_name)
+        return Weights(path.name, _sha256(path), path, preprocessing)
+    if not published:
+        raise UserError(
+            f"nobody publishes weights of {model_name}, so model.weights={weights} is none: {_WHAT_TO_GIVE}."
+        )
     raise UserError(
         f"model.weights={weights} is neither a file nor weights of {model_name}"
         f"{did_you_mean(weights.upper(), published)}: choose {', '.join(published)}, null (random weights) or a .pth, "
@@ -101,14 +113,14 @@ def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
 
 
 def build(model_name: str, num_classes: int, *, weights: Weights | None, image_size: int) -> nn.Module:
-    """Build a classifier of torchvision for our classes.
+    """Build a classifier for our classes.
 
     Weights for another number of classes are loaded without their heads, which stay random. The network maps images
     `(B, 3, image_size, image_size)` to logits `(B, num_classes)`; googlenet and inception_v3 keep their auxiliary
     heads and return named tuples of logits in training mode.
 
     Args:
-        model_name: a classifier of torchvision, such as `resnet50`.
+        model_name: a classifier of torchvision, such as `resnet50`, or one of ours.
         num_classes: number of logits.
         weights: what `resolve_weights` returned for this model.
         image_size: side of the images in pixels; position embeddings are interpolated to it.
@@ -119,7 +131,8 @@ def build(model_name: str, num_classes: int, *, weights: Weights | None, image_s
     _weights_of(model_name)
     options = _options(model_name, weights, image_size)
     try:
-        network: nn.Module = models.get_model(model_name, weights=None, num_classes=num_classes, **options)
+        builder = OWN.get(model_name) or partial(models.get_model, model_name, weights=None)
+        network: nn.Module = builder(num_classes=num_classes, **options)
     except (AssertionError, ValueError) as error:
         raise _size_error(model_name, image_size, error) from error
     if weights is not None:
@@ -170,11 +183,14 @@ def check_image_size(network: nn.Module, model_name: str, image_size: int) -> No
 
 
 def _weights_of(model_name: str) -> dict[str, models.WeightsEnum]:
+    if model_name in OWN:
+        return {}
     names = models.list_models(module=models)
     if model_name not in names:
         raise UserError(
-            f"model.name={model_name} is not a classifier of torchvision{did_you_mean(model_name.lower(), names)}: "
-            f"choose one of the {len(names)} that torchvision.models.list_models(module=torchvision.models) names."
+            f"model.name={model_name} is not a classifier of torchvision"
+            f"{did_you_mean(model_name.lower(), [*names, *OWN])}: choose one of the {len(names)} that "
+            f"torchvision.models.list_models(module=torchvision.models) names, or {' or '.join(OWN)}."
         )
     members = models.get_model_weights(model_name).__members__
     # Weights without categories (vgg16's IMAGENET1K_FEATURES) hold NaN in the classifier.
@@ -211,7 +227,7 @@ def _size_error(model_name: str, image_size: int, error: Exception) -> UserError
     size = random_preprocessing(model_name).crop_size
     return UserError(
         f"{model_name} cannot train on images of {image_size} x {image_size} pixels ({_reason(error)}): "
-        f"set data.image_size={size}, the size of its ImageNet weights, and recipe.train_size where it is given."
+        f"set data.image_size={size}, which it was made for, and recipe.train_size where it is given."
     )
 
 

@@ -14,7 +14,7 @@ from intel_scenes import predictions, record
 from intel_scenes.data.batches import VIEWS
 from intel_scenes.data.progress import bar
 from intel_scenes.errors import UserError, did_you_mean
-from intel_scenes.models.backbones import build, read_state, resolve_weights
+from intel_scenes.models.backbones import OWN, build, read_state, resolve_weights
 from intel_scenes.predictions import Labels, Probabilities
 from intel_scenes.runs.images import data_module
 from intel_scenes.runs.inference import calibrated_results, probabilities, scores
@@ -181,9 +181,10 @@ def _predictor(member: Member, views: int | str | None) -> Callable[[Sequence[di
     name, weights = plain["model"]["name"], plain["model"]["weights"]
     if views is not None:
         plain["recipe"]["views"] = views
-    # Only how the images are shown depends on them: those of a file are shown as torchvision's own.
+    # Only how the images are shown depends on them: those of a file are shown as torchvision's own, where it has any.
     is_file = weights is not None and not str(weights).isidentifier()
-    data = data_module(plain, resolve_weights(name, "DEFAULT" if is_file else weights))
+    stand_in = None if name in OWN else "DEFAULT"
+    data = data_module(plain, resolve_weights(name, stand_in if is_file else weights))
     if data.fingerprint != member.summary["data_fingerprint"]:
         raise UserError(f"the images are no longer those of {member.folder}: put them back, or run it again")
     network = build(name, len(data.classes), weights=None, image_size=data.view.size)

@@ -81,8 +81,10 @@ def run(
         known |= {"composition_digest": composition_digest, "precision": precision, "threads": threads}
         if plain["budget_minutes"] is not None:
             known |= {"budget_minutes": plain["budget_minutes"], "budget_digest": budget.budget_digest(plain, facts)}
+        # Asked before the record is opened, which removes a checkpoint whose record is gone, and in this order: another
+        # rank may be at it.
+        is_new = not (record.read_summary(folder) or {}).get("config_digest") or not last.exists()
         with outcome.recorded(folder, lease, plain, overrides, known) as results:
-            is_new = not last.exists()
             data, costs = _to_train_on(plain, classifier, network, data, weights, device, precision, is_new=is_new)
             results |= costs
             trainer.fit(classifier, data, ckpt_path=None if is_new else last, weights_only=True)

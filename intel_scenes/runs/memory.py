@@ -12,6 +12,8 @@ import torch
 from intel_scenes.data import buffers
 
 _PROCESS = Path("/proc/self")  # of Linux
+_CLEAR_REFS = _PROCESS / "clear_refs"
+_known_peaks: set[torch.device] = set()
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt(3)
 
 
@@ -28,16 +30,18 @@ def keep_freed() -> None:
 
 def reset_peak(device: torch.device) -> None:
     """Forgets what earlier runs of this process held, and gives it back."""
+    gc.collect()  # Lightning's parts hold each other, and the images with them
     buffers.forget()
     if (libc := _libc()) and hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
     if device.type == "cuda":
-        gc.collect()  # Lightning's parts hold each other; on a CPU the collector comes by itself
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    elif _PROCESS.exists():
-        with suppress(OSError):  # not every kernel lets a process do that; the peak is then that of all its runs
-            (_PROCESS / "clear_refs").write_text("5")  # proc_pid_clear_refs(5): the peak becomes what is held now
+    else:
+        _known_peaks.discard(device)
+        with suppress(OSError):  # not every kernel lets a process do that
+            _CLEAR_REFS.write_text("5")  # proc_pid_clear_refs(5): the peak becomes what is held now
+            _known_peaks.add(device)
 
 
 def _libc() -> ctypes.CDLL | None:
@@ -64,7 +68,7 @@ def peak(device: torch.device) -> int | None:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if _PROCESS.exists():
+    if device in _known_peaks:
         status = dict(line.split(":", 1) for line in (_PROCESS / "status").read_text().splitlines())
         return int(status["VmHWM"].split()[0]) * 1024 if "VmHWM" in status else None
     return None

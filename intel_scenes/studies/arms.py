@@ -267,19 +267,20 @@ def read_images(arm: Arm, images: TestImages, digests: dict[str, str], problems:
         problems: Gets a sentence for what is left out, and for runs that predict what others do.
     """
     for configuration in arm.configurations:
-        rows, runs = [], []
+        rows, runs, own = [], [], dict[str, str]()
         for run in list(configuration.runs):
             try:
                 predicted, digest = images.aligned(run)
             except UserError as error:
                 problems.append(f"the predictions of {run.name} are left out: {error}")
                 continue
-            if digests.get(digest) in [one.name for one in configuration.runs]:
-                problems.append(f"{run.name} predicts what {digests[digest]} does, and is counted once")
+            if digest in own:
+                problems.append(f"{run.name} predicts what {own[digest]} does, and is counted once")
                 configuration.runs.remove(run)
                 continue
             if digest in digests:
                 problems.append(f"{run.name} predicts what {digests[digest]} does: what tells them apart has no effect")
+            own[digest] = run.name
             digests.setdefault(digest, run.name)
             rows.append(predicted)
             runs.append(run)

@@ -136,7 +136,7 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
         problems.append(f"not finished: {few([run.name for run in unfinished])}")
     if versions := several_versions(completed):
         problems.append(f"the runs are of several versions: {versions}")
-    notes += _twins(study) + _suspects(arms, compared, tuned) + _unpaired(pairs) + _crossings(arms)
+    notes += _twins(study, runs) + _suspects(arms, compared, tuned) + _unpaired(pairs) + _crossings(arms)
     notes += [pair.note for pair in pairs if pair.note]
     return Comparison(
         folder=folder,
@@ -220,14 +220,20 @@ def _missing(study: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
         *(study.get("planned") or []),
         *(name for one in study.get("added") or [] for name in one.get("runs") or []),
     ]
-    there = {run.name for run in runs} | set(study.get("twins") or {})
+    there = {run.name for run in runs} | set(_twins_of(study, runs))
     missing = [str(name) for name in planned if name not in there]
     return [f"planned and not there: {len(missing)} of {len(planned)}, {few(missing)}"] if missing else []
 
 
-def _twins(study: Mapping[str, Any]) -> list[str]:
-    """Runs that came to the same as others, so that what was typed changes nothing in them."""
-    twins = [f"{name} is {other}" for name, other in (study.get("twins") or {}).items()]
+def _twins_of(study: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, str]:
+    """Runs that came to the same as others, by name; a run that has a record of its own by now is none of them."""
+    there = {run.name for run in runs}
+    return {name: other for name, other in (study.get("twins") or {}).items() if name not in there and other in there}
+
+
+def _twins(study: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
+    """That what was typed changes nothing in runs that came to the same as others."""
+    twins = [f"{name} is {other}" for name, other in _twins_of(study, runs).items()]
     if not twins:
         return []
     return [f"planned runs that are the same as others, because what was typed changes nothing: {few(twins)}"]

@@ -202,7 +202,10 @@ def _plan(found: Comparison) -> Rows:
         return []
     rows = [[str(study.get("date", "")), f"planned {len(study.get('planned') or [])} runs", str(study.get("command"))]]
     for added in study.get("added") or []:
-        rows.append([str(added.get("date", "")), f"added {len(added.get('runs') or [])}", str(added.get("command"))])
+        changed = added.get("changed") or {}
+        what = [f"added {len(added.get('runs') or [])}"] if added.get("runs") or not changed else []
+        what += [f"{key} changed from {old or 'nothing'} to {now}" for key, (old, now) in changed.items()]
+        rows.append([str(added.get("date", "")), "; ".join(what), str(added.get("command"))])
     return rows
 
 

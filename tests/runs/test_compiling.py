@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 
 from intel_scenes import record
 
@@ -38,6 +39,23 @@ def test_a_compiled_network_learns_what_it_learns_without_and_its_warm_up_is_tol
     assert summary["config_digest"] != plain["config_digest"]
     for ours, theirs in zip(history(tmp_path / "compiled"), history(tmp_path / "plain"), strict=True):
         assert {**ours, "images_per_second": 0} == {**theirs, "images_per_second": 0}
+
+
+def test_the_warm_up_runs_what_is_trained_where_norms_are_frozen(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[set[bool]] = []
+
+    def look(network: torch.nn.Module, **_: Any) -> None:
+        norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        network.register_forward_pre_hook(lambda *_: modes.append({norm.training for norm in norms}))
+
+    monkeypatch.setattr(torch.nn.Module, "compile", look)
+    weights = tmp_path / "weights.pth"
+    torch.save(torchvision.models.resnet18(num_classes=6).state_dict(), weights)
+    run(*TINY, "compile=true", "recipe.trains_norms=false", f"model.weights={weights}", folder=tmp_path / "run")
+    assert len(modes) > 2
+    assert modes == [{False}] * len(modes)
 
 
 def test_what_cannot_be_compiled_is_trained_without_and_a_warning_says_so(

@@ -48,6 +48,22 @@ def test_a_probe_sees_each_image_once_and_trains_its_head(cache):
     assert "1 MB of features" in text  # 1,024 numbers of four bytes for each of 150 images
 
 
+@pytest.mark.parametrize(
+    ("overrides", "copies"),
+    [
+        (("optim=sgd", "optim.momentum=0", "recipe=plain"), 0),
+        (("optim=sgd", "recipe=plain"), 1),
+        (("optim=adamw", "recipe=plain"), 2),
+        (("optim=adamw", "recipe=plain", "recipe.ema_decay=0.9"), 3),
+    ],
+)
+def test_disk_while_it_trains_has_room_for_the_states_of_the_optimizer_and_the_average(cache, overrides, copies):
+    text = forecast(cache, "model=resnet18", "data.image_size=32", "data.batch_size=16", "epochs=1", *overrides)
+    megabytes = sum(parameter.nbytes for parameter in torchvision.models.resnet18(num_classes=6).parameters()) / 1e6
+    (more,) = re.findall(r"([\d,]+) MB more while it trains", text)
+    assert float(more) == pytest.approx((1 + copies) * megabytes, abs=1)
+
+
 def test_the_arithmetic_of_a_training_step_is_three_times_that_of_torchvisions_forward(cache):
     text = forecast(cache, "model=resnet18", "data.image_size=224", "data.batch_size=2", "epochs=1")
     (gflop,) = re.findall(r"([\d.]+) to train on it", text)

@@ -329,6 +329,25 @@ def test_arms_with_equal_predictions_are_named_for_what_tells_them_apart_has_no_
     assert [len(arm.runs) for arm in found.arms] == [2, 2]
 
 
+def test_runs_that_predict_the_same_are_counted_once_whatever_other_arms_predict(tmp_path):
+    first = leave(tmp_path, "sgd", 1, 0.9)
+    leave(tmp_path, "sgd", 2, 0.8)
+    for seed in (1, 2):
+        other = leave(tmp_path, "adam", seed, 0.9)
+        (other / record.PREDICTIONS).write_bytes((first / record.PREDICTIONS).read_bytes())
+    found = compare(tmp_path)
+    assert {arm.label: len(arm.runs) for arm in found.arms} == {"sgd": 2, "adam": 1}
+    assert any("predicts what optim=adam,seed=1 does, and is counted once" in line for line in found.problems)
+
+
+def test_a_run_that_was_the_same_as_another_and_has_a_record_now_is_one_of_its_own(tmp_path):
+    for seed in (1, 2):
+        leave(tmp_path, "sgd", seed, 0.9)
+    plan = {"planned": [], "twins": {"optim=sgd,seed=2": "optim=sgd,seed=1"}}
+    (tmp_path / record.STUDY).write_text(yaml.safe_dump(plan))
+    assert not any("changes nothing" in line for line in compare(tmp_path).notes)
+
+
 def test_a_planned_run_that_is_the_same_as_another_is_not_missing(tmp_path):
     for seed in (1, 2):
         leave(tmp_path, "sgd", seed, 0.9)
