@@ -15,7 +15,7 @@ from tqdm import tqdm
 from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.overrides import composition_digest, run_name, typed
-from intel_scenes.studies.collect import Run, collect, read_study
+from intel_scenes.studies.collect import Run, collect, read_study, said
 
 INTEL_TEST_IMAGES = 3000
 
@@ -200,7 +200,7 @@ def write_study(
             if plan == before:
                 return
             if changed:
-                was = ", ".join(f"{key} was {old or 'not said'} and is {now}" for key, (old, now) in changed.items())
+                was = ", ".join(f"{key} was {said(old)} and is {said(now)}" for key, (old, now) in changed.items())
                 print(f"what {folder} asks has changed, and its report says so: {was}", file=sys.stderr)
         record.write_whole(path, yaml.safe_dump(plan, sort_keys=False, allow_unicode=True).encode())
 

@@ -170,6 +170,13 @@ def test_the_command_line_beats_a_recipe(override: str, group: str, key: str, ex
     assert plain(override, "recipe=notebook")["data"]["image_size"] == 224
 
 
+def test_another_optimizer_or_model_of_a_recipe_comes_with_its_own_numbers() -> None:
+    found = plain("recipe=scratch", "optim=adamw", "model=resnet18")
+    assert found["optim"] == plain("optim=adamw")["optim"]
+    assert found["model"] == {"name": "resnet18", "weights": None}
+    assert plain("recipe=scratch")["model"]["name"] == "resnet9_x0_5"
+
+
 def test_the_folder_of_the_environment_serves_real_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INTEL_SCENES_DATA", "/scenes")
     assert plain("data=intel")["data"]["root"] == "/scenes"

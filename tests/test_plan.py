@@ -39,7 +39,7 @@ def test_what_is_tuned_can_be_said_later(tmp_path, capsys):
     found = written(tmp_path, "1", tuned=["lr_scale"], question="Which rate?")
     assert (found["tuned"], found["question"]) == (["lr_scale"], "Which rate?")
     assert capsys.readouterr().err.endswith(
-        "report says so: question was not said and is Which rate?, tuned was not said and is ['lr_scale']\n"
+        "report says so: question was not said and is Which rate?, tuned was not said and is lr_scale\n"
     )
     assert written(tmp_path, "12")["tuned"] == ["lr_scale"]
     assert "1 runs are added" in capsys.readouterr().err

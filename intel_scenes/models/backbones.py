@@ -37,7 +37,8 @@ _WHAT_TO_GIVE = "give a file with model.weights=FILE, or model.weights=null for 
 
 log = logging.getLogger(__name__)
 
-# Networks that torchvision does not have, by name; nobody publishes weights of theirs.
+# Networks that torchvision does not have; nobody publishes weights of theirs. Features are kept by the name, so
+# one that comes to compute something else gets another.
 OWN = {"resnet9": partial(ResNet9, width=64), "resnet9_x0_5": partial(ResNet9, width=32)}
 _OWN_CROP_SIZE = 64
 
@@ -86,7 +87,8 @@ def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
 
     Returns:
         The weights. Their digest is a file's sha256, or the name that torchvision publishes them under, which ends in
-        the beginning of the sha256. A file is taken to want the preprocessing of the model's default weights.
+        the beginning of the sha256. A file is taken to want the preprocessing of the model's default weights, or that
+        of random weights where the model has none.
 
     Raises:
         UserError: the model, the weights or the file do not exist.

@@ -1,4 +1,4 @@
-"""A network for small images and random weights, where minutes count and torchvision's smallest ResNet is too slow."""
+"""A small residual network for random weights, small images and few minutes."""
 
 from collections import OrderedDict
 

@@ -1,5 +1,6 @@
 """An audit: what is wrong with the images and labels of a configuration, by its frozen backbone."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -25,6 +26,8 @@ from intel_scenes.runs.features import Head, fit_head, frozen, linear_head
 from intel_scenes.runs.identity import circumstances
 from intel_scenes.runs.images import data_module
 from intel_scenes.runs.inference import probabilities
+
+log = logging.getLogger(__name__)
 
 NO_CLEANLAB = 'pip install "intel-scenes[audit]" adds what finds them'
 SPLITS = ("train", "test")
@@ -106,6 +109,8 @@ def run(cfg: DictConfig) -> Audit:
     _check_output(plain)
     torch.set_num_threads(configuration.resolve_threads(plain))
     weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
+    if weights is None:
+        log.warning("model.weights=null: near images and labels are judged by what a random network makes of them")
     data = data_module(plain, weights)
     scenes = dict(zip(SPLITS, (data.scenes, data.test_scenes), strict=True))
     given, changed = audit.flipped(data.scenes.labels, plain["flip"], len(data.classes), plain["seed"])

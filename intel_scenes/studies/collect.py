@@ -146,6 +146,11 @@ def read_study(folder: Path) -> dict[str, Any]:
     return plan
 
 
+def said(what: str | Sequence[str] | None) -> str:
+    """A study's question or list of factors as a sentence has it."""
+    return (what if isinstance(what, str) else ", ".join(what or [])) or "not said"
+
+
 def varying(runs: Sequence[Run]) -> list[str]:
     """The keys of overrides whose values differ between runs, sorted, without those that have no effect.
 

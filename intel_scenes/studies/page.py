@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from intel_scenes import pages, record
 from intel_scenes.studies.arms import Arm, Configuration, few
+from intel_scenes.studies.collect import said
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.figures import figures
 from intel_scenes.studies.report import RESULTS, Rows, answer, could_have, leaderboard, points, validation_rows
@@ -204,7 +205,7 @@ def _plan(found: Comparison) -> Rows:
     for added in study.get("added") or []:
         changed = added.get("changed") or {}
         what = [f"added {len(added.get('runs') or [])}"] if added.get("runs") or not changed else []
-        what += [f"{key} changed from {old or 'nothing'} to {now}" for key, (old, now) in changed.items()]
+        what += [f"{key} was {said(old)} and is {said(now)}" for key, (old, now) in changed.items()]
         rows.append([str(added.get("date", "")), "; ".join(what), str(added.get("command"))])
     return rows
 

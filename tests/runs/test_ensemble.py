@@ -12,6 +12,7 @@ from torchvision import models
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
+from intel_scenes.models.backbones import build
 from intel_scenes.runs import ensemble
 
 Run = Callable[..., dict[str, Any]]
@@ -105,6 +106,13 @@ def test_other_views_are_those_of_a_run_that_asks_for_them(run: Run, folders: li
     assert once["test_loss"] == pytest.approx(
         ensemble.evaluated([folders[0]], "mean")["rows"][0]["test_loss"], rel=1e-6
     )
+
+
+def test_a_network_of_our_own_from_a_file_is_seen_again_as_it_was(run: Run, tmp_path: Path) -> None:
+    torch.save(build("resnet9_x0_5", 6, weights=None, image_size=32).state_dict(), tmp_path / "weights.pth")
+    run(*FEW[1:], "model=resnet9_x0_5", f"model.weights={tmp_path / 'weights.pth'}", folder=tmp_path / "run")
+    (again, _), (once, _) = (ensemble.evaluated([tmp_path / "run"], *how)["rows"] for how in (("soup", 1), ("mean",)))
+    assert again["test_loss"] == pytest.approx(once["test_loss"], rel=1e-6)
 
 
 def test_images_that_are_others_now_are_not_seen_again(folders: list[Path]) -> None:

@@ -2,8 +2,12 @@ import json
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+
+from intel_scenes.runs import memory
 
 MEBIBYTE = 2**20
 # In a process of its own: what other tests left in this one may be freed between two readings.
@@ -46,6 +50,13 @@ def test_the_peak_is_that_since_the_last_reset():
     assert held - before > 60 * MEBIBYTE
     assert abs(freed - held) < MEBIBYTE  # the kernel counts in batches of pages
     assert freed - again > 60 * MEBIBYTE
+
+
+def test_a_peak_that_may_be_an_earlier_runs_is_not_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "absent" / "clear_refs")
+    cpu = torch.device("cpu")
+    memory.reset_peak(cpu)
+    assert memory.peak(cpu) is None
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such settings")
