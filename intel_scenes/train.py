@@ -10,8 +10,10 @@ from intel_scenes.sweep import Job
 
 def train(cfg: DictConfig, job: Job) -> None:
     """Trains, evaluates and records one configuration, and shows what came out."""
-    from intel_scenes.runs import experiment  # imports torch, for which --help and a misspelt option need not wait
+    # They import torch, for which --help and a misspelt option need not wait.
+    from intel_scenes.runs import experiment, memory
 
+    memory.spare_imports()
     if cfg.dry_run:
         cli.say("\n".join(experiment.dry_run(cfg, job.overrides)))
         cli.leave_nothing(job.folder)

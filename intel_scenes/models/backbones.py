@@ -64,18 +64,27 @@ class Weights:
     name: str
     digest: str
     source: Path | models.WeightsEnum
-    preprocessing: Preprocessing
 
 
-def random_preprocessing(model_name: str) -> Preprocessing:
-    """Return the preprocessing for random weights: the whole image, normalized as ImageNet.
+def preprocessing_of(model_name: str, weights: str | None) -> Preprocessing:
+    """Find out how a network with these weights wants to see an image, without looking for a file.
+
+    Args:
+        model_name: a classifier of torchvision, such as `resnet50`, or one of ours.
+        weights: as for `resolve_weights`.
+
+    Returns:
+        What torchvision publishes with the weights; a file is taken to want that of the model's default weights. The
+        whole image, normalized as ImageNet, for random weights and where none are published.
 
     Raises:
         UserError: there is no classifier of this name.
     """
     published = _weights_of(model_name)
-    crop_size = _preprocessing(published["DEFAULT"]).crop_size if published else _OWN_CROP_SIZE
-    return Preprocessing(crop_size, crop_size, "bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    if not published:
+        return _whole_image(_OWN_CROP_SIZE)
+    seen = _preprocessing(published.get(weights or "DEFAULT", published["DEFAULT"]))
+    return _whole_image(seen.crop_size) if weights is None else seen
 
 
 def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
@@ -87,8 +96,7 @@ def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
 
     Returns:
         The weights. Their digest is a file's sha256, or the name that torchvision publishes them under, which ends in
-        the beginning of the sha256. A file is taken to want the preprocessing of the model's default weights, or that
-        of random weights where the model has none.
+        the beginning of the sha256.
 
     Raises:
         UserError: the model, the weights or the file do not exist.
@@ -98,11 +106,10 @@ def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
         return None
     if weights in published:
         member = published[weights]
-        return Weights(member.name, PurePosixPath(urlparse(member.url).path).name, member, _preprocessing(member))
+        return Weights(member.name, PurePosixPath(urlparse(member.url).path).name, member)
     path = Path(weights).expanduser()
     if path.suffix in _FILE_SUFFIXES or path.exists():
-        preprocessing = _preprocessing(published["DEFAULT"]) if published else random_preprocessing(model_name)
-        return Weights(path.name, _sha256(path), path, preprocessing)
+        return Weights(path.name, _sha256(path), path)
     if not published:
         raise UserError(
             f"nobody publishes weights of {model_name}, so model.weights={weights} is none: {_WHAT_TO_GIVE}."
@@ -199,6 +206,10 @@ def _weights_of(model_name: str) -> dict[str, models.WeightsEnum]:
     return {"DEFAULT": members["DEFAULT"]} | {name: w for name, w in members.items() if w.meta["categories"]}
 
 
+def _whole_image(size: int) -> Preprocessing:
+    return Preprocessing(size, size, "bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
 def _preprocessing(member: models.WeightsEnum) -> Preprocessing:
     preset = member.transforms()
     sizes = (preset.crop_size[0], preset.resize_size[0])
@@ -226,7 +237,7 @@ def _options(model_name: str, weights: Weights | None, image_size: int) -> dict[
 
 
 def _size_error(model_name: str, image_size: int, error: Exception) -> UserError:
-    size = random_preprocessing(model_name).crop_size
+    size = preprocessing_of(model_name, None).crop_size
     return UserError(
         f"{model_name} cannot train on images of {image_size} x {image_size} pixels ({_reason(error)}): "
         f"set data.image_size={size}, which it was made for, and recipe.train_size where it is given."

@@ -111,7 +111,7 @@ def run(cfg: DictConfig) -> Audit:
     weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
     if weights is None:
         log.warning("model.weights=null: near images and labels are judged by what a random network makes of them")
-    data = data_module(plain, weights)
+    data = data_module(plain)
     scenes = dict(zip(SPLITS, (data.scenes, data.test_scenes), strict=True))
     given, changed = audit.flipped(data.scenes.labels, plain["flip"], len(data.classes), plain["seed"])
     features = _features(plain, weights, data)

@@ -14,7 +14,7 @@ from intel_scenes import predictions, record
 from intel_scenes.data.batches import VIEWS
 from intel_scenes.data.progress import bar
 from intel_scenes.errors import UserError, did_you_mean
-from intel_scenes.models.backbones import OWN, build, read_state, resolve_weights
+from intel_scenes.models.backbones import build, read_state
 from intel_scenes.predictions import Labels, Probabilities
 from intel_scenes.runs.images import data_module
 from intel_scenes.runs.inference import calibrated_results, probabilities, scores
@@ -178,16 +178,12 @@ def soup(members: Sequence[Member], views: int | str | None = None) -> tuple[Pre
 def _predictor(member: Member, views: int | str | None) -> Callable[[Sequence[dict[str, Tensor]], str], Probabilities]:
     """From weights and a split to the probabilities that a network with their mean gives its images."""
     plain = yaml.safe_load((member.folder / record.CONFIG).read_text())
-    name, weights = plain["model"]["name"], plain["model"]["weights"]
     if views is not None:
         plain["recipe"]["views"] = views
-    # Only how the images are shown depends on them: those of a file are shown as torchvision's own, where it has any.
-    is_file = weights is not None and not str(weights).isidentifier()
-    stand_in = None if name in OWN else "DEFAULT"
-    data = data_module(plain, resolve_weights(name, stand_in if is_file else weights))
+    data = data_module(plain)
     if data.fingerprint != member.summary["data_fingerprint"]:
         raise UserError(f"the images are no longer those of {member.folder}: put them back, or run it again")
-    network = build(name, len(data.classes), weights=None, image_size=data.view.size)
+    network = build(plain["model"]["name"], len(data.classes), weights=None, image_size=data.view.size)
     network.to(memory_format=torch.channels_last)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

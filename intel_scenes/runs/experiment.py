@@ -155,8 +155,8 @@ def data_fingerprint(cfg: DictConfig) -> str:
 
 
 def data_module_of(cfg: DictConfig) -> SceneDataModule:
-    """The images of a configuration, as a network with random weights sees them."""
-    return data_module(_plain(cfg, Path(), num_steps=0), None)
+    """The images of a configuration, whether or not its weights are there."""
+    return data_module(_plain(cfg, Path(), num_steps=0))
 
 
 def _composed(cfg: DictConfig, folder: Path | None) -> tuple[dict[str, Any], Weights | None, SceneDataModule]:
@@ -166,7 +166,7 @@ def _composed(cfg: DictConfig, folder: Path | None) -> tuple[dict[str, Any], Wei
     configuration.check(plain)
     torch.set_num_threads(configuration.resolve_threads(plain))
     weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
-    data = data_module(plain, weights)
+    data = data_module(plain)
     num_batches = len(data.train) // data.batch_size
     plain = _plain(cfg, there, configuration.num_steps(plain, num_batches))
     if plain["budget_minutes"] is None:

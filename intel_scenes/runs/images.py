@@ -10,19 +10,19 @@ from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.mixing import Mixing
 from intel_scenes.data.sources import drawn_folder, kaggle_folder
 from intel_scenes.errors import UserError
-from intel_scenes.models.backbones import Weights, random_preprocessing
+from intel_scenes.models.backbones import preprocessing_of
 
 log = logging.getLogger(__name__)
 
 
-def data_module(plain: dict[str, Any], weights: Weights | None) -> SceneDataModule:
-    """The images of a resolved configuration, as a network with these weights sees them.
+def data_module(plain: dict[str, Any]) -> SceneDataModule:
+    """The images of a resolved configuration, as a network with its weights sees them.
 
     Raises:
         UserError: They cannot be had or read, or the augmentation is out of range.
     """
     data = plain["data"]
-    cache_dir, view = Path(data["cache_dir"]).expanduser(), _view(plain, weights)
+    cache_dir, view = Path(data["cache_dir"]).expanduser(), _view(plain)
     module = SceneDataModule(
         _root(data, cache_dir),
         view=view,
@@ -104,8 +104,8 @@ def given_sizes(plain: dict[str, Any], size: int) -> list[int]:
     return given if isinstance(given, list) else [given]
 
 
-def _view(plain: dict[str, Any], weights: Weights | None) -> View:
-    seen = weights.preprocessing if weights else random_preprocessing(plain["model"]["name"])
+def _view(plain: dict[str, Any]) -> View:
+    seen = preprocessing_of(plain["model"]["name"], plain["model"]["weights"])
     size = plain["data"]["image_size"] or seen.crop_size
     fraction = plain["data"]["crop_fraction"] or seen.crop_size / seen.resize_size
     return View(size, round(size / fraction), seen.interpolation, seen.mean, seen.std)

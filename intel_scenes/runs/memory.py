@@ -4,6 +4,7 @@ import ctypes
 import gc
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,15 @@ def keep_freed() -> None:
     if (libc := _libc()) and hasattr(libc, "mallopt"):
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
+
+
+@cache
+def spare_imports() -> None:
+    """Leaves out of later garbage collections what a command has imported: a quarter of a second for each of them.
+
+    Once a process, before its first run: what a run holds must be collected.
+    """
+    gc.freeze()
 
 
 def reset_peak(device: torch.device) -> None:

@@ -130,13 +130,14 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
         reference = next((arm for arm in arms if arm.predicted is not None), None)
         notes.append(f"of more than {MAX_ARMS} arms each is compared with {reference.label if reference else 'none'}")
     pairs = compare_arms(arms, reference, rope, all_pairs=all_pairs)
-    gaps += _missing(study, runs) + _guessing(arms)
+    twins = _twins(study, runs)
+    gaps += _missing(study, [*(run.name for run in runs), *twins]) + _guessing(arms)
     problems = gaps + problems + _failures(arms) + tuning
     if unfinished:
         problems.append(f"not finished: {few([run.name for run in unfinished])}")
     if versions := several_versions(completed):
         problems.append(f"the runs are of several versions: {versions}")
-    notes += _twins(study, runs) + _suspects(arms, compared, tuned) + _unpaired(pairs) + _crossings(arms)
+    notes += _told(twins) + _suspects(arms, compared, tuned) + _unpaired(pairs) + _crossings(arms)
     notes += [pair.note for pair in pairs if pair.note]
     return Comparison(
         folder=folder,
@@ -214,29 +215,28 @@ def _corrected(arms: Sequence[Arm]) -> float | None:
     return choice_paid_for(np.array([[one[seed] for seed in sorted(one, key=str)] for one in by_seed]))
 
 
-def _missing(study: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
-    """What was planned and has no record."""
+def _missing(study: Mapping[str, Any], there: Sequence[str]) -> list[str]:
+    """What was planned and is not there, by name."""
     planned = [
         *(study.get("planned") or []),
         *(name for one in study.get("added") or [] for name in one.get("runs") or []),
     ]
-    there = {run.name for run in runs} | set(_twins_of(study, runs))
-    missing = [str(name) for name in planned if name not in there]
+    missing = [str(name) for name in planned if name not in set(there)]
     return [f"planned and not there: {len(missing)} of {len(planned)}, {few(missing)}"] if missing else []
 
 
-def _twins_of(study: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, str]:
+def _twins(study: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, str]:
     """Runs that came to the same as others, by name; a run that has a record of its own by now is none of them."""
     there = {run.name for run in runs}
     return {name: other for name, other in (study.get("twins") or {}).items() if name not in there and other in there}
 
 
-def _twins(study: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
+def _told(twins: Mapping[str, str]) -> list[str]:
     """That what was typed changes nothing in runs that came to the same as others."""
-    twins = [f"{name} is {other}" for name, other in _twins_of(study, runs).items()]
     if not twins:
         return []
-    return [f"planned runs that are the same as others, because what was typed changes nothing: {few(twins)}"]
+    same = few([f"{name} is {other}" for name, other in twins.items()])
+    return [f"planned runs that are the same as others, because what was typed changes nothing: {same}"]
 
 
 def _failures(arms: Sequence[Arm]) -> list[str]:

@@ -24,7 +24,7 @@ from intel_scenes.models.backbones import (
     build,
     check_image_size,
     heads,
-    random_preprocessing,
+    preprocessing_of,
     resolve_weights,
 )
 
@@ -136,15 +136,13 @@ def test_default_weights_are_the_member_that_torchvision_means_by_it() -> None:
 
 
 def test_preprocessing_is_that_of_the_chosen_weights() -> None:
-    v1 = resolve_weights("efficientnet_b1", "IMAGENET1K_V1")
-    large = resolve_weights("efficientnet_v2_l", "DEFAULT")
-    assert v1 is not None
-    assert large is not None
     imagenet_mean, imagenet_std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    assert v1.preprocessing == Preprocessing(240, 256, "bicubic", imagenet_mean, imagenet_std)
-    assert large.preprocessing == Preprocessing(480, 480, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    v1 = preprocessing_of("efficientnet_b1", "IMAGENET1K_V1")
+    large = preprocessing_of("efficientnet_v2_l", "DEFAULT")
+    assert v1 == Preprocessing(240, 256, "bicubic", imagenet_mean, imagenet_std)
+    assert large == Preprocessing(480, 480, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     random = Preprocessing(299, 299, "bilinear", imagenet_mean, imagenet_std)
-    assert random_preprocessing("inception_v3") == random
+    assert preprocessing_of("inception_v3", None) == random
 
 
 def test_a_file_is_known_by_its_content_and_prepared_as_the_default_weights(tmp_path: Path) -> None:
@@ -154,7 +152,8 @@ def test_a_file_is_known_by_its_content_and_prepared_as_the_default_weights(tmp_
     assert weights is not None
     assert weights.name == "mine.pth"
     assert weights.digest == hashlib.sha256(b"content").hexdigest()
-    assert (weights.preprocessing.crop_size, weights.preprocessing.resize_size) == (224, 232)
+    seen = preprocessing_of("resnet50", str(path))
+    assert (seen.crop_size, seen.resize_size) == (224, 232)
 
 
 def test_a_misspelt_model_is_refused_with_its_neighbours() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from intel_scenes.errors import UserError
-from intel_scenes.models.backbones import OWN, build, check_image_size, heads, random_preprocessing, resolve_weights
+from intel_scenes.models.backbones import OWN, build, check_image_size, heads, preprocessing_of, resolve_weights
 
 
 def num_parameters(width: int, num_classes: int) -> int:
@@ -50,7 +50,7 @@ def test_images_that_leave_no_map_are_refused_with_the_size_it_was_made_for() ->
 
 
 def test_images_are_shown_whole_at_64_px() -> None:
-    found = random_preprocessing("resnet9")
+    found = preprocessing_of("resnet9", None)
     assert (found.crop_size, found.resize_size) == (64, 64)
 
 
@@ -59,7 +59,7 @@ def test_weights_of_a_file_are_taken_and_none_are_published(tmp_path: Path) -> N
     safetensors.torch.save_file(theirs.state_dict(), tmp_path / "w.safetensors")
     weights = resolve_weights("resnet9_x0_5", str(tmp_path / "w.safetensors"))
     assert weights is not None
-    assert weights.preprocessing == random_preprocessing("resnet9_x0_5")
+    assert preprocessing_of("resnet9_x0_5", "w.safetensors") == preprocessing_of("resnet9_x0_5", None)
     ours = build("resnet9_x0_5", 6, weights=weights, image_size=64)
     assert torch.equal(ours.layer3[0].conv.weight, theirs.layer3[0].conv.weight)
     with pytest.raises(UserError, match=r"weights of resnet9, so model\.weights=DEFAULT is none: give"):

@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
     weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
     assert weights is not None
     torch.set_num_threads(summary["threads"])
-    images = data_module(plain, weights)
+    images = data_module(plain)
     network = network_of(plain, weights, images)
     head = head_alone(network, plain)
     assert head is not None, "the run trained more than the head"
