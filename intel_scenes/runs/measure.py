@@ -160,7 +160,7 @@ def measure_loop(compose: Compose, repeats: int) -> Iterator[Row]:
     for model, size in (("resnet18", 64), ("mobilenet_v3_small", 96)):
         overrides = (
             *("data=synthetic", "data.num_train=4800", "data.num_test=60", f"model={model}", "model.weights=null"),
-            *(f"data.image_size={size}", "data.batch_size=64", "epochs=1", "trainer=cpu", "recipe=plain"),
+            *(f"data.image_size={size}", "data.batch_size=64", "epochs=2", "trainer=cpu", "recipe=plain"),
         )
         cfg = compose(*overrides)
         yield in_turns(

@@ -6,7 +6,7 @@ import torchvision
 from hydra import compose, initialize_config_dir
 
 from intel_scenes.overrides import conf_folder
-from intel_scenes.runs import experiment
+from intel_scenes.runs import experiment, memory
 from intel_scenes.runs.forecast import forward_gflop
 from tests.small import DRAWN
 
@@ -62,6 +62,22 @@ def test_disk_while_it_trains_has_room_for_the_states_of_the_optimizer_and_the_a
     megabytes = sum(parameter.nbytes for parameter in torchvision.models.resnet18(num_classes=6).parameters()) / 1e6
     (more,) = re.findall(r"([\d,]+) MB more while it trains", text)
     assert float(more) == pytest.approx((1 + copies) * megabytes, abs=1)
+
+
+def test_memory_has_room_for_the_copies_from_which_checkpoints_are_written(cache, monkeypatch):
+    monkeypatch.setattr(memory, "peak", lambda device: 840_000_000)  # bytes that the steps held
+    text = forecast(
+        cache, "model=resnet18", "data.image_size=32", "data.batch_size=16", "epochs=1", "optim=sgd", "recipe=plain"
+    )
+    # The best weights of ResNet18, 44.8 MB, and a checkpoint of as much again and the momentum: 974 MB in all.
+    assert "memory about 1.0 GB" in text
+
+
+def test_measured_steps_keep_the_memory_that_they_free_as_those_of_a_run(cache, monkeypatch):
+    kept = []
+    monkeypatch.setattr(memory, "keep_freed", lambda: kept.append("kept"))
+    forecast(cache, "model=mobilenet_v3_small", "data.image_size=32", "data.batch_size=16", "epochs=1")
+    assert kept == ["kept"]
 
 
 def test_the_arithmetic_of_a_training_step_is_three_times_that_of_torchvisions_forward(cache):
