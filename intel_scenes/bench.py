@@ -13,20 +13,16 @@ from intel_scenes.overrides import conf_folder
 from intel_scenes.sweep import Job
 
 PARTS = ("input", "loop", "start", "sweep", "probe", "models")
+ONLY_FOR = {
+    "data.root": ("input", "probe"),
+    "image_size": ("probe", "models"),
+    **dict.fromkeys(("models", "precision", "channels_last", "compile"), ("models",)),
+}
 
 
-def bench(cfg: DictConfig, _job: Job) -> None:
+def bench(cfg: DictConfig, job: Job) -> None:
     """Measures what is asked for, prints a line for each figure, and writes `bench.json`."""
-    parts = [cfg.what] if isinstance(cfg.what, str) else list(cfg.what)
-    for part in parts:
-        if part not in PARTS:
-            raise UserError(f"what={part}: there are {', '.join(PARTS)}{did_you_mean(str(part), PARTS)}")
-    for key in ("repeats", "image_size"):
-        if type(cfg[key]) is not int or cfg[key] < 1:
-            raise UserError(f"{key}={cfg[key]} has to be a whole number above 0")
-    for key in ("channels_last", "compile"):
-        if not isinstance(cfg[key], bool):
-            raise UserError(f"{key}={cfg[key]} has to be true or false")
+    parts, output = _checked(cfg, job)
     import torch  # for which --help need not wait, nor for what imports it
 
     from intel_scenes.runs import configuration, measure, measure_commands
@@ -38,8 +34,9 @@ def bench(cfg: DictConfig, _job: Job) -> None:
     models = [cfg.models] if isinstance(cfg.models, str) else list(cfg.models)
     known = measure.machine(threads)
     versions = ", ".join(f"{name} {known['versions'][name]}" for name in ("torch", "torchvision", "lightning"))
-    cli.say(f"{known['processor']}, {known['device']}, {threads} threads; {versions}; {cfg.repeats} turns")
-    cli.say("float32 on the CPU, but for models")
+    cli.say(f"{known['processor']}, {known['device']}, threads={threads}; {versions}; repeats={cfg.repeats}")
+    if parts != ["models"]:
+        cli.say("float32 on the CPU" + ", but for models" * ("models" in parts))
     GlobalHydra.instance().clear()
     images = [f"data.root={cfg.data.root}"] if cfg.data.root else ["data=synthetic"]
     rows = []
@@ -61,13 +58,46 @@ def bench(cfg: DictConfig, _job: Job) -> None:
             for row in found:
                 rows.append(row)
                 text = json.dumps(measure.as_json(rows, known), indent=2)
-                record.write_whole(Path(cfg.output), text.encode())  # now, for the next one may be broken off
+                record.write_whole(output, text.encode())  # now, for the next one may be broken off
                 cli.say(
                     f"{row.what:<7}{row.case:<32} ours {row.ours:8.4g} {row.unit:<9} rival {row.rival:8.4g}  "
                     f"ratio {row.ratio:.3g} ({row.ratio_low:.3g} to {row.ratio_high:.3g})"
                     + (f"  {row.note}" if row.note else "")
                 )
-    cli.say(f"written to {cfg.output}")
+    cli.say(f"written to {output}")
+
+
+def _checked(cfg: DictConfig, job: Job) -> tuple[list[str], Path]:
+    """The parts to measure, and the file to write.
+
+    Raises:
+        UserError: A value is out of range or misspelt, an option has no effect, or the file cannot be written.
+    """
+    parts = [cfg.what] if isinstance(cfg.what, str) else list(cfg.what)
+    for part in parts:
+        if part not in PARTS:
+            raise UserError(f"what={part}: there are {', '.join(PARTS)}{did_you_mean(str(part), PARTS)}")
+    for key in ("repeats", "image_size", "threads"):
+        if (key != "threads" or cfg.threads is not None) and (type(cfg[key]) is not int or cfg[key] < 1):
+            raise UserError(f"{key}={cfg[key]} has to be a whole number above 0")
+    for key in ("channels_last", "compile"):
+        if not isinstance(cfg[key], bool):
+            raise UserError(f"{key}={cfg[key]} has to be true or false")
+    for key in (text.lstrip("+").partition("=")[0] for text in job.overrides):
+        if not set(parts) & set(ONLY_FOR.get(key, parts)):
+            raise UserError(f"{key} has no effect on what={','.join(parts)}, only on {' and '.join(ONLY_FOR[key])}")
+    return parts, _writable(cfg.output)
+
+
+def _writable(name: str) -> Path:
+    output = Path(name)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output={output} cannot be written ({error.strerror}): name another file") from error
+    if output.is_dir():
+        raise UserError(f"output={output} is a folder: name a file")
+    return output
 
 
 if __name__ == "__main__":

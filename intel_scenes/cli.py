@@ -106,7 +106,7 @@ def _job() -> sweep.Job:
     typed = tuple(config.overrides.task)
     return sweep.Job(
         folder=Path(config.runtime.output_dir),
-        choices={str(group): str(name) for group, name in config.runtime.choices.items()},
+        choices={str(group): name and str(name) for group, name in config.runtime.choices.items()},
         overrides=typed,
         composition_digest=overrides.composition_digest(typed),
     )
@@ -131,7 +131,10 @@ def _sentence(error: Exception, config_name: str) -> str:
         there = ", ".join(sorted(error.options))
         return f"{group}={name}: conf/{group} has no such file{did_you_mean(name, error.options)}; there are {there}"
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}: write KEY=VALUE, and quote a value that holds special characters"
+        return (
+            f"cannot read {error.override!r}: write KEY=VALUE, and a value that holds special characters in quotes of "
+            """its own, such as "run='a=1'\""""
+        )
     text = str(error)
     if found := re.search(r"^Sweep parameters '([^']+)' requires --multirun", text):
         return f"{found[1]}: -m runs a search over an interval"
@@ -144,7 +147,8 @@ def _sentence(error: Exception, config_name: str) -> str:
         if found[1] in options:
             return f"{found[1]} is no option of the files that were chosen: leave it out, or choose others"
         near = did_you_mean(found[1], options)
-        return f"there is no option {found[1]}{near}; --help lists all, +{found[1]}=VALUE adds one"
+        adds = f", +{found[1]}=VALUE adds one" if config_name == "train" else ""
+        return f"there is no option {found[1]}{near}; --help lists all{adds}"
     if not text and isinstance(error.__cause__, Exception):
         return _sentence(error.__cause__, config_name)
     return text if isinstance(error, UserError) else text.strip().split("\n")[0]

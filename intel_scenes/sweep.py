@@ -29,7 +29,7 @@ class Job:
     """
 
     folder: Path
-    choices: Mapping[str, str]
+    choices: Mapping[str, str | None]
     overrides: tuple[str, ...]
     composition_digest: str
 

@@ -51,6 +51,10 @@ def test_a_model_is_measured_in_the_precision_and_the_layout_asked_for(bench, tm
     [
         (["what=inptu"], "what=inptu: there are input, loop, start, sweep, probe, models (did you mean input?)"),
         (["repeats=0"], "repeats=0 has to be a whole number above 0"),
+        (["threads=abc"], "threads=abc has to be a whole number above 0"),
+        (["what=input", "image_size=64"], "image_size has no effect on what=input, only on probe and models"),
+        (["output=."], "output=. is a folder: name a file"),
+        (["output=/dev/null/a.json"], "output=/dev/null/a.json cannot be written (File exists): name another file"),
         (["what=models", "precision=fp8"], "precision=fp8 must be one of auto, 32, 16, bf16"),
         (["what=models", "compile=ture"], "compile=ture has to be true or false"),
         (["what=models", "models=[inception_v3]", "image_size=32"], "inception_v3 cannot train on images of 32 x 32"),

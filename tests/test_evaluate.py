@@ -40,7 +40,7 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         (["run=[a,b]", "views=flp"], "views=flp: there are 1, flip, flip_crops (did you mean flip?)"),
         (["run=[a,b]", "views=[flip]"], "views=['flip']: there are 1, flip, flip_crops (did you mean flip?)"),
         (["run=[]"], "run=[] must name the folders of finished runs: run=[FOLDER,FOLDER,...]"),
-        (["run=[a,b]"], "a holds no run that is complete: name the folder of one"),
+        (["run=[a,b]"], "there is no folder a: run=FOLDER is that of a finished run"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(evaluate, arguments, said):

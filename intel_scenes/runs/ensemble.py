@@ -33,8 +33,8 @@ def evaluated(folders: Sequence[Path], way: str, views: int | str | None = None)
         views: One of `VIEWS`, to see the images again in that way; None takes what the runs predicted.
 
     Returns:
-        `combine` (the way), `views`, `members` (the folders that were combined), and `rows`: one for each run, and the
-        last for all of them, with their accuracy, loss and calibration.
+        `combine` (the way), `views`, `members` (the folders that were combined), and `rows`: one for each run, and of
+        several the last for all of them, with their accuracy, loss and calibration.
 
     Raises:
         UserError: A run is not complete, the runs cannot be combined, there are no such views, or the images are gone.
@@ -46,13 +46,14 @@ def evaluated(folders: Sequence[Path], way: str, views: int | str | None = None)
     check_alike(members)
     if views is not None:
         members = [seen_again(member, views) for member in members]
-    taken = members
+    labels, taken = members[0].labels, members
+    rows = [_row(str(member.folder), member.predicted, labels) for member in members]
+    if len(members) == 1:
+        return {"combine": way, "views": views, "members": [str(members[0].folder)], "rows": rows}
     if way == "soup":
         predicted, taken = soup(members, views)
     else:
         predicted = {"mean": mean, "vote": vote}[way](members)
-    labels = members[0].labels
-    rows = [_row(str(member.folder), member.predicted, labels) for member in members]
     together = _row(f"{way} of {len(taken)}", predicted, labels)
     # Shares of votes are no probabilities: only which class has most of them means something.
     rows.append({k: v if way != "vote" or k in OF_CHOICES else None for k, v in together.items()})
@@ -90,6 +91,10 @@ def read(folder: Path) -> Member:
         UserError: There is none, or its predictions cannot be read.
     """
     summary = record.peek(folder)
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: run=FOLDER is that of a finished run")
+    if summary is None and any(folder.glob(f"*/{record.SUMMARY}")):
+        raise UserError(f"{folder} holds several runs: name them, run=[{folder}/RUN1,{folder}/RUN2,...]")
     if summary is None or summary["status"] != "completed":
         raise UserError(f"{folder} holds no run that is complete: name the folder of one")
     found = {split: predictions.read(folder, split) for split in SPLITS}
@@ -194,7 +199,8 @@ def _predictor(member: Member, views: int | str | None) -> Callable[[Sequence[di
         }
         network.load_state_dict(average)
         batches = data.evaluation(split)  # type: ignore[arg-type]
-        with bar(len(member.labels[split]), f"{member.folder.name}: {split}") as progress:
+        what = f"mean of {len(states)} runs" if len(states) > 1 else member.folder.name
+        with bar(len(member.labels[split]), f"{what}: {split}") as progress:
 
             def seen(images: Tensor) -> Iterable[Tensor]:
                 progress.update(len(images))

@@ -38,7 +38,7 @@ def run(
     cfg: DictConfig,
     folder: Path,
     *,
-    choices: Mapping[str, str],
+    choices: Mapping[str, str | None],
     overrides: Sequence[str],
     composition_digest: str,
     callbacks: Sequence[Callback] = (),
@@ -195,7 +195,7 @@ def _facts(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule
 
 
 def _fitted_epochs(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> int:
-    log.info("measuring how many epochs fit into %g minutes", plain["budget_minutes"])
+    log.info("measuring how many epochs fit into budget_minutes=%g", plain["budget_minutes"])
     with outcome.sentences():
         measured = _measured(plain, weights, data, num_steps=BUDGET_STEPS)
     size, minutes = data.view.size, plain["budget_minutes"]

@@ -177,7 +177,7 @@ def forecast(
         f"{' to '.join(f'{gflop:.2f}' for gflop in sorted({min(trained), max(trained)}))} to train on it",
         *([once] if costs.features else []),
         f"about {_duration(sum(seconds) / epochs)} an epoch and {_duration(in_all)} in all on {device}, {precision}, "
-        f"{torch.get_num_threads()} threads, by {costs.measured} steps of {step}",
+        f"threads={torch.get_num_threads()}, by {costs.measured} steps of {step}",
         f"memory about {held / 1e9:.1f} GB" if held else "memory unknown on this system",
         f"disk about {weights / 1e6:.0f} MB, and {written / 1e6:.0f} MB more while it trains"
         + (f", {kept / 1e6:.0f} MB of features" if kept else ""),

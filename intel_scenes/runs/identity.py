@@ -23,7 +23,7 @@ LIBRARIES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", 
 
 def identity(
     plain: Mapping[str, Any],
-    choices: Mapping[str, str],
+    choices: Mapping[str, str | None],
     weights: Weights | None,
     data: SceneDataModule,
     network: nn.Module,

@@ -113,6 +113,11 @@ def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], pre
             use_distributed_sampler=False,
         )
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
+        asked = arguments["accelerator"]
+        if asked in ("gpu", "cuda") and not torch.cuda.is_available():
+            raise UserError(
+                f"trainer.accelerator={asked}: no GPU is found; trainer=auto takes what there is"
+            ) from error
         raise UserError(f"trainer: {first_line(error)}") from error
     if plain["data"]["batch_size"] % trainer.world_size:
         raise UserError(

@@ -249,9 +249,14 @@ def _keep_one_configuration(configuration: Configuration, problems: list[str]) -
 
 
 def _label(values: dict[str, str], keys: Sequence[str]) -> str:
-    """The files of groups and otherwise keys with their values, such as `resnet18/sgd/momentum=0.9`."""
+    """The files of groups and otherwise keys with their values, such as `resnet18/sgd/momentum=0.9`.
+
+    A single key is left out, but where its value alone says nothing, such as `compile=true`.
+    """
     parts = [
-        values[key] if key in record.GROUP_KEYS or len(keys) == 1 else f"{key.rpartition('.')[2]}={values[key]}"
+        values[key]
+        if key in record.GROUP_KEYS or (len(keys) == 1 and values[key] not in ("true", "false", "null", "default"))
+        else f"{key.rpartition('.')[2]}={values[key]}"
         for key in keys
     ]
     return "/".join(parts) or "all runs"

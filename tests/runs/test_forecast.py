@@ -27,7 +27,7 @@ def test_it_counts_what_a_run_will_do(cache):
     megabytes = sum(tensor.nbytes for tensor in network.state_dict().values()) / 1e6
     assert f"disk about {megabytes:.0f} MB" in text
     assert re.search(
-        r"about \d+ seconds an epoch and \d+ seconds in all on cpu, 32-true, 1 threads, by 3 steps of [\d.]+ s", text
+        r"about \d+ seconds an epoch and \d+ seconds in all on cpu, 32-true, threads=1, by 3 steps of [\d.]+ s", text
     )
 
 
