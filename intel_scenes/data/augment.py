@@ -210,7 +210,7 @@ def crop_resize_each(
                 resize(box.flip(-1) if mirrored[index] else box, [size, size], False, out=place)
             finish(chunk, resized[: len(chunk)])
 
-    for_parts(crop, num)
+    _for_parts(crop, num)
     return result
 
 
@@ -239,7 +239,7 @@ def _chunks(part: range) -> list[range]:
     return [range(first, min(first + CHUNK, part.stop)) for first in range(part.start, part.stop, CHUNK)]
 
 
-def for_parts(work: Callable[[range], None], num_images: int) -> None:
+def _for_parts(work: Callable[[range], None], num_images: int) -> None:
     """Does the work of all images, a part of them on each of as many threads as torch has.
 
     Threads of our own, because an image is too little work for torch's: their kernels let other threads run. Each call
@@ -338,7 +338,7 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
             for chunk in _chunks(part):
                 write(chunk, images[chunk.start : chunk.stop])
 
-        for_parts(normalize_part, num)
+        _for_parts(normalize_part, num)
         return result
     factor, offset = _factor_and_offset(mean, std, images.device)
     return images.to(torch.float32, memory_format=torch.channels_last) * factor - offset

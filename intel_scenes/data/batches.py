@@ -8,8 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from intel_scenes.data import buffers
-from intel_scenes.data.augment import for_parts, normalize, on_device, resize_center, resize_square
+from intel_scenes.data.augment import normalize, on_device, resize_center, resize_square
 from intel_scenes.data.splits import Indices
 
 # The positions stay on the CPU, where an image's random numbers are drawn.
@@ -67,26 +66,12 @@ class Stored:
         """(B, 3, S, S) uint8 images in channels-last memory or (B, D) features, (B,) labels, and the positions."""
         chosen = on_device(torch.from_numpy(indices), self.values.device)
         rows, labels = self.rows[chosen], self.labels[chosen]
-        if self.values.device.type != "cpu":
-            values = self.values[rows]
-        elif self.are_features:
+        if self.values.device.type == "cpu":
+            # numpy's gather takes one thread; those that torch's wakes would spin while ours crop.
             values = torch.from_numpy(self.values.numpy()[rows.numpy()])
         else:
-            return _gathered(self.values, rows), labels, indices
+            values = self.values[rows]
         return values if self.are_features else values.permute(0, 3, 1, 2), labels, indices
-
-
-def _gathered(values: Tensor, rows: Tensor) -> Tensor:
-    """Rows of (M, S, S, 3) as (B, 3, S, S), by threads of our own: torch's would spin while ours crop."""
-    result = buffers.channels_last((len(rows), *values.shape[1:]), np.uint8)
-    source, chosen, places = values.numpy(), rows.numpy(), result.permute(0, 2, 3, 1).numpy()
-
-    def gather(part: range) -> None:
-        there = slice(part.start, part.stop)
-        np.take(source, chosen[there], axis=0, out=places[there], mode="clip")  # other modes copy once more
-
-    for_parts(gather, len(chosen))
-    return result
 
 
 def order(seed: int, epoch: int, num_images: int) -> Indices:

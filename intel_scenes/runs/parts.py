@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def classifier_of(plain: dict[str, Any], network: nn.Module, data: SceneDataModu
             network,
             heads(network),
             hydra.utils.instantiate(_optim(plain), _convert_="all"),
-            hydra.utils.instantiate(plain["scheduler"]["factory"], _convert_="all"),
+            _unguarded(hydra.utils.instantiate(plain["scheduler"]["factory"], _convert_="all")),
             interval=plain["scheduler"]["interval"],
             num_classes=num_classes,
             lr=configuration.effective_lr(plain),
@@ -75,6 +76,17 @@ def classifier_of(plain: dict[str, Any], network: nn.Module, data: SceneDataModu
     except (TypeError, ValueError, ArithmeticError, hydra.errors.HydraException) as error:
         raise UserError(f"optim and scheduler do not fit: {first_line(error)}") from error
     return classifier.to(memory_format=torch.channels_last)
+
+
+def _unguarded(factory: Callable[..., Any]) -> Callable[..., Any]:
+    """A scheduler's factory with plain partials as arguments: Hydra's check their target anew at each step."""
+    if not isinstance(factory, partial):
+        return factory
+    given = {
+        key: partial(value.func, *value.args, **value.keywords) if isinstance(value, partial) else value
+        for key, value in factory.keywords.items()
+    }
+    return partial(factory.func, *factory.args, **given)
 
 
 def _optim(plain: dict[str, Any]) -> dict[str, Any]:
