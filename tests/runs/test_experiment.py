@@ -197,7 +197,12 @@ def test_a_failed_run_is_moved_aside_where_its_cause_was_mended(run, tmp_path):
         (["trainer.precision=bf17"], "precision=bf17 must be one of"),
         (["trainer.precision=64-true"], "precision=64-true must be one of"),
         (["+trainer.devises=2"], "devises"),
-        (["trainer.accelerator=gpu"], "trainer: "),
+        (["trainer.accelerator=tpu"], "trainer: "),
+        pytest.param(
+            ["trainer.accelerator=gpu"],
+            "trainer.accelerator=gpu: no GPU is found; trainer=auto takes what there is",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         (["+trainer.max_epochs=3"], "trainer.max_epochs would make the record untrue"),
         (["model.name=resnet35"], "resnet34"),
         (["model.weights=IMAGENET1K_V9"], "IMAGENET1K_V1"),
