@@ -124,7 +124,7 @@ def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], pre
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
+    except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         asked = arguments["accelerator"]
         if asked in ("gpu", "cuda") and not torch.cuda.is_available():
             raise UserError(
