@@ -39,6 +39,23 @@ def test_arms_are_ordered_by_validation_and_judged_on_the_test_images(tmp_path):
     assert pair.p_better[0] == 0
 
 
+def test_keys_that_go_with_a_recipe_are_told_once_and_name_no_arm(tmp_path):
+    own = {"recipe": "default", "data.image_size": 160, "optim.lr": 0.0005}
+    for seed in (1, 2):
+        leave_run(tmp_path, f"default{seed}", own | {"seed": seed}, right(0.9, seed=seed), recipe="default")
+        typed = {"recipe": "notebook", "seed": seed}
+        leave_run(tmp_path, f"notebook{seed}", typed, right(0.8, seed=seed), recipe="notebook")
+    found = compare(tmp_path)
+    assert [arm.label for arm in found.arms] == ["default", "notebook"]
+    assert found.factors == ["recipe"]
+    told = "default with data.image_size=160, optim.lr=0.0005; notebook with its own values"
+    assert f"arms are named after their recipe alone: {told}" in found.notes
+    smaller = own | {"data.image_size": 96, "seed": 3}
+    leave_run(tmp_path, "smaller", smaller, right(0.7, seed=3), recipe="default")
+    labels = {arm.label for arm in compare(tmp_path).arms}
+    assert labels == {"image_size=160/default", "image_size=96/default", "image_size=default/notebook"}
+
+
 def test_validation_chooses_the_tuned_values_within_an_arm(tmp_path):
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({"compared": ["optim"], "tuned": ["lr_scale"]}))
     for seed in (1, 2):
