@@ -220,6 +220,7 @@ def test_ctrl_c_saves_shows_what_is_there_and_goes_on(start, sweep, tmp_path):
         (["study=models,optimizers"], "chooses several studies"),
         (["data.root=/a,/b"], "would share the folder"),
         (["seed=1,2", "dry_run=true"], "dry_run=true is for one run"),
+        (["seed=1,2", "sweep.trials=3"], "sweep.trials has no effect where no key is set to interval(LOW,HIGH)"),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_first_run(sweep, tmp_path, arguments, sentence):

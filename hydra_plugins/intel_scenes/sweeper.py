@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
 from intel_scenes import sweep
+from intel_scenes.errors import UserError
 from intel_scenes.overrides import bounds, sampled
 
 
@@ -29,6 +30,8 @@ class SceneSweeper(BasicSweeper):
         parsed = parser.parse_overrides([*self._parse_config(), *arguments])
         typed = list({override.key_or_group: override for override in parsed}.values())  # what was set last holds
         intervals = [override for override in typed if override.is_interval_sweep()]
+        if not intervals and any(override.key_or_group == "sweep.trials" for override in typed):
+            raise UserError("sweep.trials has no effect where no key is set to interval(LOW,HIGH): leave it out")
         points = sampled(intervals, self.config.sweep.trials)
         (grid,) = self.split_arguments([override for override in typed if override not in intervals], None)
         launcher = self.launcher
