@@ -1,6 +1,7 @@
 """`python -m intel_scenes.bench`: how fast the package is on this machine, beside what one would write by hand."""
 
 import json
+import os
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -14,6 +15,7 @@ from intel_scenes.sweep import Job
 
 PARTS = ("input", "loop", "start", "sweep", "probe", "models")
 ONLY_FOR = {
+    "repeats": ("input", "loop", "start", "sweep", "models"),
     "data.root": ("input", "probe"),
     "image_size": ("probe", "models"),
     **dict.fromkeys(("models", "precision", "channels_last", "compile"), ("models",)),
@@ -73,8 +75,8 @@ def _checked(cfg: DictConfig, job: Job) -> tuple[list[str], Path]:
     Raises:
         UserError: A value is out of range or misspelt, an option has no effect, or the file cannot be written.
     """
-    parts = [cfg.what] if isinstance(cfg.what, str) else list(cfg.what)
-    for part in parts:
+    parts = [cfg.what] if isinstance(cfg.what, str) else list(cfg.what or [])
+    for part in parts or [None]:
         if part not in PARTS:
             raise UserError(f"what={part}: there are {', '.join(PARTS)}{did_you_mean(str(part), PARTS)}")
     for key in ("repeats", "image_size", "threads"):
@@ -84,19 +86,16 @@ def _checked(cfg: DictConfig, job: Job) -> tuple[list[str], Path]:
         if not isinstance(cfg[key], bool):
             raise UserError(f"{key}={cfg[key]} has to be true or false")
     for key in (text.lstrip("+").partition("=")[0] for text in job.overrides):
-        if not set(parts) & set(ONLY_FOR.get(key, parts)):
+        if not set(parts) & set(ONLY_FOR.get(key, PARTS)):
             raise UserError(f"{key} has no effect on what={','.join(parts)}, only on {' and '.join(ONLY_FOR[key])}")
-    return parts, _writable(cfg.output)
+    return parts, _writable(str(cfg.output))
 
 
 def _writable(name: str) -> Path:
     output = Path(name)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"output={output} cannot be written ({error.strerror}): name another file") from error
-    if output.is_dir():
-        raise UserError(f"output={output} is a folder: name a file")
+    there = next(folder for folder in output.absolute().parents if folder.exists())
+    if output.is_dir() or not (there.is_dir() and os.access(there, os.W_OK)):
+        raise UserError(f"output={output} cannot be written: name a file in a folder that can")
     return output
 
 

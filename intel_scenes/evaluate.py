@@ -14,7 +14,7 @@ from intel_scenes.sweep import Job
 WAYS = ("mean", "vote", "soup")
 
 
-def evaluate(cfg: DictConfig, _job: Job) -> None:
+def evaluate(cfg: DictConfig, job: Job) -> None:
     """Combines runs, prints how right each and all are, and writes it where asked."""
     if OmegaConf.is_missing(cfg, "run"):
         raise UserError("run=[FOLDER,FOLDER,...] is missing: the folders of finished runs")
@@ -23,6 +23,8 @@ def evaluate(cfg: DictConfig, _job: Job) -> None:
     folders = [cfg.run] if isinstance(cfg.run, str) else list(cfg.run or [])
     if not folders or not all(isinstance(folder, str) for folder in folders):
         raise UserError(f"run={cfg.run} must name the folders of finished runs: run=[FOLDER,FOLDER,...]")
+    if len(folders) == 1 and any(text.startswith("combine=") for text in job.overrides):
+        raise UserError("combine has no effect on one run: leave it out, or name several")
     from intel_scenes.runs import ensemble  # imports torch, for which --help need not wait
 
     found = ensemble.evaluated([Path(folder) for folder in folders], cfg.combine, cfg.views)

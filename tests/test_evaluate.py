@@ -30,6 +30,9 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["members"] == ["seed1", "seed2"]
     assert f"test {found['rows'][2]['test_accuracy']:6.1%}" in both
+    alone = evaluate("run=seed1")
+    assert (alone.returncode, alone.stderr) == (0, "")
+    assert alone.stdout == f"{first}\n"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,7 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         (["run=[a,b]", "views=flp"], "views=flp: there are 1, flip, flip_crops (did you mean flip?)"),
         (["run=[a,b]", "views=[flip]"], "views=['flip']: there are 1, flip, flip_crops (did you mean flip?)"),
         (["run=[]"], "run=[] must name the folders of finished runs: run=[FOLDER,FOLDER,...]"),
+        (["run=a", "combine=soup"], "combine has no effect on one run: leave it out, or name several"),
         (["run=[a,b]"], "there is no folder a: run=FOLDER is that of a finished run"),
     ],
 )

@@ -90,9 +90,9 @@ def read(folder: Path) -> Member:
     Raises:
         UserError: There is none, or its predictions cannot be read.
     """
-    summary = record.peek(folder)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: run=FOLDER is that of a finished run")
+    summary = record.peek(folder)
     if summary is None and any(folder.glob(f"*/{record.SUMMARY}")):
         raise UserError(f"{folder} holds several runs: name them, run=[{folder}/RUN1,{folder}/RUN2,...]")
     if summary is None or summary["status"] != "completed":

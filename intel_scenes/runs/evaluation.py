@@ -21,6 +21,7 @@ from intel_scenes.runs.inference import calibrated_results, probabilities, score
 log = logging.getLogger(__name__)
 
 LAG = 0.2  # of the accuracy on training images, in evaluation mode behind that while training
+USUAL = 0.1  # of a batch, taken into the running statistics by torch's batch norms
 
 
 def evaluate(
@@ -89,12 +90,14 @@ def warn_of_late_statistics(network: nn.Module, best: Mapping[str, Any]) -> None
     """
     training, evaluating = best["train_accuracy"], best["train_eval_accuracy"]
     norms = (module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
-    if training - evaluating > LAG and any(module.track_running_stats for module in norms):
+    slowest = min((module.momentum for module in norms if module.momentum), default=USUAL)
+    if training - evaluating > LAG and slowest < USUAL:
         log.warning(
-            "%.0f %% of the training images were right while training, but %.0f %% in evaluation mode: the statistics "
-            "that the batch norms keep lag behind the weights; train longer",
+            "%.0f %% of the training images were right while training, but %.0f %% in evaluation mode: batch norms "
+            "take in %g of each batch, and what they keep lags behind the weights; train longer",
             100 * training,
             100 * evaluating,
+            slowest,
         )
 
 

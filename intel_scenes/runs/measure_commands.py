@@ -23,6 +23,7 @@ main()
 """
 BARE_STEP = """
 import sys, torch, torchvision, lightning
+torch.set_num_threads(int(sys.argv[2]))
 from torchvision import datasets, transforms
 steps = [transforms.Resize(64), transforms.ToTensor()]
 images = datasets.ImageFolder(sys.argv[1], transforms.Compose(steps))
@@ -49,7 +50,7 @@ def measure_start(compose: Compose, repeats: int, conf: Path) -> Iterator[Row]:
         step = Path(place) / "step.py"
         step.write_text(BARE_STEP)
         root = experiment.data_module_of(compose(*DRAWN, "model=resnet18", "model.weights=null")).scenes.root
-        rival = [sys.executable, str(step), str(root)]
+        rival = [sys.executable, str(step), str(root), str(torch.get_num_threads())]
         yield in_turns(
             "start", "first step", "s", lambda: _until_first_step(place), lambda: _seconds(rival, place), repeats
         )
@@ -59,7 +60,7 @@ def _until_first_step(place: str) -> float:
     """Until the row of an epoch of one step is on the disk, a few evaluated images included."""
     name = f"run{time.monotonic_ns()}"
     overrides = (*DRAWN, "model=resnet18", "model.weights=null", "epochs=1", "++trainer.limit_train_batches=1")
-    quiet = ("trainer.enable_progress_bar=false", f"hydra.run.dir={name}")
+    quiet = (f"threads={torch.get_num_threads()}", "trainer.enable_progress_bar=false", f"hydra.run.dir={name}")
     command = [sys.executable, "-m", "intel_scenes.train", *overrides, *quiet]
     history = Path(place) / name / "history.csv"
     started = time.perf_counter()
@@ -80,6 +81,7 @@ def measure_sweep(compose: Compose, repeats: int) -> Iterator[Row]:
     base = (
         *(*DRAWN, "model=mobilenet_v3_small", "model.weights=null", "epochs=1", "data.batch_size=16"),
         *("++trainer.limit_train_batches=20", "trainer.enable_progress_bar=false"),
+        f"threads={torch.get_num_threads()}",
     )
 
     def together() -> float:

@@ -62,7 +62,7 @@ def classifier_of(plain: dict[str, Any], network: nn.Module, data: SceneDataModu
             network,
             heads(network),
             hydra.utils.instantiate(_optim(plain), _convert_="all"),
-            _unguarded(hydra.utils.instantiate(plain["scheduler"]["factory"], _convert_="all")),
+            unguarded(hydra.utils.instantiate(plain["scheduler"]["factory"], _convert_="all")),
             interval=plain["scheduler"]["interval"],
             num_classes=num_classes,
             lr=configuration.effective_lr(plain),
@@ -78,7 +78,7 @@ def classifier_of(plain: dict[str, Any], network: nn.Module, data: SceneDataModu
     return classifier.to(memory_format=torch.channels_last)
 
 
-def _unguarded(factory: Callable[..., Any]) -> Callable[..., Any]:
+def unguarded(factory: Callable[..., Any]) -> Callable[..., Any]:
     """A scheduler's factory with plain partials as arguments: Hydra's check their target anew at each step."""
     if not isinstance(factory, partial):
         return factory
@@ -106,6 +106,8 @@ def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], pre
     arguments = {key: value for key, value in plain["trainer"].items() if key != "precision"}
     if arguments["accelerator"] == "auto" and not torch.cuda.is_available():
         arguments["accelerator"] = "cpu"  # Lightning would take Apple's MPS, on which nothing was tried
+    if (asked := arguments["accelerator"]) in ("gpu", "cuda") and not torch.accelerator.is_available():
+        raise UserError(f"trainer.accelerator={asked}: no GPU is found; trainer=auto takes what there is")
     callbacks: list[Callback] = [FiniteLoss(), *own]
     if (decay := plain["recipe"]["ema_decay"]) is not None:
         callbacks.append(WarmedEMA(decay))
@@ -125,11 +127,6 @@ def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], pre
             use_distributed_sampler=False,
         )
     except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
-        asked = arguments["accelerator"]
-        if asked in ("gpu", "cuda") and not torch.cuda.is_available():
-            raise UserError(
-                f"trainer.accelerator={asked}: no GPU is found; trainer=auto takes what there is"
-            ) from error
         raise UserError(f"trainer: {first_line(error)}") from error
     if plain["data"]["batch_size"] % trainer.world_size:
         raise UserError(

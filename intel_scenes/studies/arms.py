@@ -11,6 +11,7 @@ import numpy.typing as npt
 from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.studies.collect import Run, predictions, value_of
+from intel_scenes.studies.naming import label_of
 from intel_scenes.studies.statistics.estimates import Estimate, Ledger, Table, ledger, mean_accuracy, wilson
 from intel_scenes.studies.statistics.selection import best_of
 
@@ -182,8 +183,8 @@ class TestImages:
 def arms_of(
     runs: Sequence[Run],
     failed: Sequence[Run],
-    compared: Sequence[str],
-    tuned: Sequence[str],
+    factors: Sequence[str],
+    named: Sequence[str],
     problems: list[str],
     gaps: list[str],
 ) -> list[Arm]:
@@ -192,14 +193,14 @@ def arms_of(
     Args:
         runs: Completed.
         failed: They count for the configuration that has their factors.
-        compared: Factors that make an arm.
-        tuned: Factors within an arm.
+        factors: All that vary.
+        named: Those whose values make an arm and its label.
         problems: Gets a sentence for what is left out.
         gaps: Gets one for each configuration without a completed run.
     """
     arms: dict[str, Arm] = {}
-    for configuration in _configurations(runs, failed, [*compared, *tuned]):
-        arm = arms.setdefault(_label(configuration.values, compared), Arm("", []))
+    for configuration in _configurations(runs, failed, factors):
+        arm = arms.setdefault(label_of(configuration.values, named), Arm("", []))
         if not configuration.runs:
             gaps.append(f"no run of {configuration.label} is completed, {configuration.num_failed} failed")
             arm.lost.append(configuration)
@@ -246,20 +247,6 @@ def _keep_one_configuration(configuration: Configuration, problems: list[str]) -
             "what was typed (a weights file, threads, precision or a configuration file)"
         )
         configuration.runs = [run for run in configuration.runs if run.name not in others]
-
-
-def _label(values: dict[str, str], keys: Sequence[str]) -> str:
-    """The files of groups and otherwise keys with their values, such as `resnet18/sgd/momentum=0.9`.
-
-    A single key is left out, but where its value alone says nothing, such as `compile=true`.
-    """
-    parts = [
-        values[key]
-        if key in record.GROUP_KEYS or (len(keys) == 1 and values[key] not in ("true", "false", "null", "default"))
-        else f"{key.rpartition('.')[2]}={values[key]}"
-        for key in keys
-    ]
-    return "/".join(parts) or "all runs"
 
 
 def read_images(arm: Arm, images: TestImages, digests: dict[str, str], problems: list[str]) -> None:

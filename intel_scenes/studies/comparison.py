@@ -12,7 +12,8 @@ import numpy as np
 from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.studies.arms import Arm, Configuration, TestImages, arms_of, few, read_images
-from intel_scenes.studies.collect import Run, as_written, collect, read_study, value_of, varying
+from intel_scenes.studies.collect import Run, as_written, collect, read_study
+from intel_scenes.studies.naming import factors_of, told_once, with_recipe
 from intel_scenes.studies.pairs import Pair, compare_arms
 from intel_scenes.studies.statistics.selection import at_edge, choice_paid_for, crossing
 from intel_scenes.studies.validation import OnValidation, on_validation
@@ -117,11 +118,12 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
     completed, elsewhere = _of_one_data_set([run for run in runs if run.is_completed], problems)
     failed = [run for run in runs if run.summary["status"] == "failed"]
     unfinished = [run for run in runs if run.summary["status"] == "interrupted"]
-    factors, tuned = _factors(study, completed, failed)
-    bundled = _with_recipe([*completed, *failed], factors, study)
-    compared = [key for key in factors if key not in bundled]
+    compared, tuned = factors_of(study, completed, failed)
+    bundled = with_recipe([*completed, *failed], compared, study)
+    named = [key for key in compared if key not in bundled]
     gaps: list[str] = []
-    arms, images, digests = arms_of(completed, failed, compared, tuned, problems, gaps), TestImages(), dict[str, str]()
+    arms = arms_of(completed, failed, [*compared, *tuned], named, problems, gaps)
+    images, digests = TestImages(), dict[str, str]()
     for arm in arms:
         read_images(arm, images, digests, problems)
     tuning = _judge_tuning(arms, tuned, study)
@@ -140,7 +142,7 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
     if versions := several_versions(completed):
         problems.append(f"the runs are of several versions: {versions}")
     notes += (
-        _bundles(completed, bundled)
+        told_once(completed, bundled)
         + _told(twins)
         + _suspects(arms, compared, tuned)
         + _unpaired(pairs)
@@ -181,43 +183,6 @@ def _of_one_data_set(runs: list[Run], problems: list[str]) -> tuple[list[Run], l
         f"of other images than most, or of unknown ones, and left out: {len(others)} of {len(runs)}, {named}"
     )
     return same, others
-
-
-def _factors(study: Mapping[str, Any], completed: Sequence[Run], failed: Sequence[Run]) -> tuple[list[str], list[str]]:
-    """What is compared, and what is tuned within that: the plan's factors that vary, and whatever else varies."""
-    factors = [key for key in varying([*completed, *(run for run in failed if run.overrides)]) if key != "seed"]
-    planned = [key for key in study.get("compared") or [] if isinstance(key, str)]
-    if not factors:  # a single arm is named after what the study compares
-        return list(dict.fromkeys(planned)), []
-    tuned = [key for key in factors if key in (study.get("tuned") or [])]
-    compared = [key for key in [*planned, *factors] if key in factors and key not in tuned]
-    return list(dict.fromkeys(compared)), tuned
-
-
-def _with_recipe(runs: Sequence[Run], factors: Sequence[str], study: Mapping[str, Any]) -> list[str]:
-    """Keys whose values go with the recipe: an arm is named after that alone."""
-    planned = study.get("compared") or []
-    if "recipe" not in factors:
-        return []
-    recipes = {value_of(run, "recipe") for run in runs}
-    return [
-        key
-        for key in factors
-        if key not in (*record.GROUP_KEYS, *planned)
-        and len({(value_of(run, "recipe"), value_of(run, key)) for run in runs}) == len(recipes)
-    ]
-
-
-def _bundles(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
-    """What each recipe goes with, where its name stands for that too."""
-    if not keys:
-        return []
-    said = {
-        value_of(run, "recipe"): ", ".join(f"{key}={value_of(run, key)}" for key in keys if key in run.overrides)
-        for run in runs
-    }
-    goes_with = "; ".join(f"{recipe} with {values or 'its own values'}" for recipe, values in sorted(said.items()))
-    return [f"arms are named after their recipe alone: {goes_with}"]
 
 
 def _judge_tuning(arms: Sequence[Arm], tuned: Sequence[str], study: Mapping[str, Any]) -> list[str]:

@@ -96,13 +96,13 @@ def test_shares_of_votes_are_given_no_loss(folders: list[Path]) -> None:
 def test_other_views_are_those_of_a_run_that_asks_for_them(run: Run, folders: list[Path], tmp_path: Path) -> None:
     weights = folders[0].parent / "weights.pth"
     run(*FEW, f"model.weights={weights}", "optim.lr=0.005", "recipe.views=flip", folder=tmp_path / "flip")
-    (again, _), (asked, _) = (
+    (again,), (asked,) = (
         ensemble.evaluated([folder], "mean", views)["rows"]
         for folder, views in ((folders[0], "flip"), (tmp_path / "flip", None))
     )
     assert again["test_loss"] == pytest.approx(asked["test_loss"], rel=1e-6)
     assert again["test_loss"] != ensemble.evaluated([folders[0]], "mean")["rows"][0]["test_loss"]
-    (once, _) = ensemble.evaluated([tmp_path / "flip"], "soup", 1)["rows"]
+    (once,) = ensemble.evaluated([tmp_path / "flip"], "mean", 1)["rows"]
     assert once["test_loss"] == pytest.approx(
         ensemble.evaluated([folders[0]], "mean")["rows"][0]["test_loss"], rel=1e-6
     )
@@ -111,7 +111,7 @@ def test_other_views_are_those_of_a_run_that_asks_for_them(run: Run, folders: li
 def test_a_network_of_our_own_from_a_file_is_seen_again_as_it_was(run: Run, tmp_path: Path) -> None:
     torch.save(build("resnet9_x0_5", 6, weights=None, image_size=32).state_dict(), tmp_path / "weights.pth")
     run(*FEW[1:], "model=resnet9_x0_5", f"model.weights={tmp_path / 'weights.pth'}", folder=tmp_path / "run")
-    (again, _), (once, _) = (ensemble.evaluated([tmp_path / "run"], *how)["rows"] for how in (("soup", 1), ("mean",)))
+    (again,), (once,) = (ensemble.evaluated([tmp_path / "run"], "mean", views)["rows"] for views in (1, None))
     assert again["test_loss"] == pytest.approx(once["test_loss"], rel=1e-6)
 
 
@@ -131,8 +131,13 @@ def test_runs_that_began_elsewhere_make_no_soup(folders: list[Path]) -> None:
 
 
 def test_what_cannot_be_combined_is_named(run: Run, folders: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"/none holds no run that is complete: name the folder of one$"):
+    with pytest.raises(UserError, match=r"^there is no folder .*/none: run=FOLDER is that of a finished run$"):
         ensemble.evaluated([folders[0], tmp_path / "none"], "mean")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"/empty holds no run that is complete: name the folder of one$"):
+        ensemble.evaluated([folders[0], tmp_path / "empty"], "mean")
+    with pytest.raises(UserError, match=r"^.* holds several runs: name them, run=\[.*/RUN1,.*/RUN2,\.\.\.\]$"):
+        ensemble.evaluated([folders[0].parent], "mean")
     run("model=resnet18", "epochs=1", "data.split_seed=7", folder=tmp_path / "cut")
     with pytest.raises(UserError, match=r"have other val images: combine runs of one study$"):
         ensemble.evaluated([folders[0], tmp_path / "cut"], "mean")

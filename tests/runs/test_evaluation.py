@@ -7,10 +7,11 @@ from intel_scenes.runs.evaluation import warn_of_late_statistics
 @pytest.mark.parametrize(
     ("network", "training", "evaluating", "warns"),
     [
-        (nn.BatchNorm2d(3), 0.47, 0.17, True),
-        (nn.BatchNorm2d(3), 0.47, 0.40, False),
-        (nn.BatchNorm2d(3), 0.47, 0.60, False),  # as usual: augmented images are harder
-        (nn.BatchNorm2d(3, track_running_stats=False), 0.47, 0.17, False),
+        (nn.BatchNorm2d(3, momentum=0.01), 0.47, 0.17, True),
+        (nn.BatchNorm2d(3, momentum=0.01), 0.47, 0.40, False),
+        (nn.BatchNorm2d(3, momentum=0.01), 0.47, 0.60, False),  # as usual: augmented images are harder
+        (nn.BatchNorm2d(3), 0.47, 0.17, False),
+        (nn.BatchNorm2d(3, momentum=None), 0.47, 0.17, False),
         (nn.LayerNorm(3), 0.47, 0.17, False),
     ],
 )

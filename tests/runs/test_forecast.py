@@ -73,13 +73,6 @@ def test_memory_has_room_for_the_copies_from_which_checkpoints_are_written(cache
     assert "memory about 1.0 GB" in text
 
 
-def test_measured_steps_keep_the_memory_that_they_free_as_those_of_a_run(cache, monkeypatch):
-    kept = []
-    monkeypatch.setattr(memory, "keep_freed", lambda: kept.append("kept"))
-    forecast(cache, "model=mobilenet_v3_small", "data.image_size=32", "data.batch_size=16", "epochs=1")
-    assert kept == ["kept"]
-
-
 def test_the_arithmetic_of_a_training_step_is_three_times_that_of_torchvisions_forward(cache):
     text = forecast(cache, "model=resnet18", "data.image_size=224", "data.batch_size=2", "epochs=1")
     (gflop,) = re.findall(r"([\d.]+) to train on it", text)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from intel_scenes.runs import memory
+from tests.small import DRAWN, SMALL
 
 MEBIBYTE = 2**20
 # In a process of its own: what other tests left in this one may be freed between two readings.
@@ -32,7 +33,7 @@ from pathlib import Path
 from intel_scenes.runs import memory
 def resident():
     return 1024 * int(next(line for line in Path("/proc/self/status").open() if line.startswith("VmRSS")).split()[1])
-memory.keep_freed()
+{begin}
 found = [resident()]
 large = numpy.ones(64 * 2**20, dtype=numpy.uint8)
 del large
@@ -59,9 +60,28 @@ def test_a_peak_that_may_be_an_earlier_runs_is_not_told(monkeypatch: pytest.Monk
     assert memory.peak(cpu) is None
 
 
+TRAINER = """
+from hydra import compose, initialize_config_dir
+from intel_scenes.overrides import conf_folder
+from intel_scenes.runs import experiment
+with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+    experiment.dry_run(compose("train", {overrides!r}))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such settings")
+def test_a_run_keeps_the_memory_that_its_steps_free(cache):
+    begin = TRAINER.format(overrides=[*DRAWN, *SMALL, f"data.cache_dir={cache}"])
+    code = KEEP.format(begin=begin).replace("64 * 2**20", "256 * 2**20")  # more than the steps left
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, kept, _ = json.loads(done.stdout)
+    assert kept - before > 60 * MEBIBYTE
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such settings")
 def test_freed_memory_is_kept_for_the_next_step_and_given_back_between_runs():
-    done = subprocess.run([sys.executable, "-c", KEEP], capture_output=True, text=True, check=True)
+    code = KEEP.format(begin="memory.keep_freed()")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, kept, given_back = json.loads(done.stdout)
     assert kept - before > 60 * MEBIBYTE
     assert given_back - before < 4 * MEBIBYTE

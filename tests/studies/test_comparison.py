@@ -47,13 +47,21 @@ def test_keys_that_go_with_a_recipe_are_told_once_and_name_no_arm(tmp_path):
         leave_run(tmp_path, f"notebook{seed}", typed, right(0.8, seed=seed), recipe="notebook")
     found = compare(tmp_path)
     assert [arm.label for arm in found.arms] == ["default", "notebook"]
-    assert found.factors == ["recipe"]
+    assert found.factors == ["data.image_size", "optim.lr", "recipe"]
+    assert found.arms[0].chosen.values == {"data.image_size": "160", "optim.lr": "0.0005", "recipe": "default"}
     told = "default with data.image_size=160, optim.lr=0.0005; notebook with its own values"
     assert f"arms are named after their recipe alone: {told}" in found.notes
     smaller = own | {"data.image_size": 96, "seed": 3}
     leave_run(tmp_path, "smaller", smaller, right(0.7, seed=3), recipe="default")
     labels = {arm.label for arm in compare(tmp_path).arms}
     assert labels == {"image_size=160/default", "image_size=96/default", "image_size=default/notebook"}
+
+
+def test_a_single_key_is_named_where_its_value_says_nothing(tmp_path):
+    for seed in (1, 2):
+        for value in ("True", "False"):  # as a multirun writes them
+            leave_run(tmp_path, f"{value}{seed}", {"compile": value, "seed": seed}, right(0.9, seed=seed))
+    assert {arm.label for arm in compare(tmp_path).arms} == {"compile=True", "compile=False"}
 
 
 def test_validation_chooses_the_tuned_values_within_an_arm(tmp_path):
