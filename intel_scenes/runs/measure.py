@@ -106,7 +106,7 @@ def _our_input(data: SceneDataModule) -> float:
     chosen = _input_images(data)
     batches = TrainBatches(data.images, chosen, INPUT_BATCH, data.seed, lambda: 0)
     started = 0.0
-    for _ in range(2):  # the first pass maps the images into memory, as the rival's workers start before its clock does
+    for _ in range(2):  # the first pass finds all caches cold; the rival's workers have started before its clock does
         started = time.perf_counter()
         for images, _, indices in batches:
             data.augmented(images, indices, epoch=0)
