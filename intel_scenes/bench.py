@@ -1,7 +1,6 @@
 """`python -m intel_scenes.bench`: how fast the package is on this machine, beside what one would write by hand."""
 
 import json
-import os
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -80,23 +79,17 @@ def _checked(cfg: DictConfig, job: Job) -> tuple[list[str], Path]:
         if part not in PARTS:
             raise UserError(f"what={part}: there are {', '.join(PARTS)}{did_you_mean(str(part), PARTS)}")
     for key in ("repeats", "image_size", "threads"):
-        if (key != "threads" or cfg.threads is not None) and (type(cfg[key]) is not int or cfg[key] < 1):
+        is_open = key == "threads" and cfg[key] is None
+        if not is_open and (type(cfg[key]) is not int or cfg[key] < 1):
             raise UserError(f"{key}={cfg[key]} has to be a whole number above 0")
     for key in ("channels_last", "compile"):
         if not isinstance(cfg[key], bool):
             raise UserError(f"{key}={cfg[key]} has to be true or false")
-    for key in (text.lstrip("+").partition("=")[0] for text in job.overrides):
-        if not set(parts) & set(ONLY_FOR.get(key, PARTS)):
-            raise UserError(f"{key} has no effect on what={','.join(parts)}, only on {' and '.join(ONLY_FOR[key])}")
-    return parts, _writable(str(cfg.output))
-
-
-def _writable(name: str) -> Path:
-    output = Path(name)
-    there = next(folder for folder in output.absolute().parents if folder.exists())
-    if output.is_dir() or not (there.is_dir() and os.access(there, os.W_OK)):
-        raise UserError(f"output={output} cannot be written: name a file in a folder that can")
-    return output
+    typed = record.keys_of(job.overrides)
+    for key, only in ONLY_FOR.items():
+        if key in typed and not set(parts) & set(only):
+            raise UserError(f"{key} has no effect on what={','.join(parts)}, only on {' and '.join(only)}")
+    return parts, cli.output_file(str(cfg.output))
 
 
 if __name__ == "__main__":

@@ -80,6 +80,19 @@ def leave_nothing(folder: Path) -> None:
             sweep.remove_empty(made)
 
 
+def output_file(name: str) -> Path:
+    """The file that `output` names, where it can be written: asked before the work, not after it.
+
+    Raises:
+        UserError: It is a folder, or its folder cannot be written to.
+    """
+    output = Path(name)
+    there = next(folder for folder in output.absolute().parents if folder.exists())
+    if output.is_dir() or not (there.is_dir() and os.access(there, os.W_OK)):
+        raise UserError(f"output={output} cannot be written: name a file in a folder that can")
+    return output
+
+
 def say(text: str) -> None:
     """Prints what a command has to say."""
     print(text)

@@ -23,16 +23,17 @@ def evaluate(cfg: DictConfig, job: Job) -> None:
     folders = [cfg.run] if isinstance(cfg.run, str) else list(cfg.run or [])
     if not folders or not all(isinstance(folder, str) for folder in folders):
         raise UserError(f"run={cfg.run} must name the folders of finished runs: run=[FOLDER,FOLDER,...]")
-    if len(folders) == 1 and any(text.startswith("combine=") for text in job.overrides):
+    if len(folders) == 1 and "combine" in record.keys_of(job.overrides):
         raise UserError("combine has no effect on one run: leave it out, or name several")
+    output = cli.output_file(str(cfg.output)) if cfg.output else None
     from intel_scenes.runs import ensemble  # imports torch, for which --help need not wait
 
     found = ensemble.evaluated([Path(folder) for folder in folders], cfg.combine, cfg.views)
     for row in found["rows"]:
         cli.say(_line(row))
-    if cfg.output:
-        record.write_whole(Path(cfg.output), json.dumps(found, indent=2).encode())
-        cli.say(f"written to {cfg.output}")
+    if output:
+        record.write_whole(output, json.dumps(found, indent=2).encode())
+        cli.say(f"written to {output}")
 
 
 def _line(row: Mapping[str, Any]) -> str:

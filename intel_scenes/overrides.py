@@ -80,7 +80,7 @@ def named(arguments: Sequence[str]) -> list[str]:
     """
     overrides = [text for text in arguments if re.match(r"[~+]*[\w./@]+=|~", text)]
     arguments = [*(text for text in arguments if text not in overrides), *overrides]
-    keys = {text.lstrip("+").partition("=")[0] for text in overrides}
+    keys = record.keys_of(overrides)
     is_multirun = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments)) or "study" in keys
     if not is_multirun:
         return list(arguments)

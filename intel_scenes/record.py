@@ -100,6 +100,11 @@ def _canonical(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def keys_of(overrides: Iterable[str]) -> set[str]:
+    """The keys and groups that were typed."""
+    return {text.lstrip("+").partition("=")[0] for text in overrides}
+
+
 def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Writes a file so that a reader, or a kill at any moment, sees the old file or the new one and nothing between.
 

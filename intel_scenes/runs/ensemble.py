@@ -48,15 +48,14 @@ def evaluated(folders: Sequence[Path], way: str, views: int | str | None = None)
         members = [seen_again(member, views) for member in members]
     labels, taken = members[0].labels, members
     rows = [_row(str(member.folder), member.predicted, labels) for member in members]
-    if len(members) == 1:
-        return {"combine": way, "views": views, "members": [str(members[0].folder)], "rows": rows}
-    if way == "soup":
-        predicted, taken = soup(members, views)
-    else:
-        predicted = {"mean": mean, "vote": vote}[way](members)
-    together = _row(f"{way} of {len(taken)}", predicted, labels)
-    # Shares of votes are no probabilities: only which class has most of them means something.
-    rows.append({k: v if way != "vote" or k in OF_CHOICES else None for k, v in together.items()})
+    if len(members) > 1:
+        if way == "soup":
+            predicted, taken = soup(members, views)
+        else:
+            predicted = {"mean": mean, "vote": vote}[way](members)
+        together = _row(f"{way} of {len(taken)}", predicted, labels)
+        # Shares of votes are no probabilities: only which class has most of them means something.
+        rows.append({k: v if way != "vote" or k in OF_CHOICES else None for k, v in together.items()})
     return {"combine": way, "views": views, "members": [str(member.folder) for member in taken], "rows": rows}
 
 

@@ -145,7 +145,7 @@ def check(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
 def _refuse_epochs_of_a_budget(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Of a budget that is none, or that the recipe cannot have, `configuration.check` tells."""
     is_budget = isinstance(cfg.budget_minutes, int | float) and cfg.budget_minutes > 0 and cfg.recipe.trained == "all"
-    if is_budget and any(text.lstrip("+").startswith("epochs=") for text in overrides):
+    if is_budget and "epochs" in record.keys_of(overrides):
         raise UserError("epochs has no effect with budget_minutes, which fits them: leave one out")
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,7 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
         notes.append(f"of more than {MAX_ARMS} arms each is compared with {reference.label if reference else 'none'}")
     pairs = compare_arms(arms, reference, rope, all_pairs=all_pairs)
     twins = _twins(study, runs)
-    gaps += _missing(study, [*(run.name for run in runs), *twins]) + _guessing(arms)
+    gaps += _missing(study, {run.name for run in runs} | twins.keys()) + _guessing(arms)
     problems = gaps + problems + _failures(arms) + tuning
     if unfinished:
         problems.append(f"not finished: {few([run.name for run in unfinished])}")
@@ -214,13 +214,13 @@ def _corrected(arms: Sequence[Arm]) -> float | None:
     return choice_paid_for(np.array([[one[seed] for seed in sorted(one, key=str)] for one in by_seed]))
 
 
-def _missing(study: Mapping[str, Any], there: Sequence[str]) -> list[str]:
+def _missing(study: Mapping[str, Any], there: Set[str]) -> list[str]:
     """What was planned and is not there, by name."""
     planned = [
         *(study.get("planned") or []),
         *(name for one in study.get("added") or [] for name in one.get("runs") or []),
     ]
-    missing = [str(name) for name in planned if name not in set(there)]
+    missing = [str(name) for name in planned if name not in there]
     return [f"planned and not there: {len(missing)} of {len(planned)}, {few(missing)}"] if missing else []
 
 

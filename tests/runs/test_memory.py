@@ -35,12 +35,20 @@ def resident():
     return 1024 * int(next(line for line in Path("/proc/self/status").open() if line.startswith("VmRSS")).split()[1])
 {begin}
 found = [resident()]
-large = numpy.ones(64 * 2**20, dtype=numpy.uint8)
+large = numpy.ones({mebibytes} * 2**20, dtype=numpy.uint8)
 del large
 found.append(resident())
 memory.reset_peak(torch.device("cpu"))
 found.append(resident())
 print(json.dumps(found))
+"""
+
+TRAINER = """
+from hydra import compose, initialize_config_dir
+from intel_scenes.overrides import conf_folder
+from intel_scenes.runs import experiment
+with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+    experiment.dry_run(compose("train", {overrides!r}))
 """
 
 
@@ -60,19 +68,10 @@ def test_a_peak_that_may_be_an_earlier_runs_is_not_told(monkeypatch: pytest.Monk
     assert memory.peak(cpu) is None
 
 
-TRAINER = """
-from hydra import compose, initialize_config_dir
-from intel_scenes.overrides import conf_folder
-from intel_scenes.runs import experiment
-with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-    experiment.dry_run(compose("train", {overrides!r}))
-"""
-
-
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such settings")
 def test_a_run_keeps_the_memory_that_its_steps_free(cache):
     begin = TRAINER.format(overrides=[*DRAWN, *SMALL, f"data.cache_dir={cache}"])
-    code = KEEP.format(begin=begin).replace("64 * 2**20", "256 * 2**20")  # more than the steps left
+    code = KEEP.format(begin=begin, mebibytes=256)  # more than the steps left
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, kept, _ = json.loads(done.stdout)
     assert kept - before > 60 * MEBIBYTE
@@ -80,7 +79,7 @@ def test_a_run_keeps_the_memory_that_its_steps_free(cache):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such settings")
 def test_freed_memory_is_kept_for_the_next_step_and_given_back_between_runs():
-    code = KEEP.format(begin="memory.keep_freed()")
+    code = KEEP.format(begin="memory.keep_freed()", mebibytes=64)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, kept, given_back = json.loads(done.stdout)
     assert kept - before > 60 * MEBIBYTE
