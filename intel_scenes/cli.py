@@ -41,8 +41,8 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *,
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return sweep.run_one(lambda: command(cfg, this), cfg, this)
         try:
-            if (own := cfg.get("sweep")) and (own.plan or own.fail_fast):
-                raise UserError("sweep.plan and sweep.fail_fast are for sweeps: add -m or study=NAME")
+            if can_sweep:
+                _refuse_keys_of_sweeps(this.overrides)
             command(cfg, this)
         except Exception as error:  # Hydra would print it in its own words
             failed = True
@@ -63,6 +63,12 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *,
         _tell(_sentence(error, config_name))
         sys.exit(1)
     sys.exit(1 if failed else 0)
+
+
+def _refuse_keys_of_sweeps(typed: Sequence[str]) -> None:
+    for key in sorted(record.keys_of(typed)):
+        if re.match(r"(sweep|study|compare)\.", key) and key != "sweep.redo":
+            raise UserError(f"{key} has no effect on a single run: leave it out, or add -m or study=NAME")
 
 
 def _quiet() -> None:

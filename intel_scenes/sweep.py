@@ -250,8 +250,10 @@ def remove_empty(folder: Path) -> None:
 
 def _record_failure(job: Job, cfg: DictConfig, reason: str) -> None:
     """Leaves a record of a run that failed, whose earlier one is kept in it where there is one."""
-    summary = record.peek(job.folder) or {}
-    if summary.get("status") == "completed" or (job.folder / record.LOCK).exists():  # not ours to write
+    summary = record.peek(job.folder)
+    is_strange = summary is None and (job.folder / record.SUMMARY).exists()
+    summary = summary or {}
+    if is_strange or summary.get("status") == "completed" or (job.folder / record.LOCK).exists():  # not ours to write
         return
     if not summary:
         job.folder.mkdir(parents=True, exist_ok=True)

@@ -4,13 +4,31 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, open_dict
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
 
 from intel_scenes import sweep
 from intel_scenes.errors import UserError
 from intel_scenes.overrides import bounds, sampled
+
+
+class Composer(ConfigLoaderImpl):
+    """Hydra's own, which can keep what it composed until it is asked for it: what was checked is what runs."""
+
+    def __init__(self, search_path: ConfigSearchPath) -> None:
+        """Composes from the files of a search path."""
+        super().__init__(search_path)
+        self.kept: dict[tuple[str, ...], DictConfig] = {}
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """The configuration of a job, for its launcher to fill in."""
+        kept = self.kept.pop(tuple(sweep_overrides), None)
+        return super().load_sweep_config(master_config, sweep_overrides) if kept is None else kept
 
 
 class SceneSweeper(BasicSweeper):
@@ -35,6 +53,9 @@ class SceneSweeper(BasicSweeper):
         points = sampled(intervals, self.config.sweep.trials)
         (grid,) = self.split_arguments([override for override in typed if override not in intervals], None)
         launcher = self.launcher
+        if isinstance(launcher, BasicLauncher):  # the others compose in processes of their own
+            composer = Composer(self.hydra_context.config_loader.get_search_path())
+            self.hydra_context = launcher.hydra_context = HydraContext(composer, self.hydra_context.callbacks)
         sys.exit(
             sweep.run(
                 [[*job, *point] for point in points for job in grid],
@@ -48,9 +69,10 @@ class SceneSweeper(BasicSweeper):
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """The configuration of one job, without Hydra's own part."""
-        assert self.config is not None
-        assert self.hydra_context is not None
-        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        with open_dict(cfg):
-            del cfg["hydra"]
+        composer = self.hydra_context.config_loader
+        whole = composer.load_sweep_config(self.config, list(overrides))
+        if isinstance(composer, Composer):
+            composer.kept[tuple(overrides)] = whole
+        cfg = OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
+        OmegaConf.set_struct(cfg, True)
         return cfg

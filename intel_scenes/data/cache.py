@@ -4,10 +4,15 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from filelock import FileLock
 
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, first_line
+
+Array = npt.NDArray[Any]
 
 
 def make_once(folder: Path, write: Callable[[Path], None]) -> None:
@@ -38,6 +43,18 @@ def make_once(folder: Path, write: Callable[[Path], None]) -> None:
                 raise
     except OSError as error:
         raise UserError(f"the cache {folder.parent} cannot be written ({error}): set data.cache_dir") from error
+
+
+def arrays(folder: Path, *names: str) -> list[Array]:
+    """Arrays of a kept folder, mapped into memory; what is changed in memory stays there.
+
+    Raises:
+        UserError: They cannot be read.
+    """
+    try:
+        return [np.load(folder / f"{name}.npy", mmap_mode="c") for name in names]
+    except (OSError, ValueError) as error:
+        raise UserError(f"the cache {folder} is damaged ({first_line(error)}): remove that folder") from error
 
 
 def _sync(path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from intel_scenes.data import progress
-from intel_scenes.data.cache import make_once
+from intel_scenes.data.cache import arrays, make_once
 from intel_scenes.data.scenes import Scenes
 from intel_scenes.errors import UserError
 from intel_scenes.record import digest
@@ -64,14 +64,13 @@ def pack(scenes: Scenes, cache_dir: Path, size: int) -> Packed:
     The cache is named after the contents of all files and the rule, so a changed file makes a new one.
 
     Raises:
-        UserError: The cache cannot be written.
+        UserError: The cache cannot be written, or is damaged.
     """
     folder = cache_dir / f"packed-{digest([RULE, size, scenes.contents])[:32]}"
     make_once(folder, lambda partial: _write(scenes, partial, size))
+    (images,) = arrays(folder, "images")
     unreadable = json.loads((folder / "unreadable.json").read_text())
-    return Packed(
-        np.load(folder / "images.npy", mmap_mode="c"), {int(index): reason for index, reason in unreadable.items()}
-    )
+    return Packed(images, {int(index): reason for index, reason in unreadable.items()})
 
 
 def _write(scenes: Scenes, folder: Path, size: int) -> None:

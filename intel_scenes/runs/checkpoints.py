@@ -12,6 +12,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from intel_scenes import record
@@ -26,7 +27,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
     Lightning's own goes through a temporary file that may lie in another file system
     (Lightning-AI/pytorch-lightning#21431), and leaves the averaged weights out of its weights-only files. The training
     goes on while the disk is at work: a checkpoint is a copy in memory before it is written, and one waits for the
-    other, so that no more than one is held.
+    other, so that no more than one is held. It is a copy because the next step changes the weights in place.
     """
 
     def __init__(self) -> None:
@@ -45,10 +46,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 on them.
         """
         self.wait()
-        files = {Path(path): as_bytes(checkpoint)}
+        kept = apply_to_collection(checkpoint, Tensor, lambda tensor: tensor.to("cpu", copy=True))
+        files = {Path(path): kept}
         if storage_options:
-            weights = {key: checkpoint[key] for key in WEIGHTS_KEYS}
-            files = {Path(storage_options["weights"]): as_bytes(weights)} | files
+            files = {Path(storage_options["weights"]): {key: kept[key] for key in WEIGHTS_KEYS}} | files
         self._written = self._disk.submit(_write_all, files)
 
     def wait(self) -> None:
@@ -69,9 +70,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
             self._disk.shutdown()
 
 
-def _write_all(files: dict[Path, memoryview]) -> None:
-    for path, content in files.items():
-        record.write_whole(path, content)
+def _write_all(files: dict[Path, dict[str, Any]]) -> None:
+    for path, checkpoint in files.items():
+        record.write_whole(path, as_bytes(checkpoint))
 
 
 def as_bytes(checkpoint: dict[str, Any]) -> memoryview:

@@ -25,7 +25,7 @@ from intel_scenes.runs.compiling import compile_network
 from intel_scenes.runs.evaluation import evaluate
 from intel_scenes.runs.features import Head, begins_with_head, fit_head, frozen, head_alone, make_whole
 from intel_scenes.runs.forecast import NUM_STEPS, Costs, fitted_epochs, forecast, measure
-from intel_scenes.runs.identity import circumstances, identity
+from intel_scenes.runs.identity import WITHOUT_WEIGHTS, circumstances, identity
 from intel_scenes.runs.images import augmentation, data_module, given_sizes, train_sizes
 from intel_scenes.runs.parts import classifier_of, network_of, precision_of, trainer_of
 
@@ -61,7 +61,7 @@ def run(
     Raises:
         UserError: Something that the user can mend. Where training had begun, the record says `failed`.
     """
-    _refuse_epochs_of_a_budget(cfg, overrides)
+    _refuse_idle(cfg, overrides)
     plain, weights, data = _composed(cfg, folder)
     threads, precision = configuration.resolve_threads(plain), precision_of(plain)
     facts = _facts(plain, weights, data)
@@ -109,7 +109,7 @@ def dry_run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[str]:
     Raises:
         UserError: Something that the user can mend.
     """
-    _refuse_epochs_of_a_budget(cfg, overrides)
+    _refuse_idle(cfg, overrides)
     plain, weights, data = _composed(cfg, None)
     measured = _measured(plain, weights, data, num_steps=NUM_STEPS)
     return forecast(
@@ -133,7 +133,7 @@ def check(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
     Raises:
         UserError: It holds something that no run could use.
     """
-    _refuse_epochs_of_a_budget(cfg, overrides)
+    _refuse_idle(cfg, overrides)
     plain = _plain(cfg, Path(), num_steps=0)
     configuration.check(plain)
     augmentation(plain)
@@ -142,11 +142,18 @@ def check(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
     resolve_weights(plain["model"]["name"], weights if is_name else None)
 
 
-def _refuse_epochs_of_a_budget(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Of a budget that is none, or that the recipe cannot have, `configuration.check` tells."""
+def _refuse_idle(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """What does nothing in this combination, and is no mistake where a recipe or a study sets it.
+
+    Of a budget that is none, or that the recipe cannot have, `configuration.check` tells.
+    """
+    typed = record.keys_of(overrides)
     is_budget = isinstance(cfg.budget_minutes, int | float) and cfg.budget_minutes > 0 and cfg.recipe.trained == "all"
-    if is_budget and "epochs" in record.keys_of(overrides):
+    if is_budget and "epochs" in typed:
         raise UserError("epochs has no effect with budget_minutes, which fits them: leave one out")
+    for key, neutral in WITHOUT_WEIGHTS.items():
+        if cfg.model.weights is None and f"recipe.{key}" in typed and cfg.recipe[key] != neutral:
+            raise UserError(f"recipe.{key} has no effect on random weights: leave it out, or set model.weights")
 
 
 def data_fingerprint(cfg: DictConfig) -> str:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from intel_scenes import record
 from intel_scenes.data import progress
 from intel_scenes.data.batches import EvalBatches, Stored, View, prepare
-from intel_scenes.data.cache import make_once
+from intel_scenes.data.cache import arrays, make_once
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.packed import RULE as STORE_RULE
 from intel_scenes.data.splits import Indices
@@ -112,7 +112,7 @@ def frozen(
         The features, and the seconds that they took; None where they were in the cache.
 
     Raises:
-        UserError: The cache cannot be written.
+        UserError: The cache cannot be written, or is damaged.
     """
     circumstance = circumstances(device)
     key = {
@@ -145,7 +145,7 @@ def frozen(
         seconds = time.perf_counter() - started
 
     make_once(folder, write)
-    train, test = (np.load(folder / f"{split}.npy", mmap_mode="c") for split in splits)
+    train, test = arrays(folder, *splits)
     return data.of_features(train, test), seconds
 
 

@@ -42,15 +42,17 @@ def claimed(folder: Path) -> Iterator[SoftFileLease | None]:
     if _get_rank():
         yield None
         return
-    folder.mkdir(parents=True, exist_ok=True)
     lock = SoftFileLease(folder / record.LOCK, lease_duration=LEASE_SECONDS)
     try:
-        lock.acquire(timeout=_patience(folder))
+        with sentences():
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=_patience(folder))
     except Timeout as error:
         raise Busy(f"another process is at work in {folder}: wait for it, or set hydra.run.dir") from error
     try:
-        record.remove_leftovers(folder)
-        _count_deaths(folder)
+        with sentences():
+            record.remove_leftovers(folder)
+            _count_deaths(folder)
         yield lock
     finally:
         (folder / DEATHS).unlink(missing_ok=True)
@@ -106,8 +108,7 @@ def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dic
         if found["status"] == "failed" or plain["sweep"]["redo"] == "changed":
             _move_aside(folder)
             return None
-        there = yaml.safe_load((folder / record.CONFIG).read_text())
-        changed = [text for text in record.differences(there, plain) if not record.is_neutral(text.split(" ")[0])]
+        changed = [text for text in _changed(folder, plain) if not record.is_neutral(text.split(" ")[0])]
         what = ", ".join(changed) or "the data, the weights, the threads or the precision"
         way = (
             "set another sweep.name, or sweep.redo=changed, which moves the old run aside"
@@ -120,6 +121,17 @@ def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dic
     if not plain["keep_last"]:
         (folder / record.LAST).unlink(missing_ok=True)
     return found
+
+
+def _changed(folder: Path, plain: Mapping[str, Any]) -> list[str]:
+    path = folder / record.CONFIG
+    try:
+        there = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise Refused(f"{path} cannot be read ({first_line(error)}): move the folder away") from error
+    if not isinstance(there, dict):
+        raise Refused(f"{path} is no configuration: move the folder away")
+    return record.differences(there, plain)
 
 
 def _refuse_twins(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> None:

@@ -200,12 +200,15 @@ def test_a_checkpoint_holds_what_the_weights_were_however_long_the_disk_takes(
 ) -> None:
     go_on, write = threading.Event(), record.write_whole
     monkeypatch.setattr(record, "write_whole", lambda *arguments: (go_on.wait(30), write(*arguments)))
-    disk, content = WholeCheckpointIO(), checkpoint(1)
+    disk, content = WholeCheckpointIO(), checkpoint(1) | {"callbacks": {"recorder": {"rows": [{"epoch": 0}]}}}
     disk.save_checkpoint(content, tmp_path / "last.ckpt")
     content["state_dict"]["w"].fill_(2)  # the training goes on
+    content["callbacks"]["recorder"]["rows"].append({"epoch": 1})
     go_on.set()
     disk.teardown()
-    assert loaded(tmp_path, "last.ckpt")["state_dict"]["w"].item() == 1
+    found = loaded(tmp_path, "last.ckpt")
+    assert found["state_dict"]["w"].item() == 1
+    assert found["callbacks"]["recorder"]["rows"] == [{"epoch": 0}]
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told_at_the_next_one_or_at_the_end(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+from hydra import version
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
+
+from intel_scenes import sweep
+from intel_scenes.overrides import conf_folder
+
+
+def test_a_job_is_composed_once_and_runs_as_it_was_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    version.setbase("1.3")
+    loader = ConfigLoaderImpl(create_config_search_path(str(conf_folder())))
+    config = loader.load_configuration("train", ["sweep.name=s", "seed=3,4"], RunMode.MULTIRUN)
+    trained = []
+    sweeper = Plugins.instance().instantiate_sweeper(
+        hydra_context=HydraContext(loader, Callbacks()), task_function=trained.append, config=config
+    )
+    composed = []
+    compose = ConfigLoaderImpl.load_configuration
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "load_configuration", lambda self, **named: composed.append(1) or compose(self, **named)
+    )
+
+    def run(jobs, folder, config, *, searched, compose, launch) -> int:
+        for job in jobs:
+            cfg = compose(job)
+            assert "hydra" not in cfg
+            cfg.epochs = 99  # the checker's own copy
+        assert len(composed) == 2
+        launch(jobs)
+        assert len(composed) == 2
+        launch(jobs[:1])  # again, as for a run that another process held
+        assert len(composed) == 3
+        return 0
+
+    monkeypatch.setattr(sweep, "run", run)
+    with pytest.raises(SystemExit):
+        sweeper.sweep(["sweep.name=s", "seed=3,4"])
+    assert [(cfg.seed, cfg.epochs) for cfg in trained] == [(3, 10), (4, 10), (3, 10)]
