@@ -136,7 +136,7 @@ def test_the_notebooks_recipe_is_the_notebooks_training() -> None:
     assert found["model"] == {"name": "resnet34", "weights": "DEFAULT"}
     assert found["optim"] == {
         **{"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.001, "momentum": 0.9},
-        **{"weight_decay": 0.0, "nesterov": False, "fused": True},
+        **{"weight_decay": 0.0, "nesterov": False, "fused": "auto"},
     }
     assert found["scheduler"] == {
         "interval": "epoch",

@@ -1,14 +1,18 @@
 """Hydra's basic sweeper, which also knows what is done."""
 
+import copy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Self
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,12 +21,32 @@ from intel_scenes.errors import UserError
 from intel_scenes.overrides import bounds, sampled
 
 
+class Files(ConfigRepository):
+    """Hydra's own, which reads each file once."""
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        """Looks at other places."""
+        super().initialize_sources(config_search_path)
+        self._read: dict[str, ConfigResult | None] = {}
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """The content of a file, which may be changed."""
+        if config_path not in self._read:
+            self._read[config_path] = super().load_config(config_path)
+        return copy.deepcopy(self._read[config_path])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """What each composition takes, to look elsewhere if it has to."""
+        return copy.copy(self)
+
+
 class Composer(ConfigLoaderImpl):
     """Hydra's own, which can keep what it composed until it is asked for it: what was checked is what runs."""
 
     def __init__(self, search_path: ConfigSearchPath) -> None:
         """Composes from the files of a search path."""
         super().__init__(search_path)
+        self.repository = Files(search_path)
         self.kept: dict[tuple[str, ...], DictConfig] = {}
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:

@@ -76,7 +76,7 @@ def render(found: Comparison, rope: float, images: Path | None) -> str:
         family=f"all pairs with {found.baseline}" if found.baseline else "all pairs",
         results=RESULTS,
         specs=_json({figure.name: figure.spec for section in made.values() for figure in section}),
-        library=base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode(),
+        library=base64.b64encode(gzip.compress(get_plotlyjs().encode(), 6, mtime=0)).decode(),
     )
 
 
