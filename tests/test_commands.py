@@ -14,11 +14,10 @@ import pytest
 from PIL import Image
 
 from intel_scenes.data.sources import drawn_folder
-from tests.process import forked, python
+from tests.process import NO_NETWORK, forked, python
 from tests.small import DRAWN, SMALL
 
 # Nothing answers there: what wants to download fails at once.
-NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
 
 
 @pytest.fixture
@@ -88,8 +87,7 @@ def test_help_and_misspelt_options_answer_without_importing_torch(environment, t
     assert "Traceback" not in done.stderr
     if status:
         assert len(done.stderr.strip().splitlines()) == 1
-    # Of a sweep that is refused, Hydra has written its own multirun.yaml; no run has begun.
-    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {"multirun.yaml"}
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second_time(train):
@@ -98,7 +96,12 @@ def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second
     folder = run_folder(train.place)
     summary = json.loads((folder / "summary.json").read_text())
     low, high = summary["test_accuracy_interval"]
-    assert f"{summary['test_accuracy']:.1%}" in first.stdout
+    minutes, seconds = divmod(round(summary["fit_seconds"]), 60)
+    shown = dict(line.strip().split("  ", 1) for line in first.stdout.splitlines() if line.startswith("  "))
+    assert shown["train accuracy"].split() == [f"{summary['train_accuracy']:.1%}"]
+    assert shown["valid accuracy"].split()[0] == f"{summary['val_accuracy']:.1%}"
+    assert shown["test accuracy"].split()[0] == f"{summary['test_accuracy']:.1%}"
+    assert shown["training time"].strip() == f"{minutes} min {seconds} s"
     assert f"95 % interval {low:.1%} to {high:.1%}" in first.stdout
     assert str(folder.relative_to(train.place)) in first.stdout
     assert [path.name for path in train.place.iterdir()] == ["outputs"]
@@ -107,6 +110,23 @@ def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second
     assert second.returncode == 0
     assert "is complete" in second.stderr
     assert json.loads((folder / "summary.json").read_text()) == summary
+
+
+@pytest.mark.parametrize("option", ["sweep.name=mine", "sweep.plan=true", "study.tuned=[lr_scale]", "compare.rope=1"])
+def test_what_is_for_sweeps_is_refused_on_a_single_run(train, option):
+    key = option.partition("=")[0]
+    done = train(*DRAWN, *SMALL, option)
+    assert_one_sentence(done, f"{key} has no effect on a single run: leave it out, or add -m or study=NAME")
+    assert not list(train.place.iterdir())
+
+
+def test_an_optimizer_from_a_file_of_ones_own(train):
+    (train.place / "more/optim").mkdir(parents=True)
+    (train.place / "more/optim/mine.yaml").write_text("_target_: torch.optim.Adamax\n_partial_: true\nlr: 0.002\n")
+    done = train("--config-dir", "more", *DRAWN, *SMALL, "recipe=plain", "optim=mine", "epochs=1")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((run_folder(train.place) / "summary.json").read_text())
+    assert (summary["optim"], summary["lr"]) == ("mine", 0.002)
 
 
 def test_a_progress_bar_is_shown_while_it_trains(train):

@@ -114,6 +114,20 @@ def test_a_sweep_leaves_a_plan_its_runs_and_a_table_and_does_nothing_the_second_
     assert [len(added["runs"]) for added in plan["added"]] == [1]
 
 
+def test_a_record_that_is_damaged_fails_by_name_and_is_left_as_it_is(sweep, tmp_path):
+    sweep("seed=1")
+    (folder,) = (path.parent for path in tmp_path.glob("multirun/s/*/summary.json"))
+    (folder / "summary.json").write_text("{")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    status, said = sweep("seed=1,2")
+    assert status == 1, said
+    assert f"{folder.name} failed: " in said
+    assert "is no record" in said
+    assert "Traceback" not in said
+    assert "1 of 2 runs complete, 1 failed or refused" in said
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 def test_runs_that_fail_stop_no_other_and_run_again_when_the_cause_is_mended(sweep, tmp_path):
     weights = tmp_path / "w.pth"
     weights.write_text("nothing")

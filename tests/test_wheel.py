@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process import python
+from tests.process import NO_NETWORK, python
 from tests.test_readme import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +29,7 @@ def installed(tmp_path_factory):
 
 def with_wheel(installed, folder, *arguments):
     paths = {"PYTHONPATH": str(installed), "INTEL_SCENES_CACHE": str(folder / "cache")}
-    return python(*arguments, cwd=folder, env=os.environ | paths, timeout=400)
+    return python(*arguments, cwd=folder, env=os.environ | NO_NETWORK | paths, timeout=400)
 
 
 def test_the_wheel_brings_its_configuration(installed, tmp_path):

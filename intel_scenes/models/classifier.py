@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
@@ -146,6 +147,17 @@ class SceneClassifier(LightningModule):
         self.train_loss.update(torch.cat([loss.expand(len(own)) for loss, own in zip(losses, labels, strict=True)]))
         classes = torch.cat(labels)
         self.train_accuracy.update(torch.cat(logits), classes if classes.ndim == 1 else classes.argmax(1))
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Steps, and frees the gradients: the next forward pass takes their memory, while it is in the cache."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        optimizer.zero_grad()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer on the network's parameter groups, and its scheduler."""

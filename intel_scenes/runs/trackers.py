@@ -1,11 +1,21 @@
 """Trackers beside the record."""
 
+from typing import Any
+
 from lightning.pytorch import loggers
 from lightning.pytorch.utilities import rank_zero_only
 
 
 class WandbLogger(loggers.WandbLogger):
     """Lightning's logger, each training a W&B run of its own: Lightning goes on with one that the process has open."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401
+        """Takes Lightning's options; ends the W&B run of a training that failed before it began."""
+        super().__init__(**options)
+        import wandb
+
+        if wandb.run is not None:
+            wandb.finish(exit_code=1)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

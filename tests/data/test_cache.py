@@ -1,9 +1,10 @@
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from intel_scenes.data.cache import make_once
+from intel_scenes.data.cache import arrays, make_once
 from intel_scenes.errors import UserError
 
 
@@ -49,3 +50,12 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"^the cache .*/file cannot be written \(.*\): set data.cache_dir$"):
         make_once(tmp_path / "file" / "made", lambda partial: None)
+
+
+@pytest.mark.parametrize("num_bytes", [0, 50, 200])
+def test_an_array_that_was_cut_off_is_named_with_its_folder(tmp_path: Path, num_bytes: int) -> None:
+    np.save(tmp_path / "a.npy", np.arange(100))
+    assert [array.tolist() for array in arrays(tmp_path, "a")] == [list(range(100))]
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:num_bytes])
+    with pytest.raises(UserError, match=f"^the cache {tmp_path} is damaged .*: remove that folder$"):
+        arrays(tmp_path, "a")

@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import SGD
@@ -20,9 +22,12 @@ from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau, StepLR
 from intel_scenes import record
 from intel_scenes.errors import Busy, UserError
 from intel_scenes.models.classifier import SceneClassifier
+from intel_scenes.overrides import conf_folder
 from intel_scenes.runs.averaging import WarmedEMA
 from intel_scenes.runs.checkpoints import EpochRecorder, FiniteLoss, WholeCheckpointIO
+from intel_scenes.runs.parts import unguarded
 
+SCHEDULERS = sorted((conf_folder() / "scheduler").glob("*.yaml"))
 WEIGHTS_ONLY = {"state_dict", "epoch", "global_step", "pytorch-lightning_version"}
 
 
@@ -250,12 +255,24 @@ def test_the_history_has_a_row_for_each_epoch_with_the_rate_that_was_used(tmp_pa
     assert all(float(row["images_per_second"]) > 20 / recorder.fit_seconds for row in found)
 
 
+def schedule_of(path: Path) -> dict[str, Any]:
+    """A schedule of `conf/`, for five epochs of four steps."""
+    found = yaml.safe_load(path.read_text().replace("${num_steps}", "20"))
+    factory = unguarded(hydra.utils.instantiate(found["factory"], _convert_="all"))
+    return {"scheduler": factory, "interval": found["interval"]}
+
+
 @pytest.mark.parametrize(
     ("options", "average"),
     [
-        ({"scheduler": partial(StepLR, step_size=1, gamma=0.5)}, False),
-        ({"scheduler": partial(StepLR, step_size=1, gamma=0.5)}, True),
-        ({"scheduler": partial(ReduceLROnPlateau, patience=0, factor=0.5), "interval": "validation", "lr": 1.0}, True),
+        pytest.param({"scheduler": partial(StepLR, step_size=1, gamma=0.5)}, False, id="no average"),
+        pytest.param({"scheduler": partial(StepLR, step_size=1, gamma=0.5)}, True, id="steps"),
+        pytest.param(
+            {"scheduler": partial(ReduceLROnPlateau, patience=0, factor=0.5), "interval": "validation", "lr": 1.0},
+            True,
+            id="no patience",
+        ),
+        *(pytest.param(schedule_of(path), True, id=path.stem) for path in SCHEDULERS),
     ],
 )
 def test_a_resumed_training_is_the_uninterrupted_one(tmp_path: Path, options: dict[str, Any], average: bool) -> None:

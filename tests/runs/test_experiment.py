@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import math
 import shutil
@@ -153,6 +154,25 @@ def test_a_folder_of_other_data_is_refused(run, tmp_path):
     shutil.copy(next(data.glob("seg_train/sea/*")), next(data.glob("seg_train/forest/*")))
     with pytest.raises(UserError, match="another configuration: the data"):
         run("data=folder", f"data.root={data}")
+
+
+@pytest.mark.parametrize("content", ["[", "- a list", None])
+def test_a_folder_whose_configuration_is_damaged_is_refused(run, tmp_path, content):
+    run("epochs=1")
+    path = tmp_path / "run" / record.CONFIG
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(UserError, match=r"config\.yaml (cannot be read|is no configuration).*: move the folder away$"):
+        run("epochs=3")
+
+
+def test_a_disk_that_is_full_from_the_start_is_one_sentence(run, tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(record, "write_whole", full)
+    with pytest.raises(UserError, match=r"^no space left for .*: free some, or set hydra\.run\.dir$"):
+        run()
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_as_failed_and_names_the_step(run, tmp_path):

@@ -189,10 +189,15 @@ def test_a_head_that_is_fitted_first_starts_where_the_probe_ends(run: Run, tmp_p
 
 
 def test_without_weights_there_is_no_head_to_fit_first_and_no_rate_that_falls(run: Run, tmp_path: Path) -> None:
-    plain = run("model=resnet18", folder=tmp_path / "plain")
-    first = run("model=resnet18", "recipe.head_first=true", "recipe.first_lr_scale=0.1", folder=tmp_path / "first")
-    assert first["features_seconds"] is None
-    assert first["test_loss"] == plain["test_loss"]
+    default = run("model=resnet18", folder=tmp_path / "default")  # whose recipe has such rates
+    plain = run("model=resnet18", "recipe.first_lr_scale=1.0", folder=tmp_path / "plain")
+    assert default["test_loss"] == plain["test_loss"]
+    assert default["recipe_resolved"] == plain["recipe_resolved"]
+    assert default["recipe_resolved"]["recipe"]["first_lr_scale"] == 1.0
+    for option in ("recipe.head_first=true", "recipe.first_lr_scale=0.1"):
+        with pytest.raises(UserError, match=rf"^{option.split('=')[0]} has no effect on random weights"):
+            run("model=resnet18", option, folder=tmp_path / "typed")
+    assert not (tmp_path / "typed").exists()
 
 
 def test_the_head_is_fitted_first_where_the_backbone_is_pretrained() -> None:
