@@ -87,7 +87,7 @@ def test_help_and_misspelt_options_answer_without_importing_torch(environment, t
     assert "Traceback" not in done.stderr
     if status:
         assert len(done.stderr.strip().splitlines()) == 1
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second_time(train):

@@ -53,7 +53,7 @@ def arrays(folder: Path, *names: str) -> list[Array]:
     """
     try:
         return [np.load(folder / f"{name}.npy", mmap_mode="c") for name in names]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(f"the cache {folder} is damaged ({first_line(error)}): remove that folder") from error
 
 

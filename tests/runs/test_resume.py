@@ -30,7 +30,7 @@ HALF = "plateau, average, dropout"
 VARIANTS = {
     "plain": ("recipe=plain", "model=resnet18", "data.image_size=32", "optim=adamw", "scheduler=onecycle"),
     "steps by epoch": (
-        *("recipe=plain", "model=resnet18", "data.image_size=32", "optim.lr=0.01", "scheduler=exponential"),
+        *("recipe=plain", "model=resnet18", "data.image_size=32", "optim.lr=0.005", "scheduler=exponential"),
     ),
     HALF: (
         *("model=mobilenet_v2", "data.image_size=40", "data.batch_size=16", "optim=sgd", "optim.lr=0.05"),
