@@ -17,8 +17,6 @@ from intel_scenes.data.sources import drawn_folder
 from tests.process import NO_NETWORK, forked, python
 from tests.small import DRAWN, SMALL
 
-# Nothing answers there: what wants to download fails at once.
-
 
 @pytest.fixture
 def environment(cache, tmp_path):

@@ -155,7 +155,7 @@ class SceneClassifier(LightningModule):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Steps, and frees the gradients: the next forward pass takes their memory, while it is in the cache."""
+        """Steps, and frees the gradients: the next forward pass can take their memory."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         optimizer.zero_grad()
 

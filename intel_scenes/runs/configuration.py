@@ -67,6 +67,8 @@ WITHOUT_BACKBONE = {
     **{"mixup": 0, "cutmix": 0, "train_size": None, "views": 1},
 }
 
+WITHOUT_WEIGHTS = {"head_first": False, "first_lr_scale": 1.0}  # what these recipe keys come to for random weights
+
 
 def check(plain: Plain) -> None:
     """Checks what can be known before any image or weight is read.

@@ -25,7 +25,7 @@ from intel_scenes.runs.compiling import compile_network
 from intel_scenes.runs.evaluation import evaluate
 from intel_scenes.runs.features import Head, begins_with_head, fit_head, frozen, head_alone, make_whole
 from intel_scenes.runs.forecast import NUM_STEPS, Costs, fitted_epochs, forecast, measure
-from intel_scenes.runs.identity import WITHOUT_WEIGHTS, circumstances, identity
+from intel_scenes.runs.identity import circumstances, identity
 from intel_scenes.runs.images import augmentation, data_module, given_sizes, train_sizes
 from intel_scenes.runs.parts import classifier_of, network_of, precision_of, trainer_of
 
@@ -151,7 +151,7 @@ def _refuse_idle(cfg: DictConfig, overrides: Sequence[str]) -> None:
     is_budget = isinstance(cfg.budget_minutes, int | float) and cfg.budget_minutes > 0 and cfg.recipe.trained == "all"
     if is_budget and "epochs" in typed:
         raise UserError("epochs has no effect with budget_minutes, which fits them: leave one out")
-    for key, neutral in WITHOUT_WEIGHTS.items():
+    for key, neutral in configuration.WITHOUT_WEIGHTS.items():
         if cfg.model.weights is None and f"recipe.{key}" in typed and cfg.recipe[key] != neutral:
             raise UserError(f"recipe.{key} has no effect on random weights: leave it out, or set model.weights")
 

@@ -18,7 +18,6 @@ from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.models.backbones import Weights
 from intel_scenes.runs import configuration
 
-WITHOUT_WEIGHTS = {"head_first": False, "first_lr_scale": 1.0}  # what these recipe keys come to for random weights
 LIBRARIES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy", "pillow")
 
 
@@ -31,7 +30,7 @@ def identity(
 ) -> dict[str, Any]:
     """Identity, pairing and settings of `summary.json`, but for the digests of the configuration."""
     orders = [order(plain["seed"], epoch, len(data.train)).tolist() for epoch in (0, 1)]
-    recipe = plain["recipe"] if weights else plain["recipe"] | WITHOUT_WEIGHTS
+    recipe = plain["recipe"] if weights else plain["recipe"] | configuration.WITHOUT_WEIGHTS
     return {
         **{group: choices.get(group) for group in record.GROUP_KEYS},
         "recipe_resolved": {"recipe": recipe, "augment": plain["augment"]},

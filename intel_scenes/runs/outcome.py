@@ -108,8 +108,7 @@ def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dic
         if found["status"] == "failed" or plain["sweep"]["redo"] == "changed":
             _move_aside(folder)
             return None
-        changed = [text for text in _changed(folder, plain) if not record.is_neutral(text.split(" ")[0])]
-        what = ", ".join(changed) or "the data, the weights, the threads or the precision"
+        what = ", ".join(_changed(folder, plain)) or "the data, the weights, the threads or the precision"
         way = (
             "set another sweep.name, or sweep.redo=changed, which moves the old run aside"
             if plain["sweep"]["name"]
@@ -131,7 +130,7 @@ def _changed(folder: Path, plain: Mapping[str, Any]) -> list[str]:
         raise Refused(f"{path} cannot be read ({first_line(error)}): move the folder away") from error
     if not isinstance(there, dict):
         raise Refused(f"{path} is no configuration: move the folder away")
-    return record.differences(there, plain)
+    return [text for text in record.differences(there, plain) if not record.is_neutral(text.split(" ")[0])]
 
 
 def _refuse_twins(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> None:
