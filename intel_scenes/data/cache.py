@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,19 @@ def arrays(folder: Path, *names: str) -> list[Array]:
     Raises:
         UserError: They cannot be read.
     """
-    try:
+    with reading(folder):
         return [np.load(folder / f"{name}.npy", mmap_mode="c") for name in names]
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Turns what goes wrong while a kept folder is read into one sentence.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        yield
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"the cache {folder} is damaged ({first_line(error)}): remove that folder") from error
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from intel_scenes.data import progress
-from intel_scenes.data.cache import arrays, make_once
+from intel_scenes.data.cache import arrays, make_once, reading
 from intel_scenes.data.scenes import Scenes
 from intel_scenes.errors import UserError
 from intel_scenes.record import digest
@@ -69,7 +69,8 @@ def pack(scenes: Scenes, cache_dir: Path, size: int) -> Packed:
     folder = cache_dir / f"packed-{digest([RULE, size, scenes.contents])[:32]}"
     make_once(folder, lambda partial: _write(scenes, partial, size))
     (images,) = arrays(folder, "images")
-    unreadable = json.loads((folder / "unreadable.json").read_text())
+    with reading(folder):
+        unreadable = json.loads((folder / "unreadable.json").read_text())
     return Packed(images, {int(index): reason for index, reason in unreadable.items()})
 
 

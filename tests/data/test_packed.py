@@ -317,6 +317,15 @@ def test_a_full_disk_is_named_and_leaves_no_cache(tmp_path: Path, monkeypatch: p
     assert folders(tmp_path / "cache") == []
 
 
+def test_a_list_of_unreadable_images_that_was_cut_off_is_named_with_its_folder(tmp_path: Path) -> None:
+    scenes = some(tmp_path / "images")
+    pack(scenes, tmp_path / "cache", 20)
+    (folder,) = folders(tmp_path / "cache")
+    (folder / "unreadable.json").write_text("")
+    with pytest.raises(UserError, match=f"^the cache {folder} is damaged .*: remove that folder$"):
+        pack(scenes, tmp_path / "cache", 20)
+
+
 def test_progress_is_shown_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pack(some(tmp_path / "images"), tmp_path / "cache", 20)
     captured = capfd.readouterr()
