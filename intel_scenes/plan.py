@@ -153,56 +153,93 @@ def write_study(
             those that the study names.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / record.STUDY
     entry = {"date": record.now(), "command": shlex.join(["python", "-m", "intel_scenes.train", *sys.argv[1:]])}
+    asked: dict[str, Any] = OmegaConf.to_container(config.study, resolve=True)  # type: ignore[assignment]
     with FileLock(folder / record.STUDY_LOCK):
-        study: dict[str, Any] = OmegaConf.to_container(config.study, resolve=True)  # type: ignore[assignment]
-        if not (plan := read_study(folder)):
-            from intel_scenes.runs import identity
-
-            plan = {
-                "question": study.get("question"),
-                "compared": study.get("compared"),
-                "tuned": list(dict.fromkeys([*(study.get("tuned") or []), *searched])),
-                "searched": {key: list(bounds) for key, bounds in searched.items()},
-                "seeds": sorted({text[5:] for job in named.values() for text in job if text.startswith("seed=")}),
-                "primary_metric": "val_accuracy chooses, test_accuracy of what was chosen is compared",
-                "threads": _threads_of(config),
-                **entry,
-                "commit": identity.git_state()["git_commit"],
-                "planned": list(named),
-                "added": [],
-            }
+        before = read_study(folder)
+        if before:
+            plan, new, changed = _amended(before, named, asked, searched, entry)
+            _tell(folder, before, new, changed)
         else:
-            before = dict(plan)
-            added = plan.get("added") or []
-            plan["searched"] = {**(plan.get("searched") or {}), **{key: list(value) for key, value in searched.items()}}
-            plan["question"] = study.get("question") or plan.get("question")
-            plan["compared"] = study.get("compared") or plan.get("compared") or []
-            plan["tuned"] = list(
-                dict.fromkeys([*(study.get("tuned") or plan.get("tuned") or []), *plan["searched"], *searched])
-            )
-            changed = {
-                key: [before.get(key), plan[key]]
-                for key in ("question", "compared", "tuned")
-                if (before.get(key) or None) != (plan[key] or None)
-            }
-            known = {*(plan.get("planned") or []), *(name for one in added for name in one.get("runs") or [])}
-            new = [name for name in named if name not in known]
-            if new or changed:
-                plan["added"] = [*added, {**entry, "runs": new} | ({"changed": changed} if changed else {})]
-            if new:
-                print(
-                    f"{len(new)} runs are added to the {len(known)} of {folder}, and compared with them: "
-                    "sweep.name=NAME starts another study",
-                    file=sys.stderr,
-                )
-            if plan == before:
-                return
-            if changed:
-                was = ", ".join(f"{key} was {said(old)} and is {said(now)}" for key, (old, now) in changed.items())
-                print(f"what {folder} asks has changed, and its report says so: {was}", file=sys.stderr)
-        record.write_whole(path, yaml.safe_dump(plan, sort_keys=False, allow_unicode=True).encode())
+            plan = _first(named, asked, searched, entry, threads=_threads_of(config))
+        if plan != before:
+            _write(folder, plan)
+
+
+def _first(
+    named: Mapping[str, Overrides],
+    asked: Mapping[str, Any],
+    searched: Mapping[str, Sequence[float]],
+    entry: Mapping[str, str],
+    *,
+    threads: int,
+) -> dict[str, Any]:
+    """What is planned where nothing was before."""
+    from intel_scenes.runs import identity
+
+    return {
+        "question": asked.get("question"),
+        "compared": asked.get("compared"),
+        "tuned": list(dict.fromkeys([*(asked.get("tuned") or []), *searched])),
+        "searched": {key: list(bounds) for key, bounds in searched.items()},
+        "seeds": sorted({text[5:] for job in named.values() for text in job if text.startswith("seed=")}),
+        "primary_metric": "val_accuracy chooses, test_accuracy of what was chosen is compared",
+        "threads": threads,
+        **entry,
+        "commit": identity.git_state()["git_commit"],
+        "planned": list(named),
+        "added": [],
+    }
+
+
+def _amended(
+    before: Mapping[str, Any],
+    named: Mapping[str, Overrides],
+    asked: Mapping[str, Any],
+    searched: Mapping[str, Sequence[float]],
+    entry: Mapping[str, str],
+) -> tuple[dict[str, Any], list[str], dict[str, list[Any]]]:
+    """An earlier plan with what is added now; the runs that are new, and what it asks that it did not."""
+    plan, added = dict(before), before.get("added") or []
+    plan["searched"] = {**(before.get("searched") or {}), **{key: list(value) for key, value in searched.items()}}
+    plan["question"] = asked.get("question") or before.get("question")
+    plan["compared"] = asked.get("compared") or before.get("compared") or []
+    tuned = asked.get("tuned") or before.get("tuned") or []
+    plan["tuned"] = list(dict.fromkeys([*tuned, *plan["searched"], *searched]))
+    changed = {
+        key: [before.get(key), plan[key]]
+        for key in ("question", "compared", "tuned")
+        if (before.get(key) or None) != (plan[key] or None)
+    }
+    known = _planned(before)
+    new = [name for name in named if name not in known]
+    if new or changed:
+        plan["added"] = [*added, {**entry, "runs": new} | ({"changed": changed} if changed else {})]
+    return plan, new, changed
+
+
+def _planned(plan: Mapping[str, Any]) -> set[str]:
+    """Names of all runs of a plan, added ones too."""
+    added = plan.get("added") or []
+    return {*(plan.get("planned") or []), *(name for one in added for name in one.get("runs") or [])}
+
+
+def _tell(folder: Path, before: Mapping[str, Any], new: Sequence[str], changed: Mapping[str, Sequence[Any]]) -> None:
+    """Says what an invocation adds to a plan."""
+    if new:
+        print(
+            f"{len(new)} runs are added to the {len(_planned(before))} of {folder}, and compared with them: "
+            "sweep.name=NAME starts another study",
+            file=sys.stderr,
+        )
+    if changed:
+        was = ", ".join(f"{key} was {said(old)} and is {said(now)}" for key, (old, now) in changed.items())
+        print(f"what {folder} asks has changed, and its report says so: {was}", file=sys.stderr)
+
+
+def _write(folder: Path, plan: Mapping[str, Any]) -> None:
+    text = yaml.safe_dump(dict(plan), sort_keys=False, allow_unicode=True)
+    record.write_whole(folder / record.STUDY, text.encode())
 
 
 def note_twin(folder: Path, name: str, twin: str) -> None:
@@ -211,10 +248,7 @@ def note_twin(folder: Path, name: str, twin: str) -> None:
         plan = read_study(folder)
         twins = plan.get("twins") or {}
         if plan and twins.get(name) != twin:
-            plan["twins"] = {**twins, name: twin}
-            record.write_whole(
-                folder / record.STUDY, yaml.safe_dump(plan, sort_keys=False, allow_unicode=True).encode()
-            )
+            _write(folder, {**plan, "twins": {**twins, name: twin}})
 
 
 def _action(folder: Path) -> str:

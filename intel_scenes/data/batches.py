@@ -8,7 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from intel_scenes.data.augment import normalize, on_device, resize_center, resize_square
+from intel_scenes.data.buffers import on_device
+from intel_scenes.data.resize import normalize, resize_center, resize_square
 from intel_scenes.data.splits import Indices
 
 # The positions stay on the CPU, where an image's random numbers are drawn.

@@ -1,4 +1,7 @@
-"""Memory for batches on the CPU that is used again: fresh memory is cleared first, which costs as much as a resize."""
+"""Where batches lie: memory on the CPU that is used again, and the way to a device.
+
+Fresh memory is cleared first, which costs as much as a resize.
+"""
 
 import sys
 
@@ -27,3 +30,10 @@ def channels_last(shape: tuple[int, ...], dtype: type[np.generic]) -> Tensor:
 def forget() -> None:
     """Lets go of all memory, so that a later run does not count it as its own."""
     _buffers.clear()
+
+
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """Values on a device; a GPU copies pinned ones in their turn, others only after all that it still has to do."""
+    if device.type != "cuda" or values.device.type == "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)

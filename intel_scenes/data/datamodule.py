@@ -11,8 +11,9 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from intel_scenes.data.augment import NUM_DRAWS, Augmentation, augment, draw, on_device
+from intel_scenes.data.augment import NUM_DRAWS, Augmentation, augment, draw
 from intel_scenes.data.batches import Batch, EvalBatches, Stored, TrainBatches, View, prepare, views
+from intel_scenes.data.buffers import on_device
 from intel_scenes.data.mixing import NUM_DRAWS as NUM_MIXING_DRAWS
 from intel_scenes.data.mixing import Mixing, mix
 from intel_scenes.data.packed import Packed, pack
@@ -72,42 +73,24 @@ class SceneDataModule(LightningDataModule):
             UserError: The images are missing, unreadable or too few.
         """
         super().__init__()
-        train = read_scenes(find_split(root, "seg_train"))
-        test = read_scenes(find_split(root, "seg_test"), classes=train.classes)
-        packed = [pack(scenes, cache_dir, store_size) for scenes in (train, test)]
-        _check_known(exclude, train)
-        if on_unreadable != "skip":
-            _check_all_readable((train, test), packed, exclude)
+        scenes, packed = _read(root, cache_dir, store_size, exclude, skips_unreadable=on_unreadable == "skip")
         self.unreadable = {
-            split: {scenes.paths[index]: reason for index, reason in sorted(one.unreadable.items())}
-            for split, scenes, one in zip(("train", "test"), (train, test), packed, strict=True)
+            split: {one.paths[index]: reason for index, reason in sorted(decoded.unreadable.items())}
+            for split, one, decoded in zip(("train", "test"), scenes, packed, strict=True)
         }
-        usable, stored = _usable(train, packed[0])
+        usable, stored = _usable(scenes[0], packed[0])
         kept = np.array([path not in exclude for path in usable.paths])
         self.scenes, self.images = usable.select(np.flatnonzero(kept)), stored.select(kept)
-        self.test_scenes, self.test_images = _usable(test, packed[1])
+        self.test_scenes, self.test_images = _usable(scenes[1], packed[1])
         self.view, self.augmentation, self.mixing = view, augmentation, mixing
         self.train_sizes, self.test_views = train_sizes, test_views
         self.batch_size, self.seed = batch_size, seed
-        labels, contents = self.scenes.labels, self.scenes.contents
-        if val_fraction is None:
-            parts = np.arange(len(usable)), np.arange(0)
-        else:
-            parts = stratified_split(usable.labels, usable.contents, val_fraction, split_seed, usable.classes)
-        position = np.cumsum(kept) - 1
-        self.train, self.val = (position[part[kept[part]]] for part in parts)
+        self.train, self.val = _cut(usable, kept, val_fraction, split_seed)
         if val_fraction is not None:
             _check_no_class_is_lost(self.scenes, self.train, self.val)
-        share = len(self.val) / len(self.train)
-        self.train_eval = self.train
-        if 0 < share < 1:
-            own = [contents[index] for index in self.train]
-            self.train_eval = self.train[stratified_mask(labels[self.train], own, share, split_seed)]
+        self.train_eval = _slice(self.scenes, self.train, len(self.val) / len(self.train), split_seed)
         self.test = np.arange(len(self.test_scenes))
-        if batch_size > len(self.train):
-            raise UserError(
-                f"data.batch_size={batch_size} is more than the {len(self.train)} training images: lower it"
-            )
+        _check_batch_size(batch_size, len(self.train))
 
     def of_features(self, train: npt.NDArray[np.float32], test: npt.NDArray[np.float32]) -> Self:
         """The same splits, with features in place of images.
@@ -217,12 +200,50 @@ class SceneDataModule(LightningDataModule):
         return self.trainer.global_rank, self.trainer.world_size
 
 
+def _read(
+    root: Path, cache_dir: Path, store_size: int, exclude: Collection[str], *, skips_unreadable: bool
+) -> tuple[list[Scenes], list[Packed]]:
+    """Train and test, as they lie there and decoded."""
+    train = read_scenes(find_split(root, "seg_train"))
+    test = read_scenes(find_split(root, "seg_test"), classes=train.classes)
+    packed = [pack(scenes, cache_dir, store_size) for scenes in (train, test)]
+    _check_known(exclude, train)
+    if not skips_unreadable:
+        _check_all_readable((train, test), packed, exclude)
+    return [train, test], packed
+
+
 def _check_known(exclude: Collection[str], train: Scenes) -> None:
     if unknown := sorted(set(exclude) - set(train.paths)):
         raise UserError(
             f"data.exclude names {len(unknown)} images that are not in {train.root}, such as {unknown[0]}: "
             "write CLASS/FILE, one on a line"
         )
+
+
+def _cut(usable: Scenes, kept: npt.NDArray[np.bool_], fraction: float | None, seed: int) -> tuple[Indices, Indices]:
+    """Places of train and valid among the images that are kept; which side one lies on depends on no exclusion."""
+    if fraction is None:
+        parts = np.arange(len(usable)), np.arange(0)
+    else:
+        parts = stratified_split(usable.labels, usable.contents, fraction, seed, usable.classes)
+    place = np.cumsum(kept) - 1
+    train, val = (place[part[kept[part]]] for part in parts)
+    return train, val
+
+
+def _slice(scenes: Scenes, train: Indices, share: float, seed: int) -> Indices:
+    """As many training images as there are valid ones, to be evaluated as those are; all where that is no share."""
+    if not 0 < share < 1:
+        return train
+    contents = [scenes.contents[index] for index in train]
+    chosen: Indices = train[stratified_mask(scenes.labels[train], contents, share, seed)]
+    return chosen
+
+
+def _check_batch_size(batch_size: int, num_images: int) -> None:
+    if batch_size > num_images:
+        raise UserError(f"data.batch_size={batch_size} is more than the {num_images} training images: lower it")
 
 
 def _check_no_class_is_lost(scenes: Scenes, *parts: Indices) -> None:

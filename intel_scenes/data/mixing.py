@@ -9,7 +9,8 @@ from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional
 
-from intel_scenes.data.augment import Draws, on_device
+from intel_scenes.data.augment import Draws
+from intel_scenes.data.buffers import on_device
 
 NUM_DRAWS = 4  # of an image: which way, the share, top and left of the box
 

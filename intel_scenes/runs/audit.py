@@ -19,7 +19,8 @@ from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.scenes import Scenes, in_label_conflict
 from intel_scenes.data.splits import Indices, stratified_folds
 from intel_scenes.errors import UserError
-from intel_scenes.models.backbones import Weights, build, check_image_size, resolve_weights
+from intel_scenes.models.backbones import build, check_image_size
+from intel_scenes.models.weights import Weights, resolve_weights
 from intel_scenes.predictions import Probabilities
 from intel_scenes.runs import configuration
 from intel_scenes.runs.features import Head, fit_head, frozen, linear_head

@@ -47,6 +47,13 @@ def epochs(plain: Mapping[str, Any], facts: Mapping[str, Any], folder: Path | No
         return int(fitted[digest])
 
 
+def of_record(plain: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What `summary.json` holds of a budget: its minutes and its digest; nothing where there is none."""
+    if plain["budget_minutes"] is None:
+        return {}
+    return {"budget_minutes": plain["budget_minutes"], "budget_digest": budget_digest(plain, facts)}
+
+
 def budget_digest(plain: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Digest of all of a configuration that an epoch's cost may depend on: not its seed, its rates or its schedule."""
     kept = {key: value for key, value in plain.items() if key not in FREE}

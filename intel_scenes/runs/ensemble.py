@@ -14,7 +14,8 @@ from intel_scenes import predictions, record
 from intel_scenes.data.batches import VIEWS
 from intel_scenes.data.progress import bar
 from intel_scenes.errors import UserError, did_you_mean
-from intel_scenes.models.backbones import build, read_state
+from intel_scenes.models.backbones import build
+from intel_scenes.models.weights import read_state
 from intel_scenes.predictions import Labels, Probabilities
 from intel_scenes.runs.images import data_module
 from intel_scenes.runs.inference import calibrated_results, probabilities, scores

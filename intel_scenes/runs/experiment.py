@@ -17,8 +17,8 @@ from intel_scenes import record
 from intel_scenes.data.batches import VIEWS
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError
-from intel_scenes.models.backbones import Weights, resolve_weights
 from intel_scenes.models.classifier import SceneClassifier
+from intel_scenes.models.weights import Weights, resolve_weights
 from intel_scenes.runs import budget, configuration, memory, outcome
 from intel_scenes.runs.checkpoints import EpochRecorder
 from intel_scenes.runs.compiling import compile_network
@@ -79,11 +79,8 @@ def run(
         last, device = folder / record.LAST, trainer.strategy.root_device
         known = identity(plain, choices, weights, data, network) | digests | circumstances(device)
         known |= {"composition_digest": composition_digest, "precision": precision, "threads": threads}
-        if plain["budget_minutes"] is not None:
-            known |= {"budget_minutes": plain["budget_minutes"], "budget_digest": budget.budget_digest(plain, facts)}
-        # Asked before the record is opened, which removes a checkpoint whose record is gone, and in this order: another
-        # rank may be at it.
-        is_new = not (record.read_summary(folder) or {}).get("config_digest") or not last.exists()
+        known |= budget.of_record(plain, facts)
+        is_new = _is_new(folder)
         with outcome.recorded(folder, lease, plain, overrides, known) as results:
             data, costs = _to_train_on(plain, classifier, network, data, weights, device, precision, is_new=is_new)
             results |= costs
@@ -253,6 +250,15 @@ def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
     filled.folder, filled.num_steps = str(folder), num_steps
     plain: dict[str, Any] = OmegaConf.to_container(filled, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     return plain
+
+
+def _is_new(folder: Path) -> bool:
+    """Whether there is nothing to go on from.
+
+    Asked before the record is opened, which removes a checkpoint whose record is gone, and in this order: another rank
+    may be at it.
+    """
+    return not (record.read_summary(folder) or {}).get("config_digest") or not (folder / record.LAST).exists()
 
 
 def _to_train_on(

@@ -15,7 +15,7 @@ import intel_scenes
 from intel_scenes import record
 from intel_scenes.data.batches import order
 from intel_scenes.data.datamodule import SceneDataModule
-from intel_scenes.models.backbones import Weights
+from intel_scenes.models.weights import Weights
 from intel_scenes.runs import configuration
 
 LIBRARIES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy", "pillow")

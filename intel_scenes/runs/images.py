@@ -10,7 +10,7 @@ from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.mixing import Mixing
 from intel_scenes.data.sources import drawn_folder, kaggle_folder
 from intel_scenes.errors import UserError
-from intel_scenes.models.backbones import preprocessing_of
+from intel_scenes.models.weights import preprocessing_of
 
 log = logging.getLogger(__name__)
 

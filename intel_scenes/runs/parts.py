@@ -19,8 +19,9 @@ from torch import nn
 from intel_scenes import record
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError, first_line
-from intel_scenes.models.backbones import Weights, build, check_image_size, heads
+from intel_scenes.models.backbones import build, check_image_size, heads
 from intel_scenes.models.classifier import SceneClassifier
+from intel_scenes.models.weights import Weights
 from intel_scenes.runs import configuration, memory
 from intel_scenes.runs.averaging import WarmedEMA
 from intel_scenes.runs.checkpoints import FiniteLoss, WholeCheckpointIO

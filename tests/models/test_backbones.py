@@ -1,35 +1,18 @@
-import hashlib
-import pickle
-import socket
-import time
 from collections.abc import Iterator
-from functools import partial
-from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import safetensors.torch
 import torch
-import yaml
 from torch import nn
 from torchvision import models
 from torchvision.models.regnet import BlockParams
 
 from intel_scenes.errors import UserError
-from intel_scenes.models import backbones
-from intel_scenes.models.backbones import (
-    OWN,
-    Preprocessing,
-    build,
-    check_image_size,
-    heads,
-    preprocessing_of,
-    resolve_weights,
-)
+from intel_scenes.models.backbones import build, check_image_size, heads
+from intel_scenes.models.weights import resolve_weights
 
 CLASSIFIERS = models.list_models(module=models)
-MODEL_FILES = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
 AUXILIARY = {"googlenet": {"fc", "aux1.fc2", "aux2.fc2"}, "inception_v3": {"fc", "AuxLogits.fc"}}
 QUIET = {"googlenet": {"init_weights": False}, "inception_v3": {"init_weights": False}}
 
@@ -123,68 +106,11 @@ def test_heads_are_the_last_layers_of_each_family(
     assert all(network.get_submodule(name) is head for name, head in found.items())
 
 
-def test_no_weights_are_no_weights() -> None:
-    assert resolve_weights("resnet50", None) is None
-
-
-def test_default_weights_are_the_member_that_torchvision_means_by_it() -> None:
-    weights = resolve_weights("resnet50", "DEFAULT")
-    assert weights is not None
-    assert weights.name == "IMAGENET1K_V2"
-    assert weights.digest == "resnet50-11ad3fa6.pth"
-    assert weights.source is models.ResNet50_Weights.IMAGENET1K_V2
-
-
-def test_preprocessing_is_that_of_the_chosen_weights() -> None:
-    imagenet_mean, imagenet_std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    v1 = preprocessing_of("efficientnet_b1", "IMAGENET1K_V1")
-    large = preprocessing_of("efficientnet_v2_l", "DEFAULT")
-    assert v1 == Preprocessing(240, 256, "bicubic", imagenet_mean, imagenet_std)
-    assert large == Preprocessing(480, 480, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    random = Preprocessing(299, 299, "bilinear", imagenet_mean, imagenet_std)
-    assert preprocessing_of("inception_v3", None) == random
-
-
-def test_a_file_is_known_by_its_content_and_prepared_as_the_default_weights(tmp_path: Path) -> None:
-    path = tmp_path / "mine.pth"
-    path.write_bytes(b"content")
-    weights = resolve_weights("resnet50", str(path))
-    assert weights is not None
-    assert weights.name == "mine.pth"
-    assert weights.digest == hashlib.sha256(b"content").hexdigest()
-    seen = preprocessing_of("resnet50", str(path))
-    assert (seen.crop_size, seen.resize_size) == (224, 232)
-
-
 def test_a_misspelt_model_is_refused_with_its_neighbours() -> None:
     with pytest.raises(UserError, match=r"model\.name=resnet51 .*did you mean .*resnet50.*choose one of"):
         resolve_weights("resnet51", None)
     with pytest.raises(UserError, match=r"did you mean .*resnet18"):
         build("ResNet18", 6, weights=None, image_size=64)
-
-
-def test_misspelt_weights_are_refused_with_their_neighbours_and_all_choices() -> None:
-    with pytest.raises(UserError) as caught:
-        resolve_weights("resnet50", "imagenet1k_v3")
-    assert str(caught.value) == (
-        "model.weights=imagenet1k_v3 is neither a file nor weights of resnet50 (did you mean IMAGENET1K_V2 or "
-        "IMAGENET1K_V1?): choose DEFAULT, IMAGENET1K_V1, IMAGENET1K_V2, null (random weights) or a .pth, .pt, "
-        ".ckpt or .safetensors file."
-    )
-
-
-def test_weights_without_a_classifier_are_no_choice() -> None:
-    with pytest.raises(UserError, match="choose DEFAULT, IMAGENET1K_V1, null"):
-        resolve_weights("vgg16", "IMAGENET1K_FEATURES")
-
-
-def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"model\.weights=absent\.pth cannot be read \(No such file.*/absent\.pth\): give"
-    ):
-        resolve_weights("resnet18", "absent.pth")
-    with pytest.raises(UserError, match=r"cannot be read \(Is a directory"):
-        resolve_weights("resnet18", str(tmp_path))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -289,30 +215,6 @@ def test_missing_and_unexpected_keys_are_named(tmp_path: Path) -> None:
         from_file("resnet18", tmp_path / "weights.pth")
 
 
-@pytest.mark.parametrize("content", ["noise", "empty", "network", "list", "numbers"])
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_file_that_holds_no_state_dict_is_refused(tmp_path: Path, content: str, suffix: str) -> None:
-    path = tmp_path / f"weights{suffix}"
-    objects = {"network": nn.Linear(1, 1), "list": [1], "numbers": {"a": 1}}
-    if content in objects:
-        torch.save(objects[content], path)
-    else:
-        path.write_bytes(b"no weights " * 9 if content == "noise" else b"")
-    with pytest.raises(UserError, match=r"weights\S+ cannot be read as weights \(\w+\): it must hold a state dict"):
-        from_file("resnet18", path)
-
-
-def test_a_pickle_is_not_executed(tmp_path: Path) -> None:
-    class Touch:
-        def __reduce__(self) -> tuple[object, ...]:
-            return Path.touch, (tmp_path / "executed",)
-
-    (tmp_path / "weights.pth").write_bytes(pickle.dumps(Touch(), protocol=2))
-    with pytest.raises(UserError, match="cannot be read as weights"):
-        from_file("resnet18", tmp_path / "weights.pth")
-    assert not (tmp_path / "executed").exists()
-
-
 @pytest.mark.parametrize(
     ("model_name", "size"),
     [("alexnet", 32), ("vgg11", 16), ("squeezenet1_1", 16), ("inception_v3", 224), ("resnet18", 0)],
@@ -359,96 +261,6 @@ def test_the_check_of_sizes_leaves_the_network_and_the_random_state_alone() -> N
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random_state)
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
-    """A folder and the address that it is served at; downloads are kept below `tmp_path`."""
-    (tmp_path / "served").mkdir()
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
-    with HTTPServer(("127.0.0.1", 0), handler) as http:
-        thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield tmp_path / "served", f"http://127.0.0.1:{http.server_port}"
-        http.shutdown()
-        thread.join()
-
-
-def publish(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setattr(models.MobileNet_V3_Small_Weights.IMAGENET1K_V1.value, "url", url)
-
-
-def download() -> nn.Module:
-    weights = resolve_weights("mobilenet_v3_small", "DEFAULT")
-    return build("mobilenet_v3_small", 1000, weights=weights, image_size=64).eval()
-
-
-def test_published_weights_are_downloaded_checked_and_kept(
-    server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    folder, address = server
-    theirs = imagenet("mobilenet_v3_small")
-    torch.save(theirs.state_dict(), folder / "weights")
-    digest = hashlib.sha256((folder / "weights").read_bytes()).hexdigest()
-    (folder / "weights").rename(folder / f"small-{digest[:8]}.pth")
-    publish(monkeypatch, f"{address}/small-{digest[:8]}.pth")
-    with torch.no_grad():
-        assert torch.equal(download()(images(64)), theirs(images(64)))
-    assert (tmp_path / "torch" / "hub" / "checkpoints" / f"small-{digest[:8]}.pth").exists()
-    assert socket.getdefaulttimeout() is None
-
-
-def test_a_download_with_another_hash_is_refused(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, address = server
-    (folder / "small-01234567.pth").write_bytes(b"something else")
-    publish(monkeypatch, f"{address}/small-01234567.pth")
-    with pytest.raises(UserError, match=r"cannot be had from .* \(invalid hash value .*\): give a file with model"):
-        download()
-
-
-def test_a_missing_page_is_refused(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(monkeypatch, f"{server[1]}/absent-01234567.pth")
-    with pytest.raises(UserError, match=r"cannot be had from .*/absent-01234567\.pth \(HTTP Error 404"):
-        download()
-
-
-@pytest.mark.usefixtures("server")
-def test_without_a_network_the_sentence_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as closed:  # bound, not listening: connections are refused
-        closed.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/small-01234567.pth"
-        publish(monkeypatch, url)
-        start = time.monotonic()
-        with pytest.raises(UserError) as caught:
-            download()
-    assert time.monotonic() - start < 5
-    assert str(caught.value) == (
-        f"the weights IMAGENET1K_V1 of mobilenet_v3_small cannot be had from {url} (<urlopen error [Errno 111] "
-        "Connection refused>): give a file with model.weights=FILE, or model.weights=null for random weights."
-    )
-
-
-@pytest.mark.usefixtures("server")
-def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbones, "DOWNLOAD_TIMEOUT_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        publish(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}/small-01234567.pth")
-        with pytest.raises(UserError, match="timed out"):
-            download()
-    assert socket.getdefaulttimeout() is None
-
-
-@pytest.mark.parametrize("path", MODEL_FILES, ids=lambda path: path.stem)
-def test_every_model_file_names_a_classifier_and_its_weights(path: Path) -> None:
-    content = yaml.safe_load(path.read_text())
-    assert path.read_text().startswith("# ")
-    assert list(content) == ["name", "weights"]
-    if path.stem != "torchvision":
-        assert content["name"].startswith(path.stem)
-        weights = resolve_weights(content["name"], content["weights"])
-        assert (weights is None) == (content["name"] in OWN), "torchvision publishes weights of all its classifiers"
 
 
 def test_whether_a_size_fits_a_network_of_another_size_is_not_remembered() -> None:

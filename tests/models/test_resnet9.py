@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from intel_scenes.errors import UserError
-from intel_scenes.models.backbones import OWN, build, check_image_size, heads, preprocessing_of, resolve_weights
+from intel_scenes.models.backbones import build, check_image_size, heads
+from intel_scenes.models.resnet9 import OWN
+from intel_scenes.models.weights import preprocessing_of, resolve_weights
 
 
 def num_parameters(width: int, num_classes: int) -> int:

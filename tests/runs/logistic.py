@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from intel_scenes import record
-from intel_scenes.models.backbones import resolve_weights
+from intel_scenes.models.weights import resolve_weights
 from intel_scenes.runs.features import frozen, head_alone
 from intel_scenes.runs.images import data_module
 from intel_scenes.runs.parts import network_of

@@ -1,0 +1,197 @@
+"""Crops and resizes of whole batches with antialiasing, and their normalization.
+
+`images` are (B, 3, H, W), uint8 as stored or float32 on the way to a network, in channels-last memory.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from intel_scenes.data import buffers
+from intel_scenes.data.buffers import on_device
+
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel
+
+# torch's antialiased kernels, into memory that is there already: fresh memory for each image costs a quarter more time.
+RESIZE_INTO = {
+    "bilinear": torch.ops.aten._upsample_bilinear2d_aa.out,
+    "bicubic": torch.ops.aten._upsample_bicubic2d_aa.out,
+}
+CHUNK = 16  # images that are normalized at once
+
+
+def crop_resize_each(
+    images: Tensor,
+    boxes: npt.NDArray[np.int64],
+    flips: npt.NDArray[np.bool_],
+    size: int,
+    interpolation: str,
+    normalization: Normalization | None = None,
+) -> Tensor:
+    """Each image's box resized by torch's own antialiased kernel, which is fastest on uint8 channels-last images.
+
+    A few images are resized and then normalized while they are in the cache: a batch of floats that comes from memory
+    again costs more than the resize. A box is mirrored before it is resized, when it is smaller: that is the same.
+    """
+    num, channels = images.shape[:2]
+    result = buffers.channels_last((num, size, size, channels), np.uint8 if normalization is None else np.float32)
+    finish = _writer(result, normalization)
+    resize = RESIZE_INTO[interpolation]
+    corners, mirrored = boxes.tolist(), flips.tolist()
+
+    def crop(part: range) -> None:
+        resized = torch.empty((min(CHUNK, len(part)), size, size, channels), dtype=torch.uint8).permute(0, 3, 1, 2)
+        places = torch.split(resized, 1)
+        for chunk in _chunks(part):
+            for place, index in zip(places, chunk, strict=False):  # the last chunk may be shorter
+                top, left, height, width = corners[index]
+                box = images[index : index + 1, :, top : top + height, left : left + width]
+                resize(box.flip(-1) if mirrored[index] else box, [size, size], False, out=place)
+            finish(chunk, resized[: len(chunk)])
+
+    _for_parts(crop, num)
+    return result
+
+
+def _writer(result: Tensor, normalization: Normalization | None) -> Callable[[range, Tensor], None]:
+    """Writes images (B, 3, H, W) uint8 to their places in a batch, normalized by rows that suit the vector unit."""
+    num, channels, height, width = result.shape
+    rows = result.permute(0, 2, 3, 1).numpy().reshape(num, height, width * channels)
+
+    def write(chunk: range, images: Tensor) -> None:
+        # Contiguous images are reshaped as they are, others are copied. numpy turns uint8 to floats faster than torch,
+        # torch multiplies faster.
+        values = images.permute(0, 2, 3, 1).reshape(len(chunk), height, width * channels)
+        own = rows[chunk.start : chunk.stop]
+        np.copyto(own, values.numpy())
+        if normalization is not None:
+            # A tensor of this thread: one that was made in inference mode could not be changed outside, as here.
+            torch.from_numpy(own).mul_(factors).sub_(offsets)
+
+    if normalization is not None:
+        factor, offset = _factor_and_offset(*normalization, result.device)
+        factors, offsets = factor.flatten().repeat(width), offset.flatten().repeat(width)
+    return write
+
+
+def _chunks(part: range) -> list[range]:
+    return [range(first, min(first + CHUNK, part.stop)) for first in range(part.start, part.stop, CHUNK)]
+
+
+def _for_parts(work: Callable[[range], None], num_images: int) -> None:
+    """Does the work of all images, a part of them on each of as many threads as torch has.
+
+    Threads of our own, because an image is too little work for torch's: their kernels let other threads run. Each call
+    that does so may wait for the interpreter afterwards: few are best.
+    """
+    num_threads = max(1, min(torch.get_num_threads(), num_images))
+    cuts = [num_images * part // num_threads for part in range(num_threads + 1)]
+    parts = [range(*ends) for ends in pairwise(cuts)]
+    if num_threads == 1:
+        work(parts[0])
+        return
+    for _ in _pool(num_threads).map(work, parts):
+        pass
+
+
+@cache
+def _pool(num_threads: int) -> ThreadPoolExecutor:
+    # Each with one of torch's threads, or the kernels of all would share the cores again; the caller keeps its own.
+    return ThreadPoolExecutor(num_threads, "images", initializer=torch.set_num_threads, initargs=(1,))
+
+
+def crop_resize_matrix(
+    images: Tensor, boxes: npt.NDArray[np.int64], flips: npt.NDArray[np.bool_], size: int, interpolation: str
+) -> Tensor:
+    """All boxes resized at once: a resize is linear in rows and in columns, so it is two batched matrix products.
+
+    One kernel a batch where `crop_resize_each` would launch some for every image: the way for an accelerator. The
+    weights are those of torch's and Pillow's antialiased resize.
+    """
+    top, left, height, width = on_device(torch.from_numpy(boxes.astype(np.float32)), images.device).unbind(1)
+    rows = _resize_weights(top, height, images.shape[2], size, interpolation)
+    columns = _resize_weights(left, width, images.shape[3], size, interpolation)
+    mirrored = on_device(torch.from_numpy(flips), images.device)[:, None, None]
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    resized = rows[:, None] @ images.to(torch.float32) @ columns[:, None].transpose(2, 3)
+    return resized.clamp(0, 255).contiguous(memory_format=torch.channels_last)
+
+
+def _resize_weights(start: Tensor, length: Tensor, side: int, size: int, interpolation: str) -> Tensor:
+    """(B, size, side): how much each stored pixel of a row or column gives to each pixel of the result."""
+    scale = (length / size)[:, None, None]
+    centers = (torch.arange(size, device=start.device) + 0.5)[None, :, None] * scale + start[:, None, None]
+    pixels = torch.arange(side, device=start.device)[None, None, :]
+    distance = ((pixels + 0.5 - centers) / scale.clamp(min=1)).abs()
+    weights = _cubic(distance) if interpolation == "bicubic" else (1 - distance).clamp(min=0)
+    inside = (pixels >= start[:, None, None]) & (pixels < (start + length)[:, None, None])
+    weights = weights * inside
+    return weights / weights.sum(2, keepdim=True)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Keys' cubic kernel with a = -0.5, as torch and Pillow use it where they antialias."""
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
+
+
+def resize_center(images: Tensor, resize: int, size: int, interpolation: str) -> Tensor:
+    """What evaluation sees: the images resized to side `resize` with antialiasing, and the middle `size` of that.
+
+    Args:
+        images: (B, 3, S, S) uint8.
+        resize: Side after the resize, at least `size`.
+        size: Side of the result.
+        interpolation: "bilinear" or "bicubic".
+
+    Returns:
+        (B, 3, size, size), uint8 on a CPU, float32 in the same range elsewhere.
+    """
+    start = round((resize - size) / 2)
+    return resize_square(images, resize, interpolation)[..., start : start + size, start : start + size]
+
+
+def resize_square(images: Tensor, size: int, interpolation: str) -> Tensor:
+    """(B, 3, S, S) uint8 images resized to (B, 3, size, size), uint8 on a CPU, float32 in the same range elsewhere."""
+    if images.device.type == "cpu":
+        return _resize(images, size, interpolation)
+    # Accelerators resize no uint8, and a bicubic resize of floats overshoots.
+    return _resize(images.to(torch.float32), size, interpolation).clamp(0, 255)
+
+
+def _resize(images: Tensor, size: int, interpolation: str) -> Tensor:
+    if images.shape[-2:] == (size, size):
+        return images
+    return functional.interpolate(images, (size, size), mode=interpolation, antialias=True)
+
+
+def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """(B, 3, H, W) in 0..255 as float32 with `mean` taken off and divided by `std`, which are meant for 0..1."""
+    if images.device.type == "cpu":
+        num, channels, height, width = images.shape
+        result = buffers.channels_last((num, height, width, channels), np.float32)
+        write = _writer(result, (mean, std))
+
+        def normalize_part(part: range) -> None:
+            for chunk in _chunks(part):
+                write(chunk, images[chunk.start : chunk.stop])
+
+        _for_parts(normalize_part, num)
+        return result
+    factor, offset = _factor_and_offset(mean, std, images.device)
+    return images.to(torch.float32, memory_format=torch.channels_last) * factor - offset
+
+
+@cache
+def _factor_and_offset(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    factor = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=device)
+    offset = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32, device=device)
+    return factor[:, None, None], offset[:, None, None]
