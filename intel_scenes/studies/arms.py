@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from intel_scenes import record
 from intel_scenes.errors import UserError
-from intel_scenes.studies.collect import Run, predictions, value_of
-from intel_scenes.studies.naming import label_of
+from intel_scenes.studies.collect import Run, TestImages, value_of
+from intel_scenes.studies.naming import few, label_of
 from intel_scenes.studies.statistics.estimates import Estimate, Ledger, Table, ledger, mean_accuracy, wilson
 from intel_scenes.studies.statistics.selection import best_of
 
@@ -134,52 +133,6 @@ class Arm:
         return best_of([configuration.val_accuracy for configuration in self.configurations])
 
 
-@dataclass
-class TestImages:
-    """What all runs of a comparison predict; filled in by the first that is read.
-
-    Attributes:
-        classes: Their names.
-        paths: `<class>/<file>` of N images.
-        labels: (N,) int16.
-    """
-
-    __test__ = False  # a name like this is no test
-
-    classes: list[str] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
-    labels: npt.NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
-
-    def aligned(self, run: Run) -> tuple[npt.NDArray[np.int16], str]:
-        """Predicted classes in the order of the images, and a digest of the file.
-
-        Raises:
-            UserError: The run has no predictions, or they do not go with its record or with the other runs.
-        """
-        read = predictions(run.folder)
-        highest = int(max(read.labels.max(), read.predicted.max()))
-        known = run.summary["classes"] or [str(place) for place in range(highest + 1)]
-        accuracy, said = float(np.mean(read.predicted == read.labels)), run.summary["test_accuracy"]
-        if run.summary["num_test"] not in (None, len(read.paths)) or abs(accuracy - said) > 1e-6:
-            raise UserError(
-                f"{len(read.paths)} test images, {accuracy:.2%} of them right, but {record.SUMMARY} says "
-                f"{run.summary['num_test']} and {said:.2%}"
-            )
-        if len(read.paths) < 2 or highest >= len(known):
-            raise UserError("fewer than two test images, or a class that is not among its classes")
-        if not self.paths:
-            self.paths, self.labels, self.classes = read.paths, read.labels, list(map(str, known))
-        order: slice | list[int] = slice(None)
-        if read.paths != self.paths:
-            place = {path: index for index, path in enumerate(read.paths)}
-            if place.keys() != set(self.paths) or len(place) != len(read.paths):
-                raise UserError("they are of other images than those of the first run")
-            order = [place[path] for path in self.paths]
-        if not np.array_equal(read.labels[order], self.labels):
-            raise UserError("their labels are not those of the first run")
-        return read.predicted[order], read.digest
-
-
 def arms_of(
     runs: Sequence[Run],
     failed: Sequence[Run],
@@ -249,7 +202,15 @@ def _keep_one_configuration(configuration: Configuration, problems: list[str]) -
         configuration.runs = [run for run in configuration.runs if run.name not in others]
 
 
-def read_images(arm: Arm, images: TestImages, digests: dict[str, str], problems: list[str]) -> None:
+def read_images(arms: Sequence[Arm], problems: list[str]) -> TestImages:
+    """The test images; fills in what the predictions of all runs say of the arms, as `_read_arm` does."""
+    images, digests = TestImages(), dict[str, str]()
+    for arm in arms:
+        _read_arm(arm, images, digests, problems)
+    return images
+
+
+def _read_arm(arm: Arm, images: TestImages, digests: dict[str, str], problems: list[str]) -> None:
     """Fills in what the predictions of an arm's runs say; those of the chosen configuration are kept.
 
     Args:
@@ -296,8 +257,3 @@ def _per_class(table: Table, labels: npt.NDArray[np.int16], num_classes: int) ->
     counts = np.bincount(labels, minlength=num_classes)
     accuracies: npt.NDArray[np.float64] = np.full(len(counts), np.nan)
     return np.divide(right, counts, out=accuracies, where=counts > 0)
-
-
-def few(texts: Sequence[str], num: int = 4) -> str:
-    """The first of several texts, and how many more there are."""
-    return ", ".join(texts[:num]) + (f" and {len(texts) - num} more" if len(texts) > num else "")

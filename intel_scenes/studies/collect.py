@@ -6,7 +6,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +208,52 @@ def predictions(folder: Path) -> Predictions:
         raise UserError(f"{record.PREDICTIONS} has rows that are broken") from error
     names = [path.decode(errors="replace") for path in paths]
     return Predictions(names, known, found, hashlib.sha256(raw).hexdigest())
+
+
+@dataclass
+class TestImages:
+    """What all runs of a comparison predict; filled in by the first that is read.
+
+    Attributes:
+        classes: Their names.
+        paths: `<class>/<file>` of N images.
+        labels: (N,) int16.
+    """
+
+    __test__ = False  # a name like this is no test
+
+    classes: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    labels: npt.NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
+
+    def aligned(self, run: Run) -> tuple[npt.NDArray[np.int16], str]:
+        """Predicted classes in the order of the images, and a digest of the file.
+
+        Raises:
+            UserError: The run has no predictions, or they do not go with its record or with the other runs.
+        """
+        read = predictions(run.folder)
+        highest = int(max(read.labels.max(), read.predicted.max()))
+        known = run.summary["classes"] or [str(place) for place in range(highest + 1)]
+        accuracy, said = float(np.mean(read.predicted == read.labels)), run.summary["test_accuracy"]
+        if run.summary["num_test"] not in (None, len(read.paths)) or abs(accuracy - said) > 1e-6:
+            raise UserError(
+                f"{len(read.paths)} test images, {accuracy:.2%} of them right, but {record.SUMMARY} says "
+                f"{run.summary['num_test']} and {said:.2%}"
+            )
+        if len(read.paths) < 2 or highest >= len(known):
+            raise UserError("fewer than two test images, or a class that is not among its classes")
+        if not self.paths:
+            self.paths, self.labels, self.classes = read.paths, read.labels, list(map(str, known))
+        order: slice | list[int] = slice(None)
+        if read.paths != self.paths:
+            place = {path: index for index, path in enumerate(read.paths)}
+            if place.keys() != set(self.paths) or len(place) != len(read.paths):
+                raise UserError("they are of other images than those of the first run")
+            order = [place[path] for path in self.paths]
+        if not np.array_equal(read.labels[order], self.labels):
+            raise UserError("their labels are not those of the first run")
+        return read.predicted[order], read.digest
 
 
 def history(folder: Path) -> dict[str, list[float]]:

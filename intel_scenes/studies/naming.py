@@ -60,3 +60,8 @@ def label_of(values: Mapping[str, str], keys: Sequence[str]) -> str:
         for key in keys
     ]
     return "/".join(parts) or "all runs"
+
+
+def few(texts: Sequence[str], num: int = 4) -> str:
+    """The first of several texts, and how many more there are."""
+    return ", ".join(texts[:num]) + (f" and {len(texts) - num} more" if len(texts) > num else "")

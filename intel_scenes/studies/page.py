@@ -12,10 +12,11 @@ import numpy.typing as npt
 from plotly.offline import get_plotlyjs
 
 from intel_scenes import pages, record
-from intel_scenes.studies.arms import Arm, Configuration, few
+from intel_scenes.studies.arms import Arm, Configuration
 from intel_scenes.studies.collect import said
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.figures import figures
+from intel_scenes.studies.naming import few
 from intel_scenes.studies.report import RESULTS, Rows, answer, could_have, leaderboard, points, validation_rows
 
 REPORT = "report.html"

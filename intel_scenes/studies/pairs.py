@@ -14,12 +14,11 @@ from intel_scenes.studies.statistics.estimates import (
     Estimate,
     Table,
     mcnemar,
-    moderated,
     paired_difference,
     probability_of_better,
     unpaired_difference,
-    unsteady,
 )
+from intel_scenes.studies.statistics.families import moderated, unsteady
 from intel_scenes.studies.statistics.verdicts import (
     BETTER,
     NOT_TUNED,

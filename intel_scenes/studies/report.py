@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from intel_scenes import record
-from intel_scenes.studies.arms import Configuration, few
+from intel_scenes.studies.arms import Configuration
 from intel_scenes.studies.collect import Run
 from intel_scenes.studies.comparison import Comparison
+from intel_scenes.studies.naming import few
 from intel_scenes.studies.pairs import Pair, could_have_shown
 from intel_scenes.studies.statistics.verdicts import BETTER, EQUAL, NONE_SHOWN, NOT_TUNED, UNTESTABLE, WORSE
 

@@ -15,11 +15,10 @@ from intel_scenes.studies.pairs import paired_rows
 from intel_scenes.studies.statistics.estimates import (
     Estimate,
     Table,
-    moderated,
     paired_difference,
     unpaired_difference,
-    unsteady,
 )
+from intel_scenes.studies.statistics.families import moderated, unsteady
 
 
 @dataclass(frozen=True)

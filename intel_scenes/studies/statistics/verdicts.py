@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
-from intel_scenes.studies.statistics.estimates import Components, Estimate, prior_degrees
+from intel_scenes.studies.statistics.estimates import Components, Estimate
+from intel_scenes.studies.statistics.families import prior_degrees
 
 BETTER, WORSE, EQUAL, NONE_SHOWN = "better", "worse", "practically equal", "no difference shown"
 UNTESTABLE, NOT_TUNED = "untestable", "not tuned"
