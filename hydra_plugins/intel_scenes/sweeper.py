@@ -93,10 +93,12 @@ class SceneSweeper(BasicSweeper):
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """The configuration of one job, without Hydra's own part."""
+        assert self.config is not None
+        assert self.hydra_context is not None
         composer = self.hydra_context.config_loader
         whole = composer.load_sweep_config(self.config, list(overrides))
         if isinstance(composer, Composer):
             composer.kept[tuple(overrides)] = whole
-        cfg = OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
+        cfg = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
         OmegaConf.set_struct(cfg, True)
         return cfg
