@@ -107,8 +107,7 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
     Raises:
         UserError: There is nothing to compare, or no such arm.
     """
-    runs, problems = _collected(folder)
-    study = read_study(folder)
+    runs, problems, study = _collected(folder)
     completed, elsewhere = _of_one_data_set([run for run in runs if run.is_completed], problems)
     failed = [run for run in runs if run.summary["status"] == "failed"]
     unfinished = [run for run in runs if run.summary["status"] == "interrupted"]
@@ -153,21 +152,22 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
     )
 
 
-def _collected(folder: Path) -> tuple[list[Run], list[str]]:
-    """The runs of a study, and a sentence for each that cannot be read.
+def _collected(folder: Path) -> tuple[list[Run], list[str], dict[str, Any]]:
+    """The runs of a study, a sentence for each that cannot be read, and its plan.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no run, or the plan is none.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: folder=FOLDER is that of a sweep, such as multirun/models")
     runs, problems = collect(folder)
+    study = read_study(folder)
     if not runs and any(folder.glob(f"*/{record.STUDY}")):
         raise UserError(f"{folder} holds sweeps: folder={folder}/NAME compares the runs of one")
     if not runs:
         reason = f" that can be read ({few(problems, 1)})" if problems else ""
         raise UserError(f"{folder} holds no runs{reason}: folder=FOLDER is that of a sweep, such as multirun/models")
-    return runs, problems
+    return runs, problems, study
 
 
 def _of_one_data_set(runs: list[Run], problems: list[str]) -> tuple[list[Run], list[Run]]:

@@ -73,6 +73,18 @@ def leave_run(
     return folder
 
 
+def right(share: float, num: int = 120, seed: int = 0) -> np.ndarray:
+    """A share of images right, some of them other ones with each seed."""
+    return np.random.default_rng(seed).permutation(num) < share * num
+
+
+def leave(study, optim, seed, share, **more):
+    """Leaves the record of a run of an optimizer with a share of the test images right."""
+    typed = {"optim": optim, "seed": seed} | more.pop("typed", {})
+    name = ",".join(f"{key}={value}" for key, value in typed.items())
+    return leave_run(study, name, typed, right(share, seed=seed), optim=optim, **more)
+
+
 def leave_study(study: Path, shifts: dict[str, float], num_seeds: int, *, num_images: int = 600, seed_sd: float = 0.3):
     """Leaves runs of optimizers whose logits are shifted; returns the right answers by optimizer."""
     rng = np.random.default_rng(5)

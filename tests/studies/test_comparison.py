@@ -7,20 +7,9 @@ import yaml
 from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.studies.comparison import compare
-from tests.studies.made import leave_run, leave_study
+from tests.studies.made import leave, leave_run, leave_study, right
 
 RNG = np.random.default_rng(3)
-
-
-def right(share: float, num: int = 120, seed: int = 0) -> np.ndarray:
-    """A share of images right, some of them other ones with each seed."""
-    return np.random.default_rng(seed).permutation(num) < share * num
-
-
-def leave(study, optim, seed, share, **more):
-    typed = {"optim": optim, "seed": seed} | more.pop("typed", {})
-    name = ",".join(f"{key}={value}" for key, value in typed.items())
-    return leave_run(study, name, typed, right(share, seed=seed), optim=optim, **more)
 
 
 def verdicts(found):
@@ -76,17 +65,6 @@ def test_validation_chooses_the_tuned_values_within_an_arm(tmp_path):
     assert [one.values["lr_scale"] for one in sgd.configurations] == ["1", "10", "0.1"]
     assert (sgd.chosen.values["lr_scale"], sgd.unequal) == ("1", [])
     assert adam.unequal == ["its best lr_scale=10 lies at the edge of what was tried"]
-    assert verdicts(found) == {("sgd", "adam"): "not tuned"}
-
-
-def test_an_arm_with_fewer_trials_is_not_tuned(tmp_path):
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"compared": ["optim"], "tuned": ["lr_scale"]}))
-    for seed in (1, 2):
-        for scale, val in ((0.1, 0.7), (1, 0.9), (10, 0.8)):
-            leave(tmp_path, "sgd", seed, 0.8, typed={"lr_scale": scale}, val_accuracy=val)
-        leave(tmp_path, "adam", seed, 0.8, typed={"lr_scale": 1}, val_accuracy=0.5)
-    found = compare(tmp_path)
-    assert found.arms[1].unequal == ["it had 1 trials in 2 runs, others 3 in 6"]
     assert verdicts(found) == {("sgd", "adam"): "not tuned"}
 
 
@@ -238,31 +216,6 @@ def edit(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_a_general_method_below_its_special_case_makes_the_search_suspect(tmp_path):
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"compared": ["scheduler"], "tuned": ["lr_scale"]}))
-    for seed in (1, 2):
-        for scheduler, val in (("constant", 0.9), ("cosine", 0.8)):
-            for scale in (1, 2, 3):
-                typed = {"scheduler": scheduler, "lr_scale": scale}
-                better = val + 0.01 * (scale == 2)
-                leave(tmp_path, "sgd", seed, 0.9, typed=typed, val_accuracy=better, scheduler=scheduler)
-    assert any("search space suspect" in line and "cosine below constant" in line for line in compare(tmp_path).notes)
-
-
-def test_a_tuning_point_that_diverged_is_one_that_was_tried(tmp_path):
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"compared": ["optim"], "tuned": ["lr_scale"]}))
-    for seed in (1, 2):
-        for optim in ("sgd", "adam"):
-            for scale, val in ((0.1, 0.7), (1, 0.8), (3, 0.9), (10, 0.5)):
-                fate = {"status": "failed", "error": "e"} if (optim, scale) == ("sgd", 10) else {}
-                share = 0.95 if optim == "sgd" else 0.5
-                leave(tmp_path, optim, seed, share, typed={"lr_scale": scale}, val_accuracy=val, **fate)
-    found = compare(tmp_path)
-    assert [arm.unequal for arm in found.arms] == [[], []]
-    assert "not tuned" not in verdicts(found).values()
-    assert "sgd: failed 2 of 8" in found.problems
-
-
 def test_a_single_surviving_seed_is_not_chosen_over_all_of_them(tmp_path):
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({"compared": ["optim"], "tuned": ["lr_scale"]}))
     for seed in (1, 2, 3):
@@ -308,16 +261,6 @@ def test_a_factor_that_is_named_twice_counts_once(tmp_path):
     assert compare(tmp_path).factors == ["optim", "lr_scale"]
 
 
-def test_what_was_planned_and_is_not_there_is_named(tmp_path):
-    plan = {"planned": ["optim=sgd,seed=1", "optim=nadam,seed=1"], "added": [{"runs": ["late"]}]}
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(plan))
-    leave(tmp_path, "sgd", 1, 0.9)
-    leave(tmp_path, "adam", 1, 0.9, status="interrupted")
-    found = compare(tmp_path)
-    assert "planned and not there: 2 of 3, optim=nadam,seed=1, late" in found.problems
-    assert "not finished: optim=adam,seed=1" in found.problems
-
-
 def test_of_very_many_arms_each_is_compared_with_the_leader(tmp_path):
     for number in range(101):
         for seed in (1, 2):
@@ -335,13 +278,6 @@ def test_a_folder_without_runs_says_so(tmp_path):
         compare(tmp_path / "none")
     leave(tmp_path, "sgd", 1, 0.9, status="failed", error="x")
     assert compare(tmp_path).arms == []
-
-
-def test_an_arm_without_predictions_is_not_said_to_guess(tmp_path):
-    for seed in (1, 2):
-        leave(tmp_path, "sgd", seed, 0.9)
-        (leave(tmp_path, "adam", seed, 0.8) / record.PREDICTIONS).unlink()
-    assert not any("guessing" in line for line in compare(tmp_path).gaps)
 
 
 def test_arms_with_equal_predictions_are_named_for_what_tells_them_apart_has_no_effect(tmp_path):
@@ -363,21 +299,3 @@ def test_runs_that_predict_the_same_are_counted_once_whatever_other_arms_predict
     found = compare(tmp_path)
     assert {arm.label: len(arm.runs) for arm in found.arms} == {"sgd": 2, "adam": 1}
     assert any("predicts what optim=adam,seed=1 does, and is counted once" in line for line in found.problems)
-
-
-def test_a_run_that_was_the_same_as_another_and_has_a_record_now_is_one_of_its_own(tmp_path):
-    for seed in (1, 2):
-        leave(tmp_path, "sgd", seed, 0.9)
-    plan = {"planned": [], "twins": {"optim=sgd,seed=2": "optim=sgd,seed=1"}}
-    (tmp_path / record.STUDY).write_text(yaml.safe_dump(plan))
-    assert not any("changes nothing" in line for line in compare(tmp_path).notes)
-
-
-def test_a_planned_run_that_is_the_same_as_another_is_not_missing(tmp_path):
-    for seed in (1, 2):
-        leave(tmp_path, "sgd", seed, 0.9)
-    plan = {"planned": ["optim=sgd,seed=1", "optim=sgd,seed=2", "twin"], "twins": {"twin": "optim=sgd,seed=1"}}
-    (tmp_path / record.STUDY).write_text(yaml.safe_dump(plan))
-    found = compare(tmp_path)
-    assert not any("planned and not there" in line for line in found.problems)
-    assert any(line.endswith("changes nothing: twin is optim=sgd,seed=1") for line in found.notes)
