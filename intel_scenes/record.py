@@ -7,10 +7,10 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from intel_scenes.errors import UserError
 
@@ -105,11 +105,15 @@ def keys_of(overrides: Iterable[str]) -> set[str]:
     return {text.lstrip("+").partition("=")[0] for text in overrides}
 
 
-def write_whole(path: Path, content: bytes | memoryview) -> None:
+def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Writes a file so that a reader, or a kill at any moment, sees the old file or the new one and nothing between.
 
     The new content is on the disk before it takes the name; it is written beside the target because a rename is whole
     within one file system only.
+
+    Args:
+        path: Of the file.
+        content: What it holds, or what writes that.
 
     Raises:
         OSError: The content cannot be written; the old file is untouched and nothing is left beside it.
@@ -118,7 +122,10 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)

@@ -1,12 +1,12 @@
 """What a run writes while it trains: its history, and checkpoints from which it goes on as if never interrupted."""
 
-import io
 import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -72,14 +72,21 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 def _write_all(files: dict[Path, dict[str, Any]]) -> None:
     for path, checkpoint in files.items():
-        record.write_whole(path, as_bytes(checkpoint))
+        record.write_whole(path, partial(save, checkpoint))
 
 
-def as_bytes(checkpoint: dict[str, Any]) -> memoryview:
-    """What a file of a checkpoint holds, by `torch.save`."""
-    buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
-    return buffer.getbuffer()
+def save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    """Writes a checkpoint to an open file by `torch.save`, without its bytes in memory beside it.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # torch goes on to end the file, and complains of that
+            raise error.__context__ from None
+        raise
 
 
 class EpochRecorder(Checkpoint):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from intel_scenes.data.packed import RULE as STORE_RULE
 from intel_scenes.data.splits import Indices
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import heads
-from intel_scenes.runs.checkpoints import as_bytes
+from intel_scenes.runs.checkpoints import save
 from intel_scenes.runs.identity import circumstances
 from intel_scenes.runs.inference import autocast
 
@@ -191,4 +192,4 @@ def make_whole(best: Path, network: nn.Module) -> None:
     """Writes the weights of a whole network, its backbone beside the trained head, into a checkpoint of the head."""
     checkpoint = torch.load(best, weights_only=True)
     checkpoint["state_dict"] = {f"network.{name}": tensor.cpu() for name, tensor in network.state_dict().items()}
-    record.write_whole(best, as_bytes(checkpoint))
+    record.write_whole(best, partial(save, checkpoint))

@@ -162,8 +162,8 @@ def forecast(
     step = ", ".join(f"{one:.2g} s" for one in costs.steps.values())
     num_images, head = len(data.scenes) + len(data.test_scenes), linear_head(network)
     written = state + costs.kept  # the checkpoint
-    # It and the best weights are written from copies while the training goes on.
-    held = costs.held and costs.held + (written + state if device.type == "cpu" else 0)
+    # It is written from a copy while the training goes on.
+    held = costs.held and costs.held + (written if device.type == "cpu" else 0)
     kept = 4 * head[1].in_features * num_images if head and costs.features else 0
     once = (
         f"features of {num_images:,} images once, about {_duration(costs.features)} "
