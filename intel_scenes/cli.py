@@ -66,7 +66,10 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *,
 
 
 def _refuse_keys_of_sweeps(typed: Sequence[str]) -> None:
-    for key in sorted(record.keys_of(typed)):
+    keys = record.keys_of(typed)
+    if "study" in keys:
+        raise UserError("study=NAME is a sweep and this a single run: its file needs hydra.mode: MULTIRUN")
+    for key in sorted(keys):
         if re.match(r"(sweep|study|compare)\.", key) and key != "sweep.redo":
             raise UserError(f"{key} has no effect on a single run: leave it out, or add -m or study=NAME")
 

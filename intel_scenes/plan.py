@@ -15,7 +15,7 @@ from tqdm import tqdm
 from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.overrides import composition_digest, run_name, typed
-from intel_scenes.studies.collect import Run, collect, read_study, said
+from intel_scenes.studies.collect import Run, collect, planned, read_study, said
 
 INTEL_TEST_IMAGES = 3000
 
@@ -205,30 +205,24 @@ def _amended(
     plan["question"] = asked.get("question") or before.get("question")
     plan["compared"] = asked.get("compared") or before.get("compared") or []
     tuned = asked.get("tuned") or before.get("tuned") or []
-    plan["tuned"] = list(dict.fromkeys([*tuned, *plan["searched"], *searched]))
+    plan["tuned"] = list(dict.fromkeys([*tuned, *plan["searched"]]))
     changed = {
         key: [before.get(key), plan[key]]
         for key in ("question", "compared", "tuned")
         if (before.get(key) or None) != (plan[key] or None)
     }
-    known = _planned(before)
+    known = set(planned(before))
     new = [name for name in named if name not in known]
     if new or changed:
         plan["added"] = [*added, {**entry, "runs": new} | ({"changed": changed} if changed else {})]
     return plan, new, changed
 
 
-def _planned(plan: Mapping[str, Any]) -> set[str]:
-    """Names of all runs of a plan, added ones too."""
-    added = plan.get("added") or []
-    return {*(plan.get("planned") or []), *(name for one in added for name in one.get("runs") or [])}
-
-
 def _tell(folder: Path, before: Mapping[str, Any], new: Sequence[str], changed: Mapping[str, Sequence[Any]]) -> None:
     """Says what an invocation adds to a plan."""
     if new:
         print(
-            f"{len(new)} runs are added to the {len(_planned(before))} of {folder}, and compared with them: "
+            f"{len(new)} runs are added to the {len(planned(before))} of {folder}, and compared with them: "
             "sweep.name=NAME starts another study",
             file=sys.stderr,
         )

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torchvision import models
 
-from intel_scenes.models.resnet9 import OWN
+from intel_scenes.models.own import OWN
 from intel_scenes.overrides import conf_folder, run_name
 
 CONF = conf_folder()

@@ -20,12 +20,17 @@ from intel_scenes import sweep
 from intel_scenes.errors import UserError
 from intel_scenes.overrides import bounds, sampled
 
+MOST_KEPT = 100
+
 
 class Files(ConfigRepository):
-    """Hydra's own, which reads each file once."""
+    """Hydra's own, which reads each file once.
+
+    Each composition copies it, and points its copy to other folders where `hydra.searchpath` names some.
+    """
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
-        """Looks at other places."""
+        """Forgets what it read: elsewhere there may be other files of the same names."""
         super().initialize_sources(config_search_path)
         self._read: dict[str, ConfigResult | None] = {}
 
@@ -36,7 +41,7 @@ class Files(ConfigRepository):
         return copy.deepcopy(self._read[config_path])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """What each composition takes, to look elsewhere if it has to."""
+        """With the files that were read so far."""
         return copy.copy(self)
 
 
@@ -48,6 +53,11 @@ class Composer(ConfigLoaderImpl):
         super().__init__(search_path)
         self.repository = Files(search_path)
         self.kept: dict[tuple[str, ...], DictConfig] = {}
+
+    def keep(self, sweep_overrides: Sequence[str], composed: DictConfig) -> None:
+        """Keeps what was composed, of the first jobs alone: of many, composing costs little beside the memory."""
+        if len(self.kept) < MOST_KEPT:
+            self.kept[tuple(sweep_overrides)] = composed
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """The configuration of a job, for its launcher to fill in."""
@@ -98,7 +108,7 @@ class SceneSweeper(BasicSweeper):
         composer = self.hydra_context.config_loader
         whole = composer.load_sweep_config(self.config, list(overrides))
         if isinstance(composer, Composer):
-            composer.kept[tuple(overrides)] = whole
+            composer.keep(overrides, whole)
         cfg = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
         OmegaConf.set_struct(cfg, True)
         return cfg

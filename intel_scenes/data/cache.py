@@ -65,8 +65,10 @@ def reading(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, EOFError) as error:
+    except (FileNotFoundError, ValueError, EOFError) as error:
         raise UserError(f"the cache {folder} is damaged ({first_line(error)}): remove that folder") from error
+    except OSError as error:
+        raise UserError(f"the cache {folder} cannot be read ({error}): set data.cache_dir") from error
 
 
 def _sync(path: Path) -> None:

@@ -70,8 +70,9 @@ def pack(scenes: Scenes, cache_dir: Path, size: int) -> Packed:
     make_once(folder, lambda partial: _write(scenes, partial, size))
     (images,) = arrays(folder, "images")
     with reading(folder):
-        unreadable = json.loads((folder / "unreadable.json").read_text())
-    return Packed(images, {int(index): reason for index, reason in unreadable.items()})
+        listed = json.loads((folder / "unreadable.json").read_text())
+        unreadable = {int(index): reason for index, reason in listed.items()}
+    return Packed(images, unreadable)
 
 
 def _write(scenes: Scenes, folder: Path, size: int) -> None:

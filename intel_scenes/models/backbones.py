@@ -15,7 +15,7 @@ from torchvision import models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from intel_scenes.errors import UserError
-from intel_scenes.models.resnet9 import OWN
+from intel_scenes.models.own import OWN
 from intel_scenes.models.weights import (
     Weights,
     preprocessing_of,
@@ -57,6 +57,8 @@ def build(model_name: str, num_classes: int, *, weights: Weights | None, image_s
         network: nn.Module = builder(num_classes=num_classes, **options)
     except (AssertionError, ValueError) as error:
         raise _size_error(model_name, image_size, error) from error
+    if isinstance(network, models.MNASNet):
+        network.__class__ = _MNASNet
     if weights is not None:
         _load(network, model_name, state_of(weights, model_name), weights.source)
     return network
@@ -100,6 +102,19 @@ def check_image_size(network: nn.Module, model_name: str, image_size: int) -> No
             module.training = mode
     if not model_name.startswith(_BUILT_FOR_ONE_SIZE):
         _SIZES_THAT_FIT.add((model_name, image_size))
+
+
+class _MNASNet(models.MNASNet):  # type: ignore[misc]  # of a package without types
+    """Torchvision's, which refuses a state dict without its version, as those of checkpoints and safetensors are."""
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Tensor],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        *others: Any,  # noqa: ANN401
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, {"version": 2} | local_metadata, *others)
 
 
 def _options(model_name: str, weights: Weights | None, image_size: int) -> dict[str, Any]:
@@ -147,9 +162,6 @@ def _modernize(network: nn.Module, state: OrderedDict[str, Tensor]) -> None:
     if isinstance(network, models.DenseNet):
         for key in [key for key in state if _OLD_DENSENET_KEY.match(key)]:
             state[_OLD_DENSENET_KEY.sub(r"\1\2", key)] = state.pop(key)
-    if isinstance(network, models.MNASNet) and not hasattr(state, "_metadata"):
-        # It refuses a state dict without its version, and safetensors files have none.
-        state._metadata = {"": {"version": 2}}  # type: ignore[attr-defined]
     if isinstance(network, models.VisionTransformer):
         # What cannot be interpolated does not fit, and is named with its shapes.
         with suppress(KeyError, RuntimeError, ValueError):

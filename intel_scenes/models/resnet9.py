@@ -1,7 +1,6 @@
 """A small residual network for random weights, small images and few minutes."""
 
 from collections import OrderedDict
-from functools import partial
 
 from torch import Tensor, nn
 
@@ -54,8 +53,3 @@ def _convolution(channels: int, out_channels: int, stride: int = 1) -> nn.Sequen
             relu=nn.ReLU(inplace=True),
         )
     )
-
-
-# Networks that torchvision does not have; nobody publishes weights of theirs. Features are kept by the name, so
-# one that comes to compute something else gets another.
-OWN = {"resnet9": partial(ResNet9, width=64), "resnet9_x0_5": partial(ResNet9, width=32)}

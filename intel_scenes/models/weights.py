@@ -18,7 +18,7 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torchvision import models
 
 from intel_scenes.errors import UserError, did_you_mean
-from intel_scenes.models.resnet9 import OWN
+from intel_scenes.models.own import OWN
 
 DOWNLOAD_TIMEOUT_SECONDS = 20.0
 WHAT_TO_GIVE = "give a file with model.weights=FILE, or model.weights=null for random weights"

@@ -242,6 +242,11 @@ def _one_of(key: str, value: object, choices: Collection[object]) -> None:
         raise UserError(f"{key}={value} must be one of {', '.join(names)}{did_you_mean(str(value), names)}")
 
 
+def effective_recipe(plain: Plain) -> dict[str, Any]:
+    """The recipe as it is carried out: for random weights without what is of use for others alone."""
+    return dict(plain["recipe"]) | ({} if plain["model"]["weights"] else WITHOUT_WEIGHTS)
+
+
 def effective_lr(plain: Plain) -> float:
     """The rate of the backbone: `optim.lr` times `lr_scale`, scaled with the batch size as `lr_scaling` says."""
     factor = SCALINGS[plain["lr_scaling"]](plain["data"]["batch_size"] / REFERENCE_BATCH_SIZE)

@@ -22,6 +22,7 @@ from intel_scenes.data.packed import RULE as STORE_RULE
 from intel_scenes.data.splits import Indices
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import heads
+from intel_scenes.runs import configuration
 from intel_scenes.runs.checkpoints import save
 from intel_scenes.runs.identity import circumstances
 from intel_scenes.runs.inference import autocast
@@ -80,7 +81,7 @@ class Head(nn.Module):
 
 def begins_with_head(plain: Mapping[str, Any]) -> bool:
     """Whether a run fits the head to frozen features first, which random weights do not."""
-    return bool(plain["recipe"]["head_first"] and plain["model"]["weights"])
+    return bool(configuration.effective_recipe(plain)["head_first"])
 
 
 def head_alone(network: nn.Module, plain: Mapping[str, Any]) -> Head | None:

@@ -30,10 +30,9 @@ def identity(
 ) -> dict[str, Any]:
     """Identity, pairing and settings of `summary.json`, but for the digests of the configuration."""
     orders = [order(plain["seed"], epoch, len(data.train)).tolist() for epoch in (0, 1)]
-    recipe = plain["recipe"] if weights else plain["recipe"] | configuration.WITHOUT_WEIGHTS
     return {
         **{group: choices.get(group) for group in record.GROUP_KEYS},
-        "recipe_resolved": {"recipe": recipe, "augment": plain["augment"]},
+        "recipe_resolved": {"recipe": configuration.effective_recipe(plain), "augment": plain["augment"]},
         "model_name": plain["model"]["name"],
         "weights": weights and weights.name,
         "seed": plain["seed"],

@@ -27,7 +27,7 @@ from intel_scenes.runs.averaging import WarmedEMA
 from intel_scenes.runs.checkpoints import FiniteLoss, WholeCheckpointIO
 from intel_scenes.runs.features import linear_head
 
-LARGE = 2**15  # numbers in a tensor of weights
+LARGE = 2**15  # weights in a tensor, by the mean over all of a network
 
 
 def network_of(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> nn.Module:
@@ -59,7 +59,7 @@ def classifier_of(plain: dict[str, Any], network: nn.Module, data: SceneDataModu
     Raises:
         UserError: Optimizer and scheduler do not fit.
     """
-    num_classes, recipe = len(data.classes), plain["recipe"]
+    num_classes, recipe = len(data.classes), configuration.effective_recipe(plain)
     try:
         classifier = SceneClassifier(
             network,
@@ -70,7 +70,7 @@ def classifier_of(plain: dict[str, Any], network: nn.Module, data: SceneDataModu
             num_classes=num_classes,
             lr=configuration.effective_lr(plain),
             head_lr_scale=recipe["head_lr_scale"],
-            first_lr_scale=recipe["first_lr_scale"] if plain["model"]["weights"] else 1.0,
+            first_lr_scale=recipe["first_lr_scale"],
             trains_norms=recipe["trains_norms"],
             label_smoothing=recipe["label_smoothing"],
             seed=plain["seed"],

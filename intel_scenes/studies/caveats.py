@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from intel_scenes.studies.arms import Arm
-from intel_scenes.studies.collect import Run
+from intel_scenes.studies.collect import Run, planned
 from intel_scenes.studies.naming import few
 from intel_scenes.studies.pairs import Pair
 from intel_scenes.studies.statistics.selection import at_edge, crossing
@@ -33,12 +33,9 @@ def _budget(arm: Arm) -> tuple[int, int]:
 
 def missing(study: Mapping[str, Any], there: Set[str]) -> list[str]:
     """What was planned and is not there, by name."""
-    planned = [
-        *(study.get("planned") or []),
-        *(name for one in study.get("added") or [] for name in one.get("runs") or []),
-    ]
-    absent = [str(name) for name in planned if name not in there]
-    return [f"planned and not there: {len(absent)} of {len(planned)}, {few(absent)}"] if absent else []
+    names = planned(study)
+    absent = [name for name in names if name not in there]
+    return [f"planned and not there: {len(absent)} of {len(names)}, {few(absent)}"] if absent else []
 
 
 def twins_of(study: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, str]:

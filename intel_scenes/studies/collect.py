@@ -5,7 +5,7 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,12 @@ def read_study(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / record.STUDY} is no plan of a study: mend it, or move it away")
     plan: dict[str, Any] = found
     return plan
+
+
+def planned(study: Mapping[str, Any]) -> list[str]:
+    """Names of all runs of a plan, each once, those that were added later too."""
+    added = [name for one in study.get("added") or [] for name in one.get("runs") or []]
+    return list(dict.fromkeys(map(str, [*(study.get("planned") or []), *added])))
 
 
 def said(what: str | Sequence[str] | None) -> str:

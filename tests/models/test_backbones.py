@@ -73,6 +73,8 @@ def test_every_classifier_of_torchvision_gives_six_logits_and_can_train_at_its_o
     assert [(getattr(head, "out_features", None) or head.out_channels) for head in found.values()] == [6] * len(found)
     assert len(found) == len(AUXILIARY.get(model_name, {"head"}))
     check_image_size(network, model_name, size)
+    nested = nn.ModuleDict({"network": network})
+    nested.load_state_dict(dict(nested.state_dict()))  # as a checkpoint holds it: without torch's own notes
 
 
 def test_there_are_eighty_classifiers() -> None:

@@ -88,7 +88,9 @@ def classifier(network: nn.Module, **options: object) -> SceneClassifier:
     return SceneClassifier(network, ["fc"], **(usual | options))
 
 
-def fit(module: SceneClassifier, train: Batches, epochs: int = 1, callback: Callback | None = None) -> Trainer:
+def fit(
+    module: SceneClassifier, train: Batches, epochs: int = 1, callback: Callback | None = None, **options: Any
+) -> Trainer:
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
@@ -99,6 +101,7 @@ def fit(module: SceneClassifier, train: Batches, epochs: int = 1, callback: Call
         use_distributed_sampler=False,
         max_epochs=epochs,
         callbacks=callback,
+        **options,
     )
     trainer.fit(module, train, [batches(4, 1, 2, seed=1), batches(3, 5, seed=2)])
     return trainer
@@ -224,6 +227,24 @@ def test_dropout_is_a_function_of_seed_epoch_and_step_alone() -> None:
     masks = list(three.values())
     assert not any(torch.equal(masks[i], masks[j]) for i in range(6) for j in range(i))
     assert not any(torch.equal(mask, three[where]) for where, mask in dropped(3, seed=1).items())
+
+
+class Gradients(Callback):
+    """Notes whether there are gradients when a batch begins."""
+
+    def __init__(self) -> None:
+        self.seen: list[set[bool]] = []
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: object) -> None:
+        self.seen.append({parameter.grad is not None for parameter in module.parameters()})
+
+
+def test_gradients_are_freed_after_each_step_and_kept_until_it() -> None:
+    alone, gathered = Gradients(), Gradients()
+    fit(classifier(tiny()), batches(4, 4, 4), callback=alone)
+    assert alone.seen == [{False}] * 3
+    fit(classifier(tiny()), batches(4, 4, 4, 4), callback=gathered, accumulate_grad_batches=2)
+    assert gathered.seen == [{False}, {True}, {False}, {True}]
 
 
 def test_a_schedule_by_the_step_moves_after_each_step_and_keeps_the_heads_share() -> None:

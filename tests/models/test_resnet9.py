@@ -7,7 +7,7 @@ from torch import nn
 
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import build, check_image_size, heads
-from intel_scenes.models.resnet9 import OWN
+from intel_scenes.models.own import OWN
 from intel_scenes.models.weights import preprocessing_of, resolve_weights
 
 

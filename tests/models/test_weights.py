@@ -16,7 +16,7 @@ from torchvision import models
 
 from intel_scenes.errors import UserError
 from intel_scenes.models import weights as weights_module
-from intel_scenes.models.resnet9 import OWN
+from intel_scenes.models.own import OWN
 from intel_scenes.models.weights import Preprocessing, preprocessing_of, read_state, resolve_weights, state_of
 
 MODEL_FILES = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))

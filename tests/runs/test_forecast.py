@@ -65,12 +65,13 @@ def test_disk_while_it_trains_has_room_for_the_states_of_the_optimizer_and_the_a
 
 
 def test_memory_has_room_for_the_copy_from_which_a_checkpoint_is_written(cache, monkeypatch):
-    monkeypatch.setattr(memory, "peak", lambda device: 870_000_000)  # bytes that the steps held
-    text = forecast(
-        cache, "model=resnet18", "data.image_size=32", "data.batch_size=16", "epochs=1", "optim=sgd", "recipe=plain"
-    )
-    # A checkpoint of ResNet18 holds 44.8 MB of weights and as much momentum: 960 MB in all.
-    assert "memory about 1.0 GB" in text
+    # A checkpoint of ResNet18 holds 44.8 MB of weights and as much momentum: 960 and 1,010 MB with these.
+    for held_by_the_steps in (870_000_000, 920_000_000):
+        monkeypatch.setattr(memory, "peak", lambda device, held=held_by_the_steps: held)
+        text = forecast(
+            cache, "model=resnet18", "data.image_size=32", "data.batch_size=16", "epochs=1", "optim=sgd", "recipe=plain"
+        )
+        assert "memory about 1.0 GB" in text
 
 
 def test_the_arithmetic_of_a_training_step_is_three_times_that_of_torchvisions_forward(cache):
