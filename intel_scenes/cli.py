@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from intel_scenes import overrides, record, sweep
 from intel_scenes.errors import UserError, did_you_mean
@@ -43,6 +43,7 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *,
         try:
             if can_sweep:
                 _refuse_keys_of_sweeps(this.overrides)
+                _refuse_idle_without(cfg, this.overrides)
             command(cfg, this)
         except Exception as error:  # Hydra would print it in its own words
             failed = True
@@ -72,6 +73,16 @@ def _refuse_keys_of_sweeps(typed: Sequence[str]) -> None:
     for key in sorted(keys):
         if re.match(r"(sweep|study|compare)\.", key) and key != "sweep.redo":
             raise UserError(f"{key} has no effect on a single run: leave it out, or add -m or study=NAME")
+
+
+def _refuse_idle_without(cfg: DictConfig, typed: Sequence[str]) -> None:
+    """Refuses to take out what the recipe does not have; in a sweep such a run is named as the same as another."""
+    for taken_out in {text for text in typed if text.startswith("without=")} - {"without=nothing"}:
+        others = [text for text in typed if text != taken_out]
+        composed = GlobalHydra.instance().config_loader().load_configuration("train", others, RunMode.RUN)
+        whole = OmegaConf.masked_copy(composed, [str(key) for key in cfg])
+        if OmegaConf.to_container(whole) == OmegaConf.to_container(cfg):
+            raise UserError(f"{taken_out} has no effect: the recipe does not have that, leave it out")
 
 
 def _quiet() -> None:
@@ -158,6 +169,8 @@ def _sentence(error: Exception, config_name: str) -> str:
             f"cannot read {error.override!r}: write KEY=VALUE, and a value that holds special characters in quotes of "
             f"its own, such as {example}"
         )
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is not given: set {error.full_key}=VALUE"
     text = str(error)
     if found := re.search(r"^Sweep parameters '([^']+)' requires --multirun", text):
         return f"{found[1]}: -m runs a search over an interval"

@@ -110,6 +110,18 @@ def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second
     assert json.loads((folder / "summary.json").read_text()) == summary
 
 
+def test_taking_out_what_the_recipe_does_not_have_is_refused(train):
+    done = train(*DRAWN, *SMALL, "without=mixing")
+    assert_one_sentence(done, "without=mixing has no effect: the recipe does not have that, leave it out")
+    assert train(*DRAWN, *SMALL, "without=averaging", "dry_run=true").returncode == 0
+    assert train(*DRAWN, *SMALL, "without=nothing", "dry_run=true").returncode == 0
+
+
+def test_a_key_that_must_be_given_is_named(train):
+    done = train(*DRAWN, "epochs=1", "model=torchvision")
+    assert_one_sentence(done, "model.name is not given: set model.name=VALUE")
+
+
 @pytest.mark.parametrize("option", ["sweep.name=mine", "sweep.plan=true", "study.tuned=[lr_scale]", "compare.rope=1"])
 def test_what_is_for_sweeps_is_refused_on_a_single_run(train, option):
     key = option.partition("=")[0]

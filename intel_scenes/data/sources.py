@@ -22,8 +22,8 @@ KAGGLE_PAGE = "https://www.kaggle.com/datasets/puneet6060/intel-image-classifica
 # The version is pinned so that a copy in kagglehub's cache is found without asking the network for the newest one.
 _KAGGLE_HANDLE = "puneet6060/intel-image-classification/versions/2"
 _BY_HAND = (
-    f"download it by hand from {KAGGLE_PAGE}, unpack it and set data.root=FOLDER or INTEL_SCENES_DATA=FOLDER, "
-    "or use data=synthetic, which needs no download"
+    f"download the Intel scenes by hand from {KAGGLE_PAGE}, unpack them and set data.root=FOLDER or "
+    "INTEL_SCENES_DATA=FOLDER, or use data=synthetic, which needs no download"
 )
 _KAGGLE_ADDRESS = ("api.kaggle.com", 443)
 _CONNECT_SECONDS = 5
@@ -139,7 +139,7 @@ def _downloaded(place: Path, output_dir: Path | None = None) -> Path:
         folder = Path(kagglehub.dataset_download(_KAGGLE_HANDLE, **arguments))
     except Exception as error:  # of a dozen unrelated classes: requests, kagglehub, zipfile, OSError
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
-        raise UserError(f"cannot download the Intel scenes ({reason}): {_BY_HAND}") from error
+        raise UserError(f"no images in {place}, and none can be downloaded ({reason}): {_BY_HAND}") from error
     if not (folder / "seg_train").is_dir():
         raise UserError(f"the download from Kaggle in {folder} has no seg_train: {_BY_HAND}")
     return folder

@@ -60,13 +60,11 @@ COUNTS = (
 SEEDS = ("seed", "data.split_seed", "data.drawing_seed")
 OPEN = ("threads", "data.image_size")  # null leaves them to a rule
 
-
 # Values of recipe keys under which they do nothing, as they must where the backbone is frozen.
 WITHOUT_BACKBONE = {
     **{"head_lr_scale": 1, "first_lr_scale": 1, "head_first": False, "trains_norms": True},
     **{"mixup": 0, "cutmix": 0, "train_size": None, "views": 1},
 }
-
 WITHOUT_WEIGHTS = {"head_first": False, "first_lr_scale": 1.0}  # what these recipe keys come to for random weights
 
 

@@ -258,7 +258,11 @@ def _is_new(folder: Path) -> bool:
     Asked before the record is opened, which removes a checkpoint whose record is gone, and in this order: another rank
     may be at it.
     """
-    return not (record.read_summary(folder) or {}).get("config_digest") or not (folder / record.LAST).exists()
+    last = folder / record.LAST
+    is_new = not (record.read_summary(folder) or {}).get("config_digest") or not last.exists()
+    if not is_new:
+        log.info("going on from %s", last)
+    return is_new
 
 
 def _to_train_on(

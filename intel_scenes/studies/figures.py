@@ -249,7 +249,7 @@ def _cost(
             x=rounded([x], 4),
             y=rounded([y]),
             text=[html.escape(label)] if (x, y, label) in frontier else None,
-            textposition="bottom right",
+            textposition="bottom left" if 2 * x > points[-1][0] else "bottom right",
             mode="markers+text" if (x, y, label) in frontier else "markers",
             marker={
                 "size": 11,

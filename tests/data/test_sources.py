@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import socket
 import time
 import zipfile
@@ -165,10 +166,12 @@ def test_a_refused_connection_says_at_once_how_to_get_the_images_by_hand(name: s
         kaggle_folder(tmp_path / name if name else None)
     assert time.monotonic() - started < 5
     sentence = str(caught.value)
-    assert sentence.startswith("cannot download the Intel scenes (ProxyError: ")
+    assert re.match(r"no images in /\S+, and none can be downloaded \(ProxyError: ", sentence)
+    assert name is None or str(tmp_path / name) in sentence
     assert sentence.endswith(
-        "): download it by hand from https://www.kaggle.com/datasets/puneet6060/intel-image-classification, unpack it "
-        "and set data.root=FOLDER or INTEL_SCENES_DATA=FOLDER, or use data=synthetic, which needs no download"
+        "): download the Intel scenes by hand from https://www.kaggle.com/datasets/puneet6060/"
+        "intel-image-classification, unpack them and set data.root=FOLDER or INTEL_SCENES_DATA=FOLDER, or use "
+        "data=synthetic, which needs no download"
     )
     assert "\n" not in sentence
     assert visible_files(tmp_path / "data") == {}
@@ -178,7 +181,7 @@ def test_without_a_proxy_the_connection_is_tried_before_kagglehub_waits_for_it(
     closed_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sources, "_KAGGLE_ADDRESS", ("127.0.0.1", closed_port))
-    with pytest.raises(UserError, match=r"^cannot download the Intel scenes \(ConnectionRefusedError: "):
+    with pytest.raises(UserError, match=r"^no images in .+, and none can be downloaded \(ConnectionRefusedError: "):
         kaggle_folder(None)
     assert caplog.messages == []
 
@@ -189,7 +192,7 @@ def test_a_connection_lost_halfway_leaves_nothing_that_looks_complete(
 ) -> None:
     root = tmp_path / name if name else None
     kaggle.num_bytes //= 2
-    with pytest.raises(UserError, match=r"^cannot download the Intel scenes "):
+    with pytest.raises(UserError, match=r"^no images in .+, and none can be downloaded "):
         kaggle_folder(root)
     assert not list(tmp_path.rglob("seg_train"))
     kaggle.num_bytes *= 3
@@ -198,7 +201,9 @@ def test_a_connection_lost_halfway_leaves_nothing_that_looks_complete(
 
 def test_another_archive_than_expected_is_refused(tmp_path: Path, kaggle: Kaggle) -> None:
     kaggle.archive = archive_of({"readme.txt": b"moved"})
-    with pytest.raises(UserError, match=r"^the download from Kaggle in .* has no seg_train: download it by hand"):
+    with pytest.raises(
+        UserError, match=r"^the download from Kaggle in .* has no seg_train: download the Intel scenes by hand"
+    ):
         kaggle_folder(tmp_path / "data")
     assert visible_files(tmp_path / "data") == {}
 
