@@ -115,11 +115,12 @@ def check_alike(members: Sequence[Member]) -> None:
     """
     first = members[0]
     for other in members[1:]:
+        names = f"{other.folder} and {first.folder}"
         for split in SPLITS:
-            keys = ("classes", "data_fingerprint")
-            if other.paths[split] != first.paths[split] or any(other.summary[k] != first.summary[k] for k in keys):
-                names = f"{other.folder} and {first.folder}"
+            if other.paths[split] != first.paths[split]:
                 raise UserError(f"{names} have other {split} images: combine runs of one study")
+        if any(other.summary[key] != first.summary[key] for key in ("classes", "data_fingerprint")):
+            raise UserError(f"{names} are of other images, those of train included: combine runs of one study")
 
 
 def seen_again(member: Member, views: int | str) -> Member:

@@ -123,6 +123,13 @@ def test_images_that_are_others_now_are_not_seen_again(folders: list[Path]) -> N
             again()
 
 
+def test_runs_of_other_training_images_are_not_combined(folders: list[Path]) -> None:
+    one = ensemble.read(folders[0])
+    other = replace(one, summary={**one.summary, "data_fingerprint": "other"})
+    with pytest.raises(UserError, match=r"are of other images, those of train included: combine runs of one study$"):
+        ensemble.check_alike([one, other])
+
+
 def test_runs_that_began_elsewhere_make_no_soup(folders: list[Path]) -> None:
     one = ensemble.read(folders[0])
     other = replace(one, summary={**one.summary, "weights": None})
