@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
@@ -163,7 +162,7 @@ def write_study(
         else:
             plan = _first(named, asked, searched, entry, threads=_threads_of(config))
         if plan != before:
-            _write(folder, plan)
+            record.write_study(folder, plan)
 
 
 def _first(
@@ -231,18 +230,13 @@ def _tell(folder: Path, before: Mapping[str, Any], new: Sequence[str], changed: 
         print(f"what {folder} asks has changed, and its report says so: {was}", file=sys.stderr)
 
 
-def _write(folder: Path, plan: Mapping[str, Any]) -> None:
-    text = yaml.safe_dump(dict(plan), sort_keys=False, allow_unicode=True)
-    record.write_whole(folder / record.STUDY, text.encode())
-
-
 def note_twin(folder: Path, name: str, twin: str) -> None:
     """Writes into `study.yaml` that a planned run is the same as another, of which it leaves no record of its own."""
     with FileLock(folder / record.STUDY_LOCK):
         plan = read_study(folder)
         twins = plan.get("twins") or {}
         if plan and twins.get(name) != twin:
-            _write(folder, {**plan, "twins": {**twins, name: twin}})
+            record.write_study(folder, {**plan, "twins": {**twins, name: twin}})
 
 
 def _action(folder: Path) -> str:

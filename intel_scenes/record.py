@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import yaml
+
 from intel_scenes.errors import UserError
 
 CONFIG = "config.yaml"
@@ -133,6 +135,11 @@ def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> No
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_study(folder: Path, plan: Mapping[str, Any]) -> None:
+    """Writes the plan of a study into its folder; whoever does holds `STUDY_LOCK`."""
+    write_whole(folder / STUDY, yaml.safe_dump(dict(plan), sort_keys=False, allow_unicode=True).encode())
 
 
 def remove_leftovers(folder: Path) -> None:

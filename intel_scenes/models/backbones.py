@@ -16,13 +16,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from intel_scenes.errors import UserError
 from intel_scenes.models.own import OWN
-from intel_scenes.models.weights import (
-    Weights,
-    preprocessing_of,
-    published_weights,
-    reason,
-    state_of,
-)
+from intel_scenes.models.weights import Weights, preprocessing_of, published_weights, reason, state_of
 
 _HEAD_PARENTS = ("fc", "classifier", "head", "heads", "AuxLogits", "aux1", "aux2")
 # torchvision.models.densenet renames these keys of its published files in the same way.

@@ -21,7 +21,7 @@ from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.models.own import OWN
 
 DOWNLOAD_TIMEOUT_SECONDS = 20.0
-WHAT_TO_GIVE = "give a file with model.weights=FILE, or model.weights=null for random weights"
+_WHAT_TO_GIVE = "give a file with model.weights=FILE, or model.weights=null for random weights"
 
 _FILE_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt")
 _OWN_CROP_SIZE = 64
@@ -93,7 +93,7 @@ def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
         return Weights(path.name, _sha256(path), path)
     if not published:
         raise UserError(
-            f"nobody publishes weights of {model_name}, so model.weights={weights} is none: {WHAT_TO_GIVE}."
+            f"nobody publishes weights of {model_name}, so model.weights={weights} is none: {_WHAT_TO_GIVE}."
         )
     raise UserError(
         f"model.weights={weights} is neither a file nor weights of {model_name}"
@@ -173,7 +173,7 @@ def _sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         what = f"model.weights={path} cannot be read ({error.strerror}, looked for {path.absolute()})"
-        raise UserError(f"{what}: {WHAT_TO_GIVE}.") from error
+        raise UserError(f"{what}: {_WHAT_TO_GIVE}.") from error
 
 
 def _download(model_name: str, name: str, source: models.WeightsEnum) -> OrderedDict[str, Tensor]:
@@ -188,7 +188,7 @@ def _download(model_name: str, name: str, source: models.WeightsEnum) -> Ordered
         return state
     except (OSError, HTTPException, RuntimeError, UnpicklingError, EOFError) as error:
         what = f"the weights {name} of {model_name} cannot be had from {source.url} ({reason(error)})"
-        raise UserError(f"{what}: {WHAT_TO_GIVE}.") from error
+        raise UserError(f"{what}: {_WHAT_TO_GIVE}.") from error
     finally:
         socket.setdefaulttimeout(timeout)
 

@@ -42,8 +42,7 @@ def epochs(plain: Mapping[str, Any], facts: Mapping[str, Any], folder: Path | No
         fitted: dict[str, int] = held.get("fitted_epochs") or {}
         if digest not in fitted:
             fitted[digest] = measure()
-            text = yaml.safe_dump(held | {"fitted_epochs": fitted}, sort_keys=False, allow_unicode=True)
-            record.write_whole(study, text.encode())
+            record.write_study(folder.parent, held | {"fitted_epochs": fitted})
         return int(fitted[digest])
 
 

@@ -60,14 +60,14 @@ def failures(arms: Sequence[Arm]) -> list[str]:
 
 def guessing(arms: Sequence[Arm]) -> list[str]:
     """Arms that learned nothing: a verdict on them says nothing of what they were meant to show."""
-    guessing = []
+    labels = []
     for arm in arms:
         if arm.predicted is None:
             continue
         is_one_class = bool((arm.predicted == arm.predicted[:, :1]).all())
         if is_one_class or arm.chosen.val_accuracy <= arm.share_of_guess:
-            guessing.append(arm.label)
-    return [f"no better than guessing, or one class for all images: {few(guessing)}"] if guessing else []
+            labels.append(arm.label)
+    return [f"no better than guessing, or one class for all images: {few(labels)}"] if labels else []
 
 
 def unpaired(pairs: Sequence[Pair]) -> list[str]:
