@@ -15,7 +15,7 @@ from intel_scenes.sweep import Job
 PARTS = ("input", "loop", "start", "sweep", "probe", "models")
 ONLY_FOR = {
     "repeats": ("input", "loop", "start", "sweep", "models"),
-    "data.root": ("input", "probe"),
+    "data.root": ("input", "loop", "probe"),
     "image_size": ("probe", "models"),
     **dict.fromkeys(("models", "precision", "channels_last", "compile"), ("models",)),
 }
@@ -26,7 +26,7 @@ def bench(cfg: DictConfig, job: Job) -> None:
     parts, output = _checked(cfg, job)
     import torch  # for which --help need not wait, nor for what imports it
 
-    from intel_scenes.runs import configuration, measure, measure_commands
+    from intel_scenes.runs import configuration, measure, measure_commands, measure_loop
 
     threads = configuration.resolve_threads(cfg)
     torch.set_num_threads(threads)
@@ -50,7 +50,7 @@ def bench(cfg: DictConfig, job: Job) -> None:
         for part in parts:
             found = {
                 "input": lambda: measure.measure_input(of_run, cfg.repeats),
-                "loop": lambda: measure.measure_loop(of_run, cfg.repeats),
+                "loop": lambda: measure_loop.measure_loop(of_run, cfg.repeats),
                 "start": lambda: measure_commands.measure_start(of_run, cfg.repeats, conf_folder()),
                 "sweep": lambda: measure_commands.measure_sweep(of_run, cfg.repeats),
                 "probe": lambda: measure_commands.measure_probe(of_run, cfg.image_size, images),

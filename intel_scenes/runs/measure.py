@@ -1,11 +1,8 @@
 """How fast the package is: each figure beside a rival that is measured in turns with it, in the same run."""
 
-import contextlib
-import io
 import os
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
-from intel_scenes.data.batches import TrainBatches, prepare
+from intel_scenes.data.batches import TrainBatches
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.splits import Indices
 from intel_scenes.models.backbones import build, check_image_size
@@ -66,7 +62,11 @@ def in_turns(
     what: str, case: str, unit: str, ours: Callable[[], float], rival: Callable[[], float], repeats: int
 ) -> Row:
     """Measures both again and again, one after the other, so that a busy machine slows both alike."""
-    pairs = [(ours(), rival()) for _ in range(repeats)]
+    return row_of(what, case, unit, [(ours(), rival()) for _ in range(repeats)])
+
+
+def row_of(what: str, case: str, unit: str, pairs: Sequence[tuple[float, float]]) -> Row:
+    """The figure of several turns, each of which measured (ours, the rival)."""
     ratios = [mine / theirs for mine, theirs in pairs]
     mine, theirs = (statistics.median(values) for values in zip(*pairs, strict=True))
     return Row(what, case, unit, mine, theirs, statistics.median(ratios), min(ratios), max(ratios))
@@ -143,74 +143,6 @@ def _their_input(data: SceneDataModule) -> Callable[[], float]:
         return len(chosen) / (time.perf_counter() - started)
 
     return rate
-
-
-class _Clock(Callback):
-    """Seconds from the first epoch's start to the end of the fit, when all that was to be written is on the disk."""
-
-    started = ended = 0.0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.started = time.perf_counter()
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.ended = time.perf_counter()
-
-
-def measure_loop(compose: Compose, repeats: int) -> Iterator[Row]:
-    """Images a second of `Trainer.fit`, with all that a run does, against a bare loop on the same batches."""
-    for model, size in (("resnet18", 64), ("mobilenet_v3_small", 96)):
-        overrides = (
-            *("data=synthetic", "data.num_train=4800", "data.num_test=60", f"model={model}", "model.weights=null"),
-            *(f"data.image_size={size}", "data.batch_size=64", "epochs=2", "trainer=cpu", "recipe=plain"),
-        )
-        cfg = compose(*overrides)
-        yield in_turns(
-            "loop",
-            f"{model} {size} px",
-            "images/s",
-            partial(_our_loop, cfg),
-            partial(_bare_loop, cfg),
-            repeats,
-        )
-
-
-def _our_loop(cfg: DictConfig) -> float:
-    clock = _Clock()
-    bars = io.StringIO()  # they are drawn, and count
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(bars), contextlib.redirect_stderr(bars):
-        experiment.run(cfg, Path(folder) / "run", choices={}, overrides=(), composition_digest="", callbacks=[clock])
-    data = experiment.data_module_of(cfg)
-    num_images = len(data.train) // data.batch_size * data.batch_size * cfg.epochs
-    return float(num_images / (clock.ended - clock.started))
-
-
-def _bare_loop(cfg: DictConfig) -> float:
-    """What one writes by hand: the same batches, layout, optimizer and evaluation passes, and nothing else."""
-    data = experiment.data_module_of(cfg)
-    torch.manual_seed(1)
-    network = build(cfg.model.name, len(data.classes), weights=None, image_size=data.view.size)
-    network.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(network.parameters(), cfg.optim.lr, momentum=cfg.optim.momentum)
-    num_steps = len(data.train) // data.batch_size * cfg.epochs
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
-    started, seen = time.perf_counter(), 0
-    for epoch in range(cfg.epochs):
-        network.train()
-        batches = TrainBatches(data.images, data.train, data.batch_size, data.seed, partial(int, epoch))
-        for stored, labels, indices in batches:
-            images = data.augmented(stored, indices, epoch)
-            optimizer.zero_grad()
-            functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            scheduler.step()
-            seen += len(labels)
-        network.eval()
-        with torch.inference_mode():
-            for loader in (data.evaluation("val"), data.evaluation("train_eval")):
-                for pixels, labels, _ in loader:
-                    (network(prepare(pixels, data.view)).argmax(1) == labels).sum()
-    return seen / (time.perf_counter() - started)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,125 @@
+"""How fast `Trainer.fit` is, with all that a run does, beside a bare loop that takes turns with it."""
+
+import contextlib
+import io
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
+from torch.nn import functional
+
+from intel_scenes.data.batches import TrainBatches, prepare
+from intel_scenes.models.backbones import build
+from intel_scenes.runs import experiment
+from intel_scenes.runs.measure import Compose, Row, row_of
+
+TURN = 10  # steps
+NUM_DRAWN = 4800  # where there are no real images
+
+
+def measure_loop(compose: Compose, repeats: int) -> Iterator[Row]:
+    """Images a second of `Trainer.fit` over an epoch, with all that a run does, against a bare loop."""
+    for model, size in (("resnet18", 64), ("mobilenet_v3_small", 96)):
+        how = (
+            *(f"model={model}", "model.weights=null", "recipe=plain", "trainer=cpu", "epochs=1"),
+            *(f"data.image_size={size}", "data.batch_size=64"),
+        )
+        deque(_bare_loop(compose("data=synthetic", "data.num_train=600", *how)), maxlen=0)  # chooses kernels for both
+        cfg = compose(*how)
+        if cfg.data.source == "synthetic":
+            cfg.data.num_train = NUM_DRAWN
+        yield row_of("loop", f"{model} {size} px", "images/s", [_rates(cfg) for _ in range(repeats)])
+
+
+def _rates(cfg: DictConfig) -> tuple[float, float]:
+    """Ours, and the bare loop's."""
+    bare = _bare_loop(cfg)
+    next(bare)
+    turns = Turns(bare)
+    bars = io.StringIO()  # they are drawn, and count
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(bars), contextlib.redirect_stderr(bars):
+        experiment.run(cfg, Path(folder) / "run", choices={}, overrides=(), composition_digest="", callbacks=[turns])
+    data = experiment.data_module_of(cfg)
+    num_images = len(data.train) // data.batch_size * data.batch_size * cfg.epochs
+    return num_images / turns.ours, num_images / turns.theirs
+
+
+class Turns(Callback):
+    """Stops our clock after every few steps for as many of the rival's: a busy machine slows both within seconds alike.
+
+    Ours goes from the first epoch's start to the end of the fit, when all that was to be written is on the disk. What
+    is written after an epoch is there before the rival's next turn, so that it slows our steps and not the rival's.
+
+    Attributes:
+        ours: Seconds.
+        theirs: Seconds.
+    """
+
+    def __init__(self, rival: Iterator[int]) -> None:
+        """Against a loop that gives way after every step."""
+        self.ours = self.theirs = self._since = 0.0
+        self._rival = rival
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts our clock."""
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Gives the rival its turn where it is due."""
+        if trainer.global_step % TURN == 0:
+            self._give(TURN)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lets the rival end."""
+        self._give(None)
+
+    def _give(self, num_steps: int | None) -> None:
+        now = time.perf_counter()
+        self.ours += now - self._since
+        deque(islice(self._rival, num_steps), maxlen=0)
+        self._since = time.perf_counter()
+        self.theirs += self._since - now
+
+
+def _bare_loop(cfg: DictConfig) -> Iterator[int]:
+    """What one writes by hand: the same batches, layout, optimizer and evaluation passes, and nothing else.
+
+    Gives way when all is ready, and after every step.
+    """
+    data = experiment.data_module_of(cfg)
+    torch.manual_seed(1)
+    network = build(cfg.model.name, len(data.classes), weights=None, image_size=data.view.size)
+    network.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(network.parameters(), cfg.optim.lr, momentum=cfg.optim.momentum)
+    num_steps = len(data.train) // data.batch_size * cfg.epochs
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+    yield 0
+    for epoch in range(cfg.epochs):
+        network.train()
+        batches = TrainBatches(data.images, data.train, data.batch_size, data.seed, partial(int, epoch))
+        for stored, labels, indices in batches:
+            images = data.augmented(stored, indices, epoch)
+            optimizer.zero_grad()
+            functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            scheduler.step()
+            yield len(labels)
+        network.eval()
+        with torch.inference_mode():
+            for loader in (data.evaluation("val"), data.evaluation("train_eval")):
+                for pixels, labels, _ in loader:
+                    (network(prepare(pixels, data.view)).argmax(1) == labels).sum()

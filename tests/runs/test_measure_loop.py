@@ -1,0 +1,73 @@
+"""The loop and its rival take turns, and each is charged with its own seconds."""
+
+import logging
+
+import pytest
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+
+from intel_scenes.runs import measure_loop
+from intel_scenes.runs.measure_loop import TURN, Turns
+
+
+class Clock:
+    """Goes on only where it is told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+class Model(BoringModel):
+    """Takes two seconds a step and seven to validate."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self.clock = clock
+
+    def training_step(self, batch, batch_idx):
+        self.clock.now += 2
+        return super().training_step(batch, batch_idx)
+
+    def on_validation_epoch_end(self):
+        self.clock.now += 7
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(measure_loop, "time", clock)
+    return clock
+
+
+def test_each_is_charged_with_its_own_seconds_whoever_has_the_turn(clock, tmp_path):
+    met = []  # how far ours was when the rival took each of its steps
+
+    def rival():
+        for _ in range(2 * TURN + 5):
+            clock.now += 3
+            met.append(trainer.global_step)
+            yield 1
+        clock.now += 11  # its evaluation
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    turns = Turns(rival())
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        max_epochs=1,
+        limit_train_batches=2 * TURN + 5,
+        limit_val_batches=1,
+        callbacks=[turns],
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(Model(clock))
+    assert met == [TURN] * TURN + [2 * TURN] * TURN + [2 * TURN + 5] * 5
+    assert turns.ours == 2 * (2 * TURN + 5) + 7
+    assert turns.theirs == 3 * (2 * TURN + 5) + 11
