@@ -46,7 +46,7 @@ def test_each_is_charged_with_its_own_seconds_whoever_has_the_turn(clock, tmp_pa
     met = []  # how far ours was when the rival took each of its steps
 
     def rival():
-        for _ in range(2 * TURN + 5):
+        for _ in range(4 * TURN + 5):
             clock.now += 3
             met.append(trainer.global_step)
             yield 1
@@ -62,12 +62,12 @@ def test_each_is_charged_with_its_own_seconds_whoever_has_the_turn(clock, tmp_pa
         enable_checkpointing=False,
         num_sanity_val_steps=0,
         max_epochs=1,
-        limit_train_batches=2 * TURN + 5,
+        limit_train_batches=4 * TURN + 5,
         limit_val_batches=1,
         callbacks=[turns],
         default_root_dir=tmp_path,
     )
     trainer.fit(Model(clock))
-    assert met == [TURN] * TURN + [2 * TURN] * TURN + [2 * TURN + 5] * 5
-    assert turns.ours == 2 * (2 * TURN + 5) + 7
-    assert turns.theirs == 3 * (2 * TURN + 5) + 11
+    assert met == [TURN] * 2 * TURN + [3 * TURN] * 2 * TURN + [4 * TURN + 5] * 5
+    assert turns.ours == 2 * (4 * TURN + 5) + 7
+    assert turns.theirs == 3 * (4 * TURN + 5) + 11
