@@ -1,7 +1,5 @@
 """The loop and its rival take turns, and each is charged with its own seconds."""
 
-import logging
-
 import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
@@ -42,17 +40,23 @@ def clock(monkeypatch):
     return clock
 
 
-def test_each_is_charged_with_its_own_seconds_whoever_has_the_turn(clock, tmp_path):
-    met = []  # how far ours was when the rival took each of its steps
+@pytest.mark.parametrize(
+    ("num_steps", "met"),
+    [
+        (2 * TURN + 5, [TURN // 2] * TURN + [TURN // 2 + TURN] * TURN + [2 * TURN + 5] * 5),
+        (2 * TURN - 5, [TURN // 2] * TURN + [TURN // 2 + TURN] * (TURN - 5)),  # the rival is the first to end
+    ],
+)
+def test_each_is_charged_with_its_own_seconds_whoever_has_the_turn(clock, tmp_path, num_steps, met):
+    found = []  # how far ours was when the rival took each of its steps
 
     def rival():
-        for _ in range(4 * TURN + 5):
+        for _ in range(num_steps):
             clock.now += 3
-            met.append(trainer.global_step)
-            yield 1
+            found.append(trainer.global_step)
+            yield 64
         clock.now += 11  # its evaluation
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     turns = Turns(rival())
     trainer = Trainer(
         accelerator="cpu",
@@ -62,12 +66,13 @@ def test_each_is_charged_with_its_own_seconds_whoever_has_the_turn(clock, tmp_pa
         enable_checkpointing=False,
         num_sanity_val_steps=0,
         max_epochs=1,
-        limit_train_batches=4 * TURN + 5,
+        limit_train_batches=num_steps,
         limit_val_batches=1,
         callbacks=[turns],
         default_root_dir=tmp_path,
     )
     trainer.fit(Model(clock))
-    assert met == [TURN] * 2 * TURN + [3 * TURN] * 2 * TURN + [4 * TURN + 5] * 5
-    assert turns.ours == 2 * (4 * TURN + 5) + 7
-    assert turns.theirs == 3 * (4 * TURN + 5) + 11
+    assert found == met
+    assert turns.num_images == 64 * num_steps
+    assert turns.ours == 2 * num_steps + 7
+    assert turns.theirs == 3 * num_steps + 11
