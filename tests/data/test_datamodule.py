@@ -18,6 +18,7 @@ from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.mixing import Mixing
 from intel_scenes.data.sources import drawn_folder
 from intel_scenes.errors import UserError
+from tests.small import QUIET
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VIEW = View(size=24, resize=28, interpolation="bilinear", mean=MEAN, std=STD)
@@ -83,13 +84,9 @@ class Recorder(LightningModule):
 def fitted(data: SceneDataModule, epochs: int = 1) -> Recorder:
     recorder = Recorder()
     trainer = Trainer(
-        accelerator="cpu",
+        **QUIET,
         max_epochs=epochs,
-        logger=False,
         enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
         use_distributed_sampler=False,
         log_every_n_steps=1,
     )

@@ -19,6 +19,7 @@ from torchvision.models.inception import InceptionOutputs
 
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.models.schedules import warmup_cosine
+from tests.small import QUIET
 
 CONSTANT = partial(ConstantLR, factor=1.0)
 
@@ -92,12 +93,8 @@ def fit(
     module: SceneClassifier, train: Batches, epochs: int = 1, callback: Callback | None = None, **options: Any
 ) -> Trainer:
     trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
+        **QUIET,
         enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
         use_distributed_sampler=False,
         max_epochs=epochs,
         callbacks=callback,

@@ -3,6 +3,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from intel_scenes.runs.averaging import WarmedEMA
+from tests.small import QUIET
 
 
 class Counter(LightningModule):
@@ -35,14 +36,10 @@ def test_the_average_keeps_more_of_itself_from_step_to_step_up_to_its_decay(
 ) -> None:
     module = Counter()
     trainer = Trainer(
-        accelerator="cpu",
+        **QUIET,
         max_epochs=3,
         callbacks=[WarmedEMA(decay)],
-        logger=False,
         enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
     )
     batches = torch.utils.data.DataLoader([torch.zeros(1)])
     trainer.fit(module, batches, batches)

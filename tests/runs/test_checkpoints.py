@@ -26,6 +26,7 @@ from intel_scenes.overrides import conf_folder
 from intel_scenes.runs.averaging import WarmedEMA
 from intel_scenes.runs.checkpoints import EpochRecorder, FiniteLoss, WholeCheckpointIO
 from intel_scenes.runs.parts import unguarded
+from tests.small import QUIET
 
 SCHEDULERS = sorted((conf_folder() / "scheduler").glob("*.yaml"))
 WEIGHTS_ONLY = {"state_dict", "epoch", "global_step", "pytorch-lightning_version"}
@@ -119,11 +120,7 @@ def fit(
     module = SceneClassifier(network, ["fc"], **(usual | numbers | (options or {})))
     recorder = EpochRecorder(folder, before_writing=before_writing)
     trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
+        **QUIET,
         use_distributed_sampler=False,
         max_epochs=epochs,
         callbacks=[FiniteLoss(), recorder, *callbacks],

@@ -6,6 +6,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 from intel_scenes.runs import measure_loop
 from intel_scenes.runs.measure_loop import TURN, Turns
+from tests.small import QUIET
 
 
 class Clock:
@@ -59,12 +60,8 @@ def test_each_is_charged_with_its_own_seconds_whoever_has_the_turn(clock, tmp_pa
 
     turns = Turns(rival())
     trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET,
         enable_checkpointing=False,
-        num_sanity_val_steps=0,
         max_epochs=1,
         limit_train_batches=num_steps,
         limit_val_batches=1,
