@@ -21,6 +21,8 @@ from intel_scenes.data.scenes import Scenes, duplicates, find_split, fingerprint
 from intel_scenes.data.splits import Indices, stratified_mask, stratified_split
 from intel_scenes.errors import UserError
 
+LEAST_EVALUATED = 64  # images at once: without gradients there is room, and smaller batches take longer an image
+
 
 class SceneDataModule(LightningDataModule):
     """Scenes of a folder: stored images travel to the device as uint8 and are cropped and normalized there.
@@ -140,14 +142,15 @@ class SceneDataModule(LightningDataModule):
     def val_dataloader(self) -> list[EvalBatches]:
         """First the validation images, then the fixed slice of the training images."""
         return [
-            EvalBatches(self.images, chosen, self.batch_size, *self._ranks) for chosen in (self.val, self.train_eval)
+            EvalBatches(self.images, chosen, self._num_evaluated, *self._ranks)
+            for chosen in (self.val, self.train_eval)
         ]
 
     def evaluation(self, split: Literal["train_eval", "val", "test"]) -> EvalBatches:
         """Every image of a split once, in order, for one process."""
-        if split != "test":
-            return EvalBatches(self.images, self.val if split == "val" else self.train_eval, self.batch_size)
-        return EvalBatches(self.test_images, self.test, self.batch_size)
+        if split == "test":
+            return EvalBatches(self.test_images, self.test, self._num_evaluated)
+        return EvalBatches(self.images, self.val if split == "val" else self.train_eval, self._num_evaluated)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """What was stored, to the device; the positions stay."""
@@ -188,6 +191,10 @@ class SceneDataModule(LightningDataModule):
         view, draws = self.view, draw(self.seed, epoch, indices)
         size = self.train_sizes[epoch]
         return augment(images, draws, self.augmentation, size, view.interpolation, (view.mean, view.std))
+
+    @property
+    def _num_evaluated(self) -> int:
+        return max(self.batch_size, LEAST_EVALUATED)
 
     @property
     def _epoch(self) -> int:

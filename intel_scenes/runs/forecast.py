@@ -94,8 +94,8 @@ def measure(
     }
     kept = [value for state in optimizer.state.values() for value in state.values()]
     kept += average.state_dict().values() if average else []
-    held = memory.peak(device)
     evaluation = _evaluation_seconds(classifier, seen, device, precision)
+    held = memory.peak(device)
     if head_first:
         features = evaluation * num_images  # by the same network, all but its last layer
     return Costs(steps, num_steps, num_batches, evaluation, features, _num_bytes(kept), held)

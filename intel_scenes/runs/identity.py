@@ -4,6 +4,7 @@ import hashlib
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,12 @@ def circumstances(device: torch.device) -> dict[str, Any]:
     }
 
 
+@cache
 def git_state() -> dict[str, Any]:
-    """Commit of a source checkout and whether it was changed; nulls where the package is installed from a wheel."""
+    """Commit of a source checkout and whether it was changed; nulls where the package is installed from a wheel.
+
+    As they were when a process first asked: that is the code it has loaded, whatever happens to the files later.
+    """
     root = Path(intel_scenes.__file__).parent.parent
     if not (root / ".git").exists():
         return {"git_commit": None, "git_dirty": None}

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms._presets import ImageClassification
 
+from intel_scenes.data import datamodule
 from intel_scenes.data.augment import Augmentation
 from intel_scenes.data.batches import View
 from intel_scenes.data.datamodule import SceneDataModule
@@ -320,9 +321,13 @@ def test_what_a_network_takes_is_float32_in_channels_last_memory(drawn: Path, ma
 
 
 @pytest.mark.parametrize(("split", "num"), [("val", 12), ("test", 12)])
-def test_evaluation_shows_every_image_of_a_split_once_in_order(split: str, num: int, drawn: Path, make: Make) -> None:
-    data = make(drawn, batch_size=5)
+def test_evaluation_shows_every_image_of_a_split_once_in_order(
+    split: str, num: int, drawn: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datamodule, "LEAST_EVALUATED", 5)
+    data = make(drawn, batch_size=2)
     batches = list(data.evaluation(split))
+    assert [len(labels) for _, labels, _ in batches] == [4, 4, 4]  # more at once than while training
     chosen, scenes = (data.val, data.scenes) if split == "val" else (data.test, data.test_scenes)
     assert len(chosen) == num
     assert np.concatenate([indices for _, _, indices in batches]).tolist() == chosen.tolist()
