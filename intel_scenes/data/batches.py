@@ -8,9 +8,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from intel_scenes.data import buffers
 from intel_scenes.data.buffers import on_device
 from intel_scenes.data.resize import normalize, resize_center, resize_square
 from intel_scenes.data.splits import Indices
+from intel_scenes.data.threads import for_parts
 
 # The positions stay on the CPU, where an image's random numbers are drawn.
 Batch = tuple[Tensor, Tensor, Indices]
@@ -67,12 +69,22 @@ class Stored:
         """(B, 3, S, S) uint8 images in channels-last memory or (B, D) features, (B,) labels, and the positions."""
         chosen = on_device(torch.from_numpy(indices), self.values.device)
         rows, labels = self.rows[chosen], self.labels[chosen]
-        if self.values.device.type == "cpu":
-            # numpy's gather takes one thread; those that torch's wakes would spin while ours crop.
-            values = torch.from_numpy(self.values.numpy()[rows.numpy()])
-        else:
-            values = self.values[rows]
+        if self.values.device.type == "cpu" and not self.are_features:
+            return self._gathered(rows.numpy()), labels, indices
+        values = self.values[rows]
         return values if self.are_features else values.permute(0, 3, 1, 2), labels, indices
+
+    def _gathered(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        stored = self.values.numpy()
+        result = buffers.channels_last((len(rows), *stored.shape[1:]), np.uint8)
+        places = result.permute(0, 2, 3, 1).numpy()
+
+        def gather(part: range) -> None:
+            own = slice(part.start, part.stop)
+            np.take(stored, rows[own], axis=0, out=places[own], mode="clip")  # to check each row takes a copy of all
+
+        for_parts(gather, len(rows))
+        return result
 
 
 def order(seed: int, epoch: int, num_images: int) -> Indices:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-NUM_BUFFERS = 4  # of training and of evaluation, each while the one before it is still in use
+NUM_BUFFERS = 6  # of training and of evaluation, as stored and as seen, each while the one before it is still in use
 
 _buffers: list[npt.NDArray[np.generic]] = []
 

@@ -4,9 +4,7 @@
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +14,7 @@ from torch.nn import functional
 
 from intel_scenes.data import buffers
 from intel_scenes.data.buffers import on_device
+from intel_scenes.data.threads import for_parts
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel
 
@@ -56,7 +55,7 @@ def crop_resize_each(
                 resize(box.flip(-1) if mirrored[index] else box, [size, size], False, out=place)
             finish(chunk, resized[: len(chunk)])
 
-    _for_parts(crop, num)
+    for_parts(crop, num)
     return result
 
 
@@ -83,28 +82,6 @@ def _writer(result: Tensor, normalization: Normalization | None) -> Callable[[ra
 
 def _chunks(part: range) -> list[range]:
     return [range(first, min(first + CHUNK, part.stop)) for first in range(part.start, part.stop, CHUNK)]
-
-
-def _for_parts(work: Callable[[range], None], num_images: int) -> None:
-    """Does the work of all images, a part of them on each of as many threads as torch has.
-
-    Threads of our own, because an image is too little work for torch's: their kernels let other threads run. Each call
-    that does so may wait for the interpreter afterwards: few are best.
-    """
-    num_threads = max(1, min(torch.get_num_threads(), num_images))
-    cuts = [num_images * part // num_threads for part in range(num_threads + 1)]
-    parts = [range(*ends) for ends in pairwise(cuts)]
-    if num_threads == 1:
-        work(parts[0])
-        return
-    for _ in _pool(num_threads).map(work, parts):
-        pass
-
-
-@cache
-def _pool(num_threads: int) -> ThreadPoolExecutor:
-    # Each with one of torch's threads, or the kernels of all would share the cores again; the caller keeps its own.
-    return ThreadPoolExecutor(num_threads, "images", initializer=torch.set_num_threads, initargs=(1,))
 
 
 def crop_resize_matrix(
@@ -184,7 +161,7 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
             for chunk in _chunks(part):
                 write(chunk, images[chunk.start : chunk.stop])
 
-        _for_parts(normalize_part, num)
+        for_parts(normalize_part, num)
         return result
     factor, offset = _factor_and_offset(mean, std, images.device)
     return images.to(torch.float32, memory_format=torch.channels_last) * factor - offset

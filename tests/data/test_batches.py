@@ -4,6 +4,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
+from intel_scenes.data import buffers
 from intel_scenes.data.batches import Batch, EvalBatches, Stored, TrainBatches, View, order, prepare
 
 NUM = 100
@@ -163,6 +164,13 @@ def test_evaluation_takes_the_chosen_images_in_their_order(images: Stored) -> No
     batches = EvalBatches(images, np.array([40, 7, 23]), batch_size=2)
     assert [shown(batch) for batch in batches] == [[40, 7], [23]]
     assert [shown(batch) for batch in batches] == [[40, 7], [23]]  # again, for the next epoch
+
+
+def test_batches_that_are_held_keep_their_images(images: Stored) -> None:
+    batches = TrainBatches(images, CHOSEN, 2, seed=1, epoch=lambda: 0)
+    held = list(batches)
+    assert len(held) > 2 * buffers.NUM_BUFFERS
+    assert [shown(batch) for batch in held] == train(images, batch_size=2)
 
 
 def test_prepared_images_are_those_of_torchvision() -> None:
