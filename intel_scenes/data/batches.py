@@ -14,6 +14,8 @@ from intel_scenes.data.resize import normalize, resize_center, resize_square
 from intel_scenes.data.splits import Indices
 from intel_scenes.data.threads import for_parts
 
+LEAST_GATHERED = 16  # images by a thread: to copy a few is done sooner than another thread is woken
+
 # The positions stay on the CPU, where an image's random numbers are drawn.
 Batch = tuple[Tensor, Tensor, Indices]
 
@@ -69,21 +71,22 @@ class Stored:
         """(B, 3, S, S) uint8 images in channels-last memory or (B, D) features, (B,) labels, and the positions."""
         chosen = on_device(torch.from_numpy(indices), self.values.device)
         rows, labels = self.rows[chosen], self.labels[chosen]
-        if self.values.device.type == "cpu" and not self.are_features:
+        if self.are_features:  # a batch of them is small
+            return self.values[rows], labels, indices
+        if self.values.device.type == "cpu":
             return self._gathered(rows.numpy()), labels, indices
-        values = self.values[rows]
-        return values if self.are_features else values.permute(0, 3, 1, 2), labels, indices
+        return self.values[rows].permute(0, 3, 1, 2), labels, indices
 
     def _gathered(self, rows: npt.NDArray[np.int64]) -> Tensor:
         stored = self.values.numpy()
-        result = buffers.channels_last((len(rows), *stored.shape[1:]), np.uint8)
+        result = buffers.channels_last((len(rows), *stored.shape[1:]), stored.dtype.type)
         places = result.permute(0, 2, 3, 1).numpy()
 
         def gather(part: range) -> None:
             own = slice(part.start, part.stop)
-            np.take(stored, rows[own], axis=0, out=places[own], mode="clip")  # to check each row takes a copy of all
+            np.take(stored, rows[own], axis=0, out=places[own], mode="clip")  # "raise" writes to a copy of `out` first
 
-        for_parts(gather, len(rows))
+        for_parts(gather, len(rows), LEAST_GATHERED)
         return result
 
 

@@ -10,13 +10,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-NUM_BUFFERS = 6  # of training and of evaluation, as stored and as seen, each while the one before it is still in use
+NUM_BUFFERS = 6  # what an epoch of training needs, as stored and as seen, each while the one before it is still in use
 
 _buffers: list[npt.NDArray[np.generic]] = []
 
 
 def channels_last(shape: tuple[int, ...], dtype: type[np.generic]) -> Tensor:
-    """An uninitialized batch (B, C, H, W) for a `shape` (B, H, W, C), in memory that nobody holds any more, if any."""
+    """An uninitialized batch (B, C, H, W) for a `shape` (B, H, W, C), in memory that nobody holds any more, if any.
+
+    To be asked for by one thread alone.
+    """
     for position in range(len(_buffers)):
         # A tensor holds the array that it was made from for as long as its memory is used, by whomever.
         is_free = sys.getrefcount(_buffers[position]) == 2  # the list, and the argument of this call

@@ -21,7 +21,9 @@ from intel_scenes.data.scenes import Scenes, duplicates, find_split, fingerprint
 from intel_scenes.data.splits import Indices, stratified_mask, stratified_split
 from intel_scenes.errors import UserError
 
-LEAST_EVALUATED = 64  # images at once: without gradients there is room, and smaller batches take longer an image
+# Of evaluation, where training has smaller batches: without gradients there is room, and few images take longer each.
+EVAL_BATCH_SIZE = 64
+MOST_TIMES = 4  # as large as a batch of training, which is lowered where memory is short
 
 
 class SceneDataModule(LightningDataModule):
@@ -142,15 +144,15 @@ class SceneDataModule(LightningDataModule):
     def val_dataloader(self) -> list[EvalBatches]:
         """First the validation images, then the fixed slice of the training images."""
         return [
-            EvalBatches(self.images, chosen, self._num_evaluated, *self._ranks)
+            EvalBatches(self.images, chosen, self._eval_batch_size, *self._ranks)
             for chosen in (self.val, self.train_eval)
         ]
 
     def evaluation(self, split: Literal["train_eval", "val", "test"]) -> EvalBatches:
         """Every image of a split once, in order, for one process."""
         if split == "test":
-            return EvalBatches(self.test_images, self.test, self._num_evaluated)
-        return EvalBatches(self.images, self.val if split == "val" else self.train_eval, self._num_evaluated)
+            return EvalBatches(self.test_images, self.test, self._eval_batch_size)
+        return EvalBatches(self.images, self.val if split == "val" else self.train_eval, self._eval_batch_size)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """What was stored, to the device; the positions stay."""
@@ -193,8 +195,8 @@ class SceneDataModule(LightningDataModule):
         return augment(images, draws, self.augmentation, size, view.interpolation, (view.mean, view.std))
 
     @property
-    def _num_evaluated(self) -> int:
-        return max(self.batch_size, LEAST_EVALUATED)
+    def _eval_batch_size(self) -> int:
+        return max(self.batch_size, min(EVAL_BATCH_SIZE, MOST_TIMES * self.batch_size))  # over all devices
 
     @property
     def _epoch(self) -> int:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from intel_scenes import record
 from intel_scenes.data import progress
 from intel_scenes.data.batches import EvalBatches, Stored, View, prepare
+from intel_scenes.data.buffers import on_device
 from intel_scenes.data.cache import arrays, make_once
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.packed import RULE as STORE_RULE
@@ -185,7 +186,7 @@ def features_of(
     """(B, D) of each batch, in the order of the images: what a network in evaluation mode makes of them."""
     for stored, _, _ in EvalBatches(images, np.arange(len(images.labels)), BATCH_SIZE):
         with autocast(device, precision):
-            features: Tensor = network(prepare(stored.to(device, non_blocking=True), view))
+            features: Tensor = network(prepare(on_device(stored, device), view))
         yield features.float().cpu().numpy()
 
 

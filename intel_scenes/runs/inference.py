@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
 from intel_scenes.data.batches import Batch
+from intel_scenes.data.buffers import on_device
 from intel_scenes.predictions import Labels, Probabilities, at_temperature, cross_entropies
 
 
@@ -45,7 +46,7 @@ def probabilities(
     found = []
     with autocast(device, precision):
         for images, _, _ in batches:
-            stored = images.to(device, non_blocking=True)
+            stored = on_device(images, device)
             found.append(torch.stack([network(seen) for seen in views(stored)]))
     logits = torch.cat(found, dim=1).cpu()
     result: Probabilities = logits.double().softmax(2).mean(0).numpy()

@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from intel_scenes.data import buffers
-from intel_scenes.data.batches import Batch, EvalBatches, Stored, TrainBatches, View, order, prepare
+from intel_scenes.data.batches import LEAST_GATHERED, Batch, EvalBatches, Stored, TrainBatches, View, order, prepare
 
 NUM = 100
 CHOSEN = np.arange(3, NUM, 2)  # 49 images
@@ -56,6 +56,17 @@ def test_a_batch_holds_the_images_asked_for_in_channels_last_memory() -> None:
     assert labels.tolist() == [6, 4]
     assert labels.dtype == torch.int64
     assert indices.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 4])
+def test_a_batch_is_the_same_on_any_number_of_threads(images: Stored, num_threads: int) -> None:
+    chosen, before = np.random.default_rng(0).permutation(NUM), torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        assert num_threads * LEAST_GATHERED <= NUM
+        assert shown(images.batch(chosen)) == chosen.tolist()
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_writing_into_a_batch_does_not_change_the_stored_images(images: Stored) -> None:

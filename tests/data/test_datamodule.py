@@ -320,18 +320,29 @@ def test_what_a_network_takes_is_float32_in_channels_last_memory(drawn: Path, ma
         assert labels.dtype == torch.int64
 
 
-@pytest.mark.parametrize(("split", "num"), [("val", 12), ("test", 12)])
-def test_evaluation_shows_every_image_of_a_split_once_in_order(
-    split: str, num: int, drawn: Path, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(datamodule, "LEAST_EVALUATED", 5)
-    data = make(drawn, batch_size=2)
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_evaluation_shows_every_image_of_a_split_once_in_order(split: str, drawn: Path, make: Make) -> None:
+    data = make(drawn, batch_size=1)
     batches = list(data.evaluation(split))
-    assert [len(labels) for _, labels, _ in batches] == [4, 4, 4]  # more at once than while training
+    assert len(batches) == 3
     chosen, scenes = (data.val, data.scenes) if split == "val" else (data.test, data.test_scenes)
-    assert len(chosen) == num
+    assert len(chosen) == 12
     assert np.concatenate([indices for _, _, indices in batches]).tolist() == chosen.tolist()
     assert torch.cat([labels for _, labels, _ in batches]).tolist() == scenes.labels[chosen].tolist()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "most", "expected"),
+    [(1, 64, [4, 4, 4]), (2, 64, [6, 6]), (2, 5, [4, 4, 4]), (5, 4, [4, 4, 4]), (12, 4, [12])],
+)
+def test_evaluation_takes_more_images_at_once_than_small_batches_of_training_do(
+    batch_size: int, most: int, expected: list[int], drawn: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datamodule, "EVAL_BATCH_SIZE", most)
+    data = make(drawn, batch_size=batch_size)
+    recorder = fitted(data)
+    for seen in (recorder.validated[0], recorder.validated[1], data.evaluation("val"), data.evaluation("test")):
+        assert [len(labels) for _, labels, *_ in seen] == expected
 
 
 def test_images_that_are_excluded_are_in_no_split_and_the_others_stay_where_they_are(root: Path, make: Make) -> None:

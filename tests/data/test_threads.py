@@ -1,0 +1,38 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from intel_scenes.data.threads import for_parts
+
+
+@pytest.fixture(params=[1, 2, 4], autouse=True)
+def num_threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("num_images", [0, 1, 3, 7, 64])
+def test_every_image_is_in_one_part(num_images: int, num_threads: int) -> None:
+    parts: list[range] = []
+    for_parts(parts.append, num_images)
+    assert sorted(index for part in parts for index in part) == list(range(num_images))
+    assert len(parts) == max(1, min(num_threads, num_images))
+
+
+def test_no_part_is_smaller_than_is_worth_a_thread(num_threads: int) -> None:
+    parts: list[range] = []
+    for_parts(parts.append, 40, least=16)
+    assert len(parts) == min(num_threads, 2)
+    assert min(len(part) for part in parts) >= 16
+    assert sum(len(part) for part in parts) == 40
+
+
+def test_what_fails_in_a_thread_fails_in_the_caller() -> None:
+    def fail(part: range) -> None:
+        raise ValueError(f"part of {len(part)}")
+
+    with pytest.raises(ValueError, match=r"^part of "):
+        for_parts(fail, 8)
