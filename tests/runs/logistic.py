@@ -21,7 +21,7 @@ from intel_scenes.runs.features import frozen, head_alone
 from intel_scenes.runs.images import data_module
 from intel_scenes.runs.parts import network_of
 
-INVERSE_DECAYS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+INVERSE_DECAYS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 def main(folder: Path) -> None:

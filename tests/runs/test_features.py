@@ -25,6 +25,7 @@ from tests.small import DRAWN, SMALL
 Run = Callable[..., dict[str, Any]]
 PROBE = (
     "recipe=linear_probe",
+    "recipe.label_smoothing=0.0",
     "model=resnet18",
     "data.batch_size=16",
     "optim=sgd",
