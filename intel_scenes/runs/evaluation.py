@@ -1,7 +1,7 @@
 """The end of a run: its best weights on the validation and the test images, once."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def evaluate(
     record.write_whole(folder / record.CURVES, draw_curves(recorder.rows))
     labels, clean = data.test_scenes.labels, data.clean_test()
     test, best = scores(predicted["test"], labels), recorder.best
-    warn_of_late_statistics(network, best)
+    warn_of_late_statistics(network, (best, recorder.rows[-1]))
     return {
         "best_epoch": best["epoch"],
         "train_accuracy": best["train_eval_accuracy"],
@@ -81,14 +81,15 @@ def evaluate(
     }
 
 
-def warn_of_late_statistics(network: nn.Module, best: Mapping[str, Any]) -> None:
+def warn_of_late_statistics(network: nn.Module, rows: Sequence[Mapping[str, Any]]) -> None:
     """Says when running statistics lag behind the weights: MobileNetV3 of torchvision takes in a hundredth of a batch.
 
     Args:
         network: That was trained.
-        best: The row of the best epoch.
+        rows: Of the best epoch and of the last: where all of them guess alike, the first is the best.
     """
-    training, evaluating = best["train_accuracy"], best["train_eval_accuracy"]
+    gaps = [(row["train_accuracy"], row["train_eval_accuracy"]) for row in rows]
+    training, evaluating = max(gaps, key=lambda gap: gap[0] - gap[1])
     norms = (module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
     slowest = min((module.momentum for module in norms if module.momentum), default=USUAL)
     if training - evaluating > LAG and slowest < USUAL:

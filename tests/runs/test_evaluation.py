@@ -17,7 +17,16 @@ from intel_scenes.runs.evaluation import warn_of_late_statistics
 )
 def test_statistics_that_lag_behind_the_weights_are_told(caplog, network, training, evaluating, warns):
     with caplog.at_level("WARNING"):
-        warn_of_late_statistics(network, {"train_accuracy": training, "train_eval_accuracy": evaluating})
+        warn_of_late_statistics(network, [{"train_accuracy": training, "train_eval_accuracy": evaluating}] * 2)
     said = "47 % of the training images were right while training, but 17 % in evaluation mode"
     assert (said in caplog.text) == warns
     assert bool(caplog.text) == warns
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_epoch_whose_statistics_lag_most_is_told(caplog, order):
+    guesses = {"train_accuracy": 0.16, "train_eval_accuracy": 0.17}  # the best epoch, where no later one guesses better
+    lags = {"train_accuracy": 0.41, "train_eval_accuracy": 0.17}
+    with caplog.at_level("WARNING"):
+        warn_of_late_statistics(nn.BatchNorm2d(3, momentum=0.01), [guesses, lags][::order])
+    assert caplog.text.count("41 % of the training images were right while training, but 17 % in") == 1
