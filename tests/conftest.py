@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,16 @@ def run_in(cache: Path) -> Callable[..., dict[str, Any]]:
 def run(run_in: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """The same in a folder of the test: `run("optim=adam", folder=...)`."""
     return lambda *overrides, folder=tmp_path / "run": run_in(folder, *overrides)
+
+
+@pytest.fixture
+def on_threads() -> Iterator[Callable[[int], None]]:
+    """`on_threads(4)` gives torch that many until the test is over."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -227,21 +228,19 @@ def test_a_probability_out_of_bounds_is_named(flip: float) -> None:
 
 
 @pytest.mark.parametrize("size", [16, 224])
-def test_crops_normalized_at_once_on_any_number_of_threads_are_those_of_two_passes(size: int) -> None:
+def test_crops_normalized_at_once_on_any_number_of_threads_are_those_of_two_passes(
+    size: int, on_threads: Callable[[int], None]
+) -> None:
     images, draws = stored(37, 150), uniform(37)
     augmentation = Augmentation((0.3, 1.0), (3 / 4, 4 / 3), 0.5)
     expected = normalize(augment(images, draws, augmentation, size, "bilinear"), MEAN, STD)
-    before = torch.get_num_threads()
-    try:
-        for num_threads in (1, 2, 4):
-            torch.set_num_threads(num_threads)
-            seen = augment(images, draws, augmentation, size, "bilinear", (MEAN, STD))
-            assert torch.equal(seen, expected)
-            assert seen.is_contiguous(memory_format=torch.channels_last)
-            with torch.inference_mode():
-                assert torch.equal(augment(images, draws, augmentation, size, "bilinear", (MEAN, STD)), expected)
-    finally:
-        torch.set_num_threads(before)
+    for num_threads in (1, 2, 4):
+        on_threads(num_threads)
+        seen = augment(images, draws, augmentation, size, "bilinear", (MEAN, STD))
+        assert torch.equal(seen, expected)
+        assert seen.is_contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            assert torch.equal(augment(images, draws, augmentation, size, "bilinear", (MEAN, STD)), expected)
 
 
 @pytest.mark.parametrize(("policy", "operations"), [("trivial", v2.TrivialAugmentWide), ("rand", v2.RandAugment)])

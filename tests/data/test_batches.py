@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -59,14 +61,13 @@ def test_a_batch_holds_the_images_asked_for_in_channels_last_memory() -> None:
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 4])
-def test_a_batch_is_the_same_on_any_number_of_threads(images: Stored, num_threads: int) -> None:
-    chosen, before = np.random.default_rng(0).permutation(NUM), torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    try:
-        assert num_threads * LEAST_GATHERED <= NUM
-        assert shown(images.batch(chosen)) == chosen.tolist()
-    finally:
-        torch.set_num_threads(before)
+def test_a_batch_is_the_same_on_any_number_of_threads(
+    images: Stored, num_threads: int, on_threads: Callable[[int], None]
+) -> None:
+    on_threads(num_threads)
+    chosen = np.random.default_rng(0).permutation(NUM)
+    assert num_threads * LEAST_GATHERED <= NUM
+    assert shown(images.batch(chosen)) == chosen.tolist()
 
 
 def test_writing_into_a_batch_does_not_change_the_stored_images(images: Stored) -> None:

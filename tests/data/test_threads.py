@@ -1,17 +1,14 @@
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
-import torch
 
 from intel_scenes.data.threads import for_parts
 
 
 @pytest.fixture(params=[1, 2, 4], autouse=True)
-def num_threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+def num_threads(request: pytest.FixtureRequest, on_threads: Callable[[int], None]) -> int:
+    on_threads(request.param)
+    return int(request.param)
 
 
 @pytest.mark.parametrize("num_images", [0, 1, 3, 7, 64])
