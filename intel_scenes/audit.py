@@ -1,7 +1,6 @@
 """`python -m intel_scenes.audit`: what is wrong with the images of a folder, and which labels are likely wrong."""
 
 import os
-from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -14,8 +13,8 @@ def audit(cfg: DictConfig, _job: Job) -> None:
     from intel_scenes.runs import audit as audits  # imports torch, for which --help need not wait
     from intel_scenes.runs import audit_page
 
+    folder = cli.output_folder(cfg.output)
     found = audits.run(cfg)
-    folder = Path(cfg.output).expanduser()
     page, *others = audit_page.write(found, folder)
     cli.say(audit_page.told(found))
     cli.say(f"  written to {os.path.relpath(folder / page)}, with {' and '.join(others)}")

@@ -103,14 +103,14 @@ def run(
     is_covered = len(sources) == 1  # no digest covers other folders of configuration files
     finished = plan.finished_jobs(named, folder, compose) if is_covered else set()
     left = {name: job for name, job in named.items() if name not in finished}
-    if config.sweep.plan:
-        plan.show(named, finished, folder, config, searched, compose)
-        return 0
     if config.trainer.get("strategy") and config.trainer.devices != 1:
         raise UserError(
             "trainer=ddp starts processes of its own, which know no sweep: start a sweep for each GPU instead"
         )
     plan.check(left.values(), compose)
+    if config.sweep.plan:
+        plan.show(named, finished, folder, config, searched, compose)
+        return 0
     if left:
         plan.write_study(folder, named, config, searched)
     if config.sweep.fail_fast:

@@ -150,6 +150,14 @@ def test_what_is_wrong_is_one_sentence(images, cache, override, said):
     assert str(caught.value).startswith(said)
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(place):
+    (place / "audit").write_text("a file")
+    done = python("-m", "intel_scenes.audit", *SMALL, cwd=place)
+    assert done.returncode == 1
+    assert done.stderr == "output=audit cannot be written: name a folder that can\n"
+    assert sorted(path.name for path in place.iterdir()) == ["audit", "images"]
+
+
 def test_a_class_too_small_to_validate_on_is_audited(images, cache, tmp_path):
     root = tmp_path / "few"
     shutil.copytree(images, root)

@@ -122,6 +122,12 @@ def test_a_key_that_must_be_given_is_named(train):
     assert_one_sentence(done, "model.name is not given: set model.name=VALUE")
 
 
+def test_a_run_folder_that_cannot_be_made_is_named(train):
+    (train.place / "taken").write_text("a file")
+    done = train(*DRAWN, *SMALL, "hydra.run.dir=taken/run")
+    assert_one_sentence(done, "taken/run: Not a directory")
+
+
 @pytest.mark.parametrize("option", ["sweep.name=mine", "sweep.plan=true", "study.tuned=[lr_scale]", "compare.rope=1"])
 def test_what_is_for_sweeps_is_refused_on_a_single_run(train, option):
     key = option.partition("=")[0]

@@ -29,6 +29,7 @@ from intel_scenes.runs.inference import autocast
 Compose = Callable[..., DictConfig]  # overrides to the configuration of a run
 INPUT_IMAGES, INPUT_BATCH = 4096, 64
 MODEL_BATCH = 16
+SLOW_RATE = 10  # GFLOP/s
 
 
 @dataclass(frozen=True)
@@ -208,14 +209,26 @@ def _pass(network: nn.Module, images: Tensor, precision: str) -> None:
 
 
 def _matrix_rate(device: torch.device, precision: str) -> float:
-    """GFLOP a second of products of square matrices, large enough to keep the device busy."""
-    side = 8192 if device.type == "cuda" else 1536
-    with autocast(device, precision):
-        one, other = (torch.randn(side, side, device=device) for _ in range(2))
-        dtype = (one @ other).dtype
-    one, other = one.to(dtype), other.to(dtype)
-    one @ other
-    return 3 * 2 * side**3 / seconds_of(lambda: [one @ other for _ in range(3)], device) / 1e9
+    """GFLOP a second of products of square matrices, large enough to keep the device busy.
+
+    A processor that has no instructions for a precision takes minutes for large ones, and is kept busy by small ones.
+    """
+    rate = 0.0
+    for side in (8192,) if device.type == "cuda" else (512, 1536):
+        with autocast(device, precision):
+            one, other = (torch.randn(side, side, device=device) for _ in range(2))
+            dtype = (one @ other).dtype
+        one, other = one.to(dtype), other.to(dtype)
+        one @ other
+        rate = 3 * 2 * side**3 / seconds_of(partial(_products, one, other), device) / 1e9
+        if rate < SLOW_RATE:
+            break
+    return rate
+
+
+def _products(one: Tensor, other: Tensor) -> None:
+    for _ in range(3):
+        one @ other
 
 
 def as_json(rows: list[Row], known: Mapping[str, Any]) -> dict[str, Any]:
