@@ -21,9 +21,10 @@ from intel_scenes import record
 from intel_scenes.overrides import conf_folder
 
 NUM_KILLS = int(os.environ.get("INTEL_SCENES_KILLS", "12"))
+EPOCHS = 6
 COMMON = (
     *("data=synthetic", "data.num_train=240", "data.num_test=60", "data.store_size=40", "model.weights=null"),
-    *("epochs=6", "threads=1", "keep_last=true"),
+    *(f"epochs={EPOCHS}", "threads=1", "keep_last=true"),
     *("trainer=cpu", "trainer.enable_progress_bar=false"),
 )
 HALF = "plateau, average, dropout"
@@ -33,7 +34,7 @@ VARIANTS = {
         *("recipe=plain", "model=resnet18", "data.image_size=32", "optim.lr=0.005", "scheduler=exponential"),
     ),
     HALF: (
-        *("model=mobilenet_v2", "data.image_size=40", "data.batch_size=16", "optim=sgd", "optim.lr=0.05"),
+        *("model=mobilenet_v2", "data.image_size=40", "data.batch_size=16", "optim=sgd", "optim.lr=0.02"),
         *("scheduler=plateau", "scheduler.factory.patience=1", "recipe.ema_decay=0.8"),
         *("recipe.cutmix=0.5", "recipe.train_size=[32,40]", "recipe.views=flip"),
     ),
@@ -73,8 +74,9 @@ def uninterrupted(processes, tmp_path_factory):
         begun = time.monotonic()
         run.join()
         assert run.exitcode == 0
-        assert json.loads((folder / record.SUMMARY).read_text())["best_epoch"] > 0, "else a lost best would not show"
         found[variant] = (folder, time.monotonic() - begun)
+    best = [json.loads((folder / record.SUMMARY).read_text())["best_epoch"] for folder, _ in found.values()]
+    assert any(0 < epoch < EPOCHS - 1 for epoch in best), "else a lost best would not show"
     return place / "cache", found
 
 
