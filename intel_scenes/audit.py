@@ -10,10 +10,11 @@ from intel_scenes.sweep import Job
 
 def audit(cfg: DictConfig, _job: Job) -> None:
     """Looks for what is wrong, prints the answer, and writes a page, a table and a list for `data.exclude`."""
+    folder = cli.output_folder(str(cfg.output))
+
     from intel_scenes.runs import audit as audits  # imports torch, for which --help need not wait
     from intel_scenes.runs import audit_page
 
-    folder = cli.output_folder(cfg.output)
     found = audits.run(cfg)
     page, *others = audit_page.write(found, folder)
     cli.say(audit_page.told(found))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.process import python
+from tests.process import forked, python
 from tests.studies.made import leave_run, leave_study
 
 WITHOUT_TORCH = """
@@ -69,7 +69,7 @@ def test_what_is_wrong_is_one_sentence(compare, tmp_path, arguments, said):
     (tmp_path / "broken/study.yaml").write_text("[")
     (tmp_path / "empty").mkdir()
     before = sorted(path for path in tmp_path.rglob("*"))
-    done = compare(*arguments)
+    done = forked("intel_scenes.compare", *arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr

@@ -242,7 +242,7 @@ def test_bad_input_is_refused_before_anything_is_written(run, tmp_path, override
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("optim", OPTIMIZERS)
 def test_every_optimizer_runs_with_every_scheduler(run, optim, scheduler):
-    summary = run(f"optim={optim}", f"scheduler={scheduler}", "data.batch_size=54")
+    summary = run(f"optim={optim}", f"scheduler={scheduler}", "model=resnet9_x0_5", "data.batch_size=54")
     assert summary["status"] == "completed"
     assert math.isfinite(summary["test_loss"])
 

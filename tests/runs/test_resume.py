@@ -23,15 +23,15 @@ from intel_scenes.overrides import conf_folder
 NUM_KILLS = int(os.environ.get("INTEL_SCENES_KILLS", "12"))
 EPOCHS = 6
 COMMON = (
-    *("data=synthetic", "data.num_train=240", "data.num_test=60", "data.store_size=40", "model.weights=null"),
+    *("data=synthetic", "data.num_train=150", "data.num_test=60", "data.store_size=40", "model.weights=null"),
     *(f"epochs={EPOCHS}", "threads=1", "keep_last=true"),
     *("trainer=cpu", "trainer.enable_progress_bar=false"),
 )
 HALF = "plateau, average, dropout"
 VARIANTS = {
-    "plain": ("recipe=plain", "model=resnet18", "data.image_size=32", "optim=adamw", "scheduler=onecycle"),
+    "plain": ("recipe=plain", "model=resnet9_x0_5", "data.image_size=32", "optim=adamw", "scheduler=onecycle"),
     "steps by epoch": (
-        *("recipe=plain", "model=resnet18", "data.image_size=32", "optim.lr=0.005", "scheduler=exponential"),
+        *("recipe=plain", "model=resnet9_x0_5", "data.image_size=32", "optim.lr=0.005", "scheduler=exponential"),
     ),
     HALF: (
         *("model=mobilenet_v2", "data.image_size=40", "data.batch_size=16", "optim=sgd", "optim.lr=0.02"),
@@ -123,7 +123,7 @@ def assert_equal_runs(folder, expected, variant):
     assert {k: v for k, v in ours.items() if k not in TIMING} == {k: v for k, v in theirs.items() if k not in TIMING}
     for name in (record.BEST, record.LAST):
         a, b = (tensors(torch.load(place / name, weights_only=True)) for place in (folder, expected))
-        least = 5 if (name, variant) == (record.LAST, "head alone") else 100
+        least = 5 if (name, variant) == (record.LAST, "head alone") else 40
         assert len(a) == len(b) > least
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
