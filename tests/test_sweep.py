@@ -213,7 +213,8 @@ def test_a_run_whose_process_died_three_times_fails_and_is_tried_again_later(swe
 
 
 def test_ctrl_c_saves_shows_what_is_there_and_goes_on(start, sweep, tmp_path):
-    process = start("seed=1,2", "epochs=30")
+    arguments = ("seed=1,2", "model=resnet9_x0_5", "epochs=15")
+    process = start(*arguments)
     study = tmp_path / "multirun/s"
     while not list(study.glob("*/checkpoints/last.ckpt")) and process.poll() is None:
         time.sleep(0.01)
@@ -223,7 +224,7 @@ def test_ctrl_c_saves_shows_what_is_there_and_goes_on(start, sweep, tmp_path):
     assert "0 of 2 runs complete" in said
     assert "Traceback" not in said
     assert [summary["status"] for summary in summaries(study).values()] == ["interrupted"]
-    status, said = sweep("seed=1,2", "epochs=30")
+    status, said = sweep(*arguments)
     assert status == 0, said
 
 
