@@ -106,14 +106,14 @@ def output_file(name: str) -> Path:
     Raises:
         UserError: It is a folder, or its folder cannot be written to.
     """
-    output = Path(name)
+    output = Path(name).expanduser()
     if output.is_dir() or not _can_be_written(output.absolute().parent):
         raise UserError(f"output={output} cannot be written: name a file in a folder that can")
     return output
 
 
 def output_folder(name: str) -> Path:
-    """The folder that `output` names, where it can be written.
+    """The folder that `output` names, where it can be written: asked before the work, not after it.
 
     Raises:
         UserError: It is a file, or cannot be made or written to.
@@ -126,8 +126,8 @@ def output_folder(name: str) -> Path:
 
 def _can_be_written(folder: Path) -> bool:
     """Whether files can be made in a folder, or that in one of its parents where it is not there yet."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return there.is_dir() and os.access(there, os.W_OK)
+    there = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def say(text: str) -> None:
@@ -188,7 +188,11 @@ def _sentence(error: Exception, config_name: str) -> str:
         )
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is not given: set {error.full_key}=VALUE"
-    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    text = (
+        f"{error.filename}: {error.strerror}"
+        if isinstance(error, OSError) and error.strerror and error.filename
+        else str(error)
+    )
     if found := re.search(r"^Sweep parameters '([^']+)' requires --multirun", text):
         return f"{found[1]}: -m runs a search over an interval"
     if found := re.search(r"^In 'hydra/launcher/(\w+)': Could not load", text):

@@ -25,6 +25,8 @@ def evaluate(cfg: DictConfig, job: Job) -> None:
         raise UserError(f"run={cfg.run} must name the folders of finished runs: run=[FOLDER,FOLDER,...]")
     if len(folders) == 1 and "combine" in record.keys_of(job.overrides):
         raise UserError("combine has no effect on one run: leave it out, or name several")
+    if len({Path(folder).resolve() for folder in folders}) < len(folders):
+        raise UserError("run names a folder twice: leave it out, each run counts once")
     output = cli.output_file(str(cfg.output)) if cfg.output else None
     from intel_scenes.runs import ensemble  # imports torch, for which --help need not wait
 

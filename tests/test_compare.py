@@ -18,8 +18,10 @@ finally:
 def compare(tmp_path):
     """Runs the command; returns the finished process."""
 
-    def command(*arguments, code=("-m", "intel_scenes.compare")):
-        return python(*code, *arguments, cwd=tmp_path)
+    def command(*arguments, code=None):
+        if code:
+            return python(*code, *arguments, cwd=tmp_path)
+        return forked("intel_scenes.compare", *arguments, cwd=tmp_path)
 
     return command
 
@@ -69,7 +71,7 @@ def test_what_is_wrong_is_one_sentence(compare, tmp_path, arguments, said):
     (tmp_path / "broken/study.yaml").write_text("[")
     (tmp_path / "empty").mkdir()
     before = sorted(path for path in tmp_path.rglob("*"))
-    done = forked("intel_scenes.compare", *arguments, cwd=tmp_path)
+    done = compare(*arguments)
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr

@@ -43,6 +43,7 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         (["run=[a,b]", "views=flp"], "views=flp: there are 1, flip, flip_crops (did you mean flip?)"),
         (["run=[a,b]", "views=[flip]"], "views=['flip']: there are 1, flip, flip_crops (did you mean flip?)"),
         (["run=[]"], "run=[] must name the folders of finished runs: run=[FOLDER,FOLDER,...]"),
+        (["run=[a,b/../a]"], "run names a folder twice: leave it out, each run counts once"),
         (["run=a", "combine=soup"], "combine has no effect on one run: leave it out, or name several"),
         (["run=[a,b]", "output=."], "output=. cannot be written: name a file in a folder that can"),
         (["run=[a,b]"], "there is no folder a: run=FOLDER is that of a finished run"),

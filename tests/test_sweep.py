@@ -232,6 +232,7 @@ def test_ctrl_c_saves_shows_what_is_there_and_goes_on(start, sweep, tmp_path):
     ("arguments", "sentence"),
     [
         (["epochs=1,abc"], "epochs=abc must be a whole number"),
+        (["sweep.plan=true", "trainer=ddp", "trainer.devices=2"], "start a sweep for each GPU instead"),
         (["sweep.plan=true", "budget_minutes=1,2"], "epochs has no effect with budget_minutes"),
         (["study=models,optimizers"], "chooses several studies"),
         (["data.root=/a,/b"], "would share the folder"),

@@ -29,7 +29,7 @@ from intel_scenes.runs.inference import autocast
 Compose = Callable[..., DictConfig]  # overrides to the configuration of a run
 INPUT_IMAGES, INPUT_BATCH = 4096, 64
 MODEL_BATCH = 16
-SLOW_RATE = 10  # GFLOP/s
+SLOW_RATE = 10  # GFLOP/s, at which three products of matrices of 1536 x 1536 take two seconds
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,8 @@ def measure_models(names: Sequence[str], how: Computation, repeats: int) -> Iter
         UserError: A model does not exist, or not for images of this size.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    peak = statistics.median(_matrix_rate(device, how.precision) for _ in range(max(repeats, 3)))
+    side = _matrix_side(device, how.precision)
+    peak = statistics.median(_matrix_rate(device, how.precision, side) for _ in range(max(repeats, 3)))
     for name in names:
         torch.compiler.reset()
         network = build(name, 6, weights=None, image_size=how.size)
@@ -208,27 +209,21 @@ def _pass(network: nn.Module, images: Tensor, precision: str) -> None:
     network.zero_grad()
 
 
-def _matrix_rate(device: torch.device, precision: str) -> float:
-    """GFLOP a second of products of square matrices, large enough to keep the device busy.
-
-    A processor that has no instructions for a precision takes minutes for large ones, and is kept busy by small ones.
-    """
-    rate = 0.0
-    for side in (8192,) if device.type == "cuda" else (512, 1536):
-        with autocast(device, precision):
-            one, other = (torch.randn(side, side, device=device) for _ in range(2))
-            dtype = (one @ other).dtype
-        one, other = one.to(dtype), other.to(dtype)
-        one @ other
-        rate = 3 * 2 * side**3 / seconds_of(partial(_products, one, other), device) / 1e9
-        if rate < SLOW_RATE:
-            break
-    return rate
+def _matrix_side(device: torch.device, precision: str) -> int:
+    """Side of matrices that keep the device busy; large ones take minutes without instructions for the precision."""
+    if device.type == "cuda":
+        return 8192
+    return 1536 if _matrix_rate(device, precision, 512) > SLOW_RATE else 512
 
 
-def _products(one: Tensor, other: Tensor) -> None:
-    for _ in range(3):
-        one @ other
+def _matrix_rate(device: torch.device, precision: str, side: int) -> float:
+    """GFLOP a second of products of square matrices."""
+    with autocast(device, precision):
+        one, other = (torch.randn(side, side, device=device) for _ in range(2))
+        dtype = (one @ other).dtype
+    one, other = one.to(dtype), other.to(dtype)
+    one @ other
+    return 3 * 2 * side**3 / seconds_of(lambda: [one @ other for _ in range(3)], device) / 1e9
 
 
 def as_json(rows: list[Row], known: Mapping[str, Any]) -> dict[str, Any]:
