@@ -18,17 +18,15 @@ finally:
 def compare(tmp_path):
     """Runs the command; returns the finished process."""
 
-    def command(*arguments, code=None):
-        if code:
-            return python(*code, *arguments, cwd=tmp_path)
+    def command(*arguments):
         return forked("intel_scenes.compare", *arguments, cwd=tmp_path)
 
     return command
 
 
-def test_it_compares_without_torch_and_leaves_its_files_in_the_folder_alone(compare, tmp_path):
+def test_it_compares_without_torch_and_leaves_its_files_in_the_folder_alone(tmp_path):
     leave_study(tmp_path / "study", {"sgd": 0, "adam": 2}, 3)
-    done = compare("folder=study", code=("-c", WITHOUT_TORCH))
+    done = python("-c", WITHOUT_TORCH, "folder=study", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "adam leads on validation" in done.stdout
     assert "written to study/report.html" in done.stdout

@@ -29,9 +29,9 @@ COMMON = (
 )
 HALF = "plateau, average, dropout"
 VARIANTS = {
-    "plain": ("recipe=plain", "model=resnet9_x0_5", "data.image_size=32", "optim=adamw", "scheduler=onecycle"),
+    "plain": ("recipe=plain", "model=resnet18", "data.image_size=32", "optim=adamw", "scheduler=onecycle"),
     "steps by epoch": (
-        *("recipe=plain", "model=resnet9_x0_5", "data.image_size=32", "optim.lr=0.005", "scheduler=exponential"),
+        *("recipe=plain", "model=resnet18", "data.image_size=32", "optim.lr=0.005", "scheduler=exponential"),
     ),
     HALF: (
         *("model=mobilenet_v2", "data.image_size=40", "data.batch_size=16", "optim=sgd", "optim.lr=0.02"),
@@ -127,12 +127,11 @@ def assert_equal_runs(folder, expected, variant):
     assert (folder / record.PREDICTIONS).read_bytes() == (expected / record.PREDICTIONS).read_bytes()
     ours, theirs = (json.loads((place / record.SUMMARY).read_text()) for place in (folder, expected))
     assert {k: v for k, v in ours.items() if k not in TIMING} == {k: v for k, v in theirs.items() if k not in TIMING}
-    counts = []
     for name in (record.BEST, record.LAST):
         a, b = (tensors(torch.load(place / name, weights_only=True)) for place in (folder, expected))
+        least = 5 if (name, variant) == (record.LAST, "head alone") else 100
+        assert len(a) == len(b) > least
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
-        counts.append(len(a))
-    assert counts[1] > counts[0] > 40 or (variant == "head alone" and counts[1] > 5), "the optimizer's state is there"
 
 
 def test_killed_runs_end_like_an_uninterrupted_one(processes, uninterrupted, tmp_path, record_property):
