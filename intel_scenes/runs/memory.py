@@ -1,5 +1,6 @@
 """What a run holds in memory, and what there is."""
 
+import atexit
 import ctypes
 import gc
 import sys
@@ -33,9 +34,11 @@ def keep_freed() -> None:
 def spare_imports() -> None:
     """Leaves out of later garbage collections what a command has imported: a quarter of a second for each of them.
 
-    Once a process, before its first run: what a run holds must be collected.
+    Once a process, before its first run: what a run holds must be collected. Thawed when the process ends, whose last
+    collection must see everything: nanobind, which triton is built with, reports each object that survives it.
     """
     gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 def reset_peak(device: torch.device) -> None:
