@@ -140,15 +140,15 @@ def show(summary: Mapping[str, Any], folder: Path, *, is_one_of_many: bool) -> N
     low, high = summary["test_accuracy_interval"]
     minutes, seconds = divmod(round(summary["fit_seconds"]), 60)
     if is_one_of_many:
-        print(f"  valid accuracy {summary['val_accuracy']:.1%}, training time {minutes} min {seconds} s")
+        print(f"  validation accuracy {summary['val_accuracy']:.1%}, training time {minutes} min {seconds} s")
         return
-    best = f"epoch {summary['best_epoch']} of 0 to {summary['epochs'] - 1}"
+    best = f"best epoch {summary['best_epoch'] + 1} of {summary['epochs']}"
     print(f"\n{summary['model_name']}, {summary['optim']}, {summary['scheduler']}, seed {summary['seed']}")
-    print(f"  train accuracy  {summary['train_accuracy']:6.1%}")
-    print(f"  valid accuracy  {summary['val_accuracy']:6.1%}   best: {best}")
-    print(f"  test accuracy   {summary['test_accuracy']:6.1%}   95 % interval {low:.1%} to {high:.1%}")
-    print(f"  training time   {minutes} min {seconds} s")
-    print(f"  written to      {os.path.relpath(folder)}")
+    print(f"  train accuracy       {summary['train_accuracy']:6.1%}")
+    print(f"  validation accuracy  {summary['val_accuracy']:6.1%}   {best}")
+    print(f"  test accuracy        {summary['test_accuracy']:6.1%}   95 % interval {low:.1%} to {high:.1%}")
+    print(f"  training time        {minutes} min {seconds} s")
+    print(f"  written to           {os.path.relpath(folder)}")
 
 
 def _job() -> sweep.Job:

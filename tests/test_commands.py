@@ -1,13 +1,20 @@
 """The commands as a user runs them: a process of its own in an empty folder."""
 
+import csv
+import fcntl
 import json
 import os
+import pty
+import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 
 import pytest
@@ -59,6 +66,24 @@ def assert_one_sentence(done, *parts):
     assert not done.stdout.strip()
 
 
+BAR, SCREEN = "trainer.enable_progress_bar=true", {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+
+
+def in_terminal(command, environment, place):
+    """What a command shows in a terminal of 80 columns, with its carriage returns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with subprocess.Popen(command, cwd=place, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # the other end is closed: it is over
+            while part := os.read(ours, 65536):
+                shown += part
+    os.close(ours)
+    assert process.returncode == 0, shown.decode()
+    return shown.decode()
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "shown"),
     [
@@ -97,7 +122,9 @@ def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second
     minutes, seconds = divmod(round(summary["fit_seconds"]), 60)
     shown = dict(line.strip().split("  ", 1) for line in first.stdout.splitlines() if line.startswith("  "))
     assert shown["train accuracy"].split() == [f"{summary['train_accuracy']:.1%}"]
-    assert shown["valid accuracy"].split()[0] == f"{summary['val_accuracy']:.1%}"
+    accuracy, best = shown["validation accuracy"].strip().split("   ")
+    assert accuracy == f"{summary['val_accuracy']:.1%}"
+    assert best == f"best epoch {summary['best_epoch'] + 1} of 2"
     assert shown["test accuracy"].split()[0] == f"{summary['test_accuracy']:.1%}"
     assert shown["training time"].strip() == f"{minutes} min {seconds} s"
     assert f"95 % interval {low:.1%} to {high:.1%}" in first.stdout
@@ -145,10 +172,61 @@ def test_an_optimizer_from_a_file_of_ones_own(train):
     assert (summary["optim"], summary["lr"]) == ("mine", 0.002)
 
 
-def test_a_progress_bar_is_shown_while_it_trains(train):
-    done = train(*DRAWN, *SMALL, "trainer.enable_progress_bar=true", "epochs=1", fresh=True)
+@pytest.mark.parametrize("bar", ["true", "false"])
+def test_in_a_file_a_run_is_told_in_whole_lines_one_for_each_epoch_and_nothing_follows(train, bar):
+    done = train(*DRAWN, *SMALL, f"trainer.enable_progress_bar={bar}", "model=resnet9_x0_5", fresh=bar == "true")
     assert done.returncode == 0
-    assert "Epoch 0: 100%" in done.stdout + done.stderr
+    assert "\r" not in done.stdout + done.stderr
+    lines = done.stderr.splitlines()
+    begin = next(place for place, line in enumerate(lines) if line.startswith("device:"))
+    assert all(line.endswith("images") for line in lines[:begin])  # drawn and decoded, where no other test has
+    told = lines[begin:]
+    assert [line.split(":")[0] for line in told[:6]] == ["device", "images", "classes", "network", "recipe", "epochs"]
+    assert "train 108, val 12, test 30" in told[1]
+    assert "buildings 18, forest 18" in told[2]
+    assert "resnet9_x0_5" in told[3]
+    assert "optim adamw, scheduler warmup_cosine" in told[4]
+    assert told[5] == "epochs:  2 of 3 batches"
+    with (run_folder(train.place) / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    header, *rows = told[6:]
+    assert header.split() == [
+        "epoch",
+        "train",
+        "loss",
+        "val",
+        "loss",
+        "train",
+        "acc",
+        "(eval)",
+        "val",
+        "acc",
+        "lr",
+        "img/s",
+        "left",
+    ]
+    assert [row.split()[0] for row in rows] == ["1/2", "2/2"]
+    for row, epoch in zip(rows, history, strict=True):
+        assert row.split()[1:3] == [f"{float(epoch[name]):.4f}" for name in ("train_loss", "val_loss")]
+        accuracies = ("train_accuracy", "train_eval_accuracy", "val_accuracy")
+        assert row.split()[3:9:2] == [f"{100 * float(epoch[name]):.1f}" for name in accuracies]
+    assert max(map(len, [header, *rows])) <= 80
+
+
+def test_an_error_in_a_run_is_the_last_line_of_its_process(train):
+    assert_one_sentence(train(*DRAWN, *SMALL, "epochs=0", fresh=True), "epochs=0 must be")
+
+
+def test_in_a_terminal_of_80_columns_finished_epochs_stay_readable(environment, tmp_path):
+    shown = in_terminal(
+        [sys.executable, "-m", "intel_scenes.train", *DRAWN, *SMALL, BAR], environment | SCREEN, tmp_path
+    )
+    screen = [[part for part in line.split("\r") if part.strip()] for line in shown.split("\n")]
+    assert max(len(part) for parts in screen for part in parts if re.match("epoch| +epoch| +\\d+/2 ", part)) <= 80
+    assert "epoch 1 of 2:" in shown
+    last = [parts[-1] for parts in screen if parts]  # what remains of each line
+    assert [line.split()[0] for line in last if re.match(r" +\d+/2 ", line)] == ["1/2", "2/2"]
+    assert not [line for line in last if line.startswith("epoch 1 of 2")]
 
 
 def test_a_multirun_goes_on_after_a_run_that_fails_and_names_it(train):

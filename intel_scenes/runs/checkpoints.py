@@ -17,6 +17,7 @@ from torch import Tensor
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
+from intel_scenes.runs.progress import TrainingProgress
 
 WEIGHTS_KEYS = ("state_dict", "epoch", "global_step", "pytorch-lightning_version")
 
@@ -100,15 +101,23 @@ class EpochRecorder(Checkpoint):
         fit_seconds: Time spent in epochs, over all resumes.
     """
 
-    def __init__(self, folder: Path, *, before_writing: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        before_writing: Callable[[], None] = lambda: None,
+        progress: TrainingProgress | None = None,
+    ) -> None:
         """Records into a run folder.
 
         Args:
             folder: Of the run.
             before_writing: Raises where the folder is no longer this process's to write to.
+            progress: Shows each epoch once it is recorded.
         """
         self.folder = folder
         self.before_writing = before_writing
+        self.progress = progress
         self.rows: list[dict[str, Any]] = []
         self.fit_seconds = 0.0
         self._lr = math.nan
@@ -147,6 +156,8 @@ class EpochRecorder(Checkpoint):
             record.write_csv(
                 self.folder / record.HISTORY, record.HISTORY_COLUMNS, [tuple(row.values()) for row in self.rows]
             )
+            if self.progress is not None:
+                self.progress.epoch(self.rows, trainer.max_epochs or len(self.rows), self.fit_seconds)
         trainer.save_checkpoint(self.folder / record.LAST, storage_options=options)
 
     def state_dict(self) -> dict[str, Any]:
@@ -196,6 +207,6 @@ class FiniteLoss(Callback):
             step = int(self._first.item())
             if step >= 0:
                 raise UserError(
-                    f"the loss is not finite at step {step} (epoch {trainer.current_epoch}): lower optim.lr or "
+                    f"the loss is not finite at step {step} (epoch {trainer.current_epoch + 1}): lower optim.lr or "
                     "lr_scale, use a scheduler with warm-up, or set ++trainer.gradient_clip_val=1"
                 )

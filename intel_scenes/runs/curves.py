@@ -11,26 +11,26 @@ TRAIN, VALID = "#D55E00", "#0072B2"  # Okabe and Ito's, told apart by all
 
 
 def draw_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """A PNG of train and valid accuracy and loss by epoch, from the rows of a history."""
+    """A PNG of training and validation accuracy and loss by epoch (from 1), from the rows of a history."""
     figure = Figure(figsize=(10, 4))  # all places are given: to fit margins and titles takes longer than to draw
     accuracy, loss = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.13, top=0.9, wspace=0.18)
-    epochs = [row["epoch"] for row in rows]
+    epochs = [row["epoch"] + 1 for row in rows]
     best = max(rows, key=lambda row: row["val_accuracy"])
     for axes, name, lines in (
         (
             accuracy,
             "accuracy",
             (
-                ("train, as seen while training", "train_accuracy", TRAIN, ":"),
-                ("train, in evaluation mode", "train_eval_accuracy", TRAIN, "-"),
-                ("valid", "val_accuracy", VALID, "-"),
+                ("train (augmented, running average)", "train_accuracy", TRAIN, ":"),
+                ("train (evaluation mode)", "train_eval_accuracy", TRAIN, "-"),
+                ("validation", "val_accuracy", VALID, "-"),
             ),
         ),
         (
             loss,
             "loss",
-            (("train, as seen while training", "train_loss", TRAIN, ":"), ("valid", "val_loss", VALID, "-")),
+            (("train (augmented, running average)", "train_loss", TRAIN, ":"), ("validation", "val_loss", VALID, "-")),
         ),
     ):
         for label, column, color, style in lines:
@@ -42,9 +42,9 @@ def draw_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    accuracy.plot(best["epoch"], best["val_accuracy"], "o", color=VALID, fillstyle="none", markersize=10)
+    accuracy.plot(best["epoch"] + 1, best["val_accuracy"], "o", color=VALID, fillstyle="none", markersize=10)
     gap = best["train_eval_accuracy"] - best["val_accuracy"]
-    told = f"accuracy: valid {best['val_accuracy']:.1%} at epoch {best['epoch']}, gap to train {gap:+.1%}"
+    told = f"validation accuracy {best['val_accuracy']:.1%} at epoch {best['epoch'] + 1}, gap to train {gap:+.1%}"
     accuracy.set_title(told, y=1.0)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120, pil_kwargs={"compress_level": 1})

@@ -3,14 +3,16 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from intel_scenes import record
+from intel_scenes.data import progress
 from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.data.splits import Indices
 from intel_scenes.errors import UserError
 from intel_scenes.predictions import Probabilities
 from intel_scenes.runs import memory
@@ -20,8 +22,8 @@ from intel_scenes.runs.inference import calibrated_results, probabilities, score
 
 log = logging.getLogger(__name__)
 
-LAG = 0.2  # of the accuracy on training images, in evaluation mode behind that while training
-USUAL = 0.1  # of a batch, taken into the running statistics by torch's batch norms
+WILD = 0.2  # difference of the accuracies on training images while training and in evaluation mode
+USUAL = 0.1  # momentum of torch's batch norms
 
 
 def evaluate(
@@ -52,20 +54,21 @@ def evaluate(
     checkpoint = torch.load(folder / record.BEST, map_location=device, weights_only=True)
     if checkpoint["epoch"] != recorder.best["epoch"]:
         raise UserError(
-            f"{folder / record.BEST} is of epoch {checkpoint['epoch']}, but the best of the history is "
-            f"{recorder.best['epoch']}: an epoch that was cut off did not repeat itself, remove the folder"
+            f"{folder / record.BEST} is of epoch {checkpoint['epoch'] + 1}, but the best of the history is "
+            f"{recorder.best['epoch'] + 1}: an epoch that was cut off did not repeat itself, remove the folder"
         )
     weights = checkpoint["state_dict"]
     network.load_state_dict({name: weights[f"network.{name}"] for name in network.state_dict()})
-    predicted = {
-        split: probabilities(network, data.evaluation(split), data.views, device=device, precision=precision)
-        for split in ("val", "test")
-    }
+    predicted: dict[str, Probabilities] = {}
+    splits: dict[Literal["val", "test"], Indices] = {"val": data.val, "test": data.test}
+    for split, chosen in splits.items():
+        batches = progress.shown(data.evaluation(split), len(chosen), f"evaluating {split}")
+        predicted[split] = probabilities(network, batches, data.views, device=device, precision=precision)
     _write_predictions(folder, data, predicted)
     record.write_whole(folder / record.CURVES, draw_curves(recorder.rows))
     labels, clean = data.test_scenes.labels, data.clean_test()
     test, best = scores(predicted["test"], labels), recorder.best
-    warn_of_late_statistics(network, (best, recorder.rows[-1]))
+    warn_of_other_results(network, (best, recorder.rows[-1]))
     return {
         "best_epoch": best["epoch"],
         "train_accuracy": best["train_eval_accuracy"],
@@ -81,8 +84,8 @@ def evaluate(
     }
 
 
-def warn_of_late_statistics(network: nn.Module, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Says when running statistics lag behind the weights: MobileNetV3 of torchvision takes in a hundredth of a batch.
+def warn_of_other_results(network: nn.Module, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Says where a network does far worse in evaluation mode than it did while training, on training images.
 
     Args:
         network: That was trained.
@@ -90,16 +93,22 @@ def warn_of_late_statistics(network: nn.Module, rows: Sequence[Mapping[str, Any]
     """
     gaps = [(row["train_accuracy"], row["train_eval_accuracy"]) for row in rows]
     training, evaluating = max(gaps, key=lambda gap: gap[0] - gap[1])
+    if training - evaluating <= WILD:
+        return
     norms = (module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
-    slowest = min((module.momentum for module in norms if module.momentum), default=USUAL)
-    if training - evaluating > LAG and slowest < USUAL:
-        log.warning(
-            "%.0f %% of the training images were right while training, but %.0f %% in evaluation mode: batch norms "
-            "take in %g of each batch, and what they keep lags behind the weights; train longer",
-            100 * training,
-            100 * evaluating,
-            slowest,
-        )
+    momentum = min((module.momentum for module in norms if module.momentum), default=USUAL)
+    why = (
+        f"BatchNorm momentum is {momentum:g}, so its running statistics lag and early evaluation can be at chance"
+        if momentum < USUAL
+        else "BatchNorm statistics or the average of the weights (recipe.ema_decay) may lag behind the weights, or "
+        "evaluation see images of another size (recipe.train_size)"
+    )
+    log.warning(
+        "training accuracy was %.0f %%, but in evaluation mode it is %.0f %% on training images: %s; train longer",
+        100 * training,
+        100 * evaluating,
+        why,
+    )
 
 
 def _write_predictions(folder: Path, data: SceneDataModule, predicted: dict[str, Probabilities]) -> None:

@@ -28,6 +28,7 @@ from intel_scenes.runs.forecast import NUM_STEPS, Costs, fitted_epochs, forecast
 from intel_scenes.runs.identity import circumstances, identity
 from intel_scenes.runs.images import augmentation, data_module, given_sizes, train_sizes
 from intel_scenes.runs.parts import classifier_of, network_of, precision_of, trainer_of
+from intel_scenes.runs.progress import TrainingProgress, beginning
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +75,17 @@ def run(
         network = network_of(plain, weights, data)
         head = head_alone(network, plain)
         classifier = classifier_of(plain, head or network, data)
-        recorder = EpochRecorder(folder, before_writing=lambda: outcome.check_held(folder, lease))
-        trainer = trainer_of(plain, folder, [recorder, *callbacks], precision)
+        progress = TrainingProgress(has_bar=plain["trainer"]["enable_progress_bar"])
+        recorder = EpochRecorder(folder, before_writing=lambda: outcome.check_held(folder, lease), progress=progress)
+        trainer = trainer_of(plain, folder, [recorder, progress, *callbacks], precision)
         last, device = folder / record.LAST, trainer.strategy.root_device
         known = identity(plain, choices, weights, data, network) | digests | circumstances(device)
         known |= {"composition_digest": composition_digest, "precision": precision, "threads": threads}
         known |= budget.of_record(plain, facts)
+        if trainer.is_global_zero:
+            num_batches = configuration.num_batches(plain, len(data.train) // data.batch_size)
+            for line in beginning(known, data, steps_per_epoch=num_batches):
+                log.info(line)
         is_new = _is_new(folder)
         with outcome.recorded(folder, lease, plain, overrides, known) as results:
             data, costs = _to_train_on(plain, classifier, network, data, weights, device, precision, is_new=is_new)

@@ -1,7 +1,6 @@
 """The parts of a run, made of its resolved configuration."""
 
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
@@ -23,7 +22,7 @@ from intel_scenes.models.backbones import build, check_image_size, heads
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.models.weights import Weights
 from intel_scenes.runs import configuration, memory
-from intel_scenes.runs.averaging import WarmedEMA
+from intel_scenes.runs.averaging import WarmedEMA, WarmedNorms
 from intel_scenes.runs.checkpoints import FiniteLoss, WholeCheckpointIO
 from intel_scenes.runs.features import linear_head
 
@@ -121,15 +120,16 @@ def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], pre
     """
     for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)
-    arguments = {key: value for key, value in plain["trainer"].items() if key != "precision"}
+    ours = ("precision", "enable_progress_bar")
+    arguments = {key: value for key, value in plain["trainer"].items() if key not in ours}
     arguments["accelerator"] = asked = _accelerator(plain)
     if asked in ("gpu", "cuda") and not torch.accelerator.is_available():
         raise UserError(f"trainer.accelerator={asked}: no GPU is found; trainer=auto takes what there is")
     callbacks: list[Callback] = [FiniteLoss(), *own]
+    if plain["model"]["weights"] is None:
+        callbacks.append(WarmedNorms())  # before the average of the weights, which takes the statistics in
     if (decay := plain["recipe"]["ema_decay"]) is not None:
         callbacks.append(WarmedEMA(decay))
-    if arguments["enable_progress_bar"]:
-        callbacks.append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50))
     try:
         trainer = Trainer(
             **arguments,
@@ -140,6 +140,7 @@ def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], pre
             plugins=[WholeCheckpointIO(), *_cluster()],
             default_root_dir=folder,
             enable_model_summary=False,
+            enable_progress_bar=False,  # TrainingProgress is ours
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )

@@ -1,0 +1,107 @@
+"""What a person sees of a training: how it begins, a line for each epoch, in a terminal a bar for the current one."""
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from tqdm import tqdm
+
+from intel_scenes.data.datamodule import SceneDataModule
+
+log = logging.getLogger(__name__)
+
+HEADER = " epoch  train loss  val loss  train acc   (eval)  val acc       lr  img/s   left"
+
+
+def beginning(known: Mapping[str, Any], data: SceneDataModule, *, steps_per_epoch: int) -> list[str]:
+    """Device, images, network, recipe and length of a run, a line for each.
+
+    Args:
+        known: What `summary.json` holds before the first step.
+        data: The images.
+        steps_per_epoch: Batches of training.
+    """
+    of_class = np.bincount(data.scenes.labels[data.train], minlength=len(data.classes))
+    counts = ", ".join(f"{name} {count:,}" for name, count in zip(data.classes, of_class, strict=True))
+    groups = ", ".join(f"{group} {known[group]}" for group in ("recipe", "optim", "scheduler") if known[group])
+    return [
+        f"device:  {known['device']}, precision {known['precision']}, CPU threads {known['threads']}",
+        f"images:  train {known['num_train']:,}, val {known['num_val']:,}, test {known['num_test']:,}",
+        f"classes: {counts} (train)",
+        f"network: {known['model_name']}, {known['parameters']:,} parameters, {known['image_size']} px, "
+        f"{known['weights'] or 'random'} weights",
+        f"recipe:  {groups}{', ' if groups else ''}lr {known['lr']:g}, batch size {known['batch_size']}, "
+        f"seed {known['seed']}",
+        f"epochs:  {known['epochs']} of {steps_per_epoch:,} batches",
+    ]
+
+
+class TrainingProgress(Callback):
+    """Writes a line for each epoch to the log; with a bar, also shows the batches of the current one on stderr.
+
+    Lightning's own bars fill a file with carriage returns, and wrap in 80 columns.
+    """
+
+    def __init__(self, *, has_bar: bool) -> None:
+        """Shows a bar where asked and where stderr is a terminal."""
+        self._has_bar = has_bar and sys.stderr.isatty()
+        self._bar: tqdm[NoReturn] | None = None
+        self._has_header = False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins a bar."""
+        if self._has_bar and trainer.is_global_zero:
+            what = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+            total = int(trainer.num_training_batches)
+            self._bar = tqdm(total=total, desc=what, unit="batch", leave=False, dynamic_ncols=True)
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Counts a batch."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says what the wait after the last batch is for."""
+        if self._bar is not None:
+            self._bar.set_description(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}, validating")
+
+    def on_exception(self, *_: object) -> None:
+        """Ends the bar, so that what comes next has a line of its own."""
+        self.close()
+
+    def epoch(self, rows: Sequence[Mapping[str, Any]], num_epochs: int, seconds: float) -> None:
+        """Writes the line of an epoch that has ended.
+
+        Args:
+            rows: The history so far.
+            num_epochs: Of the whole training.
+            seconds: Spent in those of the history.
+        """
+        self.close()
+        if not self._has_header:
+            log.info(HEADER)
+            self._has_header = True
+        log.info(_line(rows[-1], num_epochs, seconds / len(rows) * (num_epochs - len(rows))))
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _line(row: Mapping[str, Any], num_epochs: int, seconds_left: float) -> str:
+    """One epoch under `HEADER`; epochs count from 1."""
+    accuracies = "".join(
+        f"{100 * row[name]:{width}.1f} %"
+        for name, width in (("train_accuracy", 9), ("train_eval_accuracy", 7), ("val_accuracy", 7))
+    )
+    left = f"{seconds_left:.0f} s" if seconds_left < 100 else f"{seconds_left / 60:.0f} min"
+    return (
+        f"{row['epoch'] + 1:>3}/{num_epochs:<3}{row['train_loss']:11.4f}{row['val_loss']:10.4f}{accuracies}"
+        f"{row['lr']:9.2g}{row['images_per_second']:7.0f}{left:>7}"
+    )
