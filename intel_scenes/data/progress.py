@@ -16,7 +16,7 @@ def bar(total: int, what: str, *, is_brief: bool = False) -> "tqdm[NoReturn]":
     """A bar on stderr; where that is no terminal, one line that says what is being done, or none if it is brief."""
     is_terminal = sys.stderr.isatty()
     if not is_terminal and not is_brief:
-        log.info("%s: %s images", what, f"{total:,}")
+        log.info("%s: %s", what, f"{total:,}")
     return tqdm(total=total, desc=what, unit="image", disable=not is_terminal, leave=not is_brief)
 
 

@@ -326,8 +326,10 @@ def test_a_list_of_unreadable_images_that_was_cut_off_is_named_with_its_folder(t
         pack(scenes, tmp_path / "cache", 20)
 
 
-def test_progress_is_shown_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    pack(some(tmp_path / "images"), tmp_path / "cache", 20)
-    captured = capfd.readouterr()
-    assert captured.out == ""
-    assert "7/7" in captured.err
+def test_decoding_is_told_in_one_line_where_there_is_no_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "intel_scenes"):
+        pack(some(tmp_path / "images"), tmp_path / "cache", 20)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.messages == ["decoding images: 7"]

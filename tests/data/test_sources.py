@@ -309,11 +309,13 @@ def test_two_processes_that_draw_at_once_end_with_one_folder(tmp_path: Path) -> 
     )
 
 
-def test_drawing_shows_its_progress_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    few(tmp_path)
-    captured = capfd.readouterr()
-    assert captured.out == ""
-    assert "20/20" in captured.err
+def test_drawing_is_told_in_one_line_where_there_is_no_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "intel_scenes"):
+        few(tmp_path)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.messages == ["drawing scenes: 20"]
 
 
 def test_too_few_images_for_the_kinds_are_refused(tmp_path: Path) -> None:

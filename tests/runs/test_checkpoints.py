@@ -339,7 +339,7 @@ def test_the_history_shows_the_accuracy_of_the_averages(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])  # a loss of nan, and of inf
-@pytest.mark.parametrize(("at", "place"), [(0, "step 0 (epoch 0)"), (3, "step 3 (epoch 0)"), (6, "step 6 (epoch 1)")])
+@pytest.mark.parametrize(("at", "place"), [(0, "step 0 (epoch 1)"), (3, "step 3 (epoch 1)"), (6, "step 6 (epoch 2)")])
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(
     tmp_path: Path, at: int, place: str, value: float
 ) -> None:
@@ -353,7 +353,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(
 @pytest.mark.parametrize("at", [0, 1, 2, 3, 4])
 def test_with_accumulated_gradients_the_step_is_the_one_that_the_batch_belongs_to(tmp_path: Path, at: int) -> None:
     network = Breaks(at)
-    with pytest.raises(UserError, match=rf"not finite at step {at // 2} \(epoch {at // 4}\)"):
+    with pytest.raises(UserError, match=rf"not finite at step {at // 2} \(epoch {at // 4 + 1}\)"):
         fit(tmp_path, network, epochs=2, accumulate_grad_batches=2)
     assert network.passes == at + 1
 

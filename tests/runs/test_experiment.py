@@ -180,7 +180,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_failed_and_names_the_step(run
         run("optim.lr=1e30", "scheduler=constant")
     summary = json.loads((tmp_path / "run" / record.SUMMARY).read_text())
     assert summary["status"] == "failed"
-    assert "not finite at step 1 (epoch 0)" in summary["error"]
+    assert "not finite at step 1 (epoch 1)" in summary["error"]
     assert "FiniteLoss" in summary["traceback"] or "on_train_batch_end" in summary["traceback"]
 
 
