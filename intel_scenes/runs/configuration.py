@@ -64,7 +64,7 @@ COUNTS = (
     *("threads", "data.image_size", "trainer.accumulate_grad_batches"),
 )
 SEEDS = ("seed", "data.split_seed", "data.drawing_seed")
-OPEN = ("threads", "data.image_size", "data.store_size")  # null leaves them to a rule
+OPEN = ("threads", "data.image_size")  # null leaves them to a rule
 
 # Values of recipe keys under which they do nothing, as they must where the backbone is frozen.
 WITHOUT_BACKBONE = {
@@ -124,10 +124,6 @@ def check_images(plain: Plain) -> None:
     _one_of("data.device_resident", data["device_resident"], ("auto", True, False))
     _one_of("data.source", data["source"], ("intel", "folder", "synthetic"))
     _one_of("data.store_rule", data["store_rule"], ("square", "whole"))
-    if data["store_size"] is None and (data["store_rule"] == "square" or data["source"] == "synthetic"):
-        raise UserError(
-            "data.store_size=null is for images of a folder under data.store_rule=whole: give a number of pixels"
-        )
     if data["source"] == "synthetic" and data["root"] is not None:
         raise UserError("data.root has no effect with data=synthetic, which draws below data.cache_dir: leave one out")
 
@@ -225,11 +221,14 @@ def warn_of_late_steps(plain: Plain) -> None:
 
 
 def _check_integers(plain: Plain) -> None:
-    values = record.flatten(plain)
+    values, data = record.flatten(plain), plain["data"]
+    # The network's own size is for photographs: squares are stored for all networks, and drawn in their size.
+    is_network_size = data["store_rule"] == "whole" and data["source"] != "synthetic"
+    open_keys = (*OPEN, "data.store_size") if is_network_size else OPEN
     for keys, least in ((COUNTS, 1), (SEEDS, 0)):
         for key in keys:
             value = values.get(key, least)
-            is_open = value is None and key in OPEN
+            is_open = value is None and key in open_keys
             if not is_open and (type(value) is not int or value < least):
                 raise UserError(f"{key}={value} must be a whole number of at least {least}")
 
