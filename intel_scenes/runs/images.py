@@ -51,11 +51,11 @@ def _tell(module: SceneDataModule, cache_dir: Path) -> None:
     """Says how photographs are stored, and which files are not what one may think."""
     if module.store_rule == "whole":
         log.info(
-            "%s train and %s test images are stored whole, up to 2:1, with a shorter side of %d px: %.2f GB in %s",
+            "%s train and %s test images are stored whole, up to 2:1, with a shorter side of %d px: %s in %s",
             f"{len(module.images.labels):,}",
             f"{len(module.test_images.labels):,}",
             module.store_size,
-            (module.images.values.nbytes + module.test_images.values.nbytes) / 1e9,
+            _readable(module.images.values.nbytes + module.test_images.values.nbytes),
             cache_dir,
         )
     if others := module.left_out:
@@ -67,6 +67,10 @@ def _tell(module: SceneDataModule, cache_dir: Path) -> None:
     if twins := module.test_duplicates:
         are = "is" if len(twins) == 1 else "are"
         log.warning("%s %s also in train: %s", counted(len(twins), "test image"), are, ", ".join(twins))
+
+
+def _readable(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
 
 
 def _excluded(path: object) -> frozenset[str]:

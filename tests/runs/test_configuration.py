@@ -96,9 +96,8 @@ def test_the_size_of_whole_pictures_can_be_left_to_the_network() -> None:
     assert refusal("data=synthetic", "data.store_rule=whole", "data.store_size=null") == refused
     assert refusal("data=folder", "data.store_size=0") == "data.store_size=0 must be a whole number of at least 1"
     assert refusal("data.store_rule=all") == "data.store_rule=all must be one of square, whole"
-    assert refusal("data=folder", "model=resnet50", "recipe.train_size=2000") == (
-        "recipe.train_size=2000 enlarges images of data.store_size=232 more than 8 times: lower it, or store larger images"
-    )
+    enlarged = refusal("data=folder", "model=resnet50", "recipe.train_size=2000")
+    assert enlarged.startswith("recipe.train_size=2000 enlarges images of data.store_size=232 more than 8 times: ")
 
 
 def test_the_rule_that_all_runs_had_before_is_not_hashed() -> None:
