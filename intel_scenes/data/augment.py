@@ -11,9 +11,9 @@ from torchvision.transforms import v2
 
 from intel_scenes.data.buffers import on_device
 from intel_scenes.data.resize import Normalization, crop_resize_each, crop_resize_matrix, normalize
+from intel_scenes.data.splits import Indices
 
 Draws = npt.NDArray[np.float64]
-Sizes = npt.NDArray[np.int64]  # (B, 2): heights and widths
 
 # What an image draws for one epoch: `ATTEMPTS` candidate boxes of (area, ratio, top, left), the flip, and the seed of
 # its policy.
@@ -89,7 +89,7 @@ def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def crop_boxes(draws: Draws, sizes: Sizes | int, augmentation: Augmentation) -> npt.NDArray[np.int64]:
+def crop_boxes(draws: Draws, sizes: Indices | int, augmentation: Augmentation) -> npt.NDArray[np.int64]:
     """Boxes of random resized crops (Szegedy et al. 2015), distributed as torchvision's `RandomResizedCrop` draws them.
 
     Args:
@@ -123,7 +123,7 @@ def augment(
     size: int,
     interpolation: str,
     normalization: Normalization | None = None,
-    sizes: Sizes | None = None,
+    sizes: Indices | None = None,
 ) -> Tensor:
     """Random crops resized with antialiasing, some of them mirrored, after the operations of a policy.
 
@@ -150,7 +150,7 @@ def augment(
     return crops if normalization is None else normalize(crops, *normalization)
 
 
-def by_policy(images: Tensor, draws: Draws, policy: str, sizes: Sizes | None = None) -> Tensor:
+def by_policy(images: Tensor, draws: Draws, policy: str, sizes: Indices | None = None) -> Tensor:
     """Each image changed by torchvision's operations, which depend on its own number alone.
 
     Args:

@@ -61,7 +61,7 @@ class Shapes:
 
 
 def shapes_of(sizes: Indices, side: int, view: View) -> Shapes:
-    """The shapes of pictures that lie close together.
+    """The shapes of pictures that lie one after the other without a gap.
 
     Args:
         sizes: (N, 2) int64, height and width of each.
@@ -179,7 +179,8 @@ def _copied(pixels: Tensor, starts: Indices, widths: Indices, sizes: Indices) ->
     def copy(part: range) -> None:
         for place in part:
             start, row, (rows, columns) = known[place]
-            lines = np.lib.stride_tricks.as_strided(stored[start:], (rows, columns, 3), (3 * row, 3, 1))
+            strides = (3 * row, 3, 1)
+            lines = np.lib.stride_tricks.as_strided(stored[start:], (rows, columns, 3), strides, writeable=False)
             places[place, :rows, :columns] = lines
 
     for_parts(copy, len(starts), LEAST_GATHERED)

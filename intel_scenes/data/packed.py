@@ -6,7 +6,7 @@ converts; grey values of 16 or 32 bits are scaled first). Then, by the rule,
 - square: where it is not `size` x `size` already, its shorter side is resized to `size` (bicubic, antialiased, the
   aspect ratio kept) and the middle square is stored.
 - whole: its shorter side is resized to `size` as torchvision's `Resize` does, by the interpolation of the network, and
-  all of it is stored; of one that is longer than twice its width, the middle.
+  all of it is stored; of one longer than 2:1, the middle of about that shape.
 """
 
 import io
@@ -25,11 +25,11 @@ from PIL import ExifTags, Image, features
 from intel_scenes.data import progress
 from intel_scenes.data.cache import arrays, make_once, reading
 from intel_scenes.data.scenes import Scenes
+from intel_scenes.data.splits import Indices
 from intel_scenes.errors import UserError
 from intel_scenes.record import digest
 
 Pixels = npt.NDArray[np.uint8]
-Sizes = npt.NDArray[np.int64]  # (N, 2): heights and widths
 StoreRule = Literal["square", "whole"]
 
 # Part of the cache's name: change it with the rules above.
@@ -64,12 +64,12 @@ class Packed:
         images: uint8, mapped from the file: (N, size, size, 3) squares, zeros where an image cannot be decoded; or
             (P,), the pixels of whole pictures one after the other. What is written to it stays in this process.
         unreadable: For the position of each image that cannot be decoded, the reason.
-        sizes: Of whole pictures, (0, 0) where one cannot be decoded; None for squares.
+        sizes: (N, 2) heights and widths of whole pictures, zeros where one cannot be decoded; None for squares.
     """
 
     images: Pixels
     unreadable: dict[int, str]
-    sizes: Sizes | None = None
+    sizes: Indices | None = None
 
 
 def store(image: Image.Image, size: int) -> Pixels:
