@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from intel_scenes.data.scenes import Scenes, duplicates, find_split, fingerprint, in_label_conflict, read_scenes
 from intel_scenes.errors import UserError
@@ -54,7 +55,9 @@ def test_an_empty_file_and_a_known_text_have_their_published_digests(tmp_path: P
 
 def test_only_visible_files_with_an_images_suffix_count(tmp_path: Path) -> None:
     images = ["a.jpg", "b.JPEG", "c.Png", "d.bmp", "e.gif", "f.webp", "g.tif", "h.TIFF", "i.ppm"]
-    images += ["j.jfif", "k.avif", "l.pgm", "m.jp2"]
+    images += ["j.jfif", "k.pgm", "l.jp2"]
+    if ".avif" in Image.registered_extensions():  # since Pillow 11.3
+        images.append("m.avif")
     others = ["Thumbs.db", ".DS_Store", ".hidden.jpg", "notes.txt", "jpg", "folder.jpg/inside.jpg"]
     others += ["film.mpg", "page.pdf", "drawing.eps"]
     files = {f"sea/{name}": b"" for name in images + others} | {"forest/1.jpg": b"", ".git/1.jpg": b"", "list.csv": b""}
