@@ -40,6 +40,11 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, in the plural but for one: `1 image`, `1,200 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """` (did you mean A or B?)` with the choices that are spelt much like a word, or nothing."""
     near = difflib.get_close_matches(word, list(choices))

@@ -51,6 +51,7 @@ SETTING_KEYS = (
     *("lr", "batch_size", "image_size", "epochs", "parameters"),
     *("num_train", "num_val", "num_test", "normalization"),
     *("budget_minutes", "budget_digest"),
+    *("store_size", "store_rule"),
 )
 RESULT_KEYS = (
     *("best_epoch", "train_accuracy", "val_accuracy", "val_loss", "test_accuracy", "test_loss"),

@@ -275,6 +275,7 @@ def test_all_images_that_cannot_be_decoded_are_named_and_can_be_skipped(train, s
     assert_one_sentence(train(*arguments), *map(str, broken), "data.on_unreadable=skip")
     done = train(*arguments, "data.on_unreadable=skip")
     assert done.returncode == 0, done.stderr
+    assert f"2 images could not be decoded; skipped: forest/{broken[0].name}, forest/{broken[1].name}" in done.stderr
     summary = json.loads((run_folder(train.place) / "summary.json").read_text())
     assert summary["num_train"] + summary["num_val"] == 118
 
@@ -283,7 +284,7 @@ def test_test_images_that_are_also_in_train_are_named_in_a_warning_and_in_the_re
     source = min(scenes.glob("seg_train/sea/*"))
     shutil.copy(source, scenes / "seg_test" / "street" / "twin.jpg")
     done = train("data=folder", f"data.root={scenes}", *SMALL, "data.store_size=40", "epochs=1")
-    assert "1 test images are also in train: street/twin.jpg" in done.stderr
+    assert "1 test image is also in train: street/twin.jpg" in done.stderr
     summary = json.loads((run_folder(train.place) / "summary.json").read_text())
     assert summary["test_duplicates"] == ["street/twin.jpg"]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from intel_scenes.data import progress
-from intel_scenes.data.packed import Pixels
+from intel_scenes.data.batches import Stored
 from intel_scenes.data.scenes import Scenes
 from intel_scenes.data.splits import Indices
 from intel_scenes.predictions import Probabilities
@@ -60,15 +60,12 @@ def common_size(found: Sequence[Form]) -> tuple[int, int] | None:
     return size if 2 * count >= len(found) else None
 
 
-def odd(
-    found: Sequence[Form], images: Pixels, rows: Indices, usual: tuple[int, int] | None
-) -> list[tuple[int, str, str]]:
+def odd(found: Sequence[Form], images: Stored, usual: tuple[int, int] | None) -> list[tuple[int, str, str]]:
     """The images that are not like the rest.
 
     Args:
         found: Form of each image.
-        images: (M, S, S, 3) uint8, decoded images, mapped from a file.
-        rows: (N,) place of each image in `images`.
+        images: The decoded ones, in that order; of whole pictures the middle square is looked at.
         usual: The size that is not odd; None where every size is as good.
 
     Returns:
@@ -76,9 +73,10 @@ def odd(
     """
     reasons = []
     usual_mode = Counter(form.mode for form in found).most_common(1)[0][0]
-    for start in range(0, len(rows), BLOCK):
+    for start in range(0, len(found), BLOCK):
+        squares, _, _ = images.squares(np.arange(start, min(start + BLOCK, len(found))))
         # One pixel in nine is enough to tell, and spares most of the time.
-        pixels = images[rows[start : start + BLOCK]][:, ::3, ::3].astype(np.float32)
+        pixels = squares[:, :, ::3, ::3].permute(0, 2, 3, 1).numpy().astype(np.float32)
         spread = pixels.std(axis=(1, 2)).max(axis=1)
         difference = np.ptp(pixels, axis=3).max(axis=(1, 2))
         for index, form in enumerate(found[start : start + BLOCK]):

@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 
 from intel_scenes.data.buffers import on_device
 from intel_scenes.data.resize import Normalization, crop_resize_each, crop_resize_matrix, normalize
+from intel_scenes.data.splits import Indices
 
 Draws = npt.NDArray[np.float64]
 
@@ -30,7 +31,8 @@ class Augmentation:
     """What a training image goes through.
 
     Attributes:
-        scale: Least and greatest share of the area that a random crop shows; (1, 1) with `ratio` (1, 1) shows all.
+        scale: Least and greatest share of the area that a random crop shows; (1, 1) with `ratio` (1, 1) shows all of a
+            square, and the middle square of another picture.
         ratio: Least and greatest ratio of a crop's width to its height.
         flip: Probability of a mirror image, left to right.
         policy: What changes an image before it is cropped: "trivial" (one operation of any strength, TrivialAugment of
@@ -87,12 +89,12 @@ def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def crop_boxes(draws: Draws, side: int, augmentation: Augmentation) -> npt.NDArray[np.int64]:
+def crop_boxes(draws: Draws, sizes: Indices | int, augmentation: Augmentation) -> npt.NDArray[np.int64]:
     """Boxes of random resized crops (Szegedy et al. 2015), distributed as torchvision's `RandomResizedCrop` draws them.
 
     Args:
         draws: (B, 4 * ATTEMPTS) or more, uniform on [0, 1).
-        side: Height and width of the images.
+        sizes: (B, 2) heights and widths of the images, or the side of squares.
         augmentation: Of which scale and ratio are used.
 
     Returns:
@@ -101,17 +103,17 @@ def crop_boxes(draws: Draws, side: int, augmentation: Augmentation) -> npt.NDArr
     """
     area, ratio, top, left = np.moveaxis(draws[:, : 4 * ATTEMPTS].reshape(-1, ATTEMPTS, 4), 2, 0)
     (low_scale, high_scale), (low_ratio, high_ratio) = augmentation.scale, augmentation.ratio
-    areas = side**2 * (low_scale + area * (high_scale - low_scale))
+    height, width = np.broadcast_to(sizes, (len(draws), 2)).T[:, :, None]  # each (B, 1)
+    areas = height * width * (low_scale + area * (high_scale - low_scale))
     ratios = np.exp(np.log(low_ratio) + ratio * (np.log(high_ratio) - np.log(low_ratio)))
     widths, heights = np.rint(np.sqrt(areas * ratios)), np.rint(np.sqrt(areas / ratios))
-    fits = (widths > 0) & (widths <= side) & (heights > 0) & (heights <= side)
-    tops, lefts = np.floor(top * (side - heights + 1)), np.floor(left * (side - widths + 1))
+    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+    tops, lefts = np.floor(top * (height - heights + 1)), np.floor(left * (width - widths + 1))
     candidates = np.stack([tops, lefts, heights, widths], axis=2)
     boxes: npt.NDArray[np.int64] = candidates[np.arange(len(draws)), fits.argmax(axis=1)].astype(np.int64)
-    nearest_ratio = min(max(1.0, low_ratio), high_ratio)
-    height, width = round(side / max(1.0, nearest_ratio)), round(side * min(1.0, nearest_ratio))
-    boxes[~fits.any(axis=1)] = [(side - height) // 2, (side - width) // 2, height, width]
-    return boxes
+    heights, widths = np.minimum(height, np.rint(width / low_ratio)), np.minimum(width, np.rint(height * high_ratio))
+    middle = np.concatenate([(height - heights) // 2, (width - widths) // 2, heights, widths], axis=1)
+    return np.where(fits.any(axis=1)[:, None], boxes, middle.astype(np.int64))
 
 
 def augment(
@@ -121,47 +123,51 @@ def augment(
     size: int,
     interpolation: str,
     normalization: Normalization | None = None,
+    sizes: Indices | None = None,
 ) -> Tensor:
     """Random crops resized with antialiasing, some of them mirrored, after the operations of a policy.
 
     Args:
-        images: (B, 3, S, S) uint8.
+        images: (B, 3, H, W) uint8.
         draws: (B, NUM_DRAWS) from `draw`.
         augmentation: What to draw.
         size: Side of the result.
         interpolation: "bilinear" or "bicubic".
         normalization: Mean and standard deviation of each channel, as `normalize` takes them.
+        sizes: (B, 2), height and width of each image, which begins at the top left; None for squares without a margin.
 
     Returns:
         (B, 3, size, size): float32 and normalized; without `normalization` in the range of the images, uint8 on a CPU
         and float32 elsewhere.
     """
-    boxes = crop_boxes(draws, images.shape[-1], augmentation)
+    boxes = crop_boxes(draws, images.shape[-1] if sizes is None else sizes, augmentation)
     flips = draws[:, 4 * ATTEMPTS] < augmentation.flip
     if augmentation.policy:
-        images = by_policy(images, draws[:, 4 * ATTEMPTS + 1], augmentation.policy)
+        images = by_policy(images, draws[:, 4 * ATTEMPTS + 1], augmentation.policy, sizes)
     if images.device.type == "cpu":
         return crop_resize_each(images, boxes, flips, size, interpolation, normalization)
     crops = crop_resize_matrix(images, boxes, flips, size, interpolation)
     return crops if normalization is None else normalize(crops, *normalization)
 
 
-def by_policy(images: Tensor, draws: Draws, policy: str) -> Tensor:
+def by_policy(images: Tensor, draws: Draws, policy: str, sizes: Indices | None = None) -> Tensor:
     """Each image changed by torchvision's operations, which depend on its own number alone.
 
     Args:
-        images: (B, 3, S, S) uint8.
+        images: (B, 3, H, W) uint8.
         draws: (B,), uniform on [0, 1).
         policy: One of `POLICIES`.
+        sizes: As `augment` takes them.
 
     Returns:
-        (B, 3, S, S) uint8 in channels-last memory.
+        (B, 3, H, W) uint8 in channels-last memory.
     """
     change, device = POLICIES[policy](), images.device
     images = images.cpu()  # one wait of an accelerator for a batch, not one for each operation on an image
     result = torch.empty_like(images, memory_format=torch.channels_last)
     with torch.random.fork_rng(devices=[]):  # they draw from the global generator, on the CPU
         for index, seed in enumerate((draws * 2**53).astype(np.int64).tolist()):
+            height, width = images.shape[-2:] if sizes is None else sizes[index]
             torch.default_generator.manual_seed(seed)
-            result[index] = change(images[index])
+            result[index, :, :height, :width] = change(images[index, :, :height, :width])
     return on_device(result, device)

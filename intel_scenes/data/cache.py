@@ -26,6 +26,8 @@ def make_once(folder: Path, write: Callable[[Path], None]) -> None:
     Raises:
         UserError: The cache cannot be written.
     """
+    if folder.exists():  # whole, so that a cache that cannot be written is of use
+        return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):

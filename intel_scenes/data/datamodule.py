@@ -12,14 +12,14 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from intel_scenes.data.augment import NUM_DRAWS, Augmentation, augment, draw
-from intel_scenes.data.batches import Batch, EvalBatches, Stored, TrainBatches, View, prepare, views
+from intel_scenes.data.batches import Batch, EvalBatches, Stored, TrainBatches, View, prepare, shapes_of, views
 from intel_scenes.data.buffers import on_device
 from intel_scenes.data.mixing import NUM_DRAWS as NUM_MIXING_DRAWS
 from intel_scenes.data.mixing import Mixing, mix
-from intel_scenes.data.packed import Packed, pack
+from intel_scenes.data.packed import Packed, StoreRule, pack, pack_whole
 from intel_scenes.data.scenes import Scenes, duplicates, find_split, fingerprint, in_label_conflict, read_scenes
 from intel_scenes.data.splits import Indices, stratified_mask, stratified_split
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, counted
 
 # Of evaluation, where training has smaller batches: without gradients there is room, and few images take longer each.
 EVAL_BATCH_SIZE = 64
@@ -32,6 +32,8 @@ class SceneDataModule(LightningDataModule):
     Attributes:
         scenes: The usable images of `seg_train`.
         unreadable: Of "train" and "test", the images that cannot be decoded, by path, with the reason.
+        left_out: Paths of what lies in the class folders and is no image by its suffix.
+        store_rule, store_size: How the images are stored.
         train, train_eval, val, test: Sorted positions: of the training images, of the slice of them on which the
             training accuracy is evaluated, of the validation images (all in `scenes`), and of the test images.
     """
@@ -53,6 +55,7 @@ class SceneDataModule(LightningDataModule):
         cache_dir: Path,
         on_unreadable: Literal["error", "skip"],
         exclude: Collection[str] = (),
+        store_rule: StoreRule = "square",
     ) -> None:
         """Reads, checks, decodes and splits the images.
 
@@ -67,25 +70,37 @@ class SceneDataModule(LightningDataModule):
             seed: Of order and augmentation.
             val_fraction: Share of `seg_train` that becomes the validation split; None cuts none.
             split_seed: Of that cut.
-            store_size: Side of the decoded images in the cache.
+            store_size: Side, or shorter side, of the decoded images in the cache.
             cache_dir: Where decoded images are kept.
             on_unreadable: Whether an image that cannot be decoded is an error or left out.
             exclude: Images of `seg_train` that are left out, as `<class>/<file>`. The others lie on the same side of
                 the cut with and without them.
+            store_rule: Whether the cache holds the middle square of each image, or the whole.
 
         Raises:
             UserError: The images are missing, unreadable or too few.
         """
         super().__init__()
-        scenes, packed = _read(root, cache_dir, store_size, exclude, skips_unreadable=on_unreadable == "skip")
+        scenes = _read(root)
+        packed = [
+            pack_whole(one, cache_dir, store_size, view.interpolation)
+            if store_rule == "whole"
+            else pack(one, cache_dir, store_size)
+            for one in scenes
+        ]
+        _check_known(exclude, scenes[0])
+        if on_unreadable == "error":
+            _check_all_readable(scenes, packed, exclude)
         self.unreadable = {
             split: {one.paths[index]: reason for index, reason in sorted(decoded.unreadable.items())}
             for split, one, decoded in zip(("train", "test"), scenes, packed, strict=True)
         }
-        usable, stored = _usable(scenes[0], packed[0])
+        self.left_out = [str(one.root / name) for one in scenes for name in one.left_out]
+        usable, stored = _usable(scenes[0], packed[0], store_size, view)
         kept = np.array([path not in exclude for path in usable.paths])
         self.scenes, self.images = usable.select(np.flatnonzero(kept)), stored.select(kept)
-        self.test_scenes, self.test_images = _usable(scenes[1], packed[1])
+        self.test_scenes, self.test_images = _usable(scenes[1], packed[1], store_size, view)
+        self.store_rule, self.store_size = store_rule, store_size
         self.view, self.augmentation, self.mixing = view, augmentation, mixing
         self.train_sizes, self.test_views = train_sizes, test_views
         self.batch_size, self.seed = batch_size, seed
@@ -192,7 +207,8 @@ class SceneDataModule(LightningDataModule):
             return images
         view, draws = self.view, draw(self.seed, epoch, indices)
         size = self.train_sizes[epoch]
-        return augment(images, draws, self.augmentation, size, view.interpolation, (view.mean, view.std))
+        normalization, sizes = (view.mean, view.std), self.images.sizes(indices)
+        return augment(images, draws, self.augmentation, size, view.interpolation, normalization, sizes)
 
     @property
     def _eval_batch_size(self) -> int:
@@ -209,23 +225,16 @@ class SceneDataModule(LightningDataModule):
         return self.trainer.global_rank, self.trainer.world_size
 
 
-def _read(
-    root: Path, cache_dir: Path, store_size: int, exclude: Collection[str], *, skips_unreadable: bool
-) -> tuple[list[Scenes], list[Packed]]:
-    """Train and test, as they lie there and decoded."""
+def _read(root: Path) -> list[Scenes]:
+    """Train and test, as they lie there."""
     train = read_scenes(find_split(root, "seg_train"))
-    test = read_scenes(find_split(root, "seg_test"), classes=train.classes)
-    packed = [pack(scenes, cache_dir, store_size) for scenes in (train, test)]
-    _check_known(exclude, train)
-    if not skips_unreadable:
-        _check_all_readable((train, test), packed, exclude)
-    return [train, test], packed
+    return [train, read_scenes(find_split(root, "seg_test"), classes=train.classes)]
 
 
 def _check_known(exclude: Collection[str], train: Scenes) -> None:
     if unknown := sorted(set(exclude) - set(train.paths)):
         raise UserError(
-            f"data.exclude names {len(unknown)} images that are not in {train.root}, such as {unknown[0]}: "
+            f"data.exclude names {counted(len(unknown), 'path')} with no image in {train.root}, such as {unknown[0]}: "
             "write CLASS/FILE, one on a line"
         )
 
@@ -269,16 +278,19 @@ def _check_all_readable(splits: Sequence[Scenes], packed: Sequence[Packed], excl
         if not (scenes is splits[0] and scenes.paths[index] in exclude)
     ]
     if named:
+        them = "it" if len(named) == 1 else "them"
         raise UserError(
-            f"{len(named)} images cannot be decoded: {'; '.join(named)}: replace or remove them, "
-            "or set data.on_unreadable=skip to go on without them"
+            f"{counted(len(named), 'image')} cannot be decoded: {'; '.join(named)}: replace or remove {them}, "
+            f"or set data.on_unreadable=skip to go on without {them}"
         )
 
 
-def _usable(scenes: Scenes, packed: Packed) -> tuple[Scenes, Stored]:
+def _usable(scenes: Scenes, packed: Packed, store_size: int, view: View) -> tuple[Scenes, Stored]:
     kept = np.setdiff1d(np.arange(len(scenes)), list(packed.unreadable))
     usable = scenes.select(kept)
     if lost := sorted(set(scenes.labels) - set(usable.labels)):
         folder = scenes.root / scenes.classes[lost[0]]
         raise UserError(f"no image in the class folder {folder} can be decoded: put some there, or remove the folder")
-    return usable, Stored(*map(torch.from_numpy, (packed.images, usable.labels, kept)))
+    shapes = None if packed.sizes is None else shapes_of(packed.sizes, store_size, view).select(kept)
+    values, labels, rows = map(torch.from_numpy, (packed.images, usable.labels, kept))
+    return usable, Stored(values, labels, rows, shapes)

@@ -7,15 +7,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from intel_scenes.errors import UserError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
+# Pillow registers their suffixes, but shows no still image of them: it would need Ghostscript or Windows, or they are
+# films, or data that it merely recognizes or writes.
+NO_IMAGES = frozenset({"EPS", "WMF", "MPEG", "FLI", "BUFR", "GRIB", "HDF5", "PDF", "PALM"})
 
 CLOCK_SECONDS = 2.0  # a file system's clock may be as coarse: a second change within it leaves no trace
 
@@ -30,6 +34,7 @@ class Scenes:
         labels: Position of each image's class in `classes`, `(N,)`, int64.
         classes: Names of the class folders, sorted.
         contents: Digest of each file's bytes, 32 hexadecimal digits.
+        left_out: `<class>/<name>` of what lies in the class folders and is no image by its suffix.
     """
 
     root: Path
@@ -37,6 +42,7 @@ class Scenes:
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     contents: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -72,7 +78,7 @@ def find_split(root: Path, split: Literal["seg_train", "seg_test"]) -> Path:
 def read_scenes(folder: Path, *, classes: Sequence[str] | None = None) -> Scenes:
     """List the images of all class folders and read each for its digest.
 
-    Hidden files and folders, and files without an image's suffix, are passed over.
+    Hidden files and folders are passed over, and what is no image by its suffix is left out.
 
     Args:
         folder: Holds one folder of images for each class.
@@ -80,17 +86,20 @@ def read_scenes(folder: Path, *, classes: Sequence[str] | None = None) -> Scenes
 
     Raises:
         UserError: Fewer than two classes; a class folder that is missing, empty or not in `classes`; a folder or
-            file that cannot be read.
+            file that cannot be read, or whose name no record can hold.
     """
     found = _visible_folders(folder)
     names = tuple(sorted(found if classes is None else classes))
     _check_classes(folder, found, names)
-    labelled = sorted(
-        (f"{name}/{file}", label) for label, name in enumerate(names) for file in _image_names(folder / name)
-    )
+    labelled, left_out = [], []
+    for label, name in enumerate(names):
+        images, others = _names(folder / name)
+        labelled += [(f"{name}/{file}", label) for file in images]
+        left_out += [f"{name}/{file}" for file in others]
+    labelled.sort()
     paths = tuple(path for path, _ in labelled)
     labels = np.array([label for _, label in labelled], dtype=np.int64)
-    return Scenes(root=folder, paths=paths, labels=labels, classes=names, contents=_digests(folder, paths))
+    return Scenes(folder, paths, labels, names, _digests(folder, paths), tuple(sorted(left_out)))
 
 
 def fingerprint(*splits: Scenes) -> str:
@@ -122,20 +131,38 @@ def in_label_conflict(*splits: Scenes) -> list[npt.NDArray[np.bool_]]:
     return [np.array([len(classes_of[content]) > 1 for content in scenes.contents], dtype=bool) for scenes in splits]
 
 
+@cache
+def image_suffixes() -> frozenset[str]:
+    """The suffixes, in small letters, of the files that Pillow opens as still images."""
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind not in NO_IMAGES)
+
+
 def _visible_folders(folder: Path) -> list[str]:
-    return [entry.name for entry in _entries(folder) if entry.is_dir()]
-
-
-def _image_names(folder: Path) -> list[str]:
-    # A dangling link counts as an image, so that reading it fails by name instead of leaving it out in silence.
-    names = [
-        entry.name
-        for entry in _entries(folder)
-        if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not entry.is_dir()
-    ]
-    if not names:
-        raise UserError(f"no images in the class folder {folder}: put some there, or remove the folder")
+    names = [entry.name for entry in _entries(folder) if entry.is_dir()]
+    _check_encoding(folder, names)
     return names
+
+
+def _names(folder: Path) -> tuple[list[str], list[str]]:
+    """Of the images in a class folder, and of what else is there."""
+    # A dangling link counts as an image, so that reading it fails by name instead of leaving it out in silence.
+    images: list[str] = []
+    others: list[str] = []
+    for entry in _entries(folder):
+        is_image = Path(entry.name).suffix.lower() in image_suffixes() and not entry.is_dir()
+        (images if is_image else others).append(entry.name)
+    if not images:
+        raise UserError(f"no images in the class folder {folder}: put some there, or remove the folder")
+    _check_encoding(folder, images)
+    return images, others
+
+
+def _check_encoding(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"the name {name!r} in the folder {folder} is not UTF-8: rename it") from error
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -206,8 +206,8 @@ def _unreadable(data: SceneDataModule) -> Iterator[Finding]:
 def _odd(scenes: dict[str, Scenes], data: SceneDataModule) -> Iterator[Finding]:
     found = {split: audit.forms(one) for split, one in scenes.items()}
     usual = audit.common_size([form for forms in found.values() for form in forms])
-    for (split, forms), stored in zip(found.items(), (data.images, data.test_images), strict=True):
-        for index, kind, seen in audit.odd(forms, stored.values.numpy(), stored.rows.numpy(), usual):
+    for (split, forms), images in zip(found.items(), (data.images, data.test_images), strict=True):
+        for index, kind, seen in audit.odd(forms, images, usual):
             yield Finding("odd", split, *_named(scenes[split], index), reason=f"{kind}: {seen}")
 
 

@@ -64,7 +64,7 @@ def _batches(data: SceneDataModule, device: torch.device) -> tuple[list[Tensor],
     trained = [data.augmented(stored.to(device), indices, epoch) for epoch in epochs]
     loaders = [data.evaluation(split) for split in ("val", "train_eval", "test")]
     of_each_size = {len(indices): (loader, indices) for loader in loaders for indices in loader.positions()}
-    evaluated = [loader.stored.batch(indices)[0].to(device) for loader, indices in of_each_size.values()]
+    evaluated = [loader.stored.squares(indices)[0].to(device) for loader, indices in of_each_size.values()]
     return trained, [data.prepared(stored) for stored in evaluated]
 
 

@@ -5,13 +5,16 @@ import logging
 import math
 import os
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from intel_scenes import record
 from intel_scenes.data.batches import VIEWS
-from intel_scenes.errors import UserError, did_you_mean
+from intel_scenes.errors import UserError, did_you_mean, first_line
+from intel_scenes.runs.images import view_of
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,9 @@ PRECISIONS = {
 
 # Known by what they came to: the weights, the images, the resolved threads and precision.
 OF_CIRCUMSTANCES = ("model.weights", "data.exclude", "threads", "trainer.precision")
+# Keys that came after the first records, and the value under which a run is what it was before: a record without the
+# key has that value, and the value is not hashed.
+ADDED_LATER: dict[str, object] = {"data.store_rule": "square"}
 COUNTS = (
     *("epochs", "data.batch_size", "data.store_size", "data.num_train", "data.num_test"),
     *("threads", "data.image_size", "trainer.accumulate_grad_batches"),
@@ -117,6 +123,7 @@ def check_images(plain: Plain) -> None:
     _one_of("data.on_unreadable", data["on_unreadable"], ("error", "skip"))
     _one_of("data.device_resident", data["device_resident"], ("auto", True, False))
     _one_of("data.source", data["source"], ("intel", "folder", "synthetic"))
+    _one_of("data.store_rule", data["store_rule"], ("square", "whole"))
     if data["source"] == "synthetic" and data["root"] is not None:
         raise UserError("data.root has no effect with data=synthetic, which draws below data.cache_dir: leave one out")
 
@@ -152,11 +159,12 @@ def _check_budget(plain: Plain) -> None:
 
 def _check_sizes(plain: Plain) -> None:
     recipe, data = plain["recipe"], plain["data"]
+    stored = data["store_size"] or view_of(plain).resize
     sizes = recipe["train_size"] if isinstance(recipe["train_size"], list) else [recipe["train_size"]]
     for key, size in [*(("recipe.train_size", size) for size in sizes), ("data.image_size", data["image_size"])]:
-        if size is not None and size > MOST_ENLARGED * data["store_size"]:
+        if size is not None and size > MOST_ENLARGED * stored:
             raise UserError(
-                f"{key}={size} enlarges images of data.store_size={data['store_size']} more than "
+                f"{key}={size} enlarges images of data.store_size={stored} more than "
                 f"{MOST_ENLARGED} times: lower it, or store larger images"
             )
 
@@ -213,11 +221,14 @@ def warn_of_late_steps(plain: Plain) -> None:
 
 
 def _check_integers(plain: Plain) -> None:
-    values = record.flatten(plain)
+    values, data = record.flatten(plain), plain["data"]
+    # The network's own size is for photographs: squares are stored for all networks, and drawn in their size.
+    is_network_size = data["store_rule"] == "whole" and data["source"] != "synthetic"
+    open_keys = (*OPEN, "data.store_size") if is_network_size else OPEN
     for keys, least in ((COUNTS, 1), (SEEDS, 0)):
         for key in keys:
             value = values.get(key, least)
-            is_open = value is None and key in OPEN
+            is_open = value is None and key in open_keys
             if not is_open and (type(value) is not int or value < least):
                 raise UserError(f"{key}={value} must be a whole number of at least {least}")
 
@@ -289,12 +300,35 @@ def digests(plain: Plain, circumstances: Plain) -> dict[str, str]:
     Args:
         plain: The resolved configuration.
         circumstances: What the configuration names or leaves open, as it came out: digest of the weights, fingerprint
-            of the data, precision, threads.
+            of the data, precision, threads, how whole pictures are stored.
     """
     kept = {key: value for key, value in record.flatten(plain).items() if not record.is_neutral(key)}
     kept = {key: value for key, value in kept.items() if key not in OF_CIRCUMSTANCES}
+    kept = {key: value for key, value in kept.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
     without_seed = {key: value for key, value in kept.items() if key != "seed"}
     return {
         "config_digest": record.digest([kept, circumstances]),
         "configuration_digest": record.digest([without_seed, circumstances]),
     }
+
+
+def of_record(folder: Path) -> dict[str, Any]:
+    """The configuration of the run in a folder, with the keys that came after it.
+
+    Raises:
+        UserError: There is none that can be read.
+    """
+    path = folder / record.CONFIG
+    try:
+        plain = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)}): move the folder away") from error
+    if not isinstance(plain, dict):
+        raise UserError(f"{path} is no configuration: move the folder away")
+    for key, value in ADDED_LATER.items():
+        *groups, name = key.split(".")
+        group = plain
+        for part in groups:
+            group = group.setdefault(part, {})
+        group.setdefault(name, value)
+    return plain

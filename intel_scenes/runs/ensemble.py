@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from intel_scenes import predictions, record
@@ -17,6 +16,7 @@ from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.models.backbones import build
 from intel_scenes.models.weights import read_state
 from intel_scenes.predictions import Labels, Probabilities
+from intel_scenes.runs import configuration
 from intel_scenes.runs.images import data_module
 from intel_scenes.runs.inference import calibrated_results, probabilities, scores
 
@@ -183,7 +183,7 @@ def soup(members: Sequence[Member], views: int | str | None = None) -> tuple[Pre
 
 def _predictor(member: Member, views: int | str | None) -> Callable[[Sequence[dict[str, Tensor]], str], Probabilities]:
     """From weights and a split to the probabilities that a network with their mean gives its images."""
-    plain = yaml.safe_load((member.folder / record.CONFIG).read_text())
+    plain = configuration.of_record(member.folder)
     if views is not None:
         plain["recipe"]["views"] = views
     data = data_module(plain)

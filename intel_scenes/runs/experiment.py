@@ -201,6 +201,8 @@ def _composed(cfg: DictConfig, folder: Path | None) -> tuple[dict[str, Any], Wei
 def _facts(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> dict[str, Any]:
     """What a configuration names or leaves open, as it came out."""
     found: dict[str, Any] = {"weights": weights and weights.digest, "data": data.fingerprint}
+    if data.store_rule == "whole":
+        found["stored"] = [data.store_size, data.view.interpolation]
     return found | {"precision": precision_of(plain), "threads": configuration.resolve_threads(plain)}
 
 

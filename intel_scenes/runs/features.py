@@ -19,7 +19,7 @@ from intel_scenes.data.batches import EvalBatches, Stored, View, prepare
 from intel_scenes.data.buffers import on_device
 from intel_scenes.data.cache import arrays, make_once
 from intel_scenes.data.datamodule import SceneDataModule
-from intel_scenes.data.packed import RULE as STORE_RULE
+from intel_scenes.data.packed import RULES as STORE_RULES
 from intel_scenes.data.splits import Indices
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import heads
@@ -119,11 +119,11 @@ def frozen(
     """
     circumstance = circumstances(device)
     key = {
-        "rule": [RULE, STORE_RULE, BATCH_SIZE],
+        "rule": [RULE, STORE_RULES[data.store_rule], BATCH_SIZE],
         "model": plain["model"]["name"],
         "weights": weights or f"random of seed {plain['seed']}",
-        "images": [data.fingerprint, plain["data"]["store_size"]],
-        "view": asdict(data.view),
+        "images": [data.fingerprint, data.store_size],
+        "view": asdict(data.view),  # the interpolation of whole pictures among it
         "where": [circumstance["device"], precision, torch.get_num_threads()],
         "versions": [circumstance["versions"][name] for name in ("torch", "torchvision", "pillow")],
     }

@@ -50,6 +50,8 @@ def identity(
         "num_train": len(data.train),
         "num_val": len(data.val),
         "num_test": len(data.test),
+        "store_size": data.store_size,
+        "store_rule": data.store_rule,
         "normalization": {"mean": list(data.view.mean), "std": list(data.view.std)},
         "test_duplicates": data.test_duplicates,
         "test_folder": str(data.test_scenes.root.absolute()),

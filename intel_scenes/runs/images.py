@@ -1,6 +1,7 @@
 """The images of a run, from its resolved configuration."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ from intel_scenes.data.batches import View
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.mixing import Mixing
 from intel_scenes.data.sources import drawn_folder, kaggle_folder
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, counted
 from intel_scenes.models.weights import preprocessing_of
 
 log = logging.getLogger(__name__)
+
+NUM_NAMED = 5  # of what is left out
 
 
 def data_module(plain: dict[str, Any]) -> SceneDataModule:
@@ -22,7 +25,7 @@ def data_module(plain: dict[str, Any]) -> SceneDataModule:
         UserError: They cannot be had or read, or the augmentation is out of range.
     """
     data = plain["data"]
-    cache_dir, view = Path(data["cache_dir"]).expanduser(), _view(plain)
+    cache_dir, view = Path(data["cache_dir"]).expanduser(), view_of(plain)
     module = SceneDataModule(
         _root(data, cache_dir),
         view=view,
@@ -34,18 +37,40 @@ def data_module(plain: dict[str, Any]) -> SceneDataModule:
         seed=plain["seed"],
         val_fraction=data["val_fraction"],
         split_seed=data["split_seed"],
-        store_size=data["store_size"],
+        store_size=data["store_size"] or view.resize,
+        store_rule=data["store_rule"],
         cache_dir=cache_dir,
         on_unreadable=data["on_unreadable"],
         exclude=_excluded(data["exclude"]),
     )
-    if lost := [path for reasons in module.unreadable.values() for path in reasons]:
-        log.warning("%d images cannot be decoded and are passed over: %s", len(lost), ", ".join(lost))
-    if module.test_duplicates:
-        log.warning(
-            "%d test images are also in train: %s", len(module.test_duplicates), ", ".join(module.test_duplicates)
-        )
+    _tell(module, cache_dir)
     return module
+
+
+def _tell(module: SceneDataModule, cache_dir: Path) -> None:
+    """Says how photographs are stored, and which files are not what one may think."""
+    if module.store_rule == "whole":
+        log.info(
+            "%s train and %s test images are stored whole, up to 2:1, with a shorter side of %d px: %s in %s",
+            f"{len(module.images.labels):,}",
+            f"{len(module.test_images.labels):,}",
+            module.store_size,
+            _readable(module.images.values.nbytes + module.test_images.values.nbytes),
+            cache_dir,
+        )
+    if others := module.left_out:
+        few = ", ".join(others[:NUM_NAMED]) + (", ..." if len(others) > NUM_NAMED else "")
+        few = few.encode(errors="backslashreplace").decode()  # any name may be among them
+        log.warning("left out %s without an image suffix in the class folders: %s", counted(len(others), "name"), few)
+    if lost := [path for reasons in module.unreadable.values() for path in reasons]:
+        log.warning("%s could not be decoded; skipped: %s", counted(len(lost), "image"), ", ".join(lost))
+    if twins := module.test_duplicates:
+        are = "is" if len(twins) == 1 else "are"
+        log.warning("%s %s also in train: %s", counted(len(twins), "test image"), are, ", ".join(twins))
+
+
+def _readable(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
 
 
 def _excluded(path: object) -> frozenset[str]:
@@ -104,7 +129,12 @@ def given_sizes(plain: dict[str, Any], size: int) -> list[int]:
     return given if isinstance(given, list) else [given]
 
 
-def _view(plain: dict[str, Any]) -> View:
+def view_of(plain: Mapping[str, Any]) -> View:
+    """How the network of a resolved configuration sees the stored images.
+
+    Raises:
+        UserError: There is no such network.
+    """
     seen = preprocessing_of(plain["model"]["name"], plain["model"]["weights"])
     size = plain["data"]["image_size"] or seen.crop_size
     fraction = plain["data"]["crop_fraction"] or seen.crop_size / seen.resize_size

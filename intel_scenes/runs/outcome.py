@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from intel_scenes import record
 from intel_scenes.errors import Busy, Refused, Twin, UserError, first_line
+from intel_scenes.runs import configuration
 
 log = logging.getLogger(__name__)
 
@@ -123,13 +124,10 @@ def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dic
 
 
 def _changed(folder: Path, plain: Mapping[str, Any]) -> list[str]:
-    path = folder / record.CONFIG
     try:
-        there = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise Refused(f"{path} cannot be read ({first_line(error)}): move the folder away") from error
-    if not isinstance(there, dict):
-        raise Refused(f"{path} is no configuration: move the folder away")
+        there = configuration.of_record(folder)
+    except UserError as error:
+        raise Refused(str(error)) from error
     return [text for text in record.differences(there, plain) if not record.is_neutral(text.split(" ")[0])]
 
 

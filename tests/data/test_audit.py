@@ -3,10 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from intel_scenes.data import audit
 from intel_scenes.data.audit import Form
+from intel_scenes.data.batches import Stored
 from intel_scenes.data.scenes import Scenes, find_split, read_scenes
 
 
@@ -34,7 +36,8 @@ def test_odd_images_are_named_with_what_is_odd() -> None:
     images[1] = (200, 10, 10)  # one colour, however far its channels lie apart
     images[2] = images[2, :, :, :1]  # without colour
     usual, small = Form((9, 9), "RGB"), Form((5, 9), "RGB")
-    found = audit.odd([usual, usual, usual, small, Form((9, 9), "P")], images, np.array([0, 1, 2, 3, 5]), (9, 9))
+    stored = Stored(torch.from_numpy(images), torch.zeros(5, dtype=torch.int64), torch.tensor([0, 1, 2, 3, 5]))
+    found = audit.odd([usual, usual, usual, small, Form((9, 9), "P")], stored, (9, 9))
     assert [(position, kind) for position, kind, _ in found] == [
         (1, "one colour"),
         (2, "grey"),
@@ -42,7 +45,7 @@ def test_odd_images_are_named_with_what_is_odd() -> None:
         (4, "mode"),
     ]
     assert found[2][2] == "5 x 9 pixels"
-    assert audit.odd([small], images, np.array([0]), None) == []
+    assert audit.odd([small], stored, None) == []
 
 
 def test_identical_images_are_grouped_within_and_across_splits() -> None:

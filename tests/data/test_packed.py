@@ -1,4 +1,6 @@
 import io
+import math
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from intel_scenes.data.packed import pack
+from intel_scenes.data.packed import pack, pack_whole, store
 from intel_scenes.data.scenes import Scenes, read_scenes
 from intel_scenes.errors import UserError
 
@@ -61,13 +63,6 @@ def cmyk() -> bytes:
     return encoded(Image.fromarray(noise(20, 20)).convert("CMYK"), "jpeg")
 
 
-def sixteen_bit() -> bytes:
-    values = np.arange(400, dtype=np.uint16).reshape(20, 20)  # from below to above what eight bits hold
-    image = Image.open(io.BytesIO(encoded(Image.fromarray(values))))
-    assert image.mode == "I;16"
-    return encoded(image)
-
-
 def of_mode(mode: str) -> bytes:
     if mode == "RGBA":
         return encoded(Image.fromarray(noise(20, 20, 4)))
@@ -84,7 +79,6 @@ def of_mode(mode: str) -> bytes:
         pytest.param(palette_with_one_transparent_colour, id="P with a transparent colour"),
         pytest.param(palette_with_an_opacity_for_each_colour, id="P with an opacity for each colour"),
         pytest.param(cmyk, id="CMYK"),
-        pytest.param(sixteen_bit, id="16 bit"),
     ],
 )
 def test_an_image_of_another_mode_is_stored_as_pillow_converts_it(content: Callable[[], bytes], tmp_path: Path) -> None:
@@ -95,6 +89,88 @@ def test_an_image_of_another_mode_is_stored_as_pillow_converts_it(content: Calla
     if isinstance(image.info.get("transparency"), bytes):
         image = image.convert("RGBA")  # the same colours without Pillow's advice
     assert np.array_equal(packed.images[0], np.asarray(image.convert("RGB")))
+
+
+RAMP = np.linspace(0, 1, 400).reshape(20, 20)
+SHORTS = np.rint(65535 * RAMP).astype(np.uint16)
+
+
+def pgm(values: npt.NDArray[np.uint16]) -> bytes:
+    return b"P5 20 20 65535\n" + values.astype(">u2").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("mode", "content"),
+    [
+        ("I;16", lambda: encoded(Image.fromarray(SHORTS))),
+        ("I;16", lambda: encoded(Image.fromarray(SHORTS), "tiff")),
+        ("I;16B", lambda: encoded(Image.frombytes("I;16B", (20, 20), SHORTS.astype(">u2").tobytes()), "tiff")),
+        ("I", lambda: pgm(SHORTS)),
+        ("I", lambda: encoded(Image.fromarray(SHORTS.astype(np.int32)), "tiff")),
+        ("I", lambda: encoded(Image.fromarray(np.rint(255 * RAMP).astype(np.int32)), "tiff")),
+        ("F", lambda: encoded(Image.fromarray(RAMP.astype(np.float32)), "tiff")),
+        ("F", lambda: encoded(Image.fromarray((255 * RAMP).astype(np.float32)), "tiff")),
+    ],
+)
+def test_grey_values_of_more_bits_are_scaled_to_eight(mode: str, content: Callable[[], bytes], tmp_path: Path) -> None:
+    assert Image.open(io.BytesIO(content())).mode == mode
+    packed = pack(scenes_of(tmp_path / "images", {"1.tiff": content()}), tmp_path / "cache", 20)
+    assert packed.unreadable == {}
+    assert np.abs(packed.images[0].astype(float) - 255 * RAMP[..., None]).max() <= 0.51  # a rounding, or two
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([[0, 70_000]], np.int32),
+        np.array([[-1, 255]], np.int32),
+        np.array([[0, 1000]], np.float32),
+        np.array([[0, math.nan]], np.float32),
+        np.array([[0, math.inf]], np.float32),
+        np.array([[-0.5, 0.5]], np.float32),
+    ],
+)
+def test_grey_values_of_an_unknown_range_cannot_be_decoded(values: npt.NDArray[np.generic], tmp_path: Path) -> None:
+    content = encoded(Image.fromarray(values), "tiff")
+    packed = pack(scenes_of(tmp_path / "images", {"1.tiff": content}), tmp_path / "cache", 20)
+    assert re.match(r"grey values from \S+ to \S+, of no range that is known$", packed.unreadable[0])
+
+
+def test_a_grey_photograph_of_sixteen_bits_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    scenes = scenes_of(tmp_path / "images", {"1.png": encoded(Image.fromarray(SHORTS), exif=exif)})
+    found = pack(scenes, tmp_path / "cache", 20).images[0, ..., 0]
+    assert np.array_equal(found, np.rot90(np.rint(SHORTS / 257), 1))
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_is_turned_as_pillow_does(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(Image.fromarray(noise(20, 20)), exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    packed = pack(scenes_of(tmp_path / "images", {"1.png": content}), tmp_path / "cache", 20)
+    assert np.array_equal(packed.images[0], np.asarray(expected))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow's remarks on damaged files
+def test_no_damage_to_the_exif_of_a_photograph_hides_it() -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A] = 6, "a maker", 72.0
+    content = encoded(Image.fromarray(noise(8, 8)), "jpeg", exif=exif)
+    decoded = np.asarray(Image.open(io.BytesIO(content)))
+    possible = [decoded, np.rot90(decoded, -1), *(np.rot90(decoded, turns)[:, ::-1] for turns in range(4))]
+    possible += [np.rot90(decoded, turns) for turns in (1, 2)]
+    begin = content.index(b"Exif")
+    generator = np.random.default_rng(0)
+    for _ in range(1500):
+        damaged = bytearray(content)
+        for place in generator.integers(begin, begin + len(exif.tobytes()), 2):
+            damaged[place] = generator.integers(0, 256)
+        with Image.open(io.BytesIO(damaged)) as image:
+            found = store(image, 8)
+        assert any(np.array_equal(found, one) for one in possible)
 
 
 def test_a_photograph_on_its_side_is_stored_upright(tmp_path: Path) -> None:
@@ -129,6 +205,32 @@ def test_an_image_of_another_shape_is_stored_as_its_resized_middle_square(
 def test_an_image_of_one_row_becomes_a_square(tmp_path: Path) -> None:
     scenes = scenes_of(tmp_path / "images", {"1.png": encoded(Image.new("RGB", (2000, 1), (10, 20, 30)))})
     assert (pack(scenes, tmp_path / "cache", 8).images[0] == [10, 20, 30]).all()
+
+
+def test_a_line_of_60_000_pixels_is_stored_at_once(tmp_path: Path) -> None:
+    """Its resize as a whole took a minute and gigabytes."""
+    ramp = np.linspace(0, 255, 60_000, dtype=np.uint8)
+    files = {"across.png": encoded(Image.fromarray(ramp[None])), "down.png": encoded(Image.fromarray(ramp[:, None]))}
+    scenes = scenes_of(tmp_path / "images", files)
+    started = time.monotonic()
+    squares, pictures = pack(scenes, tmp_path / "cache", 150), pack_whole(scenes, tmp_path / "cache", 150, "bilinear")
+    assert time.monotonic() - started < 20
+    assert np.abs(squares.images[:2].astype(int) - 127).max() <= 1
+    assert pictures.sizes is not None
+    assert pictures.sizes[:2].tolist() == [[150, 300], [300, 150]]
+    assert np.abs(pictures.images[: 2 * 150 * 300 * 3].astype(int) - 127).max() <= 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(340, 20), (20, 340), (2000, 30)])
+def test_of_a_very_long_image_the_same_middle_is_stored(width: int, height: int, tmp_path: Path) -> None:
+    original = Image.fromarray(noise(height, width))
+    scenes = scenes_of(tmp_path / "images", {"1.png": encoded(original)})
+    scale = 40 / min(width, height)
+    resized = original.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
+    left, top = (resized.width - 40) // 2, (resized.height - 40) // 2
+    expected = np.asarray(resized.crop((left, top, left + 40, top + 40)))
+    found = pack(scenes, tmp_path / "cache", 40).images[0]
+    assert np.abs(found.astype(int) - expected).max() <= 2  # rows before columns round otherwise
 
 
 def test_an_image_of_the_stored_size_is_kept_pixel_by_pixel(tmp_path: Path) -> None:
@@ -184,6 +286,29 @@ def test_each_size_has_its_cache(tmp_path: Path) -> None:
     shapes = [pack(scenes, tmp_path / "cache", size).images.shape for size in (20, 10)]
     assert shapes == [(7, 20, 20, 3), (7, 10, 10, 3)]
     assert len(folders(tmp_path / "cache")) == 2
+
+
+def test_what_one_decoder_cannot_read_is_asked_of_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = scenes_of(tmp_path / "images", {"1.png": b"of a format to come"})
+    assert list(pack(scenes, tmp_path / "cache", 20).unreadable) == [0]
+    opened = Image.open
+    image = Image.fromarray(noise(20, 20))
+    monkeypatch.setattr(
+        Image, "open", lambda file: image.copy() if file.getvalue() == b"of a format to come" else opened(file)
+    )
+    assert list(pack(scenes, tmp_path / "cache", 20).unreadable) == [0], "the same decoders are not asked again"
+    monkeypatch.setattr("PIL.__version__", "99.0")
+    assert pack(scenes, tmp_path / "cache", 20).unreadable == {}
+
+
+def test_a_whole_cache_is_read_where_no_lock_can_be_made(tmp_path: Path) -> None:
+    scenes = some(tmp_path / "images")
+    before = whole(scenes, tmp_path / "cache")
+    (folder,) = folders(tmp_path / "cache")
+    lock = folder.with_name(f"{folder.name}.lock")
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    assert whole(scenes, tmp_path / "cache") == before
 
 
 def test_images_that_cannot_be_decoded_are_reported_and_the_others_are_right(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from intel_scenes.data.scenes import Scenes, duplicates, find_split, fingerprint, in_label_conflict, read_scenes
 from intel_scenes.errors import UserError
@@ -54,11 +55,31 @@ def test_an_empty_file_and_a_known_text_have_their_published_digests(tmp_path: P
 
 def test_only_visible_files_with_an_images_suffix_count(tmp_path: Path) -> None:
     images = ["a.jpg", "b.JPEG", "c.Png", "d.bmp", "e.gif", "f.webp", "g.tif", "h.TIFF", "i.ppm"]
+    images += ["j.jfif", "k.pgm", "l.jp2"]
+    if ".avif" in Image.registered_extensions():  # since Pillow 11.3
+        images.append("m.avif")
     others = ["Thumbs.db", ".DS_Store", ".hidden.jpg", "notes.txt", "jpg", "folder.jpg/inside.jpg"]
+    others += ["film.mpg", "page.pdf", "drawing.eps"]
     files = {f"sea/{name}": b"" for name in images + others} | {"forest/1.jpg": b"", ".git/1.jpg": b"", "list.csv": b""}
     scenes = read(tmp_path, files)
     assert scenes.classes == ("forest", "sea")
     assert scenes.paths[1:] == tuple(f"sea/{name}" for name in images)
+    left_out = ["Thumbs.db", "drawing.eps", "film.mpg", "folder.jpg", "jpg", "notes.txt", "page.pdf"]
+    assert scenes.left_out == tuple(f"sea/{name}" for name in left_out)
+
+
+@pytest.mark.parametrize("name", [b"sea/caf\xe9.jpg", b"caf\xe9/1.jpg"])
+def test_a_name_that_is_not_utf_8_is_refused(name: bytes, tmp_path: Path) -> None:
+    write(tmp_path, {"sea/1.jpg": b"", "forest/1.jpg": b""})
+    try:
+        write(tmp_path, {os.fsdecode(name): b""})
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(UserError) as caught:
+        read_scenes(tmp_path)
+    shown = "'caf\\udce9.jpg'" if name.startswith(b"sea") else "'caf\\udce9'"
+    folder = tmp_path / "sea" if name.startswith(b"sea") else tmp_path
+    assert str(caught.value) == f"the name {shown} in the folder {folder} is not UTF-8: rename it"
 
 
 def test_the_test_split_takes_the_classes_of_train(tmp_path: Path) -> None:

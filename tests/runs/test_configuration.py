@@ -1,11 +1,13 @@
 import math
 from collections import UserList
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
 import torch
+import yaml
 from lightning.pytorch import LightningModule, Trainer
 from omegaconf import OmegaConf
 
@@ -16,6 +18,7 @@ from intel_scenes.runs.configuration import (
     digests,
     effective_lr,
     num_steps,
+    of_record,
     resolve_precision,
     resolve_threads,
     warn_of_late_steps,
@@ -83,6 +86,37 @@ def test_counts_that_can_be_left_open_are_checked_where_they_are_given(key: str)
     check(plain(f"{key}=1"))
     for value in ("0", "1.5", "True", "two"):
         assert refusal(f"{key}={value}") == f"{key}={value} must be a whole number of at least 1"
+
+
+def test_the_size_of_whole_pictures_can_be_left_to_the_network() -> None:
+    check(plain("data=folder"))
+    check(plain("data.store_rule=whole", "data.store_size=null"))
+    refused = "data.store_size=None must be a whole number of at least 1"
+    assert refusal("data=folder", "data.store_rule=square") == refused
+    assert refusal("data=synthetic", "data.store_rule=whole", "data.store_size=null") == refused
+    assert refusal("data=folder", "data.store_size=0") == "data.store_size=0 must be a whole number of at least 1"
+    assert refusal("data.store_rule=all") == "data.store_rule=all must be one of square, whole"
+    enlarged = refusal("data=folder", "model=resnet50", "recipe.train_size=2000")
+    assert enlarged.startswith("recipe.train_size=2000 enlarges images of data.store_size=232 more than 8 times: ")
+
+
+def test_the_rule_that_all_runs_had_before_is_not_hashed() -> None:
+    now, before = plain(), plain()
+    del before["data"]["store_rule"]
+    assert now["data"]["store_rule"] == "square"
+    assert digests(now, FACTS) == digests(before, FACTS)
+    assert digests(plain("data.store_rule=whole"), FACTS) != digests(now, FACTS)
+
+
+def test_a_record_without_a_later_key_has_the_value_of_its_time(tmp_path: Path) -> None:
+    old, new = plain(), plain("data=folder")
+    del old["data"]["store_rule"]
+    for found, expected in ((old, plain()), (new, new)):
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(found))
+        assert of_record(tmp_path) == expected
+    (tmp_path / "config.yaml").write_text("- a list")
+    with pytest.raises(UserError, match=r"config\.yaml is no configuration: move the folder away$"):
+        of_record(tmp_path)
 
 
 @pytest.mark.parametrize("key", ["data.num_train", "data.num_test"])

@@ -40,9 +40,11 @@ def test_no_step_waits_for_the_device(cache: Path, tmp_path: Path) -> None:
     experiment.run(cfg, tmp_path, choices={}, overrides=overrides, composition_digest="", callbacks=[NoWaiting()])
 
 
-def test_batches_are_put_together_and_augmented_without_waiting(cache: Path) -> None:
+@pytest.mark.parametrize("rule", ["square", "whole"])
+def test_batches_are_put_together_and_augmented_without_waiting(rule: str, cache: Path) -> None:
+    overrides = [*DRAWN, *SMALL, f"data.store_rule={rule}", f"data.cache_dir={cache}"]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        data = experiment.data_module_of(compose("train", [*DRAWN, *SMALL, f"data.cache_dir={cache}"]))
+        data = experiment.data_module_of(compose("train", overrides))
     there, indices = data.resident(torch.device("cuda")), data.train[:16]
 
     def seen() -> torch.Tensor:
