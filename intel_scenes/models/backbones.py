@@ -18,7 +18,8 @@ from intel_scenes.errors import UserError
 from intel_scenes.models.own import OWN
 from intel_scenes.models.weights import Weights, preprocessing_of, published_weights, reason, state_of
 
-_HEAD_PARENTS = ("fc", "classifier", "head", "heads", "AuxLogits", "aux1", "aux2")
+_AUXILIARY = ("AuxLogits", "aux1", "aux2")
+_HEAD_PARENTS = ("fc", "classifier", "head", "heads", *_AUXILIARY)
 # torchvision.models.densenet renames these keys of its published files in the same way.
 _OLD_DENSENET_KEY = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
 
@@ -70,6 +71,11 @@ def heads(network: nn.Module) -> dict[str, nn.Module]:
             name, layer = [pair for pair in layers if isinstance(pair[1], nn.Linear | nn.Conv2d)][-1]
             found[name] = layer
     return found
+
+
+def classifiers(network: nn.Module) -> list[str]:
+    """Return the qualified names of the heads, and of auxiliary classifiers whole: none of them is of the backbone."""
+    return [parent if (parent := name.partition(".")[0]) in _AUXILIARY else name for name in heads(network)]
 
 
 def check_image_size(network: nn.Module, model_name: str, image_size: int) -> None:

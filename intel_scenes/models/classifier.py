@@ -51,7 +51,7 @@ class SceneClassifier(LightningModule):
 
         Args:
             network: (B, 3, H, W) to (B, num_classes) logits; in training mode perhaps with auxiliary logits beside.
-            heads: Qualified names of the network's head layers.
+            heads: Qualified names of the network's head layers, and of its auxiliary classifiers.
             optimizer: Parameter groups to an optimizer.
             scheduler: An optimizer to a scheduler.
             interval: When the scheduler steps: after each step, each epoch, or each validation with its loss.

@@ -19,7 +19,7 @@ from torch import nn
 from intel_scenes import record
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError, first_line
-from intel_scenes.models.backbones import build, check_image_size, heads
+from intel_scenes.models.backbones import build, check_image_size, classifiers
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.models.weights import Weights
 from intel_scenes.runs import configuration, memory
@@ -63,7 +63,7 @@ def classifier_of(plain: dict[str, Any], network: nn.Module, data: SceneDataModu
     try:
         classifier = SceneClassifier(
             network,
-            heads(network),
+            classifiers(network),
             hydra.utils.instantiate(_optim(plain, network), _convert_="all"),
             unguarded(hydra.utils.instantiate(plain["scheduler"]["factory"], _convert_="all")),
             interval=plain["scheduler"]["interval"],
