@@ -16,7 +16,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from intel_scenes.errors import UserError
 from intel_scenes.models.own import OWN
-from intel_scenes.models.weights import Weights, preprocessing_of, published_weights, reason, state_of
+from intel_scenes.models.weights import Weights, preprocessing_of, published_weights, reason, state_of, transforms_input
 
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
 _HEAD_PARENTS = ("fc", "classifier", "head", "heads", *_AUXILIARY)
@@ -29,7 +29,9 @@ _SIZES_THAT_FIT: set[tuple[str, int]] = set()
 _BUILT_FOR_ONE_SIZE = ("vit_", "maxvit_")
 
 
-def build(model_name: str, num_classes: int, *, weights: Weights | None, image_size: int) -> nn.Module:
+def build(
+    model_name: str, num_classes: int, *, weights: Weights | None, image_size: int, transform_input: bool | None = None
+) -> nn.Module:
     """Build a classifier for our classes.
 
     Weights for another number of classes are loaded without their heads, which stay random. The network maps images
@@ -41,12 +43,13 @@ def build(model_name: str, num_classes: int, *, weights: Weights | None, image_s
         num_classes: number of logits.
         weights: what `resolve_weights` returned for this model.
         image_size: side of the images in pixels; position embeddings are interpolated to it.
+        transform_input: of googlenet and inception_v3, where weights are loaded later; None is what `weights` want.
 
     Raises:
         UserError: no such model, an impossible image size, or weights that cannot be had, read or fitted.
     """
     published_weights(model_name)
-    options = _options(model_name, weights, image_size)
+    options = _options(model_name, weights, image_size, transform_input)
     try:
         builder = OWN.get(model_name) or partial(models.get_model, model_name, weights=None)
         network: nn.Module = builder(num_classes=num_classes, **options)
@@ -117,10 +120,10 @@ class _MNASNet(models.MNASNet):  # type: ignore[misc]  # of a package without ty
         super()._load_from_state_dict(state_dict, prefix, {"version": 2} | local_metadata, *others)
 
 
-def _options(model_name: str, weights: Weights | None, image_size: int) -> dict[str, Any]:
+def _options(model_name: str, weights: Weights | None, image_size: int, transform_input: bool | None) -> dict[str, Any]:
     if model_name in ("googlenet", "inception_v3"):
-        # The published weights come from TensorFlow and want another normalization, which transform_input applies.
-        return {"aux_logits": True, "init_weights": weights is None, "transform_input": weights is not None}
+        wanted = transforms_input(weights) if transform_input is None else transform_input
+        return {"aux_logits": True, "init_weights": weights is None, "transform_input": wanted}
     if model_name.startswith("vit_"):
         return {"image_size": image_size}
     if model_name.startswith("maxvit_"):

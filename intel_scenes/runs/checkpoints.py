@@ -18,7 +18,7 @@ from torch import Tensor
 from intel_scenes import record
 from intel_scenes.errors import UserError
 
-WEIGHTS_KEYS = ("state_dict", "epoch", "global_step", "pytorch-lightning_version")
+WEIGHTS_KEYS = ("state_dict", "epoch", "global_step", "pytorch-lightning_version", "transform_input")
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -49,7 +49,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
         kept = apply_to_collection(checkpoint, Tensor, lambda tensor: tensor.to("cpu", copy=True))
         files = {Path(path): kept}
         if storage_options:
-            files = {Path(storage_options["weights"]): {key: kept[key] for key in WEIGHTS_KEYS}} | files
+            weights = {key: kept[key] for key in WEIGHTS_KEYS if key in kept}  # the last is of few networks
+            files = {Path(storage_options["weights"]): weights} | files
         self._written = self._disk.submit(_write_all, files)
 
     def wait(self) -> None:

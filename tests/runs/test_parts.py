@@ -59,7 +59,7 @@ def test_the_network_of_a_run_is_in_channels_last(classifier):
 
 def test_the_auxiliary_classifiers_of_a_run_are_trained_as_its_head_is(classifier):
     module = classifier("model=torchvision", "model.name=googlenet", "data.image_size=64", "recipe.head_lr_scale=10")
-    names = {id(parameter): name for name, parameter in module.network.named_parameters()}
+    parts = {id(parameter): name.split(".")[0] for name, parameter in module.network.named_parameters()}
     groups = module.configure_optimizers()["optimizer"].param_groups
-    rates = {names[id(parameter)].split(".")[0]: group["initial_lr"] for group in groups for parameter in group["params"]}
+    rates = {parts[id(parameter)]: group["initial_lr"] for group in groups for parameter in group["params"]}
     assert rates["aux1"] == rates["aux2"] == rates["fc"] == pytest.approx(10 * rates["inception5b"])
