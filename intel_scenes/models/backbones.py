@@ -25,7 +25,7 @@ _OLD_DENSENET_KEY = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.
 
 log = logging.getLogger(__name__)
 
-_SIZES_THAT_FIT: set[tuple[str, int]] = set()
+_SIZES_THAT_FIT: set[tuple[str, int, int]] = set()
 _BUILT_FOR_ONE_SIZE = ("vit_", "maxvit_")
 
 
@@ -81,30 +81,47 @@ def classifiers(network: nn.Module) -> list[str]:
     return [parent if (parent := name.partition(".")[0]) in _AUXILIARY else name for name in heads(network)]
 
 
-def check_image_size(network: nn.Module, model_name: str, image_size: int) -> None:
-    """Check without computing that the network can train on a batch of shape `(2, 3, image_size, image_size)`.
+def check_image_size(network: nn.Module, model_name: str, image_size: int, batch_size: int = 2) -> None:
+    """Check without computing that the network can train on batches of shape `(B, 3, image_size, image_size)`.
 
     The network, its buffers and the modes of its modules stay as they were. Once for each name and size in a process,
     which the runs of a sweep mostly share, but for networks that are built for one size.
 
+    Args:
+        network: to be trained.
+        model_name: its name.
+        image_size: side of the images in pixels.
+        batch_size: B; one is the case of its own, in which a batch norm may have nothing to average over.
+
     Raises:
         UserError: it cannot.
     """
-    if (model_name, image_size) in _SIZES_THAT_FIT:
+    for num_images in (2, 1) if batch_size == 1 else (2,):
+        _check_batch(network, model_name, image_size, num_images)
+
+
+def _check_batch(network: nn.Module, model_name: str, image_size: int, num_images: int) -> None:
+    if (model_name, image_size, num_images) in _SIZES_THAT_FIT:
         return
     state = chain(network.named_parameters(), network.named_buffers())
     on_meta = {name: tensor.detach().to("meta") for name, tensor in state}
     modes = [(module, module.training) for module in network.modules()]
+    images = torch.empty(num_images, 3, image_size, image_size, device="meta")
     try:
         with torch.no_grad():
-            functional_call(network.train(), on_meta, torch.empty(2, 3, image_size, image_size, device="meta"))
+            functional_call(network.train(), on_meta, images)
     except (AssertionError, RuntimeError, ValueError) as error:
+        if num_images == 1:  # two of them fit
+            raise UserError(
+                f"{model_name} cannot train on a single image of {image_size} x {image_size} pixels a step and device "
+                f"({reason(error)}): raise data.batch_size to two for each device, or more"
+            ) from error
         raise _size_error(model_name, image_size, error) from error
     finally:
         for module, mode in modes:
             module.training = mode
     if not model_name.startswith(_BUILT_FOR_ONE_SIZE):
-        _SIZES_THAT_FIT.add((model_name, image_size))
+        _SIZES_THAT_FIT.add((model_name, image_size, num_images))
 
 
 class _MNASNet(models.MNASNet):  # type: ignore[misc]  # of a package without types

@@ -16,9 +16,9 @@ from intel_scenes.data.batches import VIEWS
 from intel_scenes.data.progress import bar
 from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.models.backbones import build
-from intel_scenes.models.weights import kept_beside_state, read_state
+from intel_scenes.models.weights import kept_beside_state
 from intel_scenes.predictions import Labels, Probabilities
-from intel_scenes.runs.checkpoints import save
+from intel_scenes.runs.checkpoints import read_best, save
 from intel_scenes.runs.images import data_module
 from intel_scenes.runs.inference import calibrated_results, probabilities, scores
 
@@ -133,7 +133,7 @@ def check_alike(members: Sequence[Member]) -> None:
 def seen_again(member: Member, views: int | str) -> Member:
     """A member with what its best epoch predicts from other views of the images."""
     _, predict = _predictor(member, views)
-    weights = [read_state(member.folder / record.BEST)]
+    weights = [_weights(member)]
     return replace(member, predicted={split: predict(weights, split) for split in SPLITS})
 
 
@@ -179,7 +179,7 @@ def soup(members: Sequence[Member], views: int | str | None = None) -> tuple[Pre
     states: list[dict[str, Tensor]] = []
     best, val = -1.0, ordered[0].predicted["val"]
     for member in ordered:
-        tried = [*states, read_state(member.folder / record.BEST)]
+        tried = [*states, _weights(member)]
         found = predict(tried, "val")
         accuracy = float((found.argmax(1) == member.labels["val"]).mean())
         if accuracy >= best:
@@ -195,6 +195,11 @@ def _have_one_start(summaries: Sequence[Mapping[str, Any]]) -> bool:
     if None in digests:
         return len(names) == 1 and None not in names and len(digests - {None}) <= 1
     return len(digests) == 1
+
+
+def _weights(member: Member) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = read_best(member.folder)["state_dict"]
+    return {name.removeprefix("network."): tensor for name, tensor in found.items() if name.startswith("network.")}
 
 
 def _average(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
