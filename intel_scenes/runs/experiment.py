@@ -68,7 +68,6 @@ def run(
     facts = _facts(plain, weights, data)
     digests = configuration.digests(plain, facts)
     if (found := outcome.completed(folder, digests["config_digest"], plain)) is not None:
-        log.info("%s is complete", folder)
         return found
     recorder = EpochRecorder(folder)
     trainer = trainer_of(plain, folder, data, [recorder, *callbacks], precision)

@@ -99,6 +99,7 @@ def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dic
     found = record.read_summary(folder)
     if found is None or found["status"] != "completed" or found["config_digest"] != config_digest:
         return None
+    log.info("%s is complete", folder)
     if not plain["keep_last"]:
         (folder / record.LAST).unlink(missing_ok=True)
     return found

@@ -1,5 +1,6 @@
 import csv
 import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -229,3 +230,15 @@ def test_what_cannot_be_combined_is_named(run: Run, folders: list[Path], tmp_pat
     run("model=mobilenet_v3_small", "epochs=1", folder=tmp_path / "small")
     with pytest.raises(UserError, match=r"^combine=soup takes runs of one architecture"):
         ensemble.evaluated([folders[0], tmp_path / "small"], "soup")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no checkpoint"])
+def test_a_best_epoch_that_cannot_be_read_is_named(folders: list[Path], tmp_path: Path, content: bytes | None) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(folders[0], copy)
+    (copy / record.BEST).unlink()
+    if content is not None:
+        (copy / record.BEST).write_bytes(content)
+    for way, views in (("mean", 1), ("soup", None)):
+        with pytest.raises(UserError, match=r"^.*/best\.ckpt is missing or damaged \(\w+\): remove the folder .*/run "):
+            ensemble.evaluated([folders[0], copy], way, views)
