@@ -247,7 +247,8 @@ def _told(folder: Path) -> Iterator[None]:
     except Exception as error:
         found = record.peek(folder)
         if found is not None and found["error"] == CUT_OFF:
-            record.write_summary(folder, found | _end_by(error))
+            with suppress(OSError):
+                record.write_summary(folder, found | _end_by(error))
         raise
 
 
