@@ -100,15 +100,15 @@ def leave_nothing(folder: Path) -> None:
             sweep.remove_empty(made)
 
 
-def output_file(name: str) -> Path:
-    """The file that `output` names, where it can be written: asked before the work, not after it.
+def output_file(name: str, key: str = "output") -> Path:
+    """The file that `output`, or another key, names, where it can be written: asked before the work, not after it.
 
     Raises:
         UserError: It is a folder, or its folder cannot be written to.
     """
     output = Path(name).expanduser()
     if output.is_dir() or not _can_be_written(output.absolute().parent):
-        raise UserError(f"output={output} cannot be written: name a file in a folder that can")
+        raise UserError(f"{key}={output} cannot be written: name a file in a folder that can")
     return output
 
 

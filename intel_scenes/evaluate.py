@@ -28,14 +28,31 @@ def evaluate(cfg: DictConfig, job: Job) -> None:
     if len({Path(folder).resolve() for folder in folders}) < len(folders):
         raise UserError("run names a folder twice: leave it out, each run counts once")
     output = cli.output_file(str(cfg.output)) if cfg.output else None
+    weights = _weights_file(cfg, len(folders))
     from intel_scenes.runs import ensemble  # imports torch, for which --help need not wait
 
-    found = ensemble.evaluated([Path(folder) for folder in folders], cfg.combine, cfg.views)
+    found = ensemble.evaluated([Path(folder) for folder in folders], cfg.combine, cfg.views, weights)
     for row in found["rows"]:
         cli.say(_line(row))
     if output:
         record.write_whole(output, json.dumps(found, indent=2).encode())
         cli.say(f"written to {output}")
+    if weights:
+        cli.say(f"weights written to {weights}")
+
+
+def _weights_file(cfg: DictConfig, num_runs: int) -> Path | None:
+    """Where the weights of a soup go, asked before the work."""
+    if not cfg.output_weights:
+        return None
+    if num_runs == 1:
+        raise UserError(f"output_weights has no effect on one run: its weights are in {record.BEST} of its folder")
+    if cfg.combine != "soup":
+        raise UserError(f"output_weights has no effect with combine={cfg.combine}: only combine=soup makes weights")
+    path = cli.output_file(str(cfg.output_weights), key="output_weights")
+    if path.suffix == ".safetensors":
+        raise UserError(f"output_weights={path} is written by torch.save: name a .pth file")
+    return path
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -45,6 +45,7 @@ IDENTITY_KEYS = (
     *GROUP_KEYS,
     *("recipe_resolved", "model_name", "weights", "seed", "classes"),
     *("config_digest", "configuration_digest", "composition_digest"),
+    "weights_digest",  # SHA-256 of a file; of published weights the name of theirs, which holds the first digits
 )
 PAIRING_KEYS = ("data_fingerprint", "split_digest", "order_digest", "init_digest")
 SETTING_KEYS = (
@@ -52,6 +53,7 @@ SETTING_KEYS = (
     *("num_train", "num_val", "num_test", "normalization"),
     *("budget_minutes", "budget_digest"),
     *("store_size", "store_rule"),
+    "transform_input",  # of googlenet and inception_v3: whether they normalize once more, as TensorFlow did
 )
 RESULT_KEYS = (
     *("best_epoch", "train_accuracy", "val_accuracy", "val_loss", "test_accuracy", "test_loss"),

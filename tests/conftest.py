@@ -25,12 +25,12 @@ def run_in(cache: Path) -> Callable[..., dict[str, Any]]:
     from intel_scenes.overrides import conf_folder
     from intel_scenes.runs import experiment
 
-    def small(folder: Path, *overrides: str) -> dict[str, Any]:
+    def small(folder: Path, *overrides: str, **options: Any) -> dict[str, Any]:
         images = () if any(text.startswith("data=") for text in overrides) else DRAWN
         typed = [*images, *SMALL, f"data.cache_dir={cache}", *overrides]
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             cfg = compose("train", typed)
-        return experiment.run(cfg, folder, choices={}, overrides=typed, composition_digest="")
+        return experiment.run(cfg, folder, choices={}, overrides=typed, composition_digest="", **options)
 
     return small
 
@@ -38,7 +38,7 @@ def run_in(cache: Path) -> Callable[..., dict[str, Any]]:
 @pytest.fixture
 def run(run_in: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """The same in a folder of the test: `run("optim=adam", folder=...)`."""
-    return lambda *overrides, folder=tmp_path / "run": run_in(folder, *overrides)
+    return lambda *overrides, folder=tmp_path / "run", **options: run_in(folder, *overrides, **options)
 
 
 @pytest.fixture

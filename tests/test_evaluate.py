@@ -46,6 +46,22 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         (["run=[a,b/../a]"], "run names a folder twice: leave it out, each run counts once"),
         (["run=a", "combine=soup"], "combine has no effect on one run: leave it out, or name several"),
         (["run=[a,b]", "output=."], "output=. cannot be written: name a file in a folder that can"),
+        (
+            ["run=[a,b]", "output_weights=soup.pth"],
+            "output_weights has no effect with combine=mean: only combine=soup makes weights",
+        ),
+        (
+            ["run=a", "output_weights=soup.pth"],
+            "output_weights has no effect on one run: its weights are in checkpoints/best.ckpt of its folder",
+        ),
+        (
+            ["run=[a,b]", "combine=soup", "output_weights=."],
+            "output_weights=. cannot be written: name a file in a folder that can",
+        ),
+        (
+            ["run=[a,b]", "combine=soup", "output_weights=soup.safetensors"],
+            "output_weights=soup.safetensors is written by torch.save: name a .pth file",
+        ),
         (["run=[a,b]"], "there is no folder a: run=FOLDER is that of a finished run"),
     ],
 )

@@ -16,19 +16,22 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from intel_scenes.errors import UserError
 from intel_scenes.models.own import OWN
-from intel_scenes.models.weights import Weights, preprocessing_of, published_weights, reason, state_of
+from intel_scenes.models.weights import Weights, preprocessing_of, published_weights, reason, state_of, transforms_input
 
-_HEAD_PARENTS = ("fc", "classifier", "head", "heads", "AuxLogits", "aux1", "aux2")
+_AUXILIARY = ("AuxLogits", "aux1", "aux2")
+_HEAD_PARENTS = ("fc", "classifier", "head", "heads", *_AUXILIARY)
 # torchvision.models.densenet renames these keys of its published files in the same way.
 _OLD_DENSENET_KEY = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
 
 log = logging.getLogger(__name__)
 
-_SIZES_THAT_FIT: set[tuple[str, int]] = set()
+_SIZES_THAT_FIT: set[tuple[str, int, int]] = set()
 _BUILT_FOR_ONE_SIZE = ("vit_", "maxvit_")
 
 
-def build(model_name: str, num_classes: int, *, weights: Weights | None, image_size: int) -> nn.Module:
+def build(
+    model_name: str, num_classes: int, *, weights: Weights | None, image_size: int, transform_input: bool | None = None
+) -> nn.Module:
     """Build a classifier for our classes.
 
     Weights for another number of classes are loaded without their heads, which stay random. The network maps images
@@ -40,12 +43,13 @@ def build(model_name: str, num_classes: int, *, weights: Weights | None, image_s
         num_classes: number of logits.
         weights: what `resolve_weights` returned for this model.
         image_size: side of the images in pixels; position embeddings are interpolated to it.
+        transform_input: of googlenet and inception_v3, where weights are loaded later; None is what `weights` want.
 
     Raises:
         UserError: no such model, an impossible image size, or weights that cannot be had, read or fitted.
     """
     published_weights(model_name)
-    options = _options(model_name, weights, image_size)
+    options = _options(model_name, weights, image_size, transform_input)
     try:
         builder = OWN.get(model_name) or partial(models.get_model, model_name, weights=None)
         network: nn.Module = builder(num_classes=num_classes, **options)
@@ -72,30 +76,52 @@ def heads(network: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def check_image_size(network: nn.Module, model_name: str, image_size: int) -> None:
-    """Check without computing that the network can train on a batch of shape `(2, 3, image_size, image_size)`.
+def classifiers(network: nn.Module) -> list[str]:
+    """Return the qualified names of the heads, and of auxiliary classifiers whole: none of them is of the backbone."""
+    return [parent if (parent := name.partition(".")[0]) in _AUXILIARY else name for name in heads(network)]
+
+
+def check_image_size(network: nn.Module, model_name: str, image_size: int, batch_size: int = 2) -> None:
+    """Check without computing that the network can train on batches of shape `(B, 3, image_size, image_size)`.
 
     The network, its buffers and the modes of its modules stay as they were. Once for each name and size in a process,
     which the runs of a sweep mostly share, but for networks that are built for one size.
 
+    Args:
+        network: to be trained.
+        model_name: its name.
+        image_size: side of the images in pixels.
+        batch_size: B; one is the case of its own, in which a batch norm may have nothing to average over.
+
     Raises:
         UserError: it cannot.
     """
-    if (model_name, image_size) in _SIZES_THAT_FIT:
+    for num_images in (2, 1) if batch_size == 1 else (2,):
+        _check_batch(network, model_name, image_size, num_images)
+
+
+def _check_batch(network: nn.Module, model_name: str, image_size: int, num_images: int) -> None:
+    if (model_name, image_size, num_images) in _SIZES_THAT_FIT:
         return
     state = chain(network.named_parameters(), network.named_buffers())
     on_meta = {name: tensor.detach().to("meta") for name, tensor in state}
     modes = [(module, module.training) for module in network.modules()]
+    images = torch.empty(num_images, 3, image_size, image_size, device="meta")
     try:
         with torch.no_grad():
-            functional_call(network.train(), on_meta, torch.empty(2, 3, image_size, image_size, device="meta"))
+            functional_call(network.train(), on_meta, images)
     except (AssertionError, RuntimeError, ValueError) as error:
+        if num_images == 1:  # two of them fit
+            raise UserError(
+                f"{model_name} cannot train on a single image of {image_size} x {image_size} pixels a step and device "
+                f"({reason(error)}): raise data.batch_size to two for each device, or more"
+            ) from error
         raise _size_error(model_name, image_size, error) from error
     finally:
         for module, mode in modes:
             module.training = mode
     if not model_name.startswith(_BUILT_FOR_ONE_SIZE):
-        _SIZES_THAT_FIT.add((model_name, image_size))
+        _SIZES_THAT_FIT.add((model_name, image_size, num_images))
 
 
 class _MNASNet(models.MNASNet):  # type: ignore[misc]  # of a package without types
@@ -111,10 +137,10 @@ class _MNASNet(models.MNASNet):  # type: ignore[misc]  # of a package without ty
         super()._load_from_state_dict(state_dict, prefix, {"version": 2} | local_metadata, *others)
 
 
-def _options(model_name: str, weights: Weights | None, image_size: int) -> dict[str, Any]:
+def _options(model_name: str, weights: Weights | None, image_size: int, transform_input: bool | None) -> dict[str, Any]:
     if model_name in ("googlenet", "inception_v3"):
-        # The published weights come from TensorFlow and want another normalization, which transform_input applies.
-        return {"aux_logits": True, "init_weights": weights is None, "transform_input": weights is not None}
+        wanted = transforms_input(weights) if transform_input is None else transform_input
+        return {"aux_logits": True, "init_weights": weights is None, "transform_input": wanted}
     if model_name.startswith("vit_"):
         return {"image_size": image_size}
     if model_name.startswith("maxvit_"):

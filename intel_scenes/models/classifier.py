@@ -16,6 +16,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from intel_scenes.models.param_groups import parameter_groups
+from intel_scenes.models.weights import kept_beside_state
 
 Interval = Literal["step", "epoch", "validation"]
 
@@ -51,7 +52,7 @@ class SceneClassifier(LightningModule):
 
         Args:
             network: (B, 3, H, W) to (B, num_classes) logits; in training mode perhaps with auxiliary logits beside.
-            heads: Qualified names of the network's head layers.
+            heads: Qualified names of the network's head layers, and of its auxiliary classifiers.
             optimizer: Parameter groups to an optimizer.
             scheduler: An optimizer to a scheduler.
             interval: When the scheduler steps: after each step, each epoch, or each validation with its loss.
@@ -81,6 +82,10 @@ class SceneClassifier(LightningModule):
         """(B, 3, H, W) to (B, num_classes) logits, in evaluation mode."""
         logits: Tensor = self.network(images)
         return logits
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what is no part of the state dict and changes what the network computes."""
+        checkpoint.update(kept_beside_state(self.network))
 
     def on_train_start(self) -> None:
         """Puts batch norms that are not trained into evaluation mode; Lightning keeps it, whenever it evaluates."""

@@ -21,7 +21,7 @@ def parameter_groups(
 
     Args:
         network: A backbone with its heads.
-        heads: Qualified names of the head layers.
+        heads: Qualified names of the head layers, and of auxiliary classifiers.
         lr: Rate of the backbone.
         head_lr_scale: Rate of the heads, relative to `lr`.
         first_lr_scale: Rate of the first layers, relative to `lr`, that of the last; geometric between them.

@@ -13,10 +13,12 @@ from urllib.parse import urlparse
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torchvision import models
+from torchvision.models import GoogLeNet, Inception3
 
+from intel_scenes import record
 from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.models.own import OWN
 
@@ -155,6 +157,32 @@ def read_state(path: Path) -> OrderedDict[str, Tensor]:
             "torch.save(network.state_dict(), FILE) or by safetensors."
         ) from error
     return state if isinstance(state, OrderedDict) else OrderedDict(state)
+
+
+def transforms_input(weights: Weights | None) -> bool:
+    """Whether a googlenet or inception_v3 with these weights takes images into the normalization of TensorFlow.
+
+    Those that torchvision publishes come from there, and so do those of a file that does not say otherwise. Checkpoints
+    of ours do; of one from before they did, the record beside it says whether the run began from weights.
+    """
+    if weights is None:
+        return False
+    path = weights.source
+    if not isinstance(path, Path) or path.suffix == ".safetensors":
+        return True
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if "transform_input" in content:
+            return bool(content["transform_input"])
+    except Exception:  # of a file from before torch 1.6, or of none: who reads its weights tells
+        return True
+    summary = record.peek(path.parent.parent) if path.parts[-2:] == PurePosixPath(record.BEST).parts else None
+    return summary is None or summary["weights"] is not None
+
+
+def kept_beside_state(network: nn.Module) -> dict[str, bool]:
+    """What a checkpoint of ours holds beside the state dict of a network, because it changes what that computes."""
+    return {"transform_input": network.transform_input} if isinstance(network, GoogLeNet | Inception3) else {}
 
 
 def _whole_image(size: int) -> Preprocessing:

@@ -19,7 +19,7 @@ from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.runs.progress import TrainingProgress
 
-WEIGHTS_KEYS = ("state_dict", "epoch", "global_step", "pytorch-lightning_version")
+WEIGHTS_KEYS = ("state_dict", "epoch", "global_step", "pytorch-lightning_version", "transform_input")
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -50,7 +50,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
         kept = apply_to_collection(checkpoint, Tensor, lambda tensor: tensor.to("cpu", copy=True))
         files = {Path(path): kept}
         if storage_options:
-            files = {Path(storage_options["weights"]): {key: kept[key] for key in WEIGHTS_KEYS}} | files
+            weights = {key: kept[key] for key in WEIGHTS_KEYS if key in kept}  # the last is of few networks
+            files = {Path(storage_options["weights"]): weights} | files
         self._written = self._disk.submit(_write_all, files)
 
     def wait(self) -> None:
@@ -90,6 +91,39 @@ def save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
         raise
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a file is a checkpoint that is there to its end; its tensors are not read.
+
+    Raises:
+        OSError: It is there and may not be read, or the disk fails.
+    """
+    try:
+        return "state_dict" in torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        raise
+    except Exception:  # the readers of a damaged file fail in many ways
+        return False
+
+
+def read_best(folder: Path, device: torch.device | None = None) -> dict[str, Any]:
+    """The checkpoint of a run's best epoch, on a device or the CPU.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    path = folder / record.BEST
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location=device or "cpu", weights_only=True)
+        checkpoint["state_dict"]
+    except Exception as error:  # the readers of a damaged file fail in many ways
+        raise UserError(
+            f"{path} is missing or damaged ({type(error).__name__}): remove the folder {folder} and run it again"
+        ) from error
+    return checkpoint
+
+
 class EpochRecorder(Checkpoint):
     """After each epoch: a row of `history.csv`, `best.ckpt` if validation accuracy rose, `last.ckpt`.
 
@@ -97,27 +131,16 @@ class EpochRecorder(Checkpoint):
     the epochs since: two at most.
 
     Attributes:
+        before_writing: Raises where the folder is no longer this process's to write to.
         rows: The history so far, a dictionary for each epoch.
         fit_seconds: Time spent in epochs, over all resumes.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        before_writing: Callable[[], None] = lambda: None,
-        progress: TrainingProgress | None = None,
-    ) -> None:
-        """Records into a run folder.
-
-        Args:
-            folder: Of the run.
-            before_writing: Raises where the folder is no longer this process's to write to.
-            progress: Shows each epoch once it is recorded.
-        """
+    def __init__(self, folder: Path, progress: TrainingProgress | None = None) -> None:
+        """Records into a run folder; `progress` shows each epoch once it is recorded."""
         self.folder = folder
-        self.before_writing = before_writing
         self.progress = progress
+        self.before_writing: Callable[[], None] = lambda: None
         self.rows: list[dict[str, Any]] = []
         self.fit_seconds = 0.0
         self._lr = math.nan

@@ -94,14 +94,7 @@ def check(plain: Plain) -> None:
         _one_of("sweep.redo", plain["sweep"]["redo"], ("changed",))
     _one_of("scheduler.interval", plain["scheduler"]["interval"], ("step", "epoch", "validation"))
     resolve_precision(plain["trainer"]["precision"], plain["trainer"]["accelerator"])
-    for name, instead in RESERVED.items():
-        if name in plain["trainer"]:
-            raise UserError(f"trainer.{name} would make the record untrue: leave it out and use {instead}")
-    limit = plain["trainer"].get("limit_train_batches", 1.0)
-    if type(limit) is int:
-        _positive("trainer.limit_train_batches", limit)
-    else:
-        _within("trainer.limit_train_batches", limit, 1e-9, 1)
+    _check_trainer(plain["trainer"])
     _check_recipe(recipe, plain["epochs"] if plain["budget_minutes"] is None else math.inf)
     _check_sizes(plain)
     if recipe["trained"] == "head":
@@ -145,6 +138,23 @@ def check_audit(plain: Plain) -> None:
     _one_of("exclude.labels", plain["exclude"]["labels"], (True, False))
     if plain["flip"] and plain["exclude"]["labels"]:
         raise UserError(f"exclude.labels=true would list labels that flip={plain['flip']} made wrong: leave one out")
+
+
+def _check_trainer(trainer: Plain) -> None:
+    for name, instead in RESERVED.items():
+        if name in trainer:
+            raise UserError(f"trainer.{name} would make the record untrue: leave it out and use {instead}")
+    strategy = str(trainer.get("strategy"))
+    if any(kind in strategy for kind in ("spawn", "fork", "notebook")):
+        raise UserError(
+            f"trainer.strategy={strategy} trains in processes that cannot hand the run's record back: "
+            "use trainer.strategy=ddp"
+        )
+    limit = trainer.get("limit_train_batches", 1.0)
+    if type(limit) is int:
+        _positive("trainer.limit_train_batches", limit)
+    else:
+        _within("trainer.limit_train_batches", limit, 1e-9, 1)
 
 
 def _check_budget(plain: Plain) -> None:
@@ -283,9 +293,19 @@ def resolve_precision(precision: object, accelerator: str) -> str:
 
 
 def num_batches(plain: Plain, there: int) -> int:
-    """Batches of an epoch, after Lightning's limit."""
+    """Batches of an epoch, after Lightning's limit.
+
+    Raises:
+        UserError: There would be none.
+    """
     limit = plain["trainer"].get("limit_train_batches", 1.0)
-    return min(there, limit) if isinstance(limit, int) else int(there * limit)
+    batches = min(there, limit) if isinstance(limit, int) else int(there * limit)
+    if not batches:
+        raise UserError(
+            f"trainer.limit_train_batches={limit} of {there} batches is less than one: raise it, or give their number, "
+            "such as 1"
+        )
+    return batches
 
 
 def num_steps(plain: Plain, there: int) -> int:

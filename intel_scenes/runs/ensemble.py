@@ -2,21 +2,23 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from intel_scenes import predictions, record
 from intel_scenes.data.batches import VIEWS
 from intel_scenes.data.progress import bar
 from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.models.backbones import build
-from intel_scenes.models.weights import read_state
+from intel_scenes.models.weights import kept_beside_state
 from intel_scenes.predictions import Labels, Probabilities
 from intel_scenes.runs import configuration
+from intel_scenes.runs.checkpoints import read_best, save
 from intel_scenes.runs.images import data_module
 from intel_scenes.runs.inference import calibrated_results, probabilities, scores
 
@@ -25,13 +27,16 @@ OF_CHOICES = ("name", "val_accuracy", "test_accuracy", "test_accuracy_interval")
 Predicted = Mapping[str, Probabilities]  # by split
 
 
-def evaluated(folders: Sequence[Path], way: str, views: int | str | None = None) -> dict[str, Any]:
+def evaluated(
+    folders: Sequence[Path], way: str, views: int | str | None = None, output_weights: Path | None = None
+) -> dict[str, Any]:
     """How right runs are, each alone and all as one.
 
     Args:
         folders: Of finished runs.
         way: "mean", "vote" or "soup".
         views: One of `VIEWS`, to see the images again in that way; None takes what the runs predicted.
+        output_weights: A file for the weights of a soup, which `model.weights` takes.
 
     Returns:
         `combine` (the way), `views`, `members` (the folders that were combined), and `rows`: one for each run, and of
@@ -51,7 +56,9 @@ def evaluated(folders: Sequence[Path], way: str, views: int | str | None = None)
     rows = [_row(str(member.folder), member.predicted, labels) for member in members]
     if len(members) > 1:
         if way == "soup":
-            predicted, taken = soup(members, views)
+            predicted, taken, checkpoint = soup(members, views)
+            if output_weights is not None:
+                record.write_whole(output_weights, partial(save, checkpoint))
         else:
             predicted = {"mean": mean, "vote": vote}[way](members)
         together = _row(f"{way} of {len(taken)}", predicted, labels)
@@ -125,8 +132,8 @@ def check_alike(members: Sequence[Member]) -> None:
 
 def seen_again(member: Member, views: int | str) -> Member:
     """A member with what its best epoch predicts from other views of the images."""
-    predict = _predictor(member, views)
-    weights = [read_state(member.folder / record.BEST)]
+    _, predict = _predictor(member, views)
+    weights = [_weights(member)]
     return replace(member, predicted={split: predict(weights, split) for split in SPLITS})
 
 
@@ -145,7 +152,7 @@ def vote(members: Sequence[Member]) -> Predicted:
     return found
 
 
-def soup(members: Sequence[Member], views: int | str | None = None) -> tuple[Predicted, list[Member]]:
+def soup(members: Sequence[Member], views: int | str | None = None) -> tuple[Predicted, list[Member], dict[str, Any]]:
     """A network with the mean weights of members, taken in by validation accuracy as long as that does not fall.
 
     The greedy soup of Wortsman et al., "Model soups", 2022. The test images are read once, by the last network.
@@ -155,7 +162,7 @@ def soup(members: Sequence[Member], views: int | str | None = None) -> tuple[Pre
         views: As `evaluated` takes them.
 
     Returns:
-        Its probabilities, and the members that it is made of.
+        Its probabilities, the members that it is made of, and a checkpoint with its `state_dict`.
 
     Raises:
         UserError: The members have several architectures or image sizes, began from random weights, or their images are
@@ -164,41 +171,68 @@ def soup(members: Sequence[Member], views: int | str | None = None) -> tuple[Pre
     names = {(member.summary["model_name"], member.summary["image_size"]) for member in members}
     if len(names) > 1:
         raise UserError(f"combine=soup takes runs of one architecture and image size, not of {sorted(names)}")
-    starts = {member.summary["weights"] for member in members}
-    if len(starts) > 1 or None in starts:
+    if not _have_one_start([member.summary for member in members]):
         raise UserError("combine=soup takes runs that began from the same pretrained weights: choose mean or vote")
     ordered = sorted(members, key=lambda member: -member.summary["val_accuracy"])
-    predict = _predictor(ordered[0], views)
+    network, predict = _predictor(ordered[0], views)
     taken: list[Member] = []
     states: list[dict[str, Tensor]] = []
     best, val = -1.0, ordered[0].predicted["val"]
     for member in ordered:
-        tried = [*states, read_state(member.folder / record.BEST)]
+        tried = [*states, _weights(member)]
         found = predict(tried, "val")
         accuracy = float((found.argmax(1) == member.labels["val"]).mean())
         if accuracy >= best:
             best, val, states, taken = accuracy, found, tried, [*taken, member]
-    return {"val": val, "test": predict(states, "test")}, taken
+    predicted = {"val": val, "test": predict(states, "test")}
+    return predicted, taken, {"state_dict": _average(states), **kept_beside_state(network)}
 
 
-def _predictor(member: Member, views: int | str | None) -> Callable[[Sequence[dict[str, Tensor]], str], Probabilities]:
-    """From weights and a split to the probabilities that a network with their mean gives its images."""
+def _have_one_start(summaries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether runs began from the same weights: by their digest, by name where an older record has none."""
+    digests = {summary["weights_digest"] for summary in summaries}
+    names = {summary["weights"] for summary in summaries}
+    if None in digests:
+        return len(names) == 1 and None not in names and len(digests - {None}) <= 1
+    return len(digests) == 1
+
+
+def _weights(member: Member) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = read_best(member.folder)["state_dict"]
+    return {name.removeprefix("network."): tensor for name, tensor in found.items() if name.startswith("network.")}
+
+
+def _average(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {
+        key: torch.stack([state[key] for state in states]).double().mean(0).to(tensor.dtype)
+        for key, tensor in states[0].items()
+    }
+
+
+def _predictor(
+    member: Member, views: int | str | None
+) -> tuple[nn.Module, Callable[[Sequence[dict[str, Tensor]], str], Probabilities]]:
+    """A network, and what takes weights and a split to the probabilities that it gives with their mean."""
     plain = configuration.of_record(member.folder)
     if views is not None:
         plain["recipe"]["views"] = views
     data = data_module(plain)
     if data.fingerprint != member.summary["data_fingerprint"]:
         raise UserError(f"the images are no longer those of {member.folder}: put them back, or run it again")
-    network = build(plain["model"]["name"], len(data.classes), weights=None, image_size=data.view.size)
+    transforms = member.summary["transform_input"]
+    network = build(
+        plain["model"]["name"],
+        len(data.classes),
+        weights=None,
+        image_size=data.view.size,
+        # A record from before it was kept: as the network was built then.
+        transform_input=member.summary["weights"] is not None if transforms is None else transforms,
+    )
     network.to(memory_format=torch.channels_last)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def predict(states: Sequence[dict[str, Tensor]], split: str) -> Probabilities:
-        average = {
-            key: torch.stack([state[key] for state in states]).double().mean(0).to(tensor.dtype)
-            for key, tensor in states[0].items()
-        }
-        network.load_state_dict(average)
+        network.load_state_dict(_average(states))
         batches = data.evaluation(split)  # type: ignore[arg-type]
         what = f"mean of {len(states)} runs" if len(states) > 1 else member.folder.name
         with bar(len(member.labels[split]), f"{what}: {split}") as progress:
@@ -209,4 +243,4 @@ def _predictor(member: Member, views: int | str | None) -> Callable[[Sequence[di
 
             return probabilities(network, batches, seen, device=device, precision=member.summary["precision"])
 
-    return predict
+    return network, predict

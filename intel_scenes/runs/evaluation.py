@@ -16,7 +16,7 @@ from intel_scenes.data.splits import Indices
 from intel_scenes.errors import UserError
 from intel_scenes.predictions import Probabilities
 from intel_scenes.runs import memory
-from intel_scenes.runs.checkpoints import EpochRecorder
+from intel_scenes.runs.checkpoints import EpochRecorder, read_best
 from intel_scenes.runs.curves import draw_curves
 from intel_scenes.runs.inference import calibrated_results, probabilities, scores
 
@@ -49,9 +49,10 @@ def evaluate(
         Results and cost of `summary.json`.
 
     Raises:
-        UserError: `best.ckpt` is not of the best epoch: a kill cut its record off, and a GPU did not repeat it.
+        UserError: `best.ckpt` is damaged, or not of the best epoch: a kill cut its record off, and a GPU did not
+            repeat it.
     """
-    checkpoint = torch.load(folder / record.BEST, map_location=device, weights_only=True)
+    checkpoint = read_best(folder, device)
     if checkpoint["epoch"] != recorder.best["epoch"]:
         raise UserError(
             f"{folder / record.BEST} is of epoch {checkpoint['epoch'] + 1}, but the best of the history is "

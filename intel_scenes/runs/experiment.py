@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,14 @@ from intel_scenes.errors import UserError
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.models.weights import Weights, resolve_weights
 from intel_scenes.runs import budget, configuration, memory, outcome
-from intel_scenes.runs.checkpoints import EpochRecorder
+from intel_scenes.runs.checkpoints import EpochRecorder, is_whole
 from intel_scenes.runs.compiling import compile_network
 from intel_scenes.runs.evaluation import evaluate
 from intel_scenes.runs.features import Head, begins_with_head, fit_head, frozen, head_alone, make_whole
 from intel_scenes.runs.forecast import NUM_STEPS, Costs, fitted_epochs, forecast, measure
 from intel_scenes.runs.identity import circumstances, identity
 from intel_scenes.runs.images import augmentation, data_module, given_sizes, train_sizes
-from intel_scenes.runs.parts import classifier_of, network_of, precision_of, trainer_of
+from intel_scenes.runs.parts import classifier_of, loggers_of, network_of, precision_of, trainer_of
 from intel_scenes.runs.progress import TrainingProgress, beginning
 
 log = logging.getLogger(__name__)
@@ -67,17 +68,21 @@ def run(
     threads, precision = configuration.resolve_threads(plain), precision_of(plain)
     facts = _facts(plain, weights, data)
     digests = configuration.digests(plain, facts)
-    with outcome.claimed(folder) as lease:
-        if (found := outcome.completed(folder, digests["config_digest"], plain)) is not None:
-            log.info("%s is complete", folder)
+    if (found := outcome.completed(folder, digests["config_digest"], plain)) is not None:
+        return found
+    progress = TrainingProgress(has_bar=plain["trainer"]["enable_progress_bar"])
+    recorder = EpochRecorder(folder, progress)
+    trainer = trainer_of(plain, folder, data, [recorder, progress, *callbacks], precision)
+    with outcome.claimed(folder, is_first=trainer.is_global_zero) as lease:
+        if (found := outcome.completed(folder, digests["config_digest"], plain)) is not None:  # by now
             return found
+        outcome.make_room(folder, digests["config_digest"], plain)
         torch.manual_seed(plain["seed"])
-        network = network_of(plain, weights, data)
+        network = network_of(plain, weights, data, trainer.world_size)
         head = head_alone(network, plain)
         classifier = classifier_of(plain, head or network, data)
-        progress = TrainingProgress(has_bar=plain["trainer"]["enable_progress_bar"])
-        recorder = EpochRecorder(folder, before_writing=lambda: outcome.check_held(folder, lease), progress=progress)
-        trainer = trainer_of(plain, folder, [recorder, progress, *callbacks], precision)
+        recorder.before_writing = lambda: outcome.check_held(folder, lease)
+        trainer.loggers = loggers_of(plain)
         last, device = folder / record.LAST, trainer.strategy.root_device
         known = identity(plain, choices, weights, data, network) | digests | circumstances(device)
         known |= {"composition_digest": composition_digest, "precision": precision, "threads": threads}
@@ -86,7 +91,7 @@ def run(
             num_batches = configuration.num_batches(plain, len(data.train) // data.batch_size)
             for line in beginning(known, data, steps_per_epoch=num_batches):
                 log.info(line)
-        is_new = _is_new(folder)
+        is_new = _is_new(folder, holds=lease is not None)
         with outcome.recorded(folder, lease, plain, overrides, known) as results:
             data, costs = _to_train_on(plain, classifier, network, data, weights, device, precision, is_new=is_new)
             results |= costs
@@ -227,9 +232,9 @@ class _Measured:
 
 def _measured(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule, num_steps: int) -> _Measured:
     precision = precision_of(plain)
-    network = network_of(plain, weights, data)
+    trainer = trainer_of(plain, Path(), data, [], precision)
+    network = network_of(plain, weights, data, trainer.world_size)
     classifier = classifier_of(plain, head_alone(network, plain) or network, data)
-    trainer = trainer_of(plain | {"logger": {"_target_": None}}, Path(), [], precision)
     if plain["budget_minutes"] is not None and trainer.world_size > 1:
         raise UserError("budget_minutes is for one device: set epochs instead")
     costs = measure(
@@ -260,17 +265,25 @@ def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
     return plain
 
 
-def _is_new(folder: Path) -> bool:
-    """Whether there is nothing to go on from.
+def _is_new(folder: Path, *, holds: bool) -> bool:
+    """Whether there is nothing to go on from; who holds the folder moves a damaged checkpoint aside.
 
-    Asked before the record is opened, which removes a checkpoint whose record is gone, and in this order: another rank
-    may be at it.
+    That of the best epoch counts as well, for the end of the run reads it. Asked before the record is opened, which
+    removes a checkpoint whose record is gone, and in this order: another rank may be at it.
     """
-    last = folder / record.LAST
-    is_new = not (record.read_summary(folder) or {}).get("config_digest") or not last.exists()
-    if not is_new:
+    last, best = folder / record.LAST, folder / record.BEST
+    if not (record.read_summary(folder) or {}).get("config_digest") or not last.exists():
+        return True
+    damaged = [path for path in (last, best) if not is_whole(path)]
+    if not damaged:
         log.info("going on from %s", last)
-    return is_new
+        return False
+    for path in damaged if holds else []:
+        aside = path.with_name(f"{path.name}.damaged")
+        with suppress(FileNotFoundError):  # it is missing
+            path.replace(aside)
+        log.warning("%s is damaged: moved to %s, and the run begins anew", path, aside.name)
+    return True
 
 
 def _to_train_on(

@@ -23,6 +23,7 @@ from intel_scenes.data.packed import RULES as STORE_RULES
 from intel_scenes.data.splits import Indices
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import heads
+from intel_scenes.models.weights import kept_beside_state
 from intel_scenes.runs import configuration
 from intel_scenes.runs.checkpoints import save
 from intel_scenes.runs.identity import circumstances
@@ -194,4 +195,5 @@ def make_whole(best: Path, network: nn.Module) -> None:
     """Writes the weights of a whole network, its backbone beside the trained head, into a checkpoint of the head."""
     checkpoint = torch.load(best, weights_only=True)
     checkpoint["state_dict"] = {f"network.{name}": tensor.cpu() for name, tensor in network.state_dict().items()}
+    checkpoint |= kept_beside_state(network)
     record.write_whole(best, partial(save, checkpoint))

@@ -16,7 +16,7 @@ import intel_scenes
 from intel_scenes import record
 from intel_scenes.data.batches import order
 from intel_scenes.data.datamodule import SceneDataModule
-from intel_scenes.models.weights import Weights
+from intel_scenes.models.weights import Weights, kept_beside_state
 from intel_scenes.runs import configuration
 
 LIBRARIES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy", "pillow")
@@ -36,12 +36,13 @@ def identity(
         "recipe_resolved": {"recipe": configuration.effective_recipe(plain), "augment": plain["augment"]},
         "model_name": plain["model"]["name"],
         "weights": weights and weights.name,
+        "weights_digest": weights and weights.digest,
         "seed": plain["seed"],
         "classes": list(data.classes),
         "data_fingerprint": data.fingerprint,
         "split_digest": record.digest([data.scenes.paths[index] for index in data.val]),
         "order_digest": record.digest(orders),
-        "init_digest": weights_digest(network),
+        "init_digest": state_digest(network),
         "lr": configuration.effective_lr(plain),
         "batch_size": data.batch_size,
         "image_size": data.view.size,
@@ -52,13 +53,14 @@ def identity(
         "num_test": len(data.test),
         "store_size": data.store_size,
         "store_rule": data.store_rule,
+        "transform_input": kept_beside_state(network).get("transform_input"),
         "normalization": {"mean": list(data.view.mean), "std": list(data.view.std)},
         "test_duplicates": data.test_duplicates,
         "test_folder": str(data.test_scenes.root.absolute()),
     }
 
 
-def weights_digest(network: nn.Module) -> str:
+def state_digest(network: nn.Module) -> str:
     """SHA-256 (hex) of the names and values of all parameters and buffers."""
     found = hashlib.sha256()
     for name, tensor in network.state_dict().items():

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import yaml
 from filelock import SoftFileLease, Timeout
-from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from intel_scenes import record
@@ -31,16 +30,21 @@ INTERRUPTED = "the run was interrupted: the same command goes on from its last e
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[SoftFileLease | None]:
+def claimed(folder: Path, *, is_first: bool) -> Iterator[SoftFileLease | None]:
     """Holds a run folder for this process; yields the lease, on the first process of a distributed run.
 
     A holder that was killed is succeeded at once where it ran on this machine, and after a lease where on another.
+
+    Args:
+        folder: Of the run.
+        is_first: Whether this is the only process of the run, or the first of several. The Trainer knows: a number that
+            a launcher left in the environment may be that of a process with a run of its own.
 
     Raises:
         Busy: Another process holds it.
         UserError: Its holders died too often.
     """
-    if _get_rank():
+    if not is_first:
         yield None
         return
     lock = SoftFileLease(folder / record.LOCK, lease_duration=LEASE_SECONDS)
@@ -92,7 +96,18 @@ def _count_deaths(folder: Path) -> None:
 
 
 def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The summary of this very run where it is complete; None where there is something left to do.
+    """The summary of this very run where it is complete, which no claim is needed to see; None where it is not."""
+    found = record.read_summary(folder)
+    if found is None or found["status"] != "completed" or found["config_digest"] != config_digest:
+        return None
+    log.info("%s is complete", folder)
+    if not plain["keep_last"]:
+        (folder / record.LAST).unlink(missing_ok=True)
+    return found
+
+
+def make_room(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> None:
+    """Sees to it that a folder, which this process holds, holds no other run than this one.
 
     Another run that the folder holds is moved aside where it failed, for its cause may have been mended in a file, and
     with `sweep.redo=changed`.
@@ -104,11 +119,10 @@ def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dic
     found = record.read_summary(folder)
     if found is None or found["config_digest"] is None:
         _refuse_twins(folder, config_digest, plain)
-        return None
-    if found["config_digest"] != config_digest:
+    elif found["config_digest"] != config_digest:
         if found["status"] == "failed" or plain["sweep"]["redo"] == "changed":
             _move_aside(folder)
-            return None
+            return
         what = ", ".join(_changed(folder, plain)) or "the data, the weights, the threads or the precision"
         way = (
             "set another sweep.name, or sweep.redo=changed, which moves the old run aside"
@@ -116,11 +130,6 @@ def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dic
             else "set hydra.run.dir=FOLDER, or move the old one away"
         )
         raise Refused(f"{folder} holds a run of another configuration: {what}; {way}")
-    if found["status"] != "completed":
-        return None
-    if not plain["keep_last"]:
-        (folder / record.LAST).unlink(missing_ok=True)
-    return found
 
 
 def _changed(folder: Path, plain: Mapping[str, Any]) -> list[str]:
@@ -186,7 +195,8 @@ def recorded(
         KeyboardInterrupt: The run was interrupted, by Lightning's account too.
     """
     if lease is None:
-        yield {}
+        with _told(folder):
+            yield {}
         return
     earlier = record.read_summary(folder) or {}
     summary = {**known, "started": earlier.get("started") or record.now(), "status": "interrupted"}
@@ -205,17 +215,45 @@ def recorded(
             record.write_summary(folder, summary | results | {"status": "completed", "ended": record.now()})
     except Busy:
         raise
-    except KeyboardInterrupt:
-        if not lease.compromise:
-            record.write_summary(folder, summary | {"error": INTERRUPTED, "ended": record.now()})
-        raise
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
         if lease.compromise:
             raise
-        failed = {"status": "failed", "error": first_line(error), "traceback": traceback.format_exc()}
+        if told := _failure_of_another(folder):
+            raise UserError(told) from error
         with suppress(OSError):  # with the disk full, the record that says `interrupted` stands
-            record.write_summary(folder, summary | failed | {"ended": record.now()})
+            record.write_summary(folder, summary | _end_by(error))
         raise
+
+
+def _end_by(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, KeyboardInterrupt):
+        return {"error": INTERRUPTED, "ended": record.now()}
+    text = "".join(traceback.format_exception(error))
+    return {"status": "failed", "error": first_line(error), "traceback": text, "ended": record.now()}
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """On the other processes of a distributed run: puts the reason for a failure into the open record.
+
+    All that the first process sees of it is a connection that breaks off, or a signal; where that one fails first, it
+    has closed the record before this one notices.
+    """
+    try:
+        with sentences():
+            yield
+    except Exception as error:
+        found = record.peek(folder)
+        if found is not None and found["error"] == CUT_OFF:
+            with suppress(OSError):
+                record.write_summary(folder, found | _end_by(error))
+        raise
+
+
+def _failure_of_another(folder: Path) -> str | None:
+    """The sentence that another process of this run left in its open record."""
+    found = record.peek(folder)
+    return found["error"] if found is not None and found["status"] == "failed" else None
 
 
 @contextmanager

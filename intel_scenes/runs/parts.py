@@ -8,17 +8,20 @@ from typing import Any
 
 import hydra
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from intel_scenes import record
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError, first_line
-from intel_scenes.models.backbones import build, check_image_size, heads
+from intel_scenes.models.backbones import build, check_image_size, classifiers
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.models.weights import Weights
 from intel_scenes.runs import configuration, memory
@@ -29,22 +32,32 @@ from intel_scenes.runs.features import linear_head
 LARGE = 2**15  # weights in a tensor, by the mean over all of a network
 
 
-def network_of(plain: dict[str, Any], weights: Weights | None, data: SceneDataModule) -> nn.Module:
+def network_of(
+    plain: dict[str, Any], weights: Weights | None, data: SceneDataModule, num_devices: int = 1
+) -> nn.Module:
     """The backbone with a head for the classes of the images.
 
     Raises:
-        UserError: There is no such model, or not for images of this size.
+        UserError: There is no such model, or not for images of this size or so few a step on each device.
     """
     name, recipe = plain["model"]["name"], plain["recipe"]
     network = build(name, len(data.classes), weights=weights, image_size=data.view.size)
     for size in {data.view.size, *data.train_sizes}:
-        check_image_size(network, name, size)
+        check_image_size(network, name, size, _normalized_together(plain, num_devices))
     norms = (module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
     if not recipe["trains_norms"] and not any(norms):
         raise UserError(f"recipe.trains_norms=false has no effect on {name}, which has no batch norms: leave it out")
     if recipe["head_first"] and weights and not linear_head(network):
         raise UserError(f"recipe.head_first=true has no effect on {name}, whose head is not linear: leave it out")
     return network
+
+
+def _normalized_together(plain: dict[str, Any], num_devices: int) -> int:
+    """How many images batch norms see at once in training; two, which are enough, where they do not train."""
+    recipe, batch_size = plain["recipe"], plain["data"]["batch_size"]
+    if not recipe["trains_norms"] or recipe["trained"] == "head":
+        return 2
+    return int(batch_size if plain["trainer"].get("sync_batchnorm") else batch_size // num_devices)
 
 
 def precision_of(plain: dict[str, Any]) -> str:
@@ -62,7 +75,7 @@ def classifier_of(plain: dict[str, Any], network: nn.Module, data: SceneDataModu
     try:
         classifier = SceneClassifier(
             network,
-            heads(network),
+            classifiers(network),
             hydra.utils.instantiate(_optim(plain, network), _convert_="all"),
             unguarded(hydra.utils.instantiate(plain["scheduler"]["factory"], _convert_="all")),
             interval=plain["scheduler"]["interval"],
@@ -112,8 +125,10 @@ def _accelerator(plain: dict[str, Any]) -> str:
     return "cpu" if asked == "auto" and not torch.cuda.is_available() else asked
 
 
-def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], precision: str) -> Trainer:
-    """The Trainer, with callbacks of ours beside those that every run has.
+def trainer_of(
+    plain: dict[str, Any], folder: Path, data: SceneDataModule, own: Sequence[Callback], precision: str
+) -> Trainer:
+    """The Trainer, with callbacks of ours beside those that every run has, and without loggers.
 
     Raises:
         UserError: It cannot be made, or its devices do not fit the run.
@@ -135,9 +150,9 @@ def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], pre
             **arguments,
             precision=precision,  # type: ignore[arg-type]  # Lightning checks it
             max_epochs=plain["epochs"],
-            logger=_logger(plain),
+            logger=False,
             callbacks=callbacks,
-            plugins=[WholeCheckpointIO(), *_cluster()],
+            plugins=[WholeCheckpointIO(), *_cluster(arguments)],
             default_root_dir=folder,
             enable_model_summary=False,
             enable_progress_bar=False,  # TrainingProgress is ours
@@ -146,10 +161,9 @@ def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], pre
         )
     except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise UserError(f"trainer: {first_line(error)}") from error
-    if plain["data"]["batch_size"] % trainer.world_size:
-        raise UserError(
-            f"data.batch_size={plain['data']['batch_size']} cannot be shared by {trainer.world_size} devices alike"
-        )
+    # Lightning numbers the process by the environment, though it may be alone: then it is the first.
+    rank_zero_only.rank = trainer.global_rank  # type: ignore[attr-defined]
+    _check_shares(plain, data, trainer.world_size)
     if plain["compile"] and trainer.world_size > 1:
         raise UserError("compile=true is for one device: leave it out")
     if plain["data"]["device_resident"] is True and trainer.strategy.root_device.type == "cpu":
@@ -159,14 +173,38 @@ def trainer_of(plain: dict[str, Any], folder: Path, own: Sequence[Callback], pre
     return trainer
 
 
-def _cluster() -> list[SLURMEnvironment]:
-    """Under SLURM, without Lightning's own way to queue a job again: its signal belongs to who submitted the job."""
+def _check_shares(plain: dict[str, Any], data: SceneDataModule, num_devices: int) -> None:
+    if plain["data"]["batch_size"] % num_devices:
+        raise UserError(
+            f"data.batch_size={plain['data']['batch_size']} cannot be shared by {num_devices} devices alike"
+        )
+    num_images = min(len(data.val), len(data.train_eval))
+    if num_devices > num_images:
+        raise UserError(
+            f"{num_images} validation images cannot be shared by {num_devices} devices: "
+            f"set trainer.devices={num_images} or lower, or raise data.val_fraction"
+        )
+
+
+def _cluster(arguments: dict[str, Any]) -> list[ClusterEnvironment]:
+    """What tells the processes of a run from each other, where Lightning's own choice would not do.
+
+    A run on one device is alone, whatever tasks SLURM counts beside it: they have runs of their own. Several devices
+    under SLURM go without Lightning's way to queue a job again: its signal belongs to who submitted the job.
+    """
+    if str(arguments["devices"]) == "1" and arguments.get("num_nodes", 1) == 1:
+        return [LightningEnvironment()]
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
-def _logger(plain: dict[str, Any]) -> Logger | bool:
+def loggers_of(plain: dict[str, Any]) -> list[Logger]:
+    """The tracker beside the record, where there is one; its own record begins here.
+
+    Raises:
+        UserError: It cannot be used.
+    """
     if not plain["logger"]["_target_"]:
-        return False
+        return []
     try:
         logger: Logger = hydra.utils.instantiate(plain["logger"], _convert_="all")
         logger.log_hyperparams(record.flatten(plain))
@@ -174,4 +212,4 @@ def _logger(plain: dict[str, Any]) -> Logger | bool:
         name = plain["logger"]["_target_"].rpartition(".")[2]
         reason = first_line(error.__cause__ or error)  # Hydra names the class, its cause says why
         raise UserError(f"{name} cannot be used: {reason}; see the extras in the README") from error
-    return logger
+    return [logger]

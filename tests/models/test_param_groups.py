@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from intel_scenes.models.backbones import build, heads
+from intel_scenes.models.backbones import build, classifiers
 from intel_scenes.models.param_groups import parameter_groups
 
 NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
@@ -30,7 +30,7 @@ def names_by_group(network: nn.Module, head_names: list[str]) -> dict[str, list[
 @pytest.mark.parametrize("model_name", SIZES)
 def test_every_parameter_is_in_one_group_and_no_group_is_empty(model_name: str) -> None:
     network = on_meta(model_name)
-    groups = names_by_group(network, list(heads(network)))
+    groups = names_by_group(network, classifiers(network))
     assert all(groups.values())
     grouped = [name for names in groups.values() for name in names]
     assert sorted(grouped) == sorted(name for name, _ in network.named_parameters())
@@ -45,7 +45,7 @@ def test_decay_spares_biases_norms_and_learned_offsets_and_nothing_else(model_na
         for name, _ in module.named_parameters(recurse=False)
         if isinstance(module, NORMS) or name.endswith("bias") or name in OFFSETS
     }
-    groups = names_by_group(network, list(heads(network)))
+    groups = names_by_group(network, classifiers(network))
     spared = {name for group, names in groups.items() for name in names if group.endswith("spared")}
     assert spared == expected
 
@@ -55,18 +55,19 @@ def test_decay_spares_biases_norms_and_learned_offsets_and_nothing_else(model_na
     [
         ("resnet18", {"fc"}),
         ("vit_b_16", {"heads.head"}),
-        ("inception_v3", {"fc", "AuxLogits.fc"}),
-        ("googlenet", {"fc", "aux1.fc2", "aux2.fc2"}),
+        ("inception_v3", {"fc", "AuxLogits.conv0.conv", "AuxLogits.conv1.conv", "AuxLogits.fc"}),
+        ("googlenet", {"fc", *(f"aux{number}.{layer}" for number in (1, 2) for layer in ("conv.conv", "fc1", "fc2"))}),
     ],
 )
-def test_the_heads_auxiliary_ones_included_are_apart_and_the_backbone_comes_first(
+def test_heads_and_whole_auxiliary_classifiers_are_apart_and_the_backbone_comes_first(
     model_name: str, head: set[str]
 ) -> None:
     network = on_meta(model_name)
-    groups = names_by_group(network, list(heads(network)))
+    groups = names_by_group(network, classifiers(network))
     assert list(groups) == ["backbone decayed", "backbone spared", "head decayed", "head spared"]
     assert set(groups["head decayed"]) == {f"{name}.weight" for name in head}
-    assert set(groups["head spared"]) == {f"{name}.bias" for name in head}
+    norms = {f"{name[:-4]}bn.{kind}" for name in head if name.endswith("conv") for kind in ("weight", "bias")}
+    assert set(groups["head spared"]) == norms | {f"{name}.bias" for name in head if not name.endswith("conv")}
 
 
 def test_a_head_is_told_from_a_layer_whose_name_begins_alike() -> None:
@@ -97,7 +98,7 @@ def test_a_step_with_zero_gradients_shrinks_decayed_weights_at_the_rate_of_their
 def rates(model_name: str, first_lr_scale: float) -> dict[str, float]:
     network = on_meta(model_name)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
-    groups = parameter_groups(network, list(heads(network)), lr=0.1, head_lr_scale=10.0, first_lr_scale=first_lr_scale)
+    groups = parameter_groups(network, classifiers(network), lr=0.1, head_lr_scale=10.0, first_lr_scale=first_lr_scale)
     assert groups[0]["lr"] == pytest.approx(0.1), "the first group is what the history shows"
     return {names[id(parameter)]: group["lr"] for group in groups for parameter in group["params"]}
 
@@ -106,7 +107,7 @@ def rates(model_name: str, first_lr_scale: float) -> dict[str, float]:
 def test_rates_rise_from_the_first_layers_to_the_last_and_spare_nobody(model_name: str) -> None:
     found, network = rates(model_name, 0.01), on_meta(model_name)
     assert sorted(found) == sorted(name for name, _ in network.named_parameters())
-    head = tuple(f"{name}." for name in heads(network))
+    head = tuple(f"{name}." for name in classifiers(network))
     backbone = [rate for name, rate in found.items() if not name.startswith(head)]
     assert min(backbone) == pytest.approx(0.001)
     assert max(backbone) == pytest.approx(0.1)
@@ -124,3 +125,13 @@ def test_the_parts_of_a_resnet_and_of_a_transformer_have_rates_in_equal_ratios()
         [layers[1] / layers[0]] * 11
     )
     assert transformer["class_token"] == transformer["conv_proj.weight"] == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(("model_name", "last"), [("googlenet", "inception5b"), ("inception_v3", "Mixed_7c")])
+def test_auxiliary_classifiers_are_no_layers_of_the_backbone(model_name: str, last: str) -> None:
+    groups = parameter_groups(
+        on_meta(model_name), classifiers(on_meta(model_name)), lr=0.1, head_lr_scale=10.0, first_lr_scale=0.01
+    )
+    assert groups[0]["name"] == f"backbone {last} decayed"
+    auxiliary = {rate for name, rate in rates(model_name, 0.01).items() if name.lower().startswith("aux")}
+    assert auxiliary == {1.0}

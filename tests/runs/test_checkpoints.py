@@ -118,7 +118,8 @@ def fit(
     usual = {"optimizer": partial(SGD, momentum=0.9), "scheduler": partial(ConstantLR, factor=1.0), "interval": "epoch"}
     numbers = {"num_classes": 3, "lr": 0.1, "head_lr_scale": 1.0, "label_smoothing": 0.0, "seed": 0}
     module = SceneClassifier(network, ["fc"], **(usual | numbers | (options or {})))
-    recorder = EpochRecorder(folder, before_writing=before_writing)
+    recorder = EpochRecorder(folder)
+    recorder.before_writing = before_writing
     trainer = Trainer(
         **QUIET,
         use_distributed_sampler=False,

@@ -1,4 +1,6 @@
 import csv
+import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from torchvision import models
 from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import build
+from intel_scenes.models.weights import resolve_weights
 from intel_scenes.runs import ensemble
 
 Run = Callable[..., dict[str, Any]]
@@ -67,7 +70,7 @@ def test_a_vote_is_that_of_most_and_where_it_is_tied_the_mean_decides() -> None:
 
 def test_a_soup_has_the_mean_weights_of_members_that_validation_takes_in(folders: list[Path]) -> None:
     members = [ensemble.read(folder) for folder in folders]
-    predicted, taken = ensemble.soup(members)
+    predicted, taken, _ = ensemble.soup(members)
     states = [torch.load(member.folder / record.BEST, weights_only=True)["state_dict"] for member in taken]
     network = models.resnet18(num_classes=6).eval()
     average = {
@@ -82,7 +85,7 @@ def test_a_soup_has_the_mean_weights_of_members_that_validation_takes_in(folders
     assert of_soup >= of_best
     if len(taken) == 1:
         np.testing.assert_allclose(predicted["test"], best_alone.predicted["test"], atol=1e-6)
-    alone, _ = ensemble.soup([best_alone])
+    alone, _, _ = ensemble.soup([best_alone])
     np.testing.assert_allclose(alone["test"], best_alone.predicted["test"], atol=1e-6)
 
 
@@ -115,6 +118,50 @@ def test_a_network_of_our_own_from_a_file_is_seen_again_as_it_was(run: Run, tmp_
     assert again["test_loss"] == pytest.approx(once["test_loss"], rel=1e-6)
 
 
+@pytest.fixture(scope="module")
+def googlenets(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of a network that transforms its input with pretrained weights, and does not with random ones."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("googlenets")
+    torch.save(models.googlenet(num_classes=6, init_weights=False).state_dict(), folder / "weights.pth")
+    for name, weights in (("pretrained", folder / "weights.pth"), ("random", "null")):
+        few = ("epochs=1", "recipe=plain", "data.image_size=32", "data.batch_size=54")
+        run_in(folder / name, "model=torchvision", "model.name=googlenet", f"model.weights={weights}", *few)
+    return {name: folder / name for name in ("pretrained", "random")}
+
+
+@pytest.mark.parametrize("name", ["pretrained", "random"])
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_googlenet_is_seen_again_as_it_was(googlenets: dict[str, Path], name: str, is_old: bool) -> None:
+    member = ensemble.read(googlenets[name])
+    assert member.summary["transform_input"] is (name == "pretrained")
+    if is_old:
+        member = replace(member, summary={**member.summary, "transform_input": None})
+    again = ensemble.seen_again(member, 1)
+    for split in ensemble.SPLITS:
+        np.testing.assert_allclose(again.predicted[split], member.predicted[split], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["pretrained", "random"])
+def test_the_weights_of_a_googlenet_say_how_it_took_its_input(
+    googlenets: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    def transforms(path: Path) -> bool:
+        network = build("googlenet", 6, weights=resolve_weights("googlenet", str(path)), image_size=32)
+        assert isinstance(network, models.GoogLeNet)
+        return network.transform_input
+
+    best = googlenets[name] / record.BEST
+    assert transforms(best) is (name == "pretrained")
+    content = torch.load(best, weights_only=True)
+    del content["transform_input"]  # as checkpoints were
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    torch.save(content, tmp_path / "run" / record.BEST)
+    assert transforms(tmp_path / "run" / record.BEST) is True  # as torchvision's
+    (tmp_path / "run" / record.SUMMARY).write_bytes((googlenets[name] / record.SUMMARY).read_bytes())
+    assert transforms(tmp_path / "run" / record.BEST) is (name == "pretrained")
+
+
 def test_images_that_are_others_now_are_not_seen_again(folders: list[Path]) -> None:
     member = ensemble.read(folders[0])
     other = replace(member, summary={**member.summary, "data_fingerprint": "other"})
@@ -130,11 +177,43 @@ def test_runs_of_other_training_images_are_not_combined(folders: list[Path]) -> 
         ensemble.check_alike([one, other])
 
 
-def test_runs_that_began_elsewhere_make_no_soup(folders: list[Path]) -> None:
+@pytest.mark.parametrize("begun", [{"weights_digest": "0" * 64}, {"weights_digest": None, "weights": None}])
+def test_runs_that_began_elsewhere_make_no_soup(folders: list[Path], begun: dict[str, Any]) -> None:
     one = ensemble.read(folders[0])
-    other = replace(one, summary={**one.summary, "weights": None})
+    other = replace(one, summary={**one.summary, **begun})
     with pytest.raises(UserError, match=r"^combine=soup takes runs that began from the same pretrained weights"):
         ensemble.soup([one, other])
+
+
+def test_the_names_of_weights_are_compared_where_a_record_has_no_digest(folders: list[Path]) -> None:
+    one = ensemble.read(folders[0])
+    old = replace(one, summary={**one.summary, "weights_digest": None})
+    assert len(ensemble.soup([one, old])[1]) == 2
+    with pytest.raises(UserError, match=r"^combine=soup takes runs that began from the same pretrained weights"):
+        ensemble.soup([one, replace(old, summary={**old.summary, "weights": "other.pth"})])
+
+
+def test_a_record_keeps_the_digest_of_the_weights_that_a_run_began_from(folders: list[Path]) -> None:
+    expected = hashlib.sha256((folders[0].parent / "weights.pth").read_bytes()).hexdigest()
+    assert ensemble.read(folders[0]).summary["weights_digest"] == expected
+
+
+def test_the_weights_of_a_soup_can_be_trained_on_and_predict_as_it_did(folders: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "soup.pth"
+    found = ensemble.evaluated(folders, "soup", output_weights=path)
+    taken = [Path(folder) for folder in found["members"]]
+    states = [torch.load(folder / record.BEST, weights_only=True)["state_dict"] for folder in taken]
+    soup = torch.load(path, weights_only=True)["state_dict"]
+    ours = build("resnet18", 6, weights=resolve_weights("resnet18", str(path)), image_size=32).state_dict()
+    for name, tensor in models.resnet18(num_classes=6).state_dict().items():
+        average = torch.stack([state[f"network.{name}"] for state in states]).double().mean(0).to(tensor.dtype)
+        assert torch.equal(soup[name], average)
+        assert torch.equal(ours[name], average)
+
+
+def test_the_soup_of_googlenets_says_how_it_took_its_input(googlenets: dict[str, Path]) -> None:
+    members = [ensemble.read(googlenets["pretrained"])] * 2
+    assert ensemble.soup(members)[2]["transform_input"] is True
 
 
 def test_what_cannot_be_combined_is_named(run: Run, folders: list[Path], tmp_path: Path) -> None:
@@ -151,3 +230,15 @@ def test_what_cannot_be_combined_is_named(run: Run, folders: list[Path], tmp_pat
     run("model=mobilenet_v3_small", "epochs=1", folder=tmp_path / "small")
     with pytest.raises(UserError, match=r"^combine=soup takes runs of one architecture"):
         ensemble.evaluated([folders[0], tmp_path / "small"], "soup")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no checkpoint"])
+def test_a_best_epoch_that_cannot_be_read_is_named(folders: list[Path], tmp_path: Path, content: bytes | None) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(folders[0], copy)
+    (copy / record.BEST).unlink()
+    if content is not None:
+        (copy / record.BEST).write_bytes(content)
+    for way, views in (("mean", 1), ("soup", None)):
+        with pytest.raises(UserError, match=r"^.*/best\.ckpt is missing or damaged \(\w+\): remove the folder .*/run "):
+            ensemble.evaluated([folders[0], copy], way, views)

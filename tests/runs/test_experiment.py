@@ -2,6 +2,7 @@ import csv
 import errno
 import json
 import math
+import os
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torchvision
 import yaml
+from lightning.pytorch import Callback
 from PIL import Image
 from sklearn.metrics import accuracy_score, log_loss
 
@@ -21,6 +23,7 @@ NEVER_COMPARED = {
     *("started", "ended", "fit_seconds", "images_per_second", "peak_memory_bytes"),
     *("device", "versions", "package_version", "git_commit", "git_dirty"),
 }
+TWO_DEVICES = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 OPTIMIZERS, SCHEDULERS = (
     sorted(path.stem for path in (conf_folder() / group).glob("*.yaml")) for group in ("optim", "scheduler")
 )
@@ -47,6 +50,7 @@ def test_the_record_holds_what_the_contract_names(run, tmp_path):
     assert summary["status"] == "completed"
     known_later = {"study", "error", "traceback", "weights", "git_commit", "git_dirty", "model", "optim", "scheduler"}
     known_later |= {"compile_seconds", "features_seconds", "budget_minutes", "budget_digest"}
+    known_later |= {"weights_digest", "transform_input"}
     assert {key for key, value in summary.items() if value is None} <= known_later | {"recipe"}
     assert (summary["num_train"], summary["num_val"], summary["num_test"]) == (108, 12, 30)
     assert yaml.safe_load((folder / "config.yaml").read_text())["optim"]["_target_"] == "torch.optim.AdamW"
@@ -212,6 +216,31 @@ def test_a_failed_run_is_moved_aside_where_its_cause_was_mended(run, tmp_path):
             ["scheduler=exponential", "scheduler.factory.gamma=-1"],
             "scheduler.factory.gamma=-1 must be a number above 0",
         ),
+        (
+            ["++trainer.limit_train_batches=0.1"],
+            "trainer.limit_train_batches=0.1 of 3 batches is less than one: raise it, or give their number, such as 1",
+        ),
+        *(
+            (
+                [f"+trainer.strategy={strategy}", "trainer.devices=2"],
+                f"trainer.strategy={strategy} trains in processes that cannot hand the run's record back: "
+                "use trainer.strategy=ddp",
+            )
+            for strategy in ("ddp_spawn", "ddp_notebook", "ddp_fork_find_unused_parameters_true")
+        ),
+        (
+            ["data.batch_size=1", "model=resnet18"],
+            "resnet18 cannot train on a single image of 32 x 32 pixels a step and device (Expected more than 1 value",
+        ),
+        (
+            [*TWO_DEVICES, "data.batch_size=2", "model=resnet18"],
+            "raise data.batch_size to two for each device, or more",
+        ),
+        (
+            [*TWO_DEVICES, "trainer.devices=16"],
+            "12 validation images cannot be shared by 16 devices: set trainer.devices=12 or lower, or raise "
+            "data.val_fraction",
+        ),
         (["num_steps=3"], "num_steps=3 is filled in by the run itself"),
         (["data.device_resident=true"], "data.device_resident=true has no effect on a CPU: leave it at auto"),
         (["trainer.precision=bf17"], "precision=bf17 must be one of"),
@@ -280,3 +309,50 @@ def test_a_run_whose_record_was_removed_begins_again(run, tmp_path):
     (tmp_path / "run" / record.SUMMARY).unlink()
     again = run("keep_last=true")
     assert (again["status"], again["val_loss"]) == ("completed", first["val_loss"])
+
+
+def test_a_single_image_a_step_is_enough_where_no_batch_norm_learns_from_it_alone(run, tmp_path):
+    few = ("data.batch_size=1", "model=resnet18", "++trainer.limit_train_batches=2", "epochs=1")
+    assert run(*few, "recipe.trains_norms=false")["status"] == "completed"
+    # At 64 px each channel has four values left.
+    assert run(*few, "data.image_size=64", folder=tmp_path / "large")["status"] == "completed"
+
+
+def damaged(path, how):
+    content = path.read_bytes()
+    path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "random": os.urandom(1000)}[how])
+
+
+def interrupted(folder):
+    """Makes a complete run one that was cut off after its last epoch."""
+    summary = json.loads((folder / record.SUMMARY).read_text())
+    (folder / record.SUMMARY).write_text(json.dumps(summary | {"status": "interrupted"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "how"), [(record.LAST, "cut"), (record.LAST, "empty"), (record.LAST, "random"), (record.BEST, "cut")]
+)
+def test_a_run_whose_checkpoint_is_damaged_begins_anew_and_keeps_the_file(run, tmp_path, caplog, name, how):
+    few = ("model=resnet9_x0_5", "data.batch_size=54", "keep_last=true", "epochs=1")
+    first = run(*few)
+    path = tmp_path / "run" / name
+    damaged(path, how)
+    kept = path.read_bytes()
+    interrupted(tmp_path / "run")
+    again = run(*few)
+    assert (again["status"], again["val_loss"], again["best_epoch"]) == ("completed", first["val_loss"], 0)
+    assert f"{path} is damaged: moved to {path.name}.damaged, and the run begins anew" in caplog.messages
+    assert path.with_name(f"{path.name}.damaged").read_bytes() == kept
+    assert [row["epoch"] for row in rows(tmp_path / "run" / record.HISTORY)] == ["0"]
+
+
+def test_a_best_epoch_that_cannot_be_read_at_the_end_of_a_run_is_one_sentence(run, tmp_path):
+    class Damages(Callback):
+        def on_fit_end(self, trainer, module):
+            trainer.strategy.checkpoint_io.wait()
+            damaged(tmp_path / "run" / record.BEST, "cut")
+
+    with pytest.raises(UserError, match=r"^.*/best\.ckpt is missing or damaged \(RuntimeError\): remove the folder "):
+        run("model=resnet9_x0_5", "epochs=1", callbacks=[Damages()])
+    summary = json.loads((tmp_path / "run" / record.SUMMARY).read_text())
+    assert summary["status"] == "failed"

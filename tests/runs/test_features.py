@@ -19,7 +19,7 @@ from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError
 from intel_scenes.overrides import conf_folder
 from intel_scenes.runs import experiment
-from intel_scenes.runs.features import Head, begins_with_head, fit_head
+from intel_scenes.runs.features import Head, begins_with_head, fit_head, make_whole
 from tests.small import DRAWN, SMALL
 
 Run = Callable[..., dict[str, Any]]
@@ -213,3 +213,12 @@ def test_a_head_that_is_not_linear_is_not_fitted_first(run, tmp_path) -> None:
     model = ("model=torchvision", "model.name=squeezenet1_1", f"model.weights={tmp_path / 'weights.pth'}")
     with pytest.raises(UserError, match=r"^recipe\.head_first=true has no effect on squeezenet1_1, whose head is not"):
         run(*model, "recipe.head_first=true")
+
+
+def test_the_checkpoint_of_a_probe_says_how_its_network_takes_its_input(tmp_path: Path) -> None:
+    network = models.googlenet(num_classes=6, init_weights=False, transform_input=True)
+    torch.save({"state_dict": {}}, tmp_path / "best.ckpt")
+    make_whole(tmp_path / "best.ckpt", network)
+    found = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    assert found["transform_input"] is True
+    assert len(found["state_dict"]) == len(network.state_dict())

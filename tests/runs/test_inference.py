@@ -4,6 +4,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch import nn
 from torchvision.transforms.v2 import functional
@@ -157,3 +158,43 @@ def test_a_temperature_is_found_again_and_changes_no_prediction() -> None:
     assert log_loss(labels, calmed) < log_loss(labels, too_sure)
     assert scores(calmed, labels).ece < 0.02 < scores(too_sure, labels).ece
     np.testing.assert_allclose(at_temperature(too_sure, 3.0), true, rtol=1e-9)
+
+
+@pytest.mark.parametrize("sure", [0.6, 0.9, 0.9999])
+@pytest.mark.parametrize("num_classes", [2, 6])
+def test_where_all_of_30_images_are_right_31_of_32_are_expected_to_be(sure: float, num_classes: int) -> None:
+    labels = np.arange(30) % num_classes
+    predicted = np.full((30, num_classes), (1 - sure) / (num_classes - 1))
+    predicted[np.arange(30), labels] = sure
+    found = fitted_temperature(predicted, labels)
+    # Platt 1999: (30 + 1) / (30 + 2); the odds against each other class are `before`, and to the power of 1 / T `after`
+    before, after = (odds * (num_classes - 1) for odds in (sure / (1 - sure), 31))
+    assert found == pytest.approx(math.log(before) / math.log(after), rel=1e-4)
+
+
+def test_a_perfect_validation_split_makes_no_prediction_reckless() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(6, size=2_000)
+    logits = generator.normal(size=(2_000, 6)) + 5 * np.eye(6)[labels]
+    predicted = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    right = predicted.argmax(1) == labels
+    val = np.flatnonzero(right)[:30]
+    test = np.setdiff1d(np.arange(2_000), val)
+    found = fitted_temperature(predicted[val], labels[val])
+    assert 0.5 < found < 2
+    before, after = (log_loss(labels[test], at_temperature(predicted[test], t)) for t in (1, found))
+    assert not right.all()
+    assert after < before + 0.05
+
+
+def test_what_keeps_a_temperature_from_its_bound_hardly_moves_that_of_many_images() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(6, size=3_000)
+    logits = 2 * (generator.normal(size=(3_000, 6)) + 2 * np.eye(6)[labels])
+    predicted = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    plain = minimize_scalar(
+        lambda t: log_loss(labels, predicted ** (1 / t) / (predicted ** (1 / t)).sum(1, keepdims=True)),
+        bounds=(0.1, 10),
+        method="bounded",
+    ).x
+    assert fitted_temperature(predicted, labels) == pytest.approx(plain, rel=0.005)

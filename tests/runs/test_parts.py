@@ -55,3 +55,11 @@ def test_the_network_of_a_run_is_in_channels_last(classifier):
     weight = classifier("model=resnet18").network.conv1.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
+
+
+def test_the_auxiliary_classifiers_of_a_run_are_trained_as_its_head_is(classifier):
+    module = classifier("model=torchvision", "model.name=googlenet", "data.image_size=64", "recipe.head_lr_scale=10")
+    parts = {id(parameter): name.split(".")[0] for name, parameter in module.network.named_parameters()}
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    rates = {parts[id(parameter)]: group["initial_lr"] for group in groups for parameter in group["params"]}
+    assert rates["aux1"] == rates["aux2"] == rates["fc"] == pytest.approx(10 * rates["inception5b"])
