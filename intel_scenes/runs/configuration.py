@@ -271,6 +271,22 @@ def resolve_precision(precision: object, accelerator: str) -> str:
     return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
+def num_devices(trainer: Plain) -> int:
+    """On how many devices a Trainer of these arguments would run, with a process on each.
+
+    A strategy whose devices are left open counts as two at least: it is made for several.
+    """
+    devices, num_nodes = trainer["devices"], trainer.get("num_nodes") or 1
+    if isinstance(devices, str) and "," in devices:  # as Lightning reads it: "0,1" are two, "2" are two as well
+        devices = [text for text in devices.split(",") if text]
+    if not isinstance(devices, int | str):
+        return len(devices) * int(num_nodes)
+    if str(devices).isdigit():
+        return int(devices) * int(num_nodes)
+    there = 1 if trainer["accelerator"] in ("cpu", "mps") else max(1, torch.cuda.device_count())
+    return (max(2, there) if trainer.get("strategy") else there) * int(num_nodes)
+
+
 def num_batches(plain: Plain, there: int) -> int:
     """Batches of an epoch, after Lightning's limit."""
     limit = plain["trainer"].get("limit_train_batches", 1.0)

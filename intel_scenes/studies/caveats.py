@@ -14,7 +14,10 @@ RATES = ("lr_scale", "optim.lr")  # tuned keys whose grid has a next value
 
 
 def judge_tuning(arms: Sequence[Arm], tuned: Sequence[str], study: Mapping[str, Any]) -> list[str]:
-    """Notes for each arm why its tuning is not equal to that of the others; in sentences, too, where there are others."""
+    """Notes for each arm, in it and in sentences, why its tuning is not equal to that of the others.
+
+    A single arm has notes alone: there is nothing that it is not comparable with.
+    """
     most = max((_budget(arm) for arm in arms), default=(0, 0))
     for arm in arms if tuned else ():
         for key in tuned:
@@ -27,7 +30,7 @@ def judge_tuning(arms: Sequence[Arm], tuned: Sequence[str], study: Mapping[str, 
 
 
 def at_edge_of_grid(arm: Arm, key: str, study: Mapping[str, Any]) -> str:
-    """That the best value of a tuned factor lies at the edge of what was tried, and what to add; empty if it does not."""
+    """That the best value of a tuned factor lies at the edge of what was tried, and what to add; else empty."""
     searched = study.get("searched")
     bounds = searched.get(key) if isinstance(searched, dict) else None
     best, tried = arm.chosen.values[key], [one.values[key] for one in arm.tried]

@@ -152,7 +152,7 @@ def read_study(folder: Path) -> dict[str, Any]:
         return {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{folder / record.STUDY} cannot be read: mend it, or move it away") from error
-    lists = ("compared", "tuned", "planned", "added")
+    lists = ("compared", "tuned", "planned", "added", "fixed", "swept")
     is_plan = isinstance(found, dict) and all(isinstance(found.get(key) or [], list) for key in lists)
     if not is_plan or not all(isinstance(one, dict) for one in found.get("added") or []):
         raise UserError(f"{folder / record.STUDY} is no plan of a study: mend it, or move it away")

@@ -4,7 +4,6 @@ import pytest
 from torch import nn
 
 from intel_scenes import record
-
 from intel_scenes.runs.evaluation import warn_of_late_statistics
 
 

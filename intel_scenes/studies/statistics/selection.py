@@ -79,8 +79,8 @@ def at_edge(chosen: str, tried: Sequence[str], bounds: Sequence[float] | None = 
 def beyond(chosen: str, tried: Sequence[str]) -> str | None:
     """The next value of a grid beyond its edge, at which a chosen number lies.
 
-    A step as large as the others where all are equal; else the last ratio again, or the one before it where the two make
-    a decade: 3, 10, 30 goes on with 100.
+    A step as large as the others where all are equal; else the last ratio again, or the one before it where the two
+    make a decade: 3, 10, 30 goes on with 100.
 
     Args:
         chosen: The smallest or the largest number.
