@@ -21,7 +21,7 @@ LABEL_LENGTH = 80
 FIRST = ("model", "model.name", "optim", "optim.lr", "lr_scale", "scheduler", "recipe", "data.batch_size", "seed")
 SEARCH_SEED = 1  # fixed, so that a search goes on where it ended
 DATA_VARIABLE = "INTEL_SCENES_DATA"
-UNNAMED = "hydra.sweeper.is_named=false"  # stands before a sweep.name that nobody typed
+UNNAMED = "+hydra.sweeper.is_named=false"  # stands before a sweep.name that nobody typed
 ARGUMENT = r"[~+]*[\w./@]+=|~"  # how an override begins
 
 
@@ -79,6 +79,8 @@ def sweep_name(overrides: Sequence[str]) -> str:
 
 def named(arguments: Sequence[str]) -> list[str]:
     """The arguments of a command, flags first, with a name for its sweep where it is a multirun and has none.
+
+    `UNNAMED` before the name tells the sweeper that nobody typed it.
 
     The name is an override because Hydra composes each job anew, and there knows no longer what was swept.
     """

@@ -65,17 +65,15 @@ def check(jobs: Iterable[Overrides], compose: Callable[[Overrides], DictConfig])
     progress = tqdm(list(jobs), desc="checking", unit="run", leave=False, disable=None, delay=2)
     configs = [(compose(job), job) for job in progress]
     if configs:
-        from intel_scenes.runs import (
-            configuration,
-            experiment,
-        )  # imports torch, for which a misspelt name need not wait
+        # They import torch, for which a misspelt name need not wait.
+        from intel_scenes.runs import configuration, experiment
 
         for cfg, job in configs:
             if configuration.num_devices(cfg.trainer) > 1:
-                asked = ", ".join(f"trainer.{key}={cfg.trainer[key]}" for key in DEVICE_KEYS if cfg.trainer.get(key))
+                given = [f"trainer.{key}={cfg.trainer[key]}" for key in DEVICE_KEYS if cfg.trainer.get(key)]
                 raise UserError(
-                    f"{asked} starts processes of its own, which know no sweep: set trainer.devices=1, and start a "
-                    "sweep for each GPU instead"
+                    f"{' with '.join(given)} starts processes of its own, which know no sweep: set trainer.devices=1, "
+                    "and start a sweep for each GPU instead"
                 )
             experiment.check(cfg, job)
 
@@ -287,7 +285,7 @@ def _first(
         "tuned": list(dict.fromkeys([*(asked.get("tuned") or []), *searched])),
         "searched": {key: list(bounds) for key, bounds in searched.items()},
         "seeds": sorted({text[5:] for job in named.values() for text in job if text.startswith("seed=")}),
-        "primary_metric": "val_accuracy chooses, test_accuracy of what was chosen is compared",
+        "primary_metric": "val_accuracy_tta chooses, test_accuracy of what was chosen is compared",
         "threads": threads,
         "fixed": sorted(fixed.values()),
         "swept": sorted(swept),

@@ -68,8 +68,8 @@ class Composer(ConfigLoaderImpl):
 class SceneSweeper(BasicSweeper):
     """Runs every combination that is not finished, and ends the process with the sweep's exit status."""
 
-    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None, *, is_named: bool) -> None:
-        """As Hydra's own, and told whether somebody typed the name of the sweep."""
+    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None, *, is_named: bool = True) -> None:
+        """As Hydra's own; `is_named` is false where nobody typed the name of the sweep."""
         super().__init__(max_batch_size, params)
         self.is_named = is_named
 

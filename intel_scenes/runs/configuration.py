@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -276,15 +276,16 @@ def num_devices(trainer: Plain) -> int:
 
     A strategy whose devices are left open counts as two at least: it is made for several.
     """
-    devices, num_nodes = trainer["devices"], trainer.get("num_nodes") or 1
+    devices, asked = trainer["devices"], trainer.get("num_nodes")
+    num_nodes = asked if isinstance(asked, int) else 1  # the Trainer tells of anything else
     if isinstance(devices, str) and "," in devices:  # as Lightning reads it: "0,1" are two, "2" are two as well
         devices = [text for text in devices.split(",") if text]
-    if not isinstance(devices, int | str):
-        return len(devices) * int(num_nodes)
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        return len(devices) * num_nodes
     if str(devices).isdigit():
-        return int(devices) * int(num_nodes)
+        return int(devices) * num_nodes
     there = 1 if trainer["accelerator"] in ("cpu", "mps") else max(1, torch.cuda.device_count())
-    return (max(2, there) if trainer.get("strategy") else there) * int(num_nodes)
+    return (max(2, there) if trainer.get("strategy") else there) * num_nodes
 
 
 def num_batches(plain: Plain, there: int) -> int:

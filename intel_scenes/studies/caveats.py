@@ -10,7 +10,7 @@ from intel_scenes.studies.naming import few
 from intel_scenes.studies.pairs import Pair
 from intel_scenes.studies.statistics.selection import at_edge, beyond, crossing
 
-RATES = ("lr_scale", "optim.lr")  # tuned keys whose grid has a next value
+RATES = ("lr_scale", "optim.lr")  # keys that set the learning rate
 
 
 def judge_tuning(arms: Sequence[Arm], tuned: Sequence[str], study: Mapping[str, Any]) -> list[str]:
@@ -26,7 +26,7 @@ def judge_tuning(arms: Sequence[Arm], tuned: Sequence[str], study: Mapping[str, 
         if _budget(arm) < most:
             arm.unequal.append("it had {} trials in {} runs, others {} in {}".format(*_budget(arm), *most))
     compared = arms if len(arms) > 1 else ()
-    return [f"{arm.label} is not comparable: {reason}" for arm in compared for reason in arm.unequal]
+    return [f"{arm.label} is not comparable, because {reason}" for arm in compared for reason in arm.unequal]
 
 
 def at_edge_of_grid(arm: Arm, key: str, study: Mapping[str, Any]) -> str:

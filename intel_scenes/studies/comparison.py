@@ -197,8 +197,8 @@ def _with_tta(runs: list[Run], problems: list[str]) -> list[Run]:
         return [replace(run, has_tta=run.summary["val_accuracy_tta"] is not None) for run in runs]
     if len(without) < len(runs):
         problems.append(
-            f"ranked by validation accuracy without test-time augmentation, because {few(without)} were recorded "
-            "before it was (val_accuracy_tta): remove their folders and run them again"
+            f"ranked by validation accuracy without test-time augmentation, because the records of {few(without)} lack "
+            "val_accuracy_tta: remove these folders and start the sweep again to rank by it"
         )
     return runs
 

@@ -339,7 +339,7 @@ def test_records_that_do_not_know_it_are_ranked_among_the_others_without_it(tmp_
     assert {arm.chosen.val_accuracy for arm in found.arms} == {0.842}
     said = [line for line in found.problems if "without test-time augmentation" in line]
     assert len(said) == 1
-    assert f"{views}1, {views}2 were recorded before" in said[0]
+    assert f"because the records of {views}1, {views}2 lack" in said[0]
 
 
 def test_older_records_of_one_view_are_ranked_by_what_they_have(tmp_path):
