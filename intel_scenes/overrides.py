@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from intel_scenes import record
@@ -19,6 +21,8 @@ LABEL_LENGTH = 80
 FIRST = ("model", "model.name", "optim", "optim.lr", "lr_scale", "scheduler", "recipe", "data.batch_size", "seed")
 SEARCH_SEED = 1  # fixed, so that a search goes on where it ended
 DATA_VARIABLE = "INTEL_SCENES_DATA"
+UNNAMED = "+hydra.sweeper.is_named=false"  # stands before a sweep.name that nobody typed
+ARGUMENT = r"[~+]*[\w./@]+=|~"  # how an override begins
 
 
 def conf_folder() -> Path:
@@ -76,16 +80,51 @@ def sweep_name(overrides: Sequence[str]) -> str:
 def named(arguments: Sequence[str]) -> list[str]:
     """The arguments of a command, flags first, with a name for its sweep where it is a multirun and has none.
 
+    `UNNAMED` before the name tells the sweeper that nobody typed it.
+
     The name is an override because Hydra composes each job anew, and there knows no longer what was swept.
     """
-    overrides = [text for text in arguments if re.match(r"[~+]*[\w./@]+=|~", text)]
+    overrides = [text for text in arguments if re.match(ARGUMENT, text)]
     arguments = [*(text for text in arguments if text not in overrides), *overrides]
     keys = record.keys_of(overrides)
     is_multirun = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments)) or "study" in keys
     if not is_multirun:
         return list(arguments)
     name = sweep_name(overrides)
-    return list(arguments) if "sweep.name" in keys else [*arguments, f"sweep.name={name}"]
+    return list(arguments) if "sweep.name" in keys else [*arguments, UNNAMED, f"sweep.name={name}"]
+
+
+def as_typed(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a command without what `named` has added."""
+    return list(arguments[: arguments.index(UNNAMED)]) if UNNAMED in arguments else list(arguments)
+
+
+def shared_and_swept(jobs: Sequence[Sequence[str]]) -> tuple[dict[str, str], set[str]]:
+    """The overrides that all jobs have, by key, and the keys in which jobs differ.
+
+    Without the seed and what changes no result. The overrides of a whole command, which give a key several values, may
+    stand for its jobs.
+    """
+    shared: dict[str, str] = {}
+    swept: set[str] = set()
+    for place, job in enumerate(jobs):
+        parsed = {override.key_or_group: override for override in map(_parsed, job)}
+        counted = {key: found for key, found in parsed.items() if key != "seed" and not record.is_neutral(key)}
+        swept |= {key for key, found in counted.items() if found.is_sweep_override()}
+        texts = {key: str(found.input_line) for key, found in counted.items()}
+        shared = shared if place else texts
+        swept |= {key for key in shared.keys() | texts.keys() if shared.get(key) != texts.get(key)}
+    return {key: text for key, text in shared.items() if key not in swept}, swept
+
+
+def of_command(command: object) -> list[str] | None:
+    """The overrides of a command as `study.yaml` holds it; None where it is none, or cannot be read."""
+    if not isinstance(command, str):
+        return None
+    try:
+        return [str(_parsed(text).input_line) for text in shlex.split(command) if re.match(ARGUMENT, text)]
+    except (ValueError, HydraException):
+        return None
 
 
 def sampled(intervals: Sequence[Override], trials: int) -> list[list[str]]:

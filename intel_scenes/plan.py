@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from intel_scenes import record
+from intel_scenes.data.scenes import find_split, num_images
 from intel_scenes.errors import UserError
-from intel_scenes.overrides import composition_digest, run_name, typed
+from intel_scenes.overrides import as_typed, composition_digest, of_command, run_name, shared_and_swept, typed
 from intel_scenes.studies.collect import Run, collect, planned, read_study, said
 
-INTEL_TEST_IMAGES = 3000
+INTEL_TEST_IMAGES = 3000  # that a download brings
+DEVICE_KEYS = ("devices", "num_nodes", "strategy")  # of the Trainer
 
 Overrides = Sequence[str]
 
@@ -61,10 +65,77 @@ def check(jobs: Iterable[Overrides], compose: Callable[[Overrides], DictConfig])
     progress = tqdm(list(jobs), desc="checking", unit="run", leave=False, disable=None, delay=2)
     configs = [(compose(job), job) for job in progress]
     if configs:
-        from intel_scenes.runs import experiment  # imports torch, for which a misspelt name need not wait
+        # They import torch, for which a misspelt name need not wait.
+        from intel_scenes.runs import configuration, experiment
 
         for cfg, job in configs:
+            if configuration.num_devices(cfg.trainer) > 1:
+                given = [f"trainer.{key}={cfg.trainer[key]}" for key in DEVICE_KEYS if cfg.trainer.get(key)]
+                raise UserError(
+                    f"{' with '.join(given)} starts processes of its own, which know no sweep: set trainer.devices=1, "
+                    "and start a sweep for each GPU instead"
+                )
             experiment.check(cfg, job)
+
+
+def other_choices(
+    named: Mapping[str, Overrides], folder: Path, config: DictConfig, compose: Callable[[Overrides], DictConfig]
+) -> dict[str, tuple[str, str]]:
+    """What a sweep fixes to another value than the runs of its folder have; as it was typed there and here, by key.
+
+    What varies there or here, or is a factor of the study, is not fixed.
+    """
+    study = read_study(folder)
+    known = _choices(study)
+    if known is None:
+        return {}
+    here, swept = shared_and_swept(list(named.values()))
+    there, varies = known
+    factors = swept | varies | {*(config.study.compared or []), *(config.study.tuned or [])}
+    factors |= set(OmegaConf.select(config, "hydra.sweeper.params") or {})
+    unlike = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+    job = next(iter(named.values()))
+    return {
+        key: (there.get(key, ""), here.get(key, ""))
+        for key in unlike
+        if key not in factors and not _has_no_effect(key, there.get(key), job, study.get("threads"), compose)
+    }
+
+
+def _choices(study: Mapping[str, Any]) -> tuple[dict[str, str], set[str]] | None:
+    """What all runs of a study share, as overrides by key, and the keys that vary; None where nothing says so.
+
+    Plans of earlier versions say it by their commands.
+    """
+    if study.get("fixed") is not None:
+        return shared_and_swept([study["fixed"]])[0], set(study.get("swept") or [])
+    commands = [of_command(one.get("command")) for one in (study, *(study.get("added") or []))]
+    readable = [command for command in commands if command is not None]
+    return shared_and_swept(readable) if readable else None
+
+
+def _has_no_effect(
+    key: str, before: str | None, job: Overrides, threads: int | None, compose: Callable[[Overrides], DictConfig]
+) -> bool:
+    """Whether a job would come to the same with a key as it was before, because one of the two is the default."""
+    others = [text for text in job if key not in shared_and_swept([[text]])[0]]
+    try:
+        old, new = compose([*others, *([before] if before else [])]), compose(job)
+    except (HydraException, OmegaConfBaseException):  # no such key in the files that are chosen now
+        return False
+    for cfg in (old, new):
+        cfg.threads = threads if cfg.threads is None else cfg.threads  # as each run of the folder takes it
+    plain: list[dict[str, Any]] = [OmegaConf.to_container(cfg) for cfg in (old, new)]  # type: ignore[misc]
+    return all(record.is_neutral(text.split(" ")[0]) for text in record.differences(*plain))
+
+
+def ask_for_name(others: Mapping[str, tuple[str, str]], folder: Path, name: str) -> str:
+    """The sentence that asks for a name, because a sweep differs from the runs of its folder in what it fixes."""
+    there, here = (", ".join(texts[place] or f"the default {key}" for key, texts in others.items()) for place in (0, 1))
+    return (
+        f"{folder} holds runs with {there}, and this sweep has {here}: add sweep.name=NAME for a study of its own, or "
+        f"sweep.name={name} to compare them"
+    )
 
 
 def show(
@@ -102,12 +173,19 @@ def show(
         print(f"about {minutes:.0f} minutes and {megabytes:.0f} MB for {known} runs")
     if unknown:
         print(f"minutes and disk unknown for {unknown} runs: no earlier run there has their network and image size")
-    for line in _promise(named, folder, config, searched):
+    num_test = _num_test(earlier, compose(next(iter(named.values()))))
+    for line in _promise(named, folder, config, searched, num_test):
         print(line)
 
 
-def _promise(named: Mapping[str, Overrides], folder: Path, config: DictConfig, searched: Iterable[str]) -> list[str]:
-    """What the seeds of a sweep would show."""
+def _promise(
+    named: Mapping[str, Overrides],
+    folder: Path,
+    config: DictConfig,
+    searched: Iterable[str],
+    num_test: int | None,
+) -> list[str]:
+    """What the seeds of a sweep would show, on so many test images where no earlier runs tell."""
     from intel_scenes.studies.comparison import compare  # imports scipy
     from intel_scenes.studies.pairs import would_show
 
@@ -124,9 +202,24 @@ def _promise(named: Mapping[str, Overrides], folder: Path, config: DictConfig, s
         pairs = compare(folder).pairs
     except UserError:  # there is nothing yet
         pairs = []
-    num_images = config.data.num_test if config.data.source == "synthetic" else INTEL_TEST_IMAGES
+    if num_test is None:
+        return ["the smallest detectable difference is unknown: data.root has no test images to count"]
     num_seeds, has_baseline = min(map(len, arms.values())), config.compare.baseline is not None
-    return would_show(pairs, len(arms), num_seeds, num_images=num_images, has_baseline=has_baseline)
+    return would_show(pairs, len(arms), num_seeds, num_images=num_test, has_baseline=has_baseline)
+
+
+def _num_test(earlier: Sequence[Run], cfg: DictConfig) -> int | None:
+    """The number of test images by earlier runs, else by the names of files; None where nothing tells."""
+    if known := [run.summary["num_test"] for run in earlier if run.summary["num_test"]]:
+        return int(known[-1])
+    if cfg.data.source == "synthetic":
+        return int(cfg.data.num_test)
+    try:
+        if cfg.data.root is not None:
+            return num_images(find_split(Path(cfg.data.root).expanduser(), "seg_test"))
+    except UserError:
+        pass  # there are none
+    return INTEL_TEST_IMAGES if cfg.data.source == "intel" else None
 
 
 def _is_alike(run: Run, cfg: DictConfig) -> bool:
@@ -140,7 +233,12 @@ def _megabytes(run: Run) -> float:
 
 
 def write_study(
-    folder: Path, named: Mapping[str, Overrides], config: DictConfig, searched: Mapping[str, Sequence[float]]
+    folder: Path,
+    named: Mapping[str, Overrides],
+    config: DictConfig,
+    searched: Mapping[str, Sequence[float]],
+    *,
+    joined: Iterable[str] = (),
 ) -> None:
     """Writes the plan before the first run; what later invocations add or change is appended with its date.
 
@@ -150,14 +248,18 @@ def write_study(
         config: Of the sweep.
         searched: Keys whose values were sampled, with low, high and 1 for a logarithmic scale: they are tuned, beside
             those that the study names.
+        joined: Keys that the runs there have fixed to another value.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    entry = {"date": record.now(), "command": shlex.join(["python", "-m", "intel_scenes.train", *sys.argv[1:]])}
+    entry = {
+        "date": record.now(),
+        "command": shlex.join(["python", "-m", "intel_scenes.train", *as_typed(sys.argv[1:])]),
+    }
     asked: dict[str, Any] = OmegaConf.to_container(config.study, resolve=True)  # type: ignore[assignment]
     with FileLock(folder / record.STUDY_LOCK):
         before = read_study(folder)
         if before:
-            plan, new, changed = _amended(before, named, asked, searched, entry)
+            plan, new, changed = _amended(before, named, asked, searched, entry, joined)
             _tell(folder, before, new, changed)
         else:
             plan = _first(named, asked, searched, entry, threads=_threads_of(config))
@@ -176,14 +278,17 @@ def _first(
     """What is planned where nothing was before."""
     from intel_scenes.runs import identity
 
+    fixed, swept = shared_and_swept(list(named.values()))
     return {
         "question": asked.get("question"),
         "compared": asked.get("compared"),
         "tuned": list(dict.fromkeys([*(asked.get("tuned") or []), *searched])),
         "searched": {key: list(bounds) for key, bounds in searched.items()},
         "seeds": sorted({text[5:] for job in named.values() for text in job if text.startswith("seed=")}),
-        "primary_metric": "val_accuracy chooses, test_accuracy of what was chosen is compared",
+        "primary_metric": "val_accuracy_tta chooses, test_accuracy of what was chosen is compared",
         "threads": threads,
+        "fixed": sorted(fixed.values()),
+        "swept": sorted(swept),
         **entry,
         "commit": identity.git_state()["git_commit"],
         "planned": list(named),
@@ -197,6 +302,7 @@ def _amended(
     asked: Mapping[str, Any],
     searched: Mapping[str, Sequence[float]],
     entry: Mapping[str, str],
+    joined: Iterable[str],
 ) -> tuple[dict[str, Any], list[str], dict[str, list[Any]]]:
     """An earlier plan with what is added now; the runs that are new, and what it asks that it did not."""
     plan, added = dict(before), before.get("added") or []
@@ -205,13 +311,17 @@ def _amended(
     plan["compared"] = asked.get("compared") or before.get("compared") or []
     tuned = asked.get("tuned") or before.get("tuned") or []
     plan["tuned"] = list(dict.fromkeys([*tuned, *plan["searched"]]))
+    if known := _choices(before):
+        swept = known[1] | shared_and_swept(list(named.values()))[1] | set(joined)
+        plan["fixed"] = sorted(text for key, text in known[0].items() if key not in swept)
+        plan["swept"] = sorted(swept)
     changed = {
         key: [before.get(key), plan[key]]
         for key in ("question", "compared", "tuned")
         if (before.get(key) or None) != (plan[key] or None)
     }
-    known = set(planned(before))
-    new = [name for name in named if name not in known]
+    there = set(planned(before))
+    new = [name for name in named if name not in there]
     if new or changed:
         plan["added"] = [*added, {**entry, "runs": new} | ({"changed": changed} if changed else {})]
     return plan, new, changed

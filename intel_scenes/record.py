@@ -60,6 +60,7 @@ RESULT_KEYS = (
     *("test_accuracy_interval", "test_duplicates", "test_accuracy_clean", "test_ece"),
     *("temperature", "test_loss_calibrated", "test_ece_calibrated"),
     *("test_accuracy_per_class", "test_confusion"),
+    "val_accuracy_tta",  # of the validation predictions, with the test-time augmentation of test
 )
 COST_KEYS = ("fit_seconds", "features_seconds", "compile_seconds", "images_per_second", "peak_memory_bytes")
 CIRCUMSTANCE_KEYS = (

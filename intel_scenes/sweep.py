@@ -71,6 +71,7 @@ def run(
     folder: Path,
     config: DictConfig,
     *,
+    is_named: bool,
     searched: Mapping[str, Sequence[float]],
     compose: Callable[[Overrides], DictConfig],
     launch: Callable[[Sequence[Overrides]], Sequence[JobReturn]],
@@ -81,6 +82,7 @@ def run(
         jobs: The overrides of each.
         folder: Of the study.
         config: Of the sweep, with `sweep` and `study`, and Hydra's own part.
+        is_named: Whether sweep.name was typed.
         searched: Keys whose values were sampled from an interval, with its bounds.
         compose: Overrides to the configuration of a job.
         launch: Runs jobs; each returns how it ended.
@@ -103,16 +105,15 @@ def run(
     is_covered = len(sources) == 1  # no digest covers other folders of configuration files
     finished = plan.finished_jobs(named, folder, compose) if is_covered else set()
     left = {name: job for name, job in named.items() if name not in finished}
-    if config.trainer.get("strategy") and config.trainer.devices != 1:
-        raise UserError(
-            "trainer=ddp starts processes of its own, which know no sweep: start a sweep for each GPU instead"
-        )
     plan.check(left.values(), compose)
+    others = plan.other_choices(named, folder, config, compose)
+    if others and not is_named:
+        raise UserError(plan.ask_for_name(others, folder, config.sweep.name))
     if config.sweep.plan:
         plan.show(named, finished, folder, config, searched, compose)
         return 0
     if left:
-        plan.write_study(folder, named, config, searched)
+        plan.write_study(folder, named, config, searched, joined=others)
     if config.sweep.fail_fast:
         (folder / STOPPED).unlink(missing_ok=True)
     _progress = Progress(len(named), len(finished), record.now(), number=len(finished))

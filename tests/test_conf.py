@@ -12,8 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torchvision import models
 
+from intel_scenes import record
 from intel_scenes.models.own import OWN
 from intel_scenes.overrides import conf_folder, run_name
+from intel_scenes.studies.naming import OTHER_GROUPS
 
 CONF = conf_folder()
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -72,6 +74,10 @@ def test_every_file_opens_with_what_it_is_for(path: Path) -> None:
 
 def test_the_groups_of_the_contract_are_there() -> None:
     assert {"data", "augment", "model", "optim", "scheduler", "recipe", "trainer", "logger"} <= GROUPS.keys()
+
+
+def test_labels_know_every_group_by_name() -> None:
+    assert {*record.GROUP_KEYS, *OTHER_GROUPS, "logger"} == GROUPS.keys()
 
 
 def test_keys_that_others_rely_on_are_there() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from intel_scenes.errors import UserError
-from intel_scenes.overrides import composition_digest, named, run_name, sampled, sweep_name
+from intel_scenes.overrides import UNNAMED, as_typed, composition_digest, named, run_name, sampled, sweep_name
 
 HASH = re.compile(r"-[0-9a-f]{8}$")
 
@@ -122,19 +122,24 @@ def test_a_sweeps_name_is_one_short_path_component() -> None:
 
 @pytest.mark.parametrize("flag", ["-m", "--multirun"])
 def test_a_multirun_without_a_name_is_named_after_what_it_sweeps(flag: str) -> None:
-    assert named([flag, "seed=1,2", "epochs=3"]) == [flag, "seed=1,2", "epochs=3", "sweep.name=by-seed"]
-    assert named(["model=a,b", flag]) == [flag, "model=a,b", "sweep.name=by-model"]
+    assert named([flag, "seed=1,2", "epochs=3"]) == [flag, "seed=1,2", "epochs=3", UNNAMED, "sweep.name=by-seed"]
+    assert named(["model=a,b", flag]) == [flag, "model=a,b", UNNAMED, "sweep.name=by-model"]
     assert named([flag, "--config-dir=more", "seed=1,2"])[-1] == "sweep.name=by-seed"
 
 
 def test_flags_may_stand_anywhere() -> None:
-    assert named(["study=models", "--cfg", "job"]) == ["--cfg", "job", "study=models", "sweep.name=models"]
+    assert named(["study=models", "--cfg", "job"]) == ["--cfg", "job", "study=models", UNNAMED, "sweep.name=models"]
     assert named(["~optim", "seed=1", "--help"]) == ["--help", "~optim", "seed=1"]
 
 
 def test_no_study_is_no_choice() -> None:
     with pytest.raises(UserError, match="study=null: leave it out"):
         named(["-m", "study=null", "seed=1,2"])
+
+
+@pytest.mark.parametrize("arguments", [["-m", "seed=1,2"], ["-m", "seed=1,2", "sweep.name=by-seed"], ["seed=1"]])
+def test_what_was_typed_is_known_of_a_command_that_was_given_a_name(arguments: list[str]) -> None:
+    assert as_typed(named(arguments)) == arguments
 
 
 @pytest.mark.parametrize("name", ["sweep.name=mine", "++sweep.name=mine"])

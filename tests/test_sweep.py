@@ -178,6 +178,31 @@ def test_the_same_run_under_another_name_is_passed_over(sweep, tmp_path):
     assert len(collect(tmp_path / "multirun/s")[0]) == 1
 
 
+def test_a_sweep_of_another_network_asks_for_a_name_before_it_joins_a_folder_that_nobody_named(environment, tmp_path):
+    def train(*arguments):
+        typed = ("-m", *DRAWN, *SMALL, "epochs=1", "seed=1", *arguments)
+        done = forked("intel_scenes.train", *typed, cwd=tmp_path, env=environment)
+        return done.returncode, done.stdout + done.stderr
+
+    study, name = tmp_path / "multirun/by-optim.lr", "mobilenet_v3_small"
+    assert train("optim.lr=0.01,0.1")[0] == 0
+    plan = yaml.safe_load((study / record.STUDY).read_text())
+    assert plan["swept"] == ["optim.lr"]
+    assert {"epochs=1", f"model={name}"} <= set(plan["fixed"])
+    assert "sweep.name" not in plan["command"], "it was not typed"
+    status, said = train("optim.lr=0.01,0.3", "model=resnet18")
+    assert (status, said.strip()) == (
+        1,
+        f"multirun/by-optim.lr holds runs with model={name}, and this sweep has model=resnet18: "
+        "add sweep.name=NAME for a study of its own, or sweep.name=by-optim.lr to compare them",
+    )
+    assert len(summaries(study)) == 2
+    status, said = train("optim.lr=0.01", "model=resnet9_x0_5", "sweep.name=by-optim.lr")
+    assert (status, len(summaries(study))) == (0, 3), said
+    plan = yaml.safe_load((study / record.STUDY).read_text())
+    assert plan["swept"] == ["model", "optim.lr"], "by now the study compares networks"
+
+
 @pytest.mark.parametrize("key", ["sweep.plan", "sweep.fail_fast"])
 def test_a_switch_of_a_sweep_is_true_or_false(sweep, tmp_path, key):
     status, said = sweep("seed=1", f"{key}=flase")
@@ -233,6 +258,9 @@ def test_ctrl_c_saves_shows_what_is_there_and_goes_on(start, sweep, tmp_path):
     [
         (["epochs=1,abc"], "epochs=abc must be a whole number"),
         (["sweep.plan=true", "trainer=ddp", "trainer.devices=2"], "start a sweep for each GPU instead"),
+        (["trainer.devices=2"], "trainer.devices=2 starts processes of its own, which know no sweep"),
+        (["trainer.devices=1,2", "sweep.plan=true"], "set trainer.devices=1, and start a sweep for each GPU instead"),
+        (["+trainer.num_nodes=2"], "trainer.num_nodes=2 starts processes of its own"),
         (["sweep.plan=true", "budget_minutes=1,2"], "epochs has no effect with budget_minutes"),
         (["study=models,optimizers"], "chooses several studies"),
         (["data.root=/a,/b"], "would share the folder"),

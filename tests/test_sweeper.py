@@ -29,7 +29,8 @@ def test_a_job_is_composed_once_and_runs_as_it_was_checked(tmp_path: Path, monke
         ConfigLoaderImpl, "load_configuration", lambda self, **named: composed.append(1) or compose(self, **named)
     )
 
-    def run(jobs, folder, config, *, searched, compose, launch) -> int:
+    def run(jobs, folder, config, *, is_named, searched, compose, launch) -> int:
+        assert is_named
         for job in jobs:
             cfg = compose(job)
             assert "hydra" not in cfg

@@ -68,6 +68,11 @@ class Composer(ConfigLoaderImpl):
 class SceneSweeper(BasicSweeper):
     """Runs every combination that is not finished, and ends the process with the sweep's exit status."""
 
+    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None, *, is_named: bool = True) -> None:
+        """As Hydra's own; `is_named` is false where nobody typed the name of the sweep."""
+        super().__init__(max_batch_size, params)
+        self.is_named = is_named
+
     def sweep(self, arguments: list[str]) -> None:
         """Plans, runs and sums up a sweep.
 
@@ -95,6 +100,7 @@ class SceneSweeper(BasicSweeper):
                 [[*job, *point] for point in points for job in grid],
                 Path(self.config.hydra.sweep.dir),
                 self.config,
+                is_named=self.is_named,
                 searched={override.key_or_group: bounds(override) for override in intervals},
                 compose=self.compose,
                 launch=lambda batch: launcher.launch(batch, initial_job_idx=0),

@@ -102,6 +102,15 @@ def read_scenes(folder: Path, *, classes: Sequence[str] | None = None) -> Scenes
     return Scenes(folder, paths, labels, names, _digests(folder, paths), tuple(sorted(left_out)))
 
 
+def num_images(folder: Path) -> int:
+    """Count the images of all class folders by their names; no file is opened.
+
+    Raises:
+        UserError: A class folder is empty, or a folder cannot be read.
+    """
+    return sum(len(_image_names(folder / name)) for name in _visible_folders(folder))
+
+
 def fingerprint(*splits: Scenes) -> str:
     """Return a SHA-256 over the relative names and contents of these splits, in this order, wherever they lie."""
     digest = hashlib.sha256()

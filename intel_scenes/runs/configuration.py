@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +290,23 @@ def resolve_precision(precision: object, accelerator: str) -> str:
         return PRECISIONS[str(precision)]
     on_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+def num_devices(trainer: Plain) -> int:
+    """On how many devices a Trainer of these arguments would run, with a process on each.
+
+    A strategy whose devices are left open counts as two at least: it is made for several.
+    """
+    devices, asked = trainer["devices"], trainer.get("num_nodes")
+    num_nodes = asked if isinstance(asked, int) else 1  # the Trainer tells of anything else
+    if isinstance(devices, str) and "," in devices:  # as Lightning reads it: "0,1" are two, "2" are two as well
+        devices = [text for text in devices.split(",") if text]
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        return len(devices) * num_nodes
+    if str(devices).isdigit():
+        return int(devices) * num_nodes
+    there = 1 if trainer["accelerator"] in ("cpu", "mps") else max(1, torch.cuda.device_count())
+    return (max(2, there) if trainer.get("strategy") else there) * num_nodes
 
 
 def num_batches(plain: Plain, there: int) -> int:

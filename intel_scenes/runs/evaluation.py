@@ -75,6 +75,7 @@ def evaluate(
         "train_accuracy": best["train_eval_accuracy"],
         "val_accuracy": best["val_accuracy"],
         "val_loss": best["val_loss"],
+        "val_accuracy_tta": scores(predicted["val"], data.scenes.labels[data.val]).accuracy,
         **calibrated_results(predicted, {"val": data.scenes.labels[data.val], "test": labels}),
         "test_accuracy_clean": scores(predicted["test"][clean], labels[clean]).accuracy if clean.any() else None,
         "test_accuracy_per_class": test.accuracy_per_class,

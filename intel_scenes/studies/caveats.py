@@ -8,22 +8,38 @@ from intel_scenes.studies.arms import Arm
 from intel_scenes.studies.collect import Run, planned
 from intel_scenes.studies.naming import few
 from intel_scenes.studies.pairs import Pair
-from intel_scenes.studies.statistics.selection import at_edge, crossing
+from intel_scenes.studies.statistics.selection import at_edge, beyond, crossing
+
+RATES = ("lr_scale", "optim.lr")  # keys that set the learning rate
 
 
 def judge_tuning(arms: Sequence[Arm], tuned: Sequence[str], study: Mapping[str, Any]) -> list[str]:
-    """Notes for each arm, in it and in sentences, why its tuning is not equal to that of the others."""
-    searched = study.get("searched")
-    bounds = searched if isinstance(searched, dict) else {}
+    """Notes for each arm, in it and in sentences, why its tuning is not equal to that of the others.
+
+    A single arm has notes alone: there is nothing that it is not comparable with.
+    """
     most = max((_budget(arm) for arm in arms), default=(0, 0))
     for arm in arms if tuned else ():
         for key in tuned:
-            tried = [one.values[key] for one in arm.tried]
-            if at_edge(arm.chosen.values[key], tried, bounds.get(key)):
-                arm.unequal.append(f"its best {key}={arm.chosen.values[key]} lies at the edge of what was tried")
+            if advice := at_edge_of_grid(arm, key, study):
+                arm.unequal.append(f"its best {key}={arm.chosen.values[key]} is {advice}")
         if _budget(arm) < most:
             arm.unequal.append("it had {} trials in {} runs, others {} in {}".format(*_budget(arm), *most))
-    return [f"{arm.label} is not tuned: {reason}" for arm in arms for reason in arm.unequal]
+    compared = arms if len(arms) > 1 else ()
+    return [f"{arm.label} is not comparable, because {reason}" for arm in compared for reason in arm.unequal]
+
+
+def at_edge_of_grid(arm: Arm, key: str, study: Mapping[str, Any]) -> str:
+    """That the best value of a tuned factor lies at the edge of what was tried, and what to add; else empty."""
+    searched = study.get("searched")
+    bounds = searched.get(key) if isinstance(searched, dict) else None
+    best, tried = arm.chosen.values[key], [one.values[key] for one in arm.tried]
+    if not at_edge(best, tried, bounds):
+        return ""
+    if bounds:
+        return f"at the edge of the interval searched, {bounds[0]:g} to {bounds[1]:g}: widen it"
+    number = beyond(best, tried) if key in RATES else None
+    return f"at the edge of the grid{f': add {key}={number}' if number else ''}"
 
 
 def _budget(arm: Arm) -> tuple[int, int]:

@@ -26,10 +26,10 @@ TYPES: dict[type | tuple[type, ...], tuple[str, ...]] = {
     ),
     (int, float): (
         *(*NEEDED, "train_accuracy", "fit_seconds", "epochs", "images_per_second", "parameters", "num_test"),
-        *("image_size", "seed"),
+        *("image_size", "seed", "lr", "val_accuracy_tta"),
     ),
     list: ("classes", "test_duplicates"),
-    dict: ("versions",),
+    dict: ("versions", "recipe_resolved"),
 }
 _TEST_ROW = re.compile(rb"^test,([^,\n]*),(\d{1,4}),(\d{1,4}),", re.MULTILINE)
 
@@ -42,11 +42,13 @@ class Run:
         folder: Of its record.
         overrides: What was typed, by key.
         summary: What `summary.json` holds.
+        has_tta: Its validation accuracy is the one with test-time augmentation.
     """
 
     folder: Path
     overrides: dict[str, str]
     summary: dict[str, Any]
+    has_tta: bool = False
 
     @property
     def name(self) -> str:
@@ -57,6 +59,17 @@ class Run:
     def is_completed(self) -> bool:
         """Whether it has results."""
         return bool(self.summary["status"] == "completed")
+
+    @property
+    def val_accuracy(self) -> float:
+        """The validation accuracy that chooses, a fraction."""
+        accuracy: float = self.summary["val_accuracy_tta" if self.has_tta else "val_accuracy"]
+        return accuracy
+
+    @property
+    def views(self) -> object:
+        """`recipe.views` of its test-time augmentation; 1, which is none, where the record does not say."""
+        return record.flatten(self.summary["recipe_resolved"] or {}).get("recipe.views", 1)
 
 
 @dataclass(frozen=True)
@@ -111,7 +124,8 @@ def _run(folder: Path) -> Run:
             value = summary[key]
             if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
                 raise UserError(f"{record.SUMMARY} says {key}: {str(value)[:40]}")
-    for key in NEEDED if summary["status"] == "completed" else ():
+    accuracies = [*NEEDED, *(["val_accuracy_tta"] if summary["val_accuracy_tta"] is not None else [])]
+    for key in accuracies if summary["status"] == "completed" else ():
         if summary[key] is None or not 0 <= summary[key] <= 1:
             raise UserError(f"{record.SUMMARY} says completed, but {key} is {summary[key]}")
     path = folder / record.OVERRIDES
@@ -138,7 +152,7 @@ def read_study(folder: Path) -> dict[str, Any]:
         return {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{folder / record.STUDY} cannot be read: mend it, or move it away") from error
-    lists = ("compared", "tuned", "planned", "added")
+    lists = ("compared", "tuned", "planned", "added", "fixed", "swept")
     is_plan = isinstance(found, dict) and all(isinstance(found.get(key) or [], list) for key in lists)
     if not is_plan or not all(isinstance(one, dict) for one in found.get("added") or []):
         raise UserError(f"{folder / record.STUDY} is no plan of a study: mend it, or move it away")

@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.studies import caveats
 from intel_scenes.studies.arms import Arm, Configuration, arms_of, read_images
-from intel_scenes.studies.collect import Run, TestImages, as_written, collect, read_study
-from intel_scenes.studies.naming import factors_of, few, told_once, with_recipe
+from intel_scenes.studies.collect import Run, TestImages, collect, read_study
+from intel_scenes.studies.naming import factors_of, few, is_named, told_once, with_recipe
 from intel_scenes.studies.pairs import Pair, compare_arms
 from intel_scenes.studies.statistics.selection import choice_paid_for
 from intel_scenes.studies.validation import OnValidation, on_validation
@@ -109,6 +109,7 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
     """
     runs, problems, study = _collected(folder)
     completed, elsewhere = _of_one_data_set([run for run in runs if run.is_completed], problems)
+    completed = _with_tta(completed, problems)
     failed = [run for run in runs if run.summary["status"] == "failed"]
     unfinished = [run for run in runs if run.summary["status"] == "interrupted"]
     compared, tuned = factors_of(study, completed, failed)
@@ -185,25 +186,41 @@ def _of_one_data_set(runs: list[Run], problems: list[str]) -> tuple[list[Run], l
     return same, others
 
 
+def _with_tta(runs: list[Run], problems: list[str]) -> list[Run]:
+    """The runs with the validation accuracy that test-time augmentation gives, where that is known of all.
+
+    Records of earlier versions lack it: what they hold is the same with one view, and not to be ranked among the others
+    with more.
+    """
+    without = [run.name for run in runs if run.summary["val_accuracy_tta"] is None and run.views != 1]
+    if not without:
+        return [replace(run, has_tta=run.summary["val_accuracy_tta"] is not None) for run in runs]
+    if len(without) < len(runs):
+        problems.append(
+            f"ranked by validation accuracy without test-time augmentation, because the records of {few(without)} lack "
+            "val_accuracy_tta: remove these folders and start the sweep again to rank by it"
+        )
+    return runs
+
+
 def _corrected(arms: Sequence[Arm]) -> float | None:
     """The leader's validation accuracy read on seeds that did not choose it; None where that cannot be had."""
     configurations = [one for arm in arms for one in arm.configurations]
-    by_seed = [{run.summary["seed"]: run.summary["val_accuracy"] for run in one.runs} for one in configurations]
+    by_seed = [{run.summary["seed"]: run.val_accuracy for run in one.runs} for one in configurations]
     if len(configurations) < 2 or any(one.keys() != by_seed[0].keys() for one in by_seed):
         return None
     return choice_paid_for(np.array([[one[seed] for seed in sorted(one, key=str)] for one in by_seed]))
 
 
 def _arm(arms: Sequence[Arm], label: str | None) -> Arm | None:
-    """The arm of a label, a number written in any way.
+    """The arm that a label or its values alone name.
 
     Raises:
         UserError: There is none.
     """
     if label is None:
         return None
-    wanted = as_written(str(label))
     for arm in arms:
-        if arm.label == wanted:
+        if is_named(arm.label, str(label)):
             return arm
     raise UserError(f"compare.baseline={label} is none of the arms: {'; '.join(arm.label for arm in arms)}")

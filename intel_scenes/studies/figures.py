@@ -67,7 +67,7 @@ def _forest(found: Comparison, rope: float) -> list[Figure]:
         )
     finish(figure, 130 + 34 * len(pairs), xaxis_zeroline=False, showlegend=True)
     names = [html.escape(pair.a) for pair in reversed(pairs)]
-    figure.update_yaxes(categoryorder="array", categoryarray=names)
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=names)
     head = ["arm", "difference", "low", "high", "verdict", "P(better)", "low", "high"]
     numbers = [
         [
@@ -187,7 +187,9 @@ def _gap(found: Comparison) -> list[Figure]:
         hovertemplate="%{y}: %{x:+.1f} points<extra></extra>",
     )
     finish(figure, 120 + 30 * len(gaps))
-    figure.update_yaxes(categoryorder="array", categoryarray=[html.escape(label) for label in reversed(means)])
+    figure.update_yaxes(
+        type="category", categoryorder="array", categoryarray=[html.escape(label) for label in reversed(means)]
+    )
     widest = max(means, key=lambda label: means[label])
     made = Figure(
         "gap",

@@ -1,11 +1,13 @@
 """What a study compares, and what its arms are called."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from intel_scenes import record
-from intel_scenes.studies.collect import Run, value_of, varying
+from intel_scenes.studies.collect import Run, as_written, value_of, varying
 
+OTHER_GROUPS = ("augment", "data", "trainer", "without")  # whose files' names stand alone where nothing else varies
 SAY_NOTHING = ("true", "false", "none", "null", "default")  # values that need their key
 
 
@@ -49,17 +51,23 @@ def told_once(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
 
 
 def label_of(values: Mapping[str, str], keys: Sequence[str]) -> str:
-    """The files of groups and otherwise keys with their values, such as `resnet18/sgd/momentum=0.9`.
-
-    A single key is left out, but where its value alone says nothing, such as `compile=true`.
-    """
-    parts = [
-        values[key]
-        if key in record.GROUP_KEYS or (len(keys) == 1 and values[key].lower() not in SAY_NOTHING)
-        else f"{key.rpartition('.')[2]}={values[key]}"
-        for key in keys
-    ]
+    """The files of groups and otherwise keys with their values, such as `resnet18/sgd/optim.momentum=0.9`."""
+    parts = []
+    for key in keys:
+        is_alone = len(keys) == 1 and key in OTHER_GROUPS and values[key].lower() not in SAY_NOTHING
+        parts.append(values[key] if key in record.GROUP_KEYS or is_alone else f"{key}={values[key]}")
     return "/".join(parts) or "all runs"
+
+
+def is_named(label: str, text: str) -> bool:
+    """Whether a text means the arm of a label: the label itself, its keys without their groups, or its values alone.
+
+    A number may be written in any way.
+    """
+    parts = [part.rpartition("=") for part in text.split("/")]
+    wanted = "/".join(f"{key}{sign}{as_written(value)}" for key, sign, value in parts)
+    short, values = re.sub(r"[\w.]+\.(?=\w+=)", "", label), re.sub(r"[\w.]+=", "", label)
+    return text == label or wanted in (label, short, values)
 
 
 def few(texts: Sequence[str], num: int = 4) -> str:

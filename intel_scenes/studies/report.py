@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from intel_scenes import record
-from intel_scenes.studies.arms import Configuration
+from intel_scenes.studies.arms import Arm, Configuration
+from intel_scenes.studies.caveats import RATES, at_edge_of_grid
 from intel_scenes.studies.collect import Run
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.naming import few
@@ -62,7 +63,9 @@ def leaderboard(found: Comparison) -> Rows:
     verdicts = {pair.a: pair.text for pair in found.to_reference()}
     arm_of = {id(arm.chosen): arm for arm in found.arms}
     has_devices = len({device for one in found.configurations for device in one.devices}) > 1
-    names = [*found.factors, *(["trials"] if found.tuned else []), "seeds", "valid %", "test %", "test interval", "gap"]
+    has_tta = any(run.has_tta and run.views != 1 for run in found.runs)
+    chosen_by = "val % (TTA)" if has_tta else "valid %"
+    names = [*found.factors, *(["trials"] if found.tuned else []), "seeds", chosen_by, "test %", "test interval", "gap"]
     names += [
         "minutes",
         "images/s",
@@ -78,7 +81,7 @@ def leaderboard(found: Comparison) -> Rows:
             *one.values.values(),
             *([str(len(arm.tried)) if arm else ""] if found.tuned else []),
             f"{len(one.runs)}" + (f" ({one.num_failed} failed)" if one.num_failed else ""),
-            _over_seeds(one, lambda run: run.summary["val_accuracy"], 100),
+            _over_seeds(one, lambda run: run.val_accuracy, 100),
             f"{100 * one.test_accuracy:.1f}",
             "" if one.interval is None else f"{100 * one.interval[0]:.1f} to {100 * one.interval[1]:.1f}",
             _number(one.gap, "+.1f", 100),
@@ -113,7 +116,10 @@ def answer(found: Comparison) -> list[str]:
     """What the study shows, in two sentences, with its doubt."""
     if not found.arms:
         return ["No run is completed, so there is nothing to compare yet."]
+    gaps = [f"But {'; '.join(found.gaps[:3])}."] if found.gaps else []
     leader = found.arms[0]
+    if len(found.arms) == 1 and found.tuned:
+        return [_best(found), f"{_accuracies(found)}.", *gaps]
     tied = [arm.label for arm in found.arms[1:] if arm.chosen.val_accuracy == leader.chosen.val_accuracy]
     accuracy = f"{100 * leader.chosen.val_accuracy:.1f} %"
     lead = f"{leader.label} leads on validation ({accuracy}{_corrected(found)})"
@@ -122,7 +128,51 @@ def answer(found: Comparison) -> list[str]:
     right = f"{100 * leader.chosen.test_accuracy:.1f} % of the test images right{_interval(leader.chosen)}"
     first = f"{lead} has {right}." if tied else f"{lead} and has {right}."
     others = _others(found) if len(found.arms) > 1 else "There is only this one, so nothing to compare it with."
-    return [first, others, *([f"But {'; '.join(found.gaps[:3])}."] if found.gaps else [])]
+    rates = [_best(found)] if set(found.tuned) & set(RATES) else []
+    return [first, others, *rates, *gaps]
+
+
+def _best(found: Comparison) -> str:
+    """The tuned values that validation chose, for each arm where there are several."""
+    is_rate = bool(set(found.tuned) & set(RATES))
+    parts = [_chosen(found, arm) for arm in found.arms]
+    if len(found.arms) > 1:
+        parts = [f"{arm.label} {part}" for arm, part in zip(found.arms, parts, strict=True)]
+    left = len(parts) - MAX_LINES
+    more = [f"and {left} more"] if left > 0 else []
+    return f"best {'learning rate' if is_rate else 'by validation'}: {'; '.join([*parts[:MAX_LINES], *more])}."
+
+
+def _chosen(found: Comparison, arm: Arm) -> str:
+    """The best values of the tuned factors of an arm, and whether they lie at the edge of what was tried.
+
+    The rate is that of the record, which lr_scale and lr_scaling have multiplied.
+    """
+    lr = arm.chosen.mean("lr") if set(found.tuned) & set(RATES) else None
+    typed = [f"{key}={arm.chosen.values[key]}" for key in found.tuned if lr is None or key != "optim.lr"]
+    text = ", ".join(typed)
+    if lr is not None:
+        text = f"optim.lr={lr:.3g}" + (f" ({text})" if typed else "")
+    ties = [
+        ", ".join(f"{key}={one.values[key]}" for key in found.tuned)
+        for one in arm.configurations[1:]
+        if (len(one.runs), one.val_accuracy) == (len(arm.chosen.runs), arm.chosen.val_accuracy)
+    ]
+    edges = [(key, at_edge_of_grid(arm, key, found.study)) for key in found.tuned]
+    told = [advice if len(found.tuned) == 1 else f"{key} {advice}" for key, advice in edges if advice]
+    return ", ".join([text, *([f"tied with {few(ties)}"] if ties else []), *told])
+
+
+def _accuracies(found: Comparison) -> str:
+    """Validation and test accuracy of the leader."""
+    leader = found.arms[0].chosen
+    cross_validated = ""
+    if found.corrected is not None:
+        cross_validated = f" ({100 * found.corrected:.1f} % with the choice made on the other seeds)"
+    return (
+        f"Validation accuracy {100 * leader.val_accuracy:.1f} %{cross_validated}, "
+        f"test accuracy {100 * leader.test_accuracy:.1f} %{_interval(leader)}"
+    )
 
 
 def _corrected(found: Comparison) -> str:
@@ -146,7 +196,7 @@ WORDS = {
     EQUAL: "practically equal to",
     NONE_SHOWN: "not shown to differ from",
     UNTESTABLE: "not to be told from",
-    NOT_TUNED: "tuned unequally, so not to be compared with",
+    NOT_TUNED: "not comparable (tuned unequally) with",
 }
 
 
@@ -245,7 +295,9 @@ def _json(found: Comparison) -> str:
             **one.values,
             "seeds": [run.summary["seed"] for run in one.runs],
             "num_failed": one.num_failed,
-            "val_accuracy": one.val_accuracy,
+            "val_accuracy": one.mean("val_accuracy"),
+            "val_accuracy_tta": one.mean("val_accuracy_tta"),
+            "lr": one.mean("lr"),
             "test_accuracy": one.test_accuracy,
             "test_accuracy_interval": one.interval,
             "balanced_accuracy": one.balanced_accuracy,

@@ -17,6 +17,7 @@ from intel_scenes.runs.configuration import (
     check,
     digests,
     effective_lr,
+    num_devices,
     num_steps,
     of_record,
     resolve_precision,
@@ -374,3 +375,20 @@ def test_a_step_beyond_the_last_epoch_is_told_once_the_epochs_are_known(caplog: 
     check(plain(*late))
     told = "scheduler.factory.step_size=12 is beyond the last of {} epochs: the rate stays"
     assert caplog.messages == [told.format(12), told.format(10)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        *(({"devices": devices}, 1) for devices in (1, "1", [3], "3,")),
+        *(({"devices": devices}, 2) for devices in (2, "2", [0, 1], "0,1")),
+        *(({"devices": devices, "accelerator": "cpu"}, 1) for devices in ("auto", -1, "-1")),
+        *(({"devices": devices}, 4) for devices in ("auto", -1, "-1")),
+        ({"devices": 1, "num_nodes": 2}, 2),
+        ({"devices": 1, "strategy": "ddp"}, 1),
+        ({"devices": -1, "strategy": "ddp", "accelerator": "cpu"}, 2),
+    ],
+)
+def test_devices_are_counted_as_lightning_reads_them(monkeypatch, arguments, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert num_devices({"accelerator": "auto"} | arguments) == expected

@@ -7,6 +7,7 @@ import yaml
 from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.studies.comparison import compare
+from intel_scenes.studies.report import answer, leaderboard
 from tests.studies.made import leave, leave_run, leave_study, right
 
 RNG = np.random.default_rng(3)
@@ -43,7 +44,7 @@ def test_keys_that_go_with_a_recipe_are_told_once_and_name_no_arm(tmp_path):
     smaller = own | {"data.image_size": 96, "seed": 3}
     leave_run(tmp_path, "smaller", smaller, right(0.7, seed=3), recipe="default")
     labels = {arm.label for arm in compare(tmp_path).arms}
-    assert labels == {"image_size=160/default", "image_size=96/default", "image_size=default/notebook"}
+    assert labels == {f"data.image_size={side}" for side in ("160/default", "96/default", "default/notebook")}
 
 
 def test_a_single_key_is_named_where_its_value_says_nothing(tmp_path):
@@ -64,7 +65,7 @@ def test_validation_chooses_the_tuned_values_within_an_arm(tmp_path):
     sgd, adam = found.arms
     assert [one.values["lr_scale"] for one in sgd.configurations] == ["1", "10", "0.1"]
     assert (sgd.chosen.values["lr_scale"], sgd.unequal) == ("1", [])
-    assert adam.unequal == ["its best lr_scale=10 lies at the edge of what was tried"]
+    assert adam.unequal == ["its best lr_scale=10 is at the edge of the grid: add lr_scale=100"]
     assert verdicts(found) == {("sgd", "adam"): "not tuned"}
 
 
@@ -268,7 +269,7 @@ def test_of_very_many_arms_each_is_compared_with_the_leader(tmp_path):
             leave_run(tmp_path, f"{number}-{seed}", {"lr_scale": number, "seed": seed}, right(share, 60, seed))
     found = compare(tmp_path)
     assert len(found.pairs) == 100
-    assert {pair.a for pair in found.pairs} == {found.arms[0].label} == {"100"}
+    assert {pair.a for pair in found.pairs} == {found.arms[0].label} == {"lr_scale=100"}
 
 
 def test_a_folder_without_runs_says_so(tmp_path):
@@ -299,3 +300,72 @@ def test_runs_that_predict_the_same_are_counted_once_whatever_other_arms_predict
     found = compare(tmp_path)
     assert {arm.label: len(arm.runs) for arm in found.arms} == {"sgd": 2, "adam": 1}
     assert any("predicts what optim=adam,seed=1 does, and is counted once" in line for line in found.problems)
+
+
+VIEWS = {
+    "1": {"val_accuracy_tta": 0.842},
+    "flip": {"val_accuracy_tta": 0.825},
+    "flip_crops": {"val_accuracy_tta": 0.883},
+}
+
+
+def leave_views(study, views, seed, **summary):
+    """Leaves the record of a run whose validation accuracy with one view is that of all others."""
+    resolved = {"recipe": {"views": views if views != "1" else 1}}
+    typed = {"recipe.views": views, "seed": seed}
+    known = {"val_accuracy": 0.842, "recipe_resolved": resolved} | VIEWS[views]
+    return leave_run(study, f"{views}{seed}", typed, right(0.8, seed=seed), **known | summary)
+
+
+def test_test_time_augmentation_is_chosen_by_what_it_gives_on_validation(tmp_path):
+    for seed in (1, 2):
+        for views in VIEWS:
+            leave_views(tmp_path, views, seed)
+    found = compare(tmp_path)
+    assert [arm.chosen.values["recipe.views"] for arm in found.arms] == ["flip_crops", "1", "flip"]
+    assert found.corrected == pytest.approx(0.883)
+    names, first, *_ = leaderboard(found)
+    assert dict(zip(names, first, strict=True))["val % (TTA)"] == "88.3 ± 0.0"
+    assert answer(found)[0].startswith("recipe.views=flip_crops leads on validation (88.3 %")
+    assert found.arms[0].chosen.gap == pytest.approx(0.85 - 0.842, abs=1e-3), "both of one view"
+
+
+@pytest.mark.parametrize("views", ["flip", "flip_crops"])
+def test_records_that_do_not_know_it_are_ranked_among_the_others_without_it(tmp_path, views):
+    for seed in (1, 2):
+        for one in VIEWS:
+            leave_views(tmp_path, one, seed, **({"val_accuracy_tta": None} if one == views else {}))
+    found = compare(tmp_path)
+    assert {arm.chosen.val_accuracy for arm in found.arms} == {0.842}
+    said = [line for line in found.problems if "without test-time augmentation" in line]
+    assert len(said) == 1
+    assert f"because the records of {views}1, {views}2 lack" in said[0]
+
+
+def test_older_records_of_one_view_are_ranked_by_what_they_have(tmp_path):
+    for seed in (1, 2):
+        for views in VIEWS:
+            leave_views(tmp_path, views, seed, **({"val_accuracy_tta": None} if views == "1" else {}))
+    found = compare(tmp_path)
+    assert [arm.chosen.val_accuracy for arm in found.arms] == pytest.approx([0.883, 0.842, 0.825])
+    assert not any("test-time augmentation" in line for line in found.problems)
+
+
+@pytest.mark.parametrize("name", ["0.001", "1e-3", "optim.lr=0.001", "optim.lr=.001", "lr=0.001"])
+def test_an_arm_of_numbers_is_labelled_with_its_key_and_found_by_its_value_too(tmp_path, name):
+    for seed in (1, 2):
+        for rate in (0.001, 0.01):
+            typed = {"optim.lr": rate, "seed": seed}
+            leave_run(tmp_path, f"{rate}-{seed}", typed, right(0.9 + rate, seed=seed))
+    found = compare(tmp_path, baseline=name)
+    assert {arm.label for arm in found.arms} == {"optim.lr=0.001", "optim.lr=0.01"}
+    assert found.baseline == "optim.lr=0.001"
+    with pytest.raises(UserError, match=r"lr_scale=0.001 is none of the arms: optim\.lr=0\.01; optim\.lr=0\.001"):
+        compare(tmp_path, baseline="lr_scale=0.001")
+
+
+def test_the_name_of_a_file_stands_alone_where_it_says_what_it_is(tmp_path):
+    for seed in (1, 2):
+        for without in ("nothing", "mixing"):
+            leave_run(tmp_path, f"{without}{seed}", {"without": without, "seed": seed}, right(0.9, seed=seed))
+    assert {arm.label for arm in compare(tmp_path).arms} == {"nothing", "mixing"}

@@ -160,3 +160,16 @@ def test_a_browser_draws_every_figure_without_an_error_or_an_overflow(study, tmp
     assert found["wide"] == []
     assert found["drawn"] == found["places"] > 10
     assert found["first"] == "optim9", "a click on the first column sorts it"
+
+
+def test_arms_that_are_numbers_stand_on_axes_of_categories(tmp_path):
+    for seed in (1, 2):
+        for rate in (0.001, 0.01, 0.1):
+            right = np.random.default_rng(seed).random(60) < 0.5 + rate
+            leave_run(tmp_path, f"{rate}-{seed}", {"optim.lr": rate, "seed": seed}, right)
+    specs = specs_of(page(tmp_path))
+    for name in ("differences", "gap"):
+        assert specs[name]["layout"]["yaxis"]["type"] == "category"
+        assert {label for trace in specs[name]["data"] for label in trace["y"]} <= {
+            *("optim.lr=0.001", "optim.lr=0.01", "optim.lr=0.1"),
+        }

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from statsmodels.stats.multitest import multipletests
 
 from intel_scenes.errors import UserError
@@ -100,3 +101,62 @@ def test_other_formats_hold_the_same_table(tmp_path):
     assert [one["optim"] for one in found["configurations"]] == ["c|d", "a_b"]
     with pytest.raises(UserError, match="format=html: there are table, markdown, latex, json"):
         compare_and_write(tmp_path, Options(), form="html")
+
+
+def leave_rates(study, best, *, optims=("sgd",), scales=(0.3, 1, 3, 10, 30), tied=None, lr=0.0003):
+    """Leaves a grid of rates, two seeds each, of which validation prefers one."""
+    (study / "study.yaml").write_text(yaml.safe_dump({"compared": ["optim"], "tuned": ["lr_scale"]}))
+    for optim in optims:
+        for scale in scales:
+            for seed in (1, 2):
+                val = 0.842 if scale in (best, tied) else 0.7
+                typed = {"optim": optim, "lr_scale": scale, "seed": seed}
+                right = np.random.default_rng(seed).random(120) < 0.8
+                summary = {"val_accuracy": val, "lr": lr and lr * scale, "optim": optim}
+                leave_run(study, f"{optim}{scale}-{seed}", typed, right, **summary)
+
+
+@pytest.mark.parametrize(
+    ("best", "options", "said"),
+    [
+        (3, {}, "best learning rate: optim.lr=0.0009 (lr_scale=3)."),
+        (3, {"lr": None}, "best learning rate: lr_scale=3."),
+        (3, {"tied": 1}, "best learning rate: optim.lr=0.0003 (lr_scale=1), tied with lr_scale=3."),
+        (30, {}, "best learning rate: optim.lr=0.009 (lr_scale=30), at the edge of the grid: add lr_scale=100."),
+        (0.3, {}, "best learning rate: optim.lr=9e-05 (lr_scale=0.3), at the edge of the grid: add lr_scale=0.1."),
+    ],
+)
+def test_a_search_for_the_rate_ends_with_the_best_one(tmp_path, best, options, said):
+    leave_rates(tmp_path, best, **options)
+    found = compare(tmp_path)
+    first, second = answer(found)
+    assert first == said
+    assert second.startswith(
+        "Validation accuracy 84.2 % (84.2 % with the choice made on the other seeds), test accuracy "
+    )
+    assert "all runs" not in compare_and_write(tmp_path, Options())
+    assert said in (tmp_path / "report.html").read_text()
+    assert said in json.loads(compare_and_write(tmp_path, Options(), form="json"))["answer"]
+
+
+def test_each_arm_has_a_best_rate_of_its_own(tmp_path):
+    leave_rates(tmp_path, 3, optims=("sgd",), scales=(1, 3, 10), lr=0.01)
+    leave_rates(tmp_path, 10, optims=("adamw",), scales=(1, 3, 10), lr=0.0003)
+    last = answer(compare(tmp_path))[-1]
+    rates = (
+        "adamw optim.lr=0.003 (lr_scale=10), at the edge of the grid: add lr_scale=30",
+        "sgd optim.lr=0.03 (lr_scale=3)",
+    )
+    assert last == f"best learning rate: {'; '.join(rates)}."
+
+
+def test_what_is_tuned_beside_the_rate_is_told_with_it(tmp_path):
+    plan = {"tuned": ["optim.lr", "optim.momentum"], "searched": {"optim.lr": [0.001, 0.1, 1]}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(plan))
+    for number, (rate, momentum) in enumerate(((0.00119, 0.8), (0.03, 0.9), (0.01, 0.95))):
+        typed = {"optim.lr": rate, "optim.momentum": momentum}
+        leave_run(tmp_path, str(number), typed, np.arange(120) > 20, val_accuracy=0.9 - number / 10, lr=rate)
+    assert answer(compare(tmp_path))[0] == (
+        "best learning rate: optim.lr=0.00119 (optim.momentum=0.8), optim.lr at the edge of the interval searched, "
+        "0.001 to 0.1: widen it, optim.momentum at the edge of the grid."
+    )

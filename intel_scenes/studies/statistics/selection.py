@@ -1,5 +1,6 @@
 """What choosing on validation costs, and whether what was compared had the same chances."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -73,3 +74,28 @@ def at_edge(chosen: str, tried: Sequence[str], bounds: Sequence[float] | None = 
     if is_log:
         low, high, number = math.log(low), math.log(high), math.log(number)
     return min(number - low, high - number) < (high - low) / 20
+
+
+def beyond(chosen: str, tried: Sequence[str]) -> str | None:
+    """The next value of a grid beyond its edge, at which a chosen number lies.
+
+    A step as large as the others where all are equal; else the last ratio again, or the one before it where the two
+    make a decade: 3, 10, 30 goes on with 100.
+
+    Args:
+        chosen: The smallest or the largest number.
+        tried: All that were tried, two and more.
+
+    Returns:
+        The number to three digits; None where it would not be positive.
+    """
+    numbers = sorted({float(text) for text in tried}, key=lambda number: -abs(number - float(chosen)))
+    steps = [after - before for before, after in itertools.pairwise(numbers)]
+    number = numbers[-1] + steps[-1]
+    if len(steps) < 2 or number <= 0 or not all(math.isclose(step, steps[0]) for step in steps):
+        if numbers[-1] <= 0 or numbers[-2] <= 0:
+            return None
+        decade = 10 if steps[-1] > 0 else 0.1
+        is_decade = len(steps) > 1 and math.isclose(numbers[-1], decade * numbers[-3])
+        number = decade * numbers[-2] if is_decade else numbers[-1] ** 2 / numbers[-2]
+    return f"{float(f'{number:.3g}'):.15g}"

@@ -4,7 +4,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from intel_scenes.studies.statistics.selection import at_edge, best_of, choice_paid_for, crossing
+from intel_scenes.studies.statistics.selection import at_edge, best_of, beyond, choice_paid_for, crossing
 
 
 def test_the_expected_best_is_the_mean_over_all_subsets_of_the_trials():
@@ -41,3 +41,24 @@ def test_the_leader_of_the_other_seeds_is_read_at_the_seed_left_out():
 )
 def test_an_edge_is_the_end_of_what_was_tried_or_of_the_interval(chosen, tried, bounds, edge):
     assert at_edge(chosen, tried, bounds) is edge
+
+
+@pytest.mark.parametrize(
+    ("chosen", "tried", "expected"),
+    [
+        ("30", "0.03 0.1 0.3 1 3 10 30", "100"),
+        ("0.03", "0.03 0.1 0.3 1 3 10 30", "0.01"),
+        ("10", "0.1 0.3 1 3 10", "30"),
+        ("3", "0.3 1 3", "10"),
+        ("0.3", "0.3 1 3", "0.1"),
+        ("1000", "1 10 100 1000", "10000"),
+        ("16", "16 32 64", "8"),
+        ("0.003", "0.001 0.002 0.003", "0.004"),
+        ("0.001", "0.001 0.002 0.003", "0.0005"),  # one step further is no rate
+        ("2", "1 2", "4"),
+        ("0.1", "0 0.1", None),
+    ],
+)
+def test_a_grid_goes_on_beyond_its_edge(chosen, tried, expected):
+    assert beyond(chosen, tried.split()) == expected
+    assert beyond(chosen, tried.split()[::-1]) == expected
