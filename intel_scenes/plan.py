@@ -11,7 +11,7 @@ from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from intel_scenes import record
+from intel_scenes import known_keys, record
 from intel_scenes.errors import UserError
 from intel_scenes.overrides import composition_digest, run_name, typed
 from intel_scenes.studies.collect import Run, collect, planned, read_study, said
@@ -21,11 +21,11 @@ INTEL_TEST_IMAGES = 3000
 Overrides = Sequence[str]
 
 
-def named_jobs(jobs: Sequence[Overrides]) -> dict[str, Overrides]:
-    """Each job by the name of its run; of jobs that compose alike, one."""
+def named_jobs(jobs: Sequence[Overrides], folder: Path) -> dict[str, Overrides]:
+    """Each job by the name of its run in the folder of a study; of jobs that compose alike, one."""
     named: dict[str, Overrides] = {}
     for job in jobs:
-        name = run_name(job)
+        name = run_name(job, folder)
         if name in named and composition_digest(named[name]) != composition_digest(job):
             one, other = set(named[name]), set(job)
             raise UserError(
@@ -60,6 +60,8 @@ def check(jobs: Iterable[Overrides], compose: Callable[[Overrides], DictConfig])
     """Composes every job before the first runs, and then checks what came out."""
     progress = tqdm(list(jobs), desc="checking", unit="run", leave=False, disable=None, delay=2)
     configs = [(compose(job), job) for job in progress]
+    for cfg, _ in configs:
+        known_keys.refuse_unknown(OmegaConf.to_container(cfg), with_targets=False)  # type: ignore[arg-type]
     if configs:
         from intel_scenes.runs import experiment  # imports torch, for which a misspelt name need not wait
 

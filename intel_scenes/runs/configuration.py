@@ -12,6 +12,7 @@ import torch
 from intel_scenes import record
 from intel_scenes.data.batches import VIEWS
 from intel_scenes.errors import UserError, did_you_mean
+from intel_scenes.known_keys import refuse_unknown
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,10 @@ def check(plain: Plain) -> None:
     """Checks what can be known before any image or weight is read.
 
     Raises:
-        UserError: A value is out of range or misspelt, or an option has no effect in this combination.
+        UserError: Nothing takes a key, a value is out of range or misspelt, or an option has no effect in this
+            combination.
     """
+    refuse_unknown(plain)
     check_images(plain)
     recipe, optim = plain["recipe"], plain["optim"]
     _positive("optim.lr", optim.get("lr"))
@@ -125,8 +128,10 @@ def check_audit(plain: Plain) -> None:
     """Checks the configuration of an audit.
 
     Raises:
-        UserError: A value is out of range or misspelt, or an option has no effect in this combination.
+        UserError: Nothing takes a key, a value is out of range or misspelt, or an option has no effect in this
+            combination.
     """
+    refuse_unknown(plain, "audit")
     check_images(plain)
     resolve_precision(plain["precision"], "auto")
     _within("near", plain["near"], 0, 1)
