@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from intel_scenes import cli, record
 from intel_scenes.errors import UserError, did_you_mean
-from intel_scenes.overrides import conf_folder
+from intel_scenes.keys import conf_folder
 from intel_scenes.sweep import Job
 
 PARTS = ("input", "loop", "start", "sweep", "probe", "models")

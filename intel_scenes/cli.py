@@ -7,22 +7,29 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from intel_scenes import overrides, record, sweep
+from intel_scenes import keys, known_keys, overrides, record, sweep
 from intel_scenes.errors import UserError, did_you_mean
 
 INTERRUPTED = 130
+CLOSE = 0.85  # likeness of names that needs no proof
 
 
 def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *, can_sweep: bool = False) -> NoReturn:
@@ -41,6 +48,7 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *,
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return sweep.run_one(lambda: command(cfg, this), cfg, this)
         try:
+            known_keys.refuse_unknown(OmegaConf.to_container(cfg), config_name, with_targets=False)  # type: ignore[arg-type]
             if can_sweep:
                 _refuse_keys_of_sweeps(this.overrides)
                 _refuse_idle_without(cfg, this.overrides)
@@ -53,10 +61,13 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *,
             _tell(_sentence(error, config_name))
         return None
 
+    if "--version" in sys.argv[1:]:  # before Hydra, which would say its own
+        say(f"intel_scenes {version('intel-scenes')}")
+        sys.exit(0)
     try:
         sys.argv[1:] = overrides.named(sys.argv[1:]) if can_sweep else sys.argv[1:]
         _check_flags(sys.argv[1:], can_sweep=can_sweep)
-        hydra.main(version_base="1.3", config_path=str(overrides.conf_folder()), config_name=config_name)(job)()
+        hydra.main(version_base="1.3", config_path=str(keys.conf_folder()), config_name=config_name)(job)()
     except KeyboardInterrupt:
         _tell("interrupted: the same command goes on where it stopped" if can_sweep else "interrupted")
         sys.exit(INTERRUPTED)
@@ -174,8 +185,16 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _sentence(error: Exception, config_name: str) -> str:
-    """One line for an exception, with the near spellings of what was misspelt."""
+def _sentence(error: BaseException, config_name: str, job: Sequence[str] | None = None) -> str:
+    """One line for an exception, with the near spellings of what was misspelt.
+
+    Args:
+        error: What was raised.
+        config_name: Of the command.
+        job: The overrides of a job of a sweep; None where those that were typed are meant.
+    """
+    if isinstance(error, overrides.CannotCompose) and error.__cause__:
+        return _sentence(error.__cause__, config_name, error.job)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
         there = ", ".join(sorted(error.options))
@@ -200,21 +219,50 @@ def _sentence(error: Exception, config_name: str) -> str:
     if found := re.search(r"^Ambiguous value for argument '([^']+)'", text):
         return f"{found[1]} has several values: -m runs a sweep over them"
     if found := re.search(r"^(?:Could not override|Error merging override) '?\+*([^'=\s]+)", text):
-        options = _options(config_name)
-        if found[1] in options:
-            return f"{found[1]} is no option of the files that were chosen: leave it out, or choose others"
-        near = did_you_mean(found[1], options)
-        adds = f", +{found[1]}=VALUE adds one" if config_name == "train" else ""
-        return f"there is no option {found[1]}{near}; --help lists all{adds}"
+        return _not_there(found[1], config_name, job)
     if not text and isinstance(error.__cause__, Exception):
-        return _sentence(error.__cause__, config_name)
+        return _sentence(error.__cause__, config_name, job)
     return text if isinstance(error, UserError) else text.strip().split("\n")[0]
 
 
-def _options(config_name: str) -> list[str]:
-    """All groups, and all keys of the default configuration."""
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(overrides.conf_folder()), version_base="1.3"):
-        keys = record.flatten(OmegaConf.to_container(hydra.compose(config_name)))  # type: ignore[arg-type]
-    groups = [path.name for path in overrides.conf_folder().iterdir() if path.is_dir()]
-    return [*groups, *keys]
+def _not_there(key: str, config_name: str, job: Sequence[str] | None) -> str:
+    """What to say of a key, or group, that was set and stands in no file that was chosen."""
+    plain = _composed_with(key, config_name, job)
+    near = known_keys.nearest(key, [name for name in record.flatten(plain) if name != key], cutoff=CLOSE)
+    unknown = known_keys.unknown_keys(plain, config_name, with_targets=False)
+    if key not in unknown and near:  # which need not be looked up where it is imported
+        return f"{known_keys.no_such_key(key, near)}; --help lists all keys"
+    if key not in unknown:
+        unknown = known_keys.unknown_keys(plain, config_name)
+    if key in unknown:
+        return f"{unknown[key]}; --help lists all keys"
+    if "sweep.name" in record.keys_of(sys.argv):  # `+` is an error for those of its files that have the key
+        return f"not every file that is swept has {key}: ++{key}=VALUE sets it"
+    return f"no file that was chosen has {key}: +{key}=VALUE adds it"
+
+
+def _composed_with(key: str, config_name: str, job: Sequence[str] | None) -> dict[str, Any]:
+    """The configuration that was asked for, else the default one, with a key that no file has."""
+    asked = get_args_parser().parse_args(sys.argv[1:])
+    places = create_config_search_path(str(keys.conf_folder()))
+    if asked.config_dir:
+        places.prepend("command-line", f"file://{Path(asked.config_dir).absolute()}")
+    loader, added = ConfigLoaderImpl(places), f"++{key}=null"
+    typed = OverridesParser.create().parse_overrides(asked.overrides if job is None else list(job))
+    as_typed = [text for override in typed if (text := _as_single(override, loader))]
+    for texts in ([*as_typed, added], [added]):
+        with suppress(HydraException, OmegaConfBaseException):
+            cfg = loader.load_configuration(config_name, texts, RunMode.RUN)
+            plain: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
+            return {name: value for name, value in plain.items() if name != "hydra"}
+    return {key: None}
+
+
+def _as_single(override: Override, loader: ConfigLoader) -> str:
+    """An override that chooses a file, the first one of a sweep; any other key is set whether or not a file has it."""
+    key, text = override.key_or_group, override.input_line or ""
+    if override.is_delete() or key.startswith("hydra"):
+        return text
+    if loader.get_group_options(key):
+        return f"{key}={next(override.sweep_string_iterator())}" if override.is_discrete_sweep() else text
+    return f"++{key}=null" if override.is_sweep_override() else f"++{text.lstrip('+')}"

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from intel_scenes import record
+from intel_scenes import record, usage
 from intel_scenes.errors import UserError
+from intel_scenes.keys import conf_folder
 
 LABEL_LENGTH = 80
 FIRST = ("model", "model.name", "optim", "optim.lr", "lr_scale", "scheduler", "recipe", "data.batch_size", "seed")
@@ -25,22 +25,51 @@ UNNAMED = "+hydra.sweeper.is_named=false"  # stands before a sweep.name that nob
 ARGUMENT = r"[~+]*[\w./@]+=|~"  # how an override begins
 
 
-def conf_folder() -> Path:
-    """The folder of configuration files: inside an installed package, beside it in a source checkout."""
-    inside = Path(__file__).parent / "conf"
-    return inside if inside.exists() else inside.parent.parent / "conf"
+class CannotCompose(HydraException):
+    """Hydra cannot compose a job of a sweep; its cause says why.
+
+    Attributes:
+        job: The overrides.
+    """
+
+    def __init__(self, job: Sequence[str]) -> None:
+        """Of a job's overrides."""
+        super().__init__()
+        self.job = list(job)
 
 
-def run_name(overrides: Sequence[str]) -> str:
+def run_name(overrides: Sequence[str], parent: str | Path | None = None) -> str:
     """One path component for a run: a readable label and a short hash, from its sorted, parsed overrides.
 
     The same for any order, for values that parse to the same (`0.1`, `1e-1`), and whatever keys that do not change the
-    result are set to. What studies compare stands first in the label, where it is not cut.
+    result are set to. What studies compare stands first in the label; where it is cut, the seed is kept.
+
+    Args:
+        overrides: What was typed.
+        parent: Of the run's folder. Earlier versions cut the seed off; a run that is there under such a name keeps it.
     """
-    texts = sorted(text for key, text in _texts(overrides).items() if not record.is_neutral(key))
-    readable = ",".join(sorted(texts, key=lambda text: _rank(text.lstrip("~").partition("=")[0])))
-    label = re.sub(r"[^\w.=,+-]+", "_", readable).strip("._")[:LABEL_LENGTH]
-    return f"{label or 'defaults'}-{hashlib.sha256(repr(texts).encode()).hexdigest()[:8]}"
+    texts = {key: text for key, text in _texts(overrides).items() if not record.is_neutral(key)}
+    digest = hashlib.sha256(repr(sorted(texts.values())).encode()).hexdigest()[:8]
+    readable = sorted(sorted(texts.values()), key=lambda text: _rank(text.lstrip("~").partition("=")[0]))
+    cut = f"{_label(readable)[:LABEL_LENGTH] or 'defaults'}-{digest}"
+    seed = texts.get("seed", "")
+    up_to_seed = readable[: readable.index(seed) + 1] if seed else []
+    of_seed, others = _label([seed]), _label([text for text in readable if text != seed])
+    if len(_label(up_to_seed)) <= LABEL_LENGTH or len(of_seed) >= LABEL_LENGTH:
+        return cut
+    if parent is not None and _is_there(Path(parent), cut):
+        return cut
+    return f"{others[: LABEL_LENGTH - len(of_seed) - 1].rstrip(',')},{of_seed}-{digest}"
+
+
+def _label(texts: Sequence[str]) -> str:
+    return re.sub(r"[^\w.=,+-]+", "_", ",".join(texts)).strip("._")
+
+
+def _is_there(parent: Path, name: str) -> bool:
+    """Whether a folder holds the run of a name, or a study that plans it."""
+    study = parent / record.STUDY
+    return (parent / name).is_dir() or (study.is_file() and name in study.read_text())
 
 
 def composition_digest(overrides: Sequence[str]) -> str:
@@ -223,16 +252,6 @@ def _content_digest(path: Path, _changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def studies() -> str:
-    """The prepared studies, one line with its question for each."""
-    questions = {
-        path.stem: yaml.safe_load(path.read_text())["study"]["question"]
-        for path in sorted((conf_folder() / "study").glob("*.yaml"))
-    }
-    width = max(map(len, questions))
-    return "\n".join(f"  {name.ljust(width)}  {question}" for name, question in questions.items())
-
-
 # Here rather than in a function, so that a worker process of any launcher has it.
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-OmegaConf.register_new_resolver("studies", studies, replace=True)
+OmegaConf.register_new_resolver("usage", usage.of_terminal, replace=True)

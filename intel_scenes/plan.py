@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from intel_scenes import record
+from intel_scenes import known_keys, record
 from intel_scenes.data.scenes import find_split, num_images
 from intel_scenes.errors import UserError
 from intel_scenes.overrides import as_typed, composition_digest, of_command, run_name, shared_and_swept, typed
@@ -25,11 +25,11 @@ DEVICE_KEYS = ("devices", "num_nodes", "strategy")  # of the Trainer
 Overrides = Sequence[str]
 
 
-def named_jobs(jobs: Sequence[Overrides]) -> dict[str, Overrides]:
-    """Each job by the name of its run; of jobs that compose alike, one."""
+def named_jobs(jobs: Sequence[Overrides], folder: Path) -> dict[str, Overrides]:
+    """Each job by the name of its run in the folder of a study; of jobs that compose alike, one."""
     named: dict[str, Overrides] = {}
     for job in jobs:
-        name = run_name(job)
+        name = run_name(job, folder)
         if name in named and composition_digest(named[name]) != composition_digest(job):
             one, other = set(named[name]), set(job)
             raise UserError(
@@ -64,6 +64,8 @@ def check(jobs: Iterable[Overrides], compose: Callable[[Overrides], DictConfig])
     """Composes every job before the first runs, and then checks what came out."""
     progress = tqdm(list(jobs), desc="checking", unit="run", leave=False, disable=None, delay=2)
     configs = [(compose(job), job) for job in progress]
+    for cfg, _ in configs:
+        known_keys.refuse_unknown(OmegaConf.to_container(cfg), with_targets=False)  # type: ignore[arg-type]
     if configs:
         # They import torch, for which a misspelt name need not wait.
         from intel_scenes.runs import configuration, experiment

@@ -100,7 +100,7 @@ def run(
             raise UserError(f"sweep.{key}={config.sweep[key]} must be true or false")
     if config.dry_run:
         raise UserError("dry_run=true is for one run: sweep.plan=true says what a sweep would cost")
-    named = plan.named_jobs(jobs)
+    named = plan.named_jobs(jobs, folder)
     sources = [source for source in config.hydra.runtime.config_sources if source.schema == "file"]
     is_covered = len(sources) == 1  # no digest covers other folders of configuration files
     finished = plan.finished_jobs(named, folder, compose) if is_covered else set()

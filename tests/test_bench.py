@@ -67,7 +67,7 @@ def test_a_model_is_measured_in_the_precision_and_the_layout_asked_for(bench, tm
         (["what=models", "compile=ture"], "compile=ture has to be true or false"),
         (["what=models", "models=[inception_v3]", "image_size=32"], "inception_v3 cannot train on images of 32 x 32"),
         (["what=models", "models=[resnet17]"], "model.name=resnet17 is not a classifier of torchvision"),
-        (["whta=input"], "there is no option whta (did you mean what?)"),
+        (["whta=input"], "there is no key whta (did you mean what?)"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(bench, arguments, said):

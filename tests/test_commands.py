@@ -15,6 +15,7 @@ import sys
 import termios
 import time
 from contextlib import suppress
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import pytest
@@ -89,8 +90,19 @@ def in_terminal(command, environment, place):
     [
         (["--help"], 0, "optim: adam, adamw, nadam, rmsprop, sgd"),
         (["--cfg", "job"], 0, "_target_: torch.optim.AdamW"),
-        (["optmi.lr=1"], 1, "there is no option optmi.lr (did you mean optim.lr"),
-        (["optm=adam"], 1, "there is no option optm (did you mean optim"),
+        (["--version"], 0, f"intel_scenes {version('intel-scenes')}\n"),
+        (["optmi.lr=1"], 1, "there is no key optmi.lr (did you mean optim.lr?); --help lists all keys"),
+        (["optm=adam"], 1, "there is no key optm (did you mean optim?)"),
+        (["optim.learning_rate=0.1"], 1, "there is no key optim.learning_rate (did you mean optim.lr?)"),
+        (["batch_size=64"], 1, "there is no key batch_size (did you mean data.batch_size?)"),
+        (["recipe.class_weights=true"], 1, "there is no key recipe.class_weights: recipe takes cutmix, ema_decay, "),
+        (["+recipe.class_weights=true"], 1, "there is no key recipe.class_weights: recipe takes cutmix, ema_decay, "),
+        (["+model._target_=net.Net"], 1, "there is no key model._target_: model takes name, weights"),
+        (["+data.train_fraction=0.25"], 1, "there is no key data.train_fraction (did you mean data.val_fraction"),
+        (["data.num_train=9"], 1, "data.num_train is a key of data=synthetic alone (~data.num_train takes it out)"),
+        (["+data.num_train=9"], 1, "data.num_train is a key of data=synthetic alone (~data.num_train takes it out)"),
+        (["-m", "+recipe.mixupp=0.1,0.2"], 1, "there is no key recipe.mixupp (did you mean recipe.mixup?)"),
+        (["-m", "optim=sgd,adam", "optim.momentun=0.5"], 1, "no key optim.momentun (did you mean optim.momentum?)"),
         (["optim=adamv"], 1, "optim=adamv: conf/optim has no such file (did you mean adam or nadam or adamw?)"),
         (["-m", "optim=sgd,adamv"], 1, "optim=adamv: conf/optim has no such file"),
         (["--optim=adam"], 1, "there is no flag --optim=adam: a key is set by KEY=VALUE"),
@@ -166,10 +178,63 @@ def test_what_is_for_sweeps_is_refused_on_a_single_run(train, option):
 def test_an_optimizer_from_a_file_of_ones_own(train):
     (train.place / "more/optim").mkdir(parents=True)
     (train.place / "more/optim/mine.yaml").write_text("_target_: torch.optim.Adamax\n_partial_: true\nlr: 0.002\n")
-    done = train("--config-dir", "more", *DRAWN, *SMALL, "recipe=plain", "optim=mine", "epochs=1")
+    arguments = ("--config-dir", "more", *DRAWN, *SMALL, "recipe=plain", "optim=mine", "epochs=1")
+    assert_one_sentence(train(*arguments, "+optim.amsgrad=true"), "there is no key optim.amsgrad: torch.optim.Adamax")
+    assert "\n  optim: adam, adamw, mine, " in train(*arguments, "--help").stdout
+    done = train(*arguments)
     assert done.returncode == 0, done.stderr
     summary = json.loads((run_folder(train.place) / "summary.json").read_text())
     assert (summary["optim"], summary["lr"]) == ("mine", 0.002)
+
+
+@pytest.mark.parametrize("option", ["dry_run=true", "study=mine", "study=mine sweep.plan=true"])
+def test_a_key_that_nothing_takes_is_refused_in_files_of_ones_own_too(train, option):
+    for group, text in (
+        ("optim", "_target_: torch.optim.Adamax\n_partial_: true\nlr: 0.002\nmomentum: 0.9\n"),
+        ("recipe", "# @package _global_\ndefaults: [plain, _self_]\nrecipe: {class_weights: true}\n"),
+        ("study", "# @package _global_\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: '1,2'}}}\n"),
+    ):
+        (train.place / "more" / group).mkdir(parents=True)
+        (train.place / "more" / group / "mine.yaml").write_text(text)
+    arguments = ("--config-dir", "more", *DRAWN, *SMALL, *option.split())
+    shutil.copytree(train.place / "more", train.place / "before")
+    done = train(*arguments, "recipe=plain", "optim=mine")
+    assert_one_sentence(done, "there is no key optim.momentum: torch.optim.Adamax takes lr, betas, eps, weight_decay,")
+    done = train(*arguments, "recipe=mine")
+    assert_one_sentence(done, "there is no key recipe.class_weights: recipe takes cutmix, ")
+    assert sorted(path.name for path in train.place.iterdir()) == ["before", "more"]
+
+
+def test_an_argument_that_is_taken_and_stands_in_no_file_is_added_by_a_plus(train):
+    told = "no file that was chosen has optim.amsgrad: +optim.amsgrad=VALUE adds it"
+    assert_one_sentence(train(*DRAWN, *SMALL, "optim.amsgrad=true"), told)
+    assert_one_sentence(train(*DRAWN, *SMALL, "optim=sgd", "optim.amsgrad=true"), "torch.optim.SGD takes lr, momentum")
+    swept = ("-m", *DRAWN, *SMALL)
+    told = "not every file that is swept has optim.momentum: ++optim.momentum=VALUE sets it"
+    assert_one_sentence(train(*swept, "optim=sgd,adam", "optim.momentum=0.5"), told)
+    assert_one_sentence(train(*swept, "optim=sgd,adam", "++optim.momentum=0.5"), "momentum: torch.optim.Adam takes lr")
+    assert_one_sentence(train(*swept, "optim=adam,rmsprop", "optim.betas=[0,0]"), "betas: torch.optim.RMSprop takes lr")
+    assert train(*DRAWN, *SMALL, "+optim.amsgrad=true", "dry_run=true").returncode == 0
+
+
+LONG = ("optim.weight_decay=0.0125", "scheduler=constant", "recipe=plain", "data.batch_size=36")
+
+
+@pytest.mark.parametrize("flag", [(), ("-m", "sweep.name=long")])
+def test_a_run_under_a_name_that_lost_its_seed_goes_on_there(train, flag):
+    arguments = (*DRAWN, *SMALL, *LONG, "epochs=1", "seed=7", *flag)
+    assert train(*arguments).returncode == 0
+    (summary,) = train.place.glob("*/**/summary.json")
+    folder = summary.parent
+    label, _, digest = folder.name.rpartition("-")
+    assert label.endswith(",seed=7")
+    before = "model=mobilenet_v3_small,scheduler=constant,recipe=plain,data.batch_size=36,seed"  # 80 characters
+    assert len(before) == len(label) == 80
+    folder.rename(folder.with_name(f"{before}-{digest}"))
+    done = train(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert ("nothing has run" in done.stdout) if flag else ("is complete" in done.stderr)
+    assert [path.parent.name for path in train.place.glob("*/**/summary.json")] == [f"{before}-{digest}"]
 
 
 @pytest.mark.parametrize("bar", ["true", "false"])

@@ -59,7 +59,7 @@ def test_a_format_is_all_that_is_printed(compare, tmp_path):
         (["folder=broken"], "study.yaml cannot be read"),
         (["folder=study", "data.root=none"], "data.root=none is no folder"),
         (["folder=."], "holds sweeps: folder=./NAME"),
-        (["foldr=study"], "there is no option foldr (did you mean folder?)"),
+        (["foldr=study"], "there is no key foldr (did you mean folder?)"),
         (["-m", "folder=study,empty"], "this command does one thing at a time: leave it out"),
     ],
 )

@@ -39,6 +39,8 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
     ("arguments", "said"),
     [
         ([], "run=[FOLDER,FOLDER,...] is missing: the folders of finished runs"),
+        (["run=a", "+viewss=flip"], "there is no key viewss (did you mean views?); --help lists all keys"),
+        (["run=a", "viewss=flip"], "there is no key viewss (did you mean views?); --help lists all keys"),
         (["run=[a,b]", "combine=men"], "combine=men: there are mean, vote, soup (did you mean mean?)"),
         (["run=[a,b]", "views=flp"], "views=flp: there are 1, flip, flip_crops (did you mean flip?)"),
         (["run=[a,b]", "views=[flip]"], "views=['flip']: there are 1, flip, flip_crops (did you mean flip?)"),

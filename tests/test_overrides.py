@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 import os
 import re
@@ -100,6 +101,45 @@ def test_long_overrides_that_begin_alike_are_told_apart() -> None:
 def test_a_name_is_the_same_in_every_version() -> None:
     # sha256 of the Python list ['model=resnet18', 'seed=2'] as it is shown: `printf ... | sha256sum`
     assert run_name(["seed=2", "model=resnet18"]) == "model=resnet18,seed=2-bd3d328f"
+
+
+LONG = ["model=efficientnet_v2_s", "optim=sgd_nesterov", "optim.lr=0.0125", "scheduler=warmup_cosine", "recipe=plain"]
+
+
+def test_a_name_that_is_cut_keeps_the_seed() -> None:
+    names = {seed: run_name([*LONG, f"seed={seed}", "epochs=3"]) for seed in (1, 23)}
+    cut = "model=efficientnet_v2_s,optim=sgd_nesterov,optim.lr=0.0125,scheduler=warmup_cosin"
+    assert HASH.sub("", names[1]) == f"{cut[:73]},seed=1"
+    assert HASH.sub("", names[23]) == f"{cut[:72]},seed=23"
+    # sha256 of the Python list of the sorted overrides as it is shown, as before
+    assert names[1].endswith("-" + hashlib.sha256(repr(sorted([*LONG, "seed=1", "epochs=3"])).encode()).hexdigest()[:8])
+
+
+def test_a_name_whose_seed_was_never_cut_is_as_it_was() -> None:
+    fits = [
+        "model=efficientnet_v2_s",
+        "optim.lr=0.0125",
+        "scheduler=warmup_cosine",
+        "seed=1",
+        f"data.exclude={'x' * 40}",
+    ]
+    whole = "model=efficientnet_v2_s,optim.lr=0.0125,scheduler=warmup_cosine,seed=1,data.exclude=" + "x" * 40
+    assert label(*fits) == whole[:80]
+    assert label(*LONG) == "model=efficientnet_v2_s,optim=sgd_nesterov,optim.lr=0.0125,scheduler=warmup_cosine,"[:80]
+
+
+@pytest.mark.parametrize("left", ["folder", "plan"])
+def test_a_run_that_is_there_under_an_earlier_name_keeps_it(tmp_path: Path, left: str) -> None:
+    job = [*LONG, "seed=1"]
+    now = run_name(job)
+    before = f"{','.join(LONG)[:80]}-{now[-8:]}"
+    assert run_name(job, tmp_path) == run_name(job, tmp_path / "missing") == now != before
+    if left == "folder":
+        (tmp_path / before).mkdir()
+    else:
+        (tmp_path / "study.yaml").write_text(f"planned:\n- {before}\n")
+    assert run_name(job, tmp_path) == before
+    assert run_name([*LONG, "seed=2"], tmp_path) == run_name([*LONG, "seed=2"])
 
 
 def test_a_sweep_is_named_after_the_swept_keys_whatever_their_order_and_values() -> None:

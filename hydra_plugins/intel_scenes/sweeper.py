@@ -12,13 +12,14 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from intel_scenes import sweep
 from intel_scenes.errors import UserError
-from intel_scenes.overrides import bounds, sampled
+from intel_scenes.overrides import CannotCompose, bounds, sampled
 
 MOST_KEPT = 100
 
@@ -108,11 +109,18 @@ class SceneSweeper(BasicSweeper):
         )
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """The configuration of one job, without Hydra's own part."""
+        """The configuration of one job, without Hydra's own part.
+
+        Raises:
+            CannotCompose: Hydra finds it wrong.
+        """
         assert self.config is not None
         assert self.hydra_context is not None
         composer = self.hydra_context.config_loader
-        whole = composer.load_sweep_config(self.config, list(overrides))
+        try:
+            whole = composer.load_sweep_config(self.config, list(overrides))
+        except HydraException as error:
+            raise CannotCompose(overrides) from error
         if isinstance(composer, Composer):
             composer.keep(overrides, whole)
         cfg = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])

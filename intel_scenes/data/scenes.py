@@ -108,7 +108,7 @@ def num_images(folder: Path) -> int:
     Raises:
         UserError: A class folder is empty, or a folder cannot be read.
     """
-    return sum(len(_image_names(folder / name)) for name in _visible_folders(folder))
+    return sum(len(_names(folder / name)[0]) for name in _visible_folders(folder))
 
 
 def fingerprint(*splits: Scenes) -> str:

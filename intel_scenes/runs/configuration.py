@@ -14,6 +14,7 @@ import yaml
 from intel_scenes import record
 from intel_scenes.data.batches import VIEWS
 from intel_scenes.errors import UserError, did_you_mean, first_line
+from intel_scenes.known_keys import refuse_unknown, unknown_keys
 from intel_scenes.runs.images import view_of
 
 log = logging.getLogger(__name__)
@@ -78,8 +79,10 @@ def check(plain: Plain) -> None:
     """Checks what can be known before any image or weight is read.
 
     Raises:
-        UserError: A value is out of range or misspelt, or an option has no effect in this combination.
+        UserError: Nothing takes a key, a value is out of range or misspelt, or an option has no effect in this
+            combination.
     """
+    refuse_unknown(plain)
     check_images(plain)
     recipe, optim = plain["recipe"], plain["optim"]
     _positive("optim.lr", optim.get("lr"))
@@ -125,8 +128,10 @@ def check_audit(plain: Plain) -> None:
     """Checks the configuration of an audit.
 
     Raises:
-        UserError: A value is out of range or misspelt, or an option has no effect in this combination.
+        UserError: Nothing takes a key, a value is out of range or misspelt, or an option has no effect in this
+            combination.
     """
+    refuse_unknown(plain, "audit")
     check_images(plain)
     resolve_precision(plain["precision"], "auto")
     _within("near", plain["near"], 0, 1)
@@ -352,6 +357,8 @@ def digests(plain: Plain, circumstances: Plain) -> dict[str, str]:
 def of_record(folder: Path) -> dict[str, Any]:
     """The configuration of the run in a folder, with the keys that came after it.
 
+    Keys that nothing takes any more are named and ignored. Targets of a record are not looked at: it may be a stranger's.
+
     Raises:
         UserError: There is none that can be read.
     """
@@ -368,4 +375,6 @@ def of_record(folder: Path) -> dict[str, Any]:
         for part in groups:
             group = group.setdefault(part, {})
         group.setdefault(name, value)
+    for unknown in unknown_keys(plain, with_targets=False).values():
+        log.warning("%s: %s; it is ignored", path, unknown)
     return plain

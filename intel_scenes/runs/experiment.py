@@ -18,6 +18,7 @@ from intel_scenes import record
 from intel_scenes.data.batches import VIEWS
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError
+from intel_scenes.keys import FILLED_IN
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.models.weights import Weights, resolve_weights
 from intel_scenes.runs import budget, configuration, memory, outcome
@@ -252,7 +253,7 @@ def _measured(plain: dict[str, Any], weights: Weights | None, data: SceneDataMod
 
 
 def _plain(cfg: DictConfig, folder: Path, num_steps: int) -> dict[str, Any]:
-    for key in ("folder", "num_steps"):
+    for key in FILLED_IN:
         if not OmegaConf.is_missing(cfg, key):
             raise UserError(
                 f"{key}={cfg[key]} is filled in by the run itself: leave it out (hydra.run.dir sets a folder)"

@@ -120,6 +120,14 @@ def test_a_record_without_a_later_key_has_the_value_of_its_time(tmp_path: Path) 
         of_record(tmp_path)
 
 
+def test_a_key_of_a_record_that_nothing_takes_is_named_and_ignored(tmp_path: Path, caplog) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain("+recipe.class_weights=true")))
+    assert of_record(tmp_path)["recipe"]["label_smoothing"] == 0.1
+    (said,) = caplog.messages
+    assert "there is no key recipe.class_weights" in said
+    assert said.endswith("; it is ignored")
+
+
 @pytest.mark.parametrize("key", ["data.num_train", "data.num_test"])
 def test_the_numbers_of_drawn_images_are_checked(key: str) -> None:
     assert refusal("data=synthetic", f"{key}=0") == f"{key}=0 must be a whole number of at least 1"

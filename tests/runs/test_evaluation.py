@@ -1,9 +1,6 @@
-import csv
-
 import pytest
 from torch import nn
 
-from intel_scenes import record
 from intel_scenes.runs.evaluation import warn_of_other_results
 
 

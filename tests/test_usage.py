@@ -1,0 +1,74 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from intel_scenes import keys, usage
+
+COMMANDS = sorted(path.stem for path in keys.conf_folder().glob("*.yaml"))
+
+
+def shown(config_name: str, *overrides: str, width: int = 80) -> str:
+    with hydra.initialize_config_dir(str(keys.conf_folder()), version_base="1.3"):
+        composed: Any = OmegaConf.to_container(hydra.compose(config_name, list(overrides), return_hydra_config=True))
+    choices = composed["hydra"]["runtime"]["choices"]
+    return usage.text(config_name, composed, choices, lambda group: [path.stem for path in keys.files(group)], width)
+
+
+@pytest.mark.parametrize("path", sorted(keys.conf_folder().rglob("*.yaml")), ids=lambda path: path.stem)
+def test_a_sentence_stands_beside_every_key_that_is_for_users(path: Path) -> None:
+    set_elsewhere = keys.sentences("train")
+    for key in keys.of_file(path):
+        if "${" not in str(key.default):
+            assert key.sentence or not keys.is_public(key.name, "train") or key.name in set_elsewhere, key.name
+    is_of_group = path.parent.parent == keys.conf_folder()
+    if is_of_group and path.read_text().splitlines()[0] != keys.GLOBAL:  # whose keys are explained where they stand
+        without = [key.name for key in keys.of_file(path) if not key.sentence and "${" not in str(key.default)]
+        assert [name for name in without if keys.is_public(name, "train")] == []
+
+
+@pytest.mark.parametrize("config_name", COMMANDS)
+def test_every_group_has_a_sentence(config_name: str) -> None:
+    assert all(group.sentence for group in keys.groups(config_name))
+
+
+def test_a_sentence_is_what_stands_behind_the_value() -> None:
+    found = {key.name: key for key in keys.of_file(keys.conf_folder() / "data" / "intel.yaml")}
+    assert found["data.batch_size"] == keys.Key("data.batch_size", 32, "images of a step, over all devices together")
+    assert found["data.cache_dir"].sentence == "decoded images, shared by all runs"
+    assert keys.sentences("train")["data.root"].startswith("folder with seg_train and seg_test;")
+    assert keys.sentences("train", frozenset({("data", "synthetic")}))["data.root"] == "drawn below data.cache_dir"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("config_name", COMMANDS)
+def test_the_text_fits_the_terminal_and_is_free_of_what_is_not_for_users(config_name: str, width: int) -> None:
+    text = shown(config_name, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert not re.search(r"\$\{|_target_|_partial_|hydra\b|num_steps", text)
+    assert bool(re.search(r"^  folder\b", text, re.MULTILINE)) == (config_name == "compare")
+
+
+def test_each_key_is_shown_with_its_value_and_its_sentence() -> None:
+    text = shown("train", width=120)
+    assert re.search(r"^  epochs=10 +passes over the training images$", text, re.MULTILINE)
+    assert re.search(r"^  data\.root=\$INTEL_SCENES_DATA +folder with seg_train", text, re.MULTILINE)
+    assert re.search(r"^  data\.cache_dir=~/\.cache/intel_scenes\n? +decoded images", text, re.MULTILINE)
+    assert re.search(r"^  optim\.weight_decay=0\.01 +decoupled", text, re.MULTILINE), "the default recipe takes AdamW"
+    assert re.search(r"^  optim\.nesterov=true +Nesterov", shown("train", "optim=sgd_nesterov"), re.MULTILINE)
+    assert re.search(r"^  run +required: the folders of finished runs", shown("evaluate"), re.MULTILINE)
+
+
+def test_the_files_of_each_group_are_listed() -> None:
+    text = shown("train", width=120)
+    for group in keys.groups("train"):
+        (names,) = re.findall(
+            rf"^  {group.name}: ((?:[\w, \n])+?)\n      {re.escape(group.sentence[:20])}", text, re.MULTILINE
+        )
+        assert re.split(r",\s+", names) == [path.stem for path in keys.files(group.name)]
+    assert re.search(
+        r"^  quickstart +Do two backbones and two optimizers differ on drawn scenes\?$", text, re.MULTILINE
+    )
