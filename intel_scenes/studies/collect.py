@@ -62,9 +62,9 @@ class Run:
 
     @property
     def val_accuracy(self) -> float:
-        """The validation accuracy that chooses, a fraction."""
+        """The validation accuracy that chooses, a fraction; to six digits, since one of the two keys is a float32."""
         accuracy: float = self.summary["val_accuracy_tta" if self.has_tta else "val_accuracy"]
-        return accuracy
+        return round(accuracy, 6)
 
     @property
     def views(self) -> object:

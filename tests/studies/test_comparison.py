@@ -369,3 +369,10 @@ def test_the_name_of_a_file_stands_alone_where_it_says_what_it_is(tmp_path):
         for without in ("nothing", "mixing"):
             leave_run(tmp_path, f"{without}{seed}", {"without": without, "seed": seed}, right(0.9, seed=seed))
     assert {arm.label for arm in compare(tmp_path).arms} == {"nothing", "mixing"}
+
+
+def test_equal_accuracies_tie_whatever_key_holds_them(tmp_path):
+    for seed in (1, 2):
+        leave(tmp_path, "sgd", seed, 0.8, val_accuracy=float(np.float32(0.3)))
+        leave(tmp_path, "adam", seed, 0.8, val_accuracy=float(np.float32(0.3)), val_accuracy_tta=0.3)
+    assert answer(compare(tmp_path))[0].startswith("adam, sgd tie for the lead on validation (30.0 %)")
