@@ -357,7 +357,8 @@ def digests(plain: Plain, circumstances: Plain) -> dict[str, str]:
 def of_record(folder: Path) -> dict[str, Any]:
     """The configuration of the run in a folder, with the keys that came after it.
 
-    Keys that nothing takes any more are named and ignored. Targets of a record are not looked at: it may be a stranger's.
+    Keys that nothing takes any more are named and ignored. What a record names as a target is not imported: it may be a
+    stranger's.
 
     Raises:
         UserError: There is none that can be read.
