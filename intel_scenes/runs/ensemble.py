@@ -173,7 +173,7 @@ def soup(members: Sequence[Member], views: int | str | None = None) -> tuple[Pre
         raise UserError(f"combine=soup takes runs of one architecture and image size, not of {sorted(names)}")
     if not _have_one_start([member.summary for member in members]):
         raise UserError("combine=soup takes runs that began from the same pretrained weights: choose mean or vote")
-    ordered = sorted(members, key=lambda member: -member.summary["val_accuracy"])
+    ordered = sorted(members, key=lambda member: -_val_accuracy(member.predicted["val"], member))
     network, predict = _predictor(ordered[0], views)
     taken: list[Member] = []
     states: list[dict[str, Tensor]] = []
@@ -181,11 +181,16 @@ def soup(members: Sequence[Member], views: int | str | None = None) -> tuple[Pre
     for member in ordered:
         tried = [*states, _weights(member)]
         found = predict(tried, "val")
-        accuracy = float((found.argmax(1) == member.labels["val"]).mean())
+        accuracy = _val_accuracy(found, member)
         if accuracy >= best:
             best, val, states, taken = accuracy, found, tried, [*taken, member]
     predicted = {"val": val, "test": predict(states, "test")}
     return predicted, taken, {"state_dict": _average(states), **kept_beside_state(network)}
+
+
+def _val_accuracy(predicted: Probabilities, member: Member) -> float:
+    """As the images are seen here: the accuracy in the record is of one view."""
+    return float((predicted.argmax(1) == member.labels["val"]).mean())
 
 
 def _have_one_start(summaries: Sequence[Mapping[str, Any]]) -> bool:
