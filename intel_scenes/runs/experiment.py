@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -281,9 +280,12 @@ def _is_new(folder: Path, *, holds: bool) -> bool:
         return False
     for path in damaged if holds else []:
         aside = path.with_name(f"{path.name}.damaged")
-        with suppress(FileNotFoundError):  # it is missing
+        try:
             path.replace(aside)
-        log.warning("%s is damaged: moved to %s, and the run begins anew", path, aside.name)
+        except FileNotFoundError:
+            log.warning("%s is missing: the run begins anew", path)
+        else:
+            log.warning("%s is damaged: moved to %s, and the run begins anew", path, aside.name)
     return True
 
 
