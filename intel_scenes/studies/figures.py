@@ -94,7 +94,7 @@ def _bounds(pair: Pair) -> tuple[float, float]:
 
 
 def _curves(found: Comparison) -> list[Figure]:
-    """Train and valid accuracy by epoch, one panel for each arm, all on one scale."""
+    """Train and valid accuracy by epoch (from 1), one panel for each arm, all on one scale."""
     panels = [(arm.label, _by_epoch(arm.chosen)) for arm in found.arms[:MAX_POINTS]]
     panels = [(label, columns) for label, columns in panels if columns]
     values = [value for _, columns in panels for rows in columns.values() for row in rows for value in row]
@@ -121,7 +121,7 @@ def _panel(number: int, label: str, columns: dict[str, list[tuple[float, float, 
         ("val_accuracy", "valid", VALID, "solid"),
     ):
         rows = columns[column]
-        epochs = list(range(len(rows)))
+        epochs = list(range(1, len(rows) + 1))
         if any(high > low for _, low, high in rows):
             figure.add_scatter(
                 x=[*epochs, *reversed(epochs)],
@@ -149,7 +149,7 @@ def _panel(number: int, label: str, columns: dict[str, list[tuple[float, float, 
     train, valid = columns["train_eval_accuracy"], columns["val_accuracy"]
     numbers = [
         [str(epoch), *(f"{value:.1f}" for value in (*of_train, *of_valid))]
-        for epoch, (of_train, of_valid) in enumerate(zip(train, valid, strict=True))
+        for epoch, (of_train, of_valid) in enumerate(zip(train, valid, strict=True), start=1)
     ]
     gap = train[-1][0] - valid[-1][0]
     return Figure(
