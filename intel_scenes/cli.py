@@ -29,7 +29,7 @@ from intel_scenes import keys, known_keys, overrides, record, sweep
 from intel_scenes.errors import UserError, did_you_mean
 
 INTERRUPTED = 130
-CLOSE = 0.85  # likeness of names that needs no proof
+CLOSE = 0.85  # similarity (0 to 1) from which a name is suggested before its library is imported to see what it takes
 
 
 def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *, can_sweep: bool = False) -> NoReturn:
@@ -230,7 +230,7 @@ def _not_there(key: str, config_name: str, job: Sequence[str] | None) -> str:
     plain = _composed_with(key, config_name, job)
     near = known_keys.nearest(key, [name for name in record.flatten(plain) if name != key], cutoff=CLOSE)
     unknown = known_keys.unknown_keys(plain, config_name, with_targets=False)
-    if key not in unknown and near:  # which need not be looked up where it is imported
+    if key not in unknown and near:
         return f"{known_keys.no_such_key(key, near)}; --help lists all keys"
     if key not in unknown:
         unknown = known_keys.unknown_keys(plain, config_name)

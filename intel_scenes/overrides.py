@@ -120,7 +120,10 @@ def named(arguments: Sequence[str]) -> list[str]:
     if not is_multirun:
         return list(arguments)
     name = sweep_name(overrides)
-    return list(arguments) if "sweep.name" in keys else [*arguments, UNNAMED, f"sweep.name={name}"]
+    if "sweep.name" in keys:
+        return list(arguments)
+    mark = [] if "hydra/sweeper" in keys else [UNNAMED]  # which another sweeper does not take
+    return [*arguments, *mark, f"sweep.name={name}"]
 
 
 def as_typed(arguments: Sequence[str]) -> list[str]:

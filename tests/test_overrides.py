@@ -164,6 +164,8 @@ def test_a_sweeps_name_is_one_short_path_component() -> None:
 def test_a_multirun_without_a_name_is_named_after_what_it_sweeps(flag: str) -> None:
     assert named([flag, "seed=1,2", "epochs=3"]) == [flag, "seed=1,2", "epochs=3", UNNAMED, "sweep.name=by-seed"]
     assert named(["model=a,b", flag]) == [flag, "model=a,b", UNNAMED, "sweep.name=by-model"]
+    other = ["hydra/sweeper=basic", "seed=1,2"]
+    assert named([flag, *other]) == [flag, *other, "sweep.name=by-seed"], "another sweeper takes no mark"
     assert named([flag, "--config-dir=more", "seed=1,2"])[-1] == "sweep.name=by-seed"
 
 

@@ -63,14 +63,19 @@ class WarmedNorms(Callback):
 
     def __init__(self) -> None:
         """Nothing is kept yet."""
+        self._statistics: list[tuple[Tensor, float]] = []
         self._before: list[tuple[Tensor, Tensor, float]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finds the statistics once: to go through all modules of a large network at each step takes milliseconds."""
+        self._statistics = list(_statistics(pl_module))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Keeps the statistics that the batch will change."""
         step = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1
         self._before = [
             (statistic, statistic.clone(), share(step, momentum) / momentum)
-            for statistic, momentum in _statistics(pl_module)
+            for statistic, momentum in self._statistics
             if share(step, momentum) > momentum
         ]
 

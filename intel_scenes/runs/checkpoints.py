@@ -107,17 +107,20 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-def read_best(folder: Path, device: torch.device | None = None) -> dict[str, Any]:
-    """The checkpoint of a run's best epoch, on a device or the CPU.
+def read_best(folder: Path) -> dict[str, Any]:
+    """The checkpoint of a run's best epoch, on the CPU: an accelerator that is full would look like a damaged file.
 
     Raises:
         UserError: It is missing or damaged.
+        OSError: It may not be read, or the disk fails.
     """
     path = folder / record.BEST
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location=device or "cpu", weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint["state_dict"]
     except Exception as error:  # the readers of a damaged file fail in many ways
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise
         raise UserError(
             f"{path} is missing or damaged ({type(error).__name__}): remove the folder {folder} and run it again"
         ) from error

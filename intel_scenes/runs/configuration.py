@@ -365,17 +365,14 @@ def of_record(folder: Path) -> dict[str, Any]:
     """
     path = folder / record.CONFIG
     try:
-        plain = yaml.safe_load(path.read_text())
+        plain: dict[str, Any] = yaml.safe_load(path.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)}): move the folder away") from error
-    if not isinstance(plain, dict):
-        raise UserError(f"{path} is no configuration: move the folder away")
     for key, value in ADDED_LATER.items():
-        *groups, name = key.split(".")
-        group = plain
-        for part in groups:
-            group = group.setdefault(part, {})
-        group.setdefault(name, value)
+        section, _, name = key.partition(".")
+        if not isinstance(plain, dict) or not isinstance(plain.get(section), dict):
+            raise UserError(f"{path} is no configuration: move the folder away")
+        plain[section].setdefault(name, value)
     for unknown in unknown_keys(plain, with_targets=False).values():
         log.warning("%s: %s; it is ignored", path, unknown)
     return plain

@@ -1,6 +1,6 @@
 """Several finished runs as one: mean probabilities, votes, or mean weights."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from intel_scenes import predictions, record
 from intel_scenes.data.batches import VIEWS
-from intel_scenes.data.progress import bar
+from intel_scenes.data.progress import shown
 from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.models.backbones import build
 from intel_scenes.models.weights import kept_beside_state
@@ -238,14 +238,8 @@ def _predictor(
 
     def predict(states: Sequence[dict[str, Tensor]], split: str) -> Probabilities:
         network.load_state_dict(_average(states))
-        batches = data.evaluation(split)  # type: ignore[arg-type]
         what = f"mean of {len(states)} runs" if len(states) > 1 else member.folder.name
-        with bar(len(member.labels[split]), f"{what}: {split}") as progress:
-
-            def seen(images: Tensor) -> Iterable[Tensor]:
-                progress.update(len(images))
-                return data.views(images)
-
-            return probabilities(network, batches, seen, device=device, precision=member.summary["precision"])
+        batches = shown(data.evaluation(split), len(member.labels[split]), f"{what}: {split}")  # type: ignore[arg-type]
+        return probabilities(network, batches, data.views, device=device, precision=member.summary["precision"])
 
     return network, predict

@@ -52,7 +52,7 @@ def evaluate(
         UserError: `best.ckpt` is damaged, or not of the best epoch: a kill cut its record off, and a GPU did not
             repeat it.
     """
-    checkpoint = read_best(folder, device)
+    checkpoint = read_best(folder)
     if checkpoint["epoch"] != recorder.best["epoch"]:
         raise UserError(
             f"{folder / record.BEST} is of epoch {checkpoint['epoch'] + 1}, but the best of the history is "

@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,7 @@ def run(
     with outcome.claimed(folder, is_first=trainer.is_global_zero) as lease:
         if (found := outcome.completed(folder, digests["config_digest"], plain)) is not None:  # by now
             return found
-        outcome.make_room(folder, digests["config_digest"], plain)
+        outcome.make_room(folder, digests["config_digest"], plain, holds=lease is not None)
         torch.manual_seed(plain["seed"])
         network = network_of(plain, weights, data, trainer.world_size)
         head = head_alone(network, plain)
@@ -281,9 +280,12 @@ def _is_new(folder: Path, *, holds: bool) -> bool:
         return False
     for path in damaged if holds else []:
         aside = path.with_name(f"{path.name}.damaged")
-        with suppress(FileNotFoundError):  # it is missing
+        try:
             path.replace(aside)
-        log.warning("%s is damaged: moved to %s, and the run begins anew", path, aside.name)
+        except FileNotFoundError:
+            log.warning("%s is missing: the run begins anew", path)
+        else:
+            log.warning("%s is damaged: moved to %s, and the run begins anew", path, aside.name)
     return True
 
 

@@ -106,11 +106,11 @@ def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dic
     return found
 
 
-def make_room(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> None:
-    """Sees to it that a folder, which this process holds, holds no other run than this one.
+def make_room(folder: Path, config_digest: str, plain: Mapping[str, Any], *, holds: bool) -> None:
+    """Sees to it that a folder holds no other run than this one.
 
     Another run that the folder holds is moved aside where it failed, for its cause may have been mended in a file, and
-    with `sweep.redo=changed`.
+    with `sweep.redo=changed`: by the process that holds the folder.
 
     Raises:
         Refused: The folder holds a run of another configuration or of other data.
@@ -121,7 +121,8 @@ def make_room(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> Non
         _refuse_twins(folder, config_digest, plain)
     elif found["config_digest"] != config_digest:
         if found["status"] == "failed" or plain["sweep"]["redo"] == "changed":
-            _move_aside(folder)
+            if holds:
+                _move_aside(folder)
             return
         what = ", ".join(_changed(folder, plain)) or "the data, the weights, the threads or the precision"
         way = (

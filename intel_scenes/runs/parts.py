@@ -192,7 +192,7 @@ def _cluster(arguments: dict[str, Any]) -> list[ClusterEnvironment]:
     A run on one device is alone, whatever tasks SLURM counts beside it: they have runs of their own. Several devices
     under SLURM go without Lightning's way to queue a job again: its signal belongs to who submitted the job.
     """
-    if str(arguments["devices"]) == "1" and arguments.get("num_nodes", 1) == 1:
+    if configuration.num_devices(arguments) == 1:
         return [LightningEnvironment()]
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 

@@ -135,7 +135,14 @@ def not_finished(runs: Sequence[Run]) -> list[str]:
 
 def several_versions(runs: Sequence[Run]) -> list[str]:
     """What the runs were made with, where that differs: it may explain a difference between them."""
-    made_with = [{"commit": run.summary["git_commit"], **(run.summary["versions"] or {})} for run in runs]
+    made_with = [
+        {
+            "package": run.summary["package_version"],  # the same digests may come to other results in another
+            "commit": run.summary["git_commit"],  # of a checkout
+            **(run.summary["versions"] or {}),
+        }
+        for run in runs
+    ]
     found = {
         key: sorted({str(one.get(key)) for one in made_with}) for key in dict.fromkeys(k for o in made_with for k in o)
     }

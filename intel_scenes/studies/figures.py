@@ -94,7 +94,7 @@ def _bounds(pair: Pair) -> tuple[float, float]:
 
 
 def _curves(found: Comparison) -> list[Figure]:
-    """Train and valid accuracy by epoch, one panel for each arm, all on one scale."""
+    """Train and valid accuracy by epoch (from 1), one panel for each arm, all on one scale."""
     panels = [(arm.label, _by_epoch(arm.chosen)) for arm in found.arms[:MAX_POINTS]]
     panels = [(label, columns) for label, columns in panels if columns]
     values = [value for _, columns in panels for rows in columns.values() for row in rows for value in row]

@@ -115,9 +115,10 @@ def test_a_record_without_a_later_key_has_the_value_of_its_time(tmp_path: Path) 
     for found, expected in ((old, plain()), (new, new)):
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(found))
         assert of_record(tmp_path) == expected
-    (tmp_path / "config.yaml").write_text("- a list")
-    with pytest.raises(UserError, match=r"config\.yaml is no configuration: move the folder away$"):
-        of_record(tmp_path)
+    for content in ("- a list", "data: null", "seed: 1"):
+        (tmp_path / "config.yaml").write_text(content)
+        with pytest.raises(UserError, match=r"config\.yaml is no configuration: move the folder away$"):
+            of_record(tmp_path)
 
 
 def test_a_key_of_a_record_that_nothing_takes_is_named_and_ignored(tmp_path: Path, caplog) -> None:

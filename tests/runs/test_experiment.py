@@ -346,6 +346,16 @@ def test_a_run_whose_checkpoint_is_damaged_begins_anew_and_keeps_the_file(run, t
     assert [row["epoch"] for row in rows(tmp_path / "run" / record.HISTORY)] == ["0"]
 
 
+def test_a_run_whose_best_epoch_is_gone_begins_anew(run, tmp_path, caplog):
+    few = ("model=resnet9_x0_5", "data.batch_size=54", "keep_last=true", "epochs=1")
+    first = run(*few)
+    (tmp_path / "run" / record.BEST).unlink()
+    interrupted(tmp_path / "run")
+    assert run(*few)["val_loss"] == first["val_loss"]
+    assert f"{tmp_path / 'run' / record.BEST} is missing: the run begins anew" in caplog.messages
+    assert not any("damaged" in message for message in caplog.messages)
+
+
 def test_a_best_epoch_that_cannot_be_read_at_the_end_of_a_run_is_one_sentence(run, tmp_path):
     class Damages(Callback):
         def on_fit_end(self, trainer, module):

@@ -70,11 +70,13 @@ def summaries(place: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in place.rglob(record.SUMMARY)]
 
 
+@pytest.mark.parametrize("devices", ["1", "auto"])
 @pytest.mark.parametrize("numbers", [{"RANK": "1"}, TASKS | {"SLURM_PROCID": "1", "SLURM_LOCALID": "1"}])
 def test_a_run_that_is_alone_leaves_its_record_whatever_its_number(
-    numbers: dict[str, str], environment: dict[str, str], tmp_path: Path
+    numbers: dict[str, str], devices: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    done = forked("intel_scenes.train", *ONE_EPOCH, cwd=tmp_path, env=environment | numbers)
+    alone = (*ONE_EPOCH, "trainer.accelerator=cpu", f"trainer.devices={devices}")
+    done = forked("intel_scenes.train", *alone, cwd=tmp_path, env=environment | numbers)
     assert done.returncode == 0, done.stderr
     assert "written to" in done.stdout
     (summary,) = summaries(tmp_path)

@@ -376,3 +376,9 @@ def test_equal_accuracies_tie_whatever_key_holds_them(tmp_path):
         leave(tmp_path, "sgd", seed, 0.8, val_accuracy=float(np.float32(0.3)))
         leave(tmp_path, "adam", seed, 0.8, val_accuracy=float(np.float32(0.3)), val_accuracy_tta=0.3)
     assert answer(compare(tmp_path))[0].startswith("adam, sgd tie for the lead on validation (30.0 %)")
+
+
+def test_runs_of_another_version_of_the_package_are_told(tmp_path):
+    for seed, version in ((1, "0.1.0"), (2, "0.2.0")):
+        leave(tmp_path, "sgd", seed, 0.8, package_version=version, git_commit=None)
+    assert "the runs are of several versions: package 0.1.0, 0.2.0" in compare(tmp_path).problems

@@ -173,3 +173,12 @@ def test_arms_that_are_numbers_stand_on_axes_of_categories(tmp_path):
         assert {label for trace in specs[name]["data"] for label in trace["y"]} <= {
             *("optim.lr=0.001", "optim.lr=0.01", "optim.lr=0.1"),
         }
+
+
+def test_epochs_count_from_one_on_the_curves(tmp_path):
+    leave_run(tmp_path, "one", {"seed": 1}, np.arange(60) > 20, epochs=3)
+    text = page(tmp_path)
+    curves = specs_of(text)["curves-0"]
+    assert [trace["x"] for trace in curves["data"]] == [[1, 2, 3]] * 2
+    numbers = text.partition(">epoch</th>")[2].partition("</table>")[0]
+    assert re.findall(r'<th scope="row">(\d+)</th>', numbers) == ["1", "2", "3"]
