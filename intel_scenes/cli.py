@@ -48,7 +48,7 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *,
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return sweep.run_one(lambda: command(cfg, this), cfg, this)
         try:
-            known_keys.refuse_unknown(OmegaConf.to_container(cfg), config_name, with_targets=False)  # type: ignore[arg-type]
+            known_keys.check_keys(OmegaConf.to_container(cfg), config_name, with_targets=False)  # type: ignore[arg-type]
             if can_sweep:
                 _refuse_keys_of_sweeps(this.overrides)
                 _refuse_idle_without(cfg, this.overrides)
@@ -73,6 +73,9 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *,
         sys.exit(INTERRUPTED)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         _tell(_sentence(error, config_name))
+        sys.exit(1)
+    except RecursionError:
+        _tell("a configuration file includes itself: in the defaults of a file, another of its group is `- NAME`")
         sys.exit(1)
     sys.exit(1 if failed else 0)
 
@@ -155,11 +158,11 @@ def show(summary: Mapping[str, Any], folder: Path, *, is_one_of_many: bool) -> N
         return
     best = f"best epoch {summary['best_epoch'] + 1} of {summary['epochs']}"
     print(f"\n{summary['model_name']}, {summary['optim']}, {summary['scheduler']}, seed {summary['seed']}")
-    print(f"  train accuracy       {summary['train_accuracy']:6.1%}")
+    print(f"  train accuracy       {summary['train_accuracy']:6.1%}   in evaluation mode, without augmentation")
     print(f"  validation accuracy  {summary['val_accuracy']:6.1%}   {best}")
     print(f"  test accuracy        {summary['test_accuracy']:6.1%}   95 % interval {low:.1%} to {high:.1%}")
-    print(f"  training time        {minutes} min {seconds} s")
-    print(f"  written to           {os.path.relpath(folder)}")
+    print(f"  training time         {minutes} min {seconds} s")
+    print(f"  written to            {os.path.relpath(folder)}")
 
 
 def _job() -> sweep.Job:

@@ -34,8 +34,8 @@ SYNONYMS = {
 }
 
 
-def refuse_unknown(plain: Mapping[str, Any], config_name: str = "train", *, with_targets: bool = True) -> None:
-    """Refuses a configuration with a key that nothing takes.
+def check_keys(plain: Mapping[str, Any], config_name: str = "train", *, with_targets: bool = True) -> None:
+    """Refuses a configuration with a key that nothing takes, or without one that every run needs.
 
     Args:
         plain: As plain values, resolved or not.
@@ -43,10 +43,30 @@ def refuse_unknown(plain: Mapping[str, Any], config_name: str = "train", *, with
         with_targets: Also asks what is instantiated which arguments it takes, for which its library is imported.
 
     Raises:
-        UserError: It has such a key: it would change nothing but the name of the run.
+        UserError: It has such a key, which would change nothing but the name of the run; or lacks one.
     """
     if found := unknown_keys(plain, config_name, with_targets=with_targets):
         raise UserError(f"{', and '.join(found.values())}; --help lists all keys")
+    if missing := _missing(plain, config_name):
+        raise UserError(f"{missing[0]} was taken out, and every run needs it: set {missing[0]}=VALUE instead")
+
+
+def _missing(plain: Mapping[str, Any], config_name: str) -> list[str]:
+    """Keys that a configuration lacks; which arguments something that is called needs, that says itself."""
+    known = _known(config_name, plain)
+    called = _called(known)
+    data = plain.get("data")
+    if isinstance(data, Mapping) and f"{data.get('source')}" not in {path.stem for path in keys.files("data")}:
+        return []  # which keys those images need is not known, and the source is refused
+    names = {name for name, _ in _walk(plain, called)}
+    there = names | {name[: dot.start()] for name in names for dot in re.finditer(r"\.", name)}
+    needed = (name for name in known if not any(name.startswith(f"{one}.") for one in called))
+    return sorted((name for name in needed if name not in there), key=lambda name: (name.count("."), name))
+
+
+def _called(known: Iterable[str]) -> set[str]:
+    """The keys whose values say what is called, and with what."""
+    return {name.removesuffix("._target_") for name in known if name.endswith("._target_")} | {"trainer"}
 
 
 def unknown_keys(plain: Mapping[str, Any], config_name: str = "train", *, with_targets: bool = True) -> dict[str, str]:
@@ -61,7 +81,7 @@ def unknown_keys(plain: Mapping[str, Any], config_name: str = "train", *, with_t
         with_targets: Also asks what is instantiated which arguments it takes, for which its library is imported.
     """
     known = _known(config_name, plain)
-    called = {name.removesuffix("._target_") for name in known if name.endswith("._target_")} | {"trainer"}
+    called = _called(known)
     found: dict[str, str] = {}
     for name, value in _walk(plain, called):
         if name in called:

@@ -65,7 +65,7 @@ def check(jobs: Iterable[Overrides], compose: Callable[[Overrides], DictConfig])
     progress = tqdm(list(jobs), desc="checking", unit="run", leave=False, disable=None, delay=2)
     configs = [(compose(job), job) for job in progress]
     for cfg, _ in configs:
-        known_keys.refuse_unknown(OmegaConf.to_container(cfg), with_targets=False)  # type: ignore[arg-type]
+        known_keys.check_keys(OmegaConf.to_container(cfg), with_targets=False)  # type: ignore[arg-type]
     if configs:
         # They import torch, for which a misspelt name need not wait.
         from intel_scenes.runs import configuration, experiment

@@ -133,7 +133,7 @@ def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second
     low, high = summary["test_accuracy_interval"]
     minutes, seconds = divmod(round(summary["fit_seconds"]), 60)
     shown = dict(line.strip().split("  ", 1) for line in first.stdout.splitlines() if line.startswith("  "))
-    assert shown["train accuracy"].split() == [f"{summary['train_accuracy']:.1%}"]
+    assert shown["train accuracy"].split()[0] == f"{summary['train_accuracy']:.1%}"
     accuracy, best = shown["validation accuracy"].strip().split("   ")
     assert accuracy == f"{summary['val_accuracy']:.1%}"
     assert best == f"best epoch {summary['best_epoch'] + 1} of 2"
@@ -159,6 +159,27 @@ def test_taking_out_what_the_recipe_does_not_have_is_refused(train):
 def test_a_key_that_must_be_given_is_named(train):
     done = train(*DRAWN, "epochs=1", "model=torchvision")
     assert_one_sentence(done, "model.name is not given: set model.name=VALUE")
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("~recipe.mixup", "recipe.mixup was taken out, and every run needs it: set recipe.mixup=VALUE instead"),
+        ("~epochs", "epochs was taken out"),
+        ("~augment", "augment was taken out"),
+        ("model=null", "model=null: model=NAME chooses a file of conf/model, --help lists them"),
+    ],
+)
+def test_what_every_run_needs_cannot_be_taken_out(train, option, told):
+    assert_one_sentence(train(*DRAWN, option), told)
+    assert not list(train.place.iterdir())
+
+
+def test_a_file_of_ones_own_that_includes_itself_is_told(train):
+    (train.place / "more/recipe").mkdir(parents=True)
+    (train.place / "more/recipe/mine.yaml").write_text("# @package _global_\ndefaults: [/recipe: plain, _self_]\n")
+    done = train("--config-dir", "more", *DRAWN, "recipe=mine")
+    assert_one_sentence(done, "a configuration file includes itself")
 
 
 def test_a_run_folder_that_cannot_be_made_is_named(train):
@@ -251,7 +272,7 @@ def test_in_a_file_a_run_is_told_in_whole_lines_one_for_each_epoch_and_nothing_f
     assert "buildings 18, forest 18" in told[2]
     assert "resnet9_x0_5" in told[3]
     assert "optim adamw, scheduler warmup_cosine" in told[4]
-    assert told[5] == "epochs:  2 of 3 batches"
+    assert told[5] == "epochs:  2, of 3 batches each"
     with (run_folder(train.place) / "history.csv").open() as file:
         history = list(csv.DictReader(file))
     header, *rows = told[6:]

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from intel_scenes import keys
 from intel_scenes.errors import UserError
-from intel_scenes.known_keys import nearest, refuse_unknown, unknown_keys
+from intel_scenes.known_keys import check_keys, nearest, unknown_keys
 
 COMMANDS = sorted(path.stem for path in keys.conf_folder().glob("*.yaml"))
 CHOICES = [f"{group.name}={path.stem}" for group in keys.groups("train") for path in keys.files(group.name)]
@@ -123,7 +123,7 @@ def test_the_configuration_of_a_record_is_asked_as_well() -> None:
 
 def test_a_refusal_names_every_key() -> None:
     with pytest.raises(UserError) as caught:
-        refuse_unknown(composed("train", "+epoch=3", "+optim.learning_rate=0.1"))
+        check_keys(composed("train", "+epoch=3", "+optim.learning_rate=0.1"))
     assert str(caught.value) == (
         "there is no key optim.learning_rate (did you mean optim.lr?), and there is no key epoch (did you mean epochs?)"
         "; --help lists all keys"

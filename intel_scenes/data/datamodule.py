@@ -95,7 +95,7 @@ class SceneDataModule(LightningDataModule):
             split: {one.paths[index]: reason for index, reason in sorted(decoded.unreadable.items())}
             for split, one, decoded in zip(("train", "test"), scenes, packed, strict=True)
         }
-        self.left_out = [str(one.root / name) for one in scenes for name in one.left_out]
+        self.left_out = [f"{one.root}/{name}" for one in scenes for name in one.left_out]
         usable, stored = _usable(scenes[0], packed[0], store_size, view)
         kept = np.array([path not in exclude for path in usable.paths])
         self.scenes, self.images = usable.select(np.flatnonzero(kept)), stored.select(kept)

@@ -11,6 +11,7 @@ converts; grey values of 16 or 32 bits are scaled first). Then, by the rule,
 
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import PIL
-from PIL import ExifTags, Image, features
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from intel_scenes.data import progress
 from intel_scenes.data.cache import arrays, make_once, reading
@@ -208,14 +209,21 @@ def _decoded(scenes: Scenes, stored: Callable[[Image.Image], Pixels]) -> Iterato
         except OSError as error:
             unread = f"cannot read {scenes.root / path} ({error.strerror}): repair or remove the file"
             raise UserError(unread) from error
+        if not content:
+            return "the file is empty"
         try:
             with Image.open(io.BytesIO(content)) as image:
                 return stored(image)
+        except UnidentifiedImageError:  # whose words name the buffer
+            return "no image format that Pillow knows"
         except Exception as error:  # a damaged file fails anywhere in its decoder
             return str(error) or type(error).__name__
 
+    what = "decoding images"
     chunk = 512  # bounds what waits in memory for the disk
-    with ThreadPoolExecutor() as pool, progress.bar(len(scenes.paths), "decoding images") as bar:
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool, progress.bar(len(scenes.paths), what) as bar:
+        # Of damaged EXIF and the like, without the name of an image; here, because threads share the filters.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         for start in range(0, len(scenes.paths), chunk):
             for pixels in pool.map(decode, scenes.paths[start : start + chunk]):
                 yield pixels

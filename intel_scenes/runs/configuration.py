@@ -14,7 +14,7 @@ import yaml
 from intel_scenes import record
 from intel_scenes.data.batches import VIEWS
 from intel_scenes.errors import UserError, did_you_mean, first_line
-from intel_scenes.known_keys import refuse_unknown, unknown_keys
+from intel_scenes.known_keys import check_keys, unknown_keys
 from intel_scenes.runs.images import view_of
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def check(plain: Plain) -> None:
         UserError: Nothing takes a key, a value is out of range or misspelt, or an option has no effect in this
             combination.
     """
-    refuse_unknown(plain)
+    check_keys(plain)
     check_images(plain)
     recipe, optim = plain["recipe"], plain["optim"]
     _positive("optim.lr", optim.get("lr"))
@@ -131,7 +131,7 @@ def check_audit(plain: Plain) -> None:
         UserError: Nothing takes a key, a value is out of range or misspelt, or an option has no effect in this
             combination.
     """
-    refuse_unknown(plain, "audit")
+    check_keys(plain, "audit")
     check_images(plain)
     resolve_precision(plain["precision"], "auto")
     _within("near", plain["near"], 0, 1)

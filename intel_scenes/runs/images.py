@@ -61,7 +61,8 @@ def _tell(module: SceneDataModule, cache_dir: Path) -> None:
     if others := module.left_out:
         few = ", ".join(others[:NUM_NAMED]) + (", ..." if len(others) > NUM_NAMED else "")
         few = few.encode(errors="backslashreplace").decode()  # any name may be among them
-        log.warning("left out %s without an image suffix in the class folders: %s", counted(len(others), "name"), few)
+        what = counted(len(others), "entry", "entries")
+        log.warning("left out %s of the class folders that are no image files: %s", what, few)
     if lost := [path for reasons in module.unreadable.values() for path in reasons]:
         log.warning("%s could not be decoded; skipped: %s", counted(len(lost), "image"), ", ".join(lost))
     if twins := module.test_duplicates:

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
 from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.errors import counted
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def beginning(known: Mapping[str, Any], data: SceneDataModule, *, steps_per_epoc
         f"{known['weights'] or 'random'} weights",
         f"recipe:  {groups}{', ' if groups else ''}lr {known['lr']:g}, batch size {known['batch_size']}, "
         f"seed {known['seed']}",
-        f"epochs:  {known['epochs']} of {steps_per_epoch:,} batches",
+        f"epochs:  {known['epochs']}, of {counted(steps_per_epoch, 'batch', 'batches')} each",
     ]
 
 

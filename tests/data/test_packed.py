@@ -323,8 +323,8 @@ def test_images_that_cannot_be_decoded_are_reported_and_the_others_are_right(tmp
     }
     packed = pack(scenes_of(tmp_path / "images", files), tmp_path / "cache", 20)
     assert list(packed.unreadable) == [1, 2, 3, 4]
-    assert "cannot identify image file" in packed.unreadable[1]
-    assert "cannot identify image file" in packed.unreadable[2]
+    assert packed.unreadable[1] == "the file is empty"
+    assert packed.unreadable[2] == "no image format that Pillow knows"
     assert "truncated" in packed.unreadable[3].lower()
     assert "truncated" in packed.unreadable[4].lower()
     expected = np.asarray(Image.open(io.BytesIO(good)))
@@ -458,3 +458,15 @@ def test_decoding_is_told_in_one_line_where_there_is_no_terminal(
         pack(some(tmp_path / "images"), tmp_path / "cache", 20)
     assert capfd.readouterr() == ("", "")
     assert caplog.messages == ["decoding images: 7"]
+
+
+@pytest.mark.filterwarnings("always")
+def test_what_pillow_warns_of_in_a_damaged_image_is_not_shown(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a maker"
+    whole = encoded(Image.fromarray(noise(20, 10)), "jpeg", exif=exif.tobytes())
+    at = whole.index(b"Exif") + 6 + 8  # of the tags, in an order of bytes that Pillow chose
+    damaged = whole[: at + 6] + b"\xff\xff\xff\x7f" + whole[at + 10 :]  # a length beyond the end
+    packed = pack(scenes_of(tmp_path / "images", {"0.jpg": damaged}), tmp_path / "cache", 20)
+    assert packed.unreadable == {}
+    assert not recwarn.list

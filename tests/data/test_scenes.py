@@ -64,7 +64,7 @@ def test_only_visible_files_with_an_images_suffix_count(tmp_path: Path) -> None:
     scenes = read(tmp_path, files)
     assert scenes.classes == ("forest", "sea")
     assert scenes.paths[1:] == tuple(f"sea/{name}" for name in images)
-    left_out = ["Thumbs.db", "drawing.eps", "film.mpg", "folder.jpg", "jpg", "notes.txt", "page.pdf"]
+    left_out = ["Thumbs.db", "drawing.eps", "film.mpg", "folder.jpg/", "jpg", "notes.txt", "page.pdf"]
     assert scenes.left_out == tuple(f"sea/{name}" for name in left_out)
 
 

@@ -117,5 +117,6 @@ def test_it_is_said_what_is_stored_where_and_what_is_left_out(
     num_bytes = 3 * 32 * (25 * 46 + 26 * 48)
     stored = "39 train and 12 test images are stored whole, up to 2:1, with a shorter side of 32 px: "
     assert f"{stored}{num_bytes / 1e6:.1f} MB in {tmp_path / 'cache'}" in said
-    assert f"left out 2 names without an image suffix in the class folders: {noon}/more, {noon}/notes.txt" in said
+    told = "left out 2 entries of the class folders that are no image files"
+    assert f"{told}: {noon}/more/, {noon}/notes.txt" in said
     assert "1 image could not be decoded; skipped: noon/00.jpg" in said
