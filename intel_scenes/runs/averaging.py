@@ -1,6 +1,5 @@
 """Averages that begin warm: of the weights over the training, and of the statistics in batch norms."""
 
-from collections.abc import Iterator
 from itertools import chain
 
 import torch
@@ -63,34 +62,36 @@ class WarmedNorms(Callback):
 
     def __init__(self) -> None:
         """Nothing is kept yet."""
-        self._statistics: list[tuple[Tensor, float]] = []
-        self._before: list[tuple[Tensor, Tensor, float]] = []
+        self._statistics: dict[float, list[Tensor]] = {}  # by momentum
+        self._before: list[tuple[list[Tensor], list[Tensor], float]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the statistics once: to go through all modules of a large network at each step takes milliseconds."""
-        self._statistics = list(_statistics(pl_module))
+        self._statistics = _statistics(pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Keeps the statistics that the batch will change."""
         step = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1
         self._before = [
-            (statistic, statistic.clone(), share(step, momentum) / momentum)
-            for statistic, momentum in self._statistics
+            (statistics, [statistic.clone() for statistic in statistics], share(step, momentum) / momentum)
+            for momentum, statistics in self._statistics.items()
             if share(step, momentum) > momentum
         ]
 
     @torch.no_grad()
     def on_train_batch_end(self, *_: object) -> None:
         """Moves them further in the direction in which the batch moved them; norms in evaluation mode did not move."""
-        for statistic, before, factor in self._before:
-            statistic.copy_(before.lerp(statistic, factor))
+        for statistics, before, factor in self._before:
+            torch._foreach_lerp_(before, statistics, factor)
+            torch._foreach_copy_(statistics, before)
         self._before = []
 
 
-def _statistics(module: nn.Module) -> Iterator[tuple[Tensor, float]]:
-    """Running means and variances of all batch norms, with the share that these take of a batch."""
+def _statistics(module: nn.Module) -> dict[float, list[Tensor]]:
+    """Running means and variances of all batch norms, by the share that these take of a batch."""
+    found: dict[float, list[Tensor]] = {}
     for norm in module.modules():
         if isinstance(norm, _BatchNorm) and norm.momentum and norm.running_mean is not None:
-            yield norm.running_mean, norm.momentum
             assert norm.running_var is not None
-            yield norm.running_var, norm.momentum
+            found.setdefault(norm.momentum, []).extend((norm.running_mean, norm.running_var))
+    return found
