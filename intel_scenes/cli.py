@@ -66,7 +66,7 @@ def start(config_name: str, command: Callable[[DictConfig, sweep.Job], None], *,
         sys.exit(0)
     try:
         sys.argv[1:] = overrides.named(sys.argv[1:]) if can_sweep else sys.argv[1:]
-        _check_flags(sys.argv[1:], can_sweep=can_sweep)
+        _check_arguments(sys.argv[1:], can_sweep=can_sweep)
         hydra.main(version_base="1.3", config_path=str(keys.conf_folder()), config_name=config_name)(job)()
     except KeyboardInterrupt:
         _tell("interrupted: the same command goes on where it stopped" if can_sweep else "interrupted")
@@ -176,12 +176,16 @@ def _job() -> sweep.Job:
     )
 
 
-def _check_flags(arguments: Sequence[str], *, can_sweep: bool) -> None:
+def _check_arguments(arguments: Sequence[str], *, can_sweep: bool) -> None:
     if not can_sweep and {"-m", "--multirun"} & set(arguments):
         raise UserError("-m is for sweeps, and this command does one thing at a time: leave it out")
     _, unknown = get_args_parser().parse_known_args(arguments)
     if unknown:
         raise UserError(f"there is no flag {unknown[0]}: a key is set by KEY=VALUE, --help lists all")
+    for text in arguments:  # Hydra fails in its own code over a group that is null
+        group, _, value = text.lstrip("+").partition("=")
+        if value == "null" and group != "study" and (keys.conf_folder() / group).is_dir():
+            raise UserError(f"{text}: {group}=NAME chooses a file of conf/{group}, --help lists them")
 
 
 def _tell(text: str) -> None:

@@ -58,8 +58,7 @@ def _missing(plain: Mapping[str, Any], config_name: str) -> list[str]:
     data = plain.get("data")
     if isinstance(data, Mapping) and f"{data.get('source')}" not in {path.stem for path in keys.files("data")}:
         return []  # which keys those images need is not known, and the source is refused
-    names = {name for name, _ in _walk(plain, called)}
-    there = names | {name[: dot.start()] for name in names for dot in re.finditer(r"\.", name)}
+    there = _with_sections({name for name, _ in _walk(plain, called)})
     needed = (name for name in known if not any(name.startswith(f"{one}.") for one in called))
     return sorted((name for name in needed if name not in there), key=lambda name: (name.count("."), name))
 
@@ -133,8 +132,12 @@ def _all_keys(config_name: str, source: str | None) -> frozenset[str]:
         chosen = keys.conf_folder() / group.name / f"{source}.yaml"
         paths = keys.with_parents(chosen) if group.name == "data" and chosen.is_file() else keys.files(group.name)
         found |= {key.name for key in keys.of_group(group.name, paths)}
-    sections = {name[: dot.start()] for name in found for dot in re.finditer(r"\.", name)}
-    return frozenset(found | sections)
+    return frozenset(_with_sections(found))
+
+
+def _with_sections(names: set[str]) -> set[str]:
+    """Keys, and the sections that they stand in: `optim` of `optim.lr`."""
+    return names | {name[: dot.start()] for name in names for dot in re.finditer(r"\.", name)}
 
 
 def _known(config_name: str, plain: Mapping[str, Any]) -> frozenset[str]:

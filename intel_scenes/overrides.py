@@ -116,10 +116,6 @@ def named(arguments: Sequence[str]) -> list[str]:
     overrides = [text for text in arguments if re.match(ARGUMENT, text)]
     arguments = [*(text for text in arguments if text not in overrides), *overrides]
     keys = record.keys_of(overrides)
-    for text in overrides:
-        group, _, value = text.lstrip("+").partition("=")
-        if value == "null" and group != "study" and (conf_folder() / group).is_dir():
-            raise UserError(f"{text}: {group}=NAME chooses a file of conf/{group}, --help lists them")
     is_multirun = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments)) or "study" in keys
     if not is_multirun:
         return list(arguments)

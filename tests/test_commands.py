@@ -175,6 +175,11 @@ def test_what_every_run_needs_cannot_be_taken_out(train, option, told):
     assert not list(train.place.iterdir())
 
 
+def test_a_group_that_is_null_is_refused_by_every_command(environment, tmp_path):
+    done = forked("intel_scenes.audit", "model=null", cwd=tmp_path, env=environment)
+    assert_one_sentence(done, "model=null: model=NAME chooses a file of conf/model, --help lists them")
+
+
 def test_a_file_of_ones_own_that_includes_itself_is_told(train):
     (train.place / "more/recipe").mkdir(parents=True)
     (train.place / "more/recipe/mine.yaml").write_text("# @package _global_\ndefaults: [/recipe: plain, _self_]\n")

@@ -219,9 +219,12 @@ def _decoded(scenes: Scenes, stored: Callable[[Image.Image], Pixels]) -> Iterato
         except Exception as error:  # a damaged file fails anywhere in its decoder
             return str(error) or type(error).__name__
 
-    what = "decoding images"
     chunk = 512  # bounds what waits in memory for the disk
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool, progress.bar(len(scenes.paths), what) as bar:
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor() as pool,
+        progress.bar(len(scenes.paths), "decoding images") as bar,
+    ):
         # Of damaged EXIF and the like, without the name of an image; here, because threads share the filters.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         for start in range(0, len(scenes.paths), chunk):

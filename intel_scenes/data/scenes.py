@@ -158,8 +158,11 @@ def _names(folder: Path) -> tuple[list[str], list[str]]:
     images: list[str] = []
     others: list[str] = []
     for entry in _entries(folder):
-        is_image = Path(entry.name).suffix.lower() in image_suffixes() and not entry.is_dir()
-        (images if is_image else others).append(f"{entry.name}/" if entry.is_dir() else entry.name)
+        if entry.is_dir():
+            others.append(f"{entry.name}/")
+        else:
+            is_image = Path(entry.name).suffix.lower() in image_suffixes()
+            (images if is_image else others).append(entry.name)
     if not images:
         raise UserError(f"no images in the class folder {folder}: put some there, or remove the folder")
     _check_encoding(folder, images)

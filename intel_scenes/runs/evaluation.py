@@ -67,7 +67,7 @@ def evaluate(
         predicted[split] = probabilities(network, batches, data.views, device=device, precision=precision)
     _write_predictions(folder, data, predicted)
     record.write_whole(folder / record.CURVES, draw_curves(recorder.rows))
-    labels, clean = data.test_scenes.labels, data.clean_test()
+    labels, val_labels, clean = data.test_scenes.labels, data.scenes.labels[data.val], data.clean_test()
     test, best = scores(predicted["test"], labels), recorder.best
     warn_of_other_results(network, (best, recorder.rows[-1]))
     return {
@@ -75,8 +75,8 @@ def evaluate(
         "train_accuracy": best["train_eval_accuracy"],
         "val_accuracy": best["val_accuracy"],
         "val_loss": best["val_loss"],
-        "val_accuracy_tta": scores(predicted["val"], data.scenes.labels[data.val]).accuracy,
-        **calibrated_results(predicted, {"val": data.scenes.labels[data.val], "test": labels}),
+        "val_accuracy_tta": scores(predicted["val"], val_labels).accuracy,
+        **calibrated_results(predicted, {"val": val_labels, "test": labels}),
         "test_accuracy_clean": scores(predicted["test"][clean], labels[clean]).accuracy if clean.any() else None,
         "test_accuracy_per_class": test.accuracy_per_class,
         "test_confusion": test.confusion,
