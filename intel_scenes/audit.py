@@ -5,15 +5,15 @@ import os
 from omegaconf import DictConfig
 
 from intel_scenes import cli
-from intel_scenes.sweep import Job
+from intel_scenes.sweeps.runner import Job
 
 
 def audit(cfg: DictConfig, _job: Job) -> None:
     """Looks for what is wrong, prints the answer, and writes a page, a table and a list for `data.exclude`."""
     folder = cli.output_folder(str(cfg.output))
 
-    from intel_scenes.runs import audit as audits  # imports torch, for which --help need not wait
-    from intel_scenes.runs import audit_page
+    from intel_scenes.auditing import audit as audits  # imports torch, for which --help need not wait
+    from intel_scenes.auditing import audit_page
 
     found = audits.run(cfg)
     page, *others = audit_page.write(found, folder)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from intel_scenes import cli, record
 from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.keys import conf_folder
-from intel_scenes.sweep import Job
+from intel_scenes.sweeps.runner import Job
 
 PARTS = ("input", "loop", "start", "sweep", "probe", "models")
 ONLY_FOR = {
@@ -26,7 +26,8 @@ def bench(cfg: DictConfig, job: Job) -> None:
     parts, output = _checked(cfg, job)
     import torch  # for which --help need not wait, nor for what imports it
 
-    from intel_scenes.runs import configuration, measure, measure_commands, measure_loop
+    from intel_scenes.benchmarks import measure, measure_commands, measure_loop
+    from intel_scenes.training import configuration
 
     threads = configuration.resolve_threads(cfg)
     torch.set_num_threads(threads)

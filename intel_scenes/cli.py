@@ -25,8 +25,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from intel_scenes import keys, known_keys, overrides, record, sweep
+from intel_scenes import keys, known_keys, record
 from intel_scenes.errors import UserError, did_you_mean
+from intel_scenes.sweeps import names as overrides
+from intel_scenes.sweeps import runner as sweep
 
 INTERRUPTED = 130
 CLOSE = 0.85  # similarity (0 to 1) from which a name is suggested before its library is imported to see what it takes

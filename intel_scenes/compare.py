@@ -6,7 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from intel_scenes import cli
 from intel_scenes.errors import UserError
-from intel_scenes.sweep import Job
+from intel_scenes.sweeps.runner import Job
 
 
 def compare(cfg: DictConfig, _job: Job) -> None:

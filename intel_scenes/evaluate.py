@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from intel_scenes import cli, record
 from intel_scenes.errors import UserError, did_you_mean
-from intel_scenes.sweep import Job
+from intel_scenes.sweeps.runner import Job
 
 WAYS = ("mean", "vote", "soup")
 
@@ -29,7 +29,7 @@ def evaluate(cfg: DictConfig, job: Job) -> None:
         raise UserError("run names a folder twice: leave it out, each run counts once")
     output = cli.output_file(str(cfg.output)) if cfg.output else None
     weights = _weights_file(cfg, len(folders))
-    from intel_scenes.runs import ensemble  # imports torch, for which --help need not wait
+    from intel_scenes.inference import ensembles as ensemble  # imports torch, for which --help need not wait
 
     found = ensemble.evaluated([Path(folder) for folder in folders], cfg.combine, cfg.views, weights)
     for row in found["rows"]:

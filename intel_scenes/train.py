@@ -5,13 +5,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from intel_scenes import cli
-from intel_scenes.sweep import Job
+from intel_scenes.sweeps.runner import Job
 
 
 def train(cfg: DictConfig, job: Job) -> None:
     """Trains, evaluates and records one configuration, and shows what came out."""
     # They import torch, for which --help and a misspelt option need not wait.
-    from intel_scenes.runs import experiment, memory
+    from intel_scenes.training import memory
+    from intel_scenes.training import run as experiment
 
     memory.spare_imports()
     if cfg.dry_run:

@@ -22,8 +22,8 @@ def run_in(cache: Path) -> Callable[..., dict[str, Any]]:
     """Runs a small experiment in this process; `run_in(FOLDER, "optim=adam")` returns its summary."""
     from hydra import compose, initialize_config_dir
 
-    from intel_scenes.overrides import conf_folder
-    from intel_scenes.runs import experiment
+    from intel_scenes.sweeps.names import conf_folder
+    from intel_scenes.training import run as experiment
 
     def small(folder: Path, *overrides: str, **options: Any) -> dict[str, Any]:
         images = () if any(text.startswith("data=") for text in overrides) else DRAWN

@@ -10,10 +10,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
+from intel_scenes.auditing import audit
+from intel_scenes.auditing.audit_page import told, write
 from intel_scenes.errors import UserError
-from intel_scenes.overrides import conf_folder
-from intel_scenes.runs import audit
-from intel_scenes.runs.audit_page import told, write
+from intel_scenes.sweeps.names import conf_folder
 from tests.process import python
 
 SMALL = (

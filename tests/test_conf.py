@@ -14,8 +14,8 @@ from torchvision import models
 
 from intel_scenes import record
 from intel_scenes.models.own import OWN
-from intel_scenes.overrides import conf_folder, run_name
 from intel_scenes.studies.naming import OTHER_GROUPS
+from intel_scenes.sweeps.names import conf_folder, run_name
 
 CONF = conf_folder()
 FILES = sorted(CONF.rglob("*.yaml"))

@@ -17,9 +17,9 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from intel_scenes import sweep
 from intel_scenes.errors import UserError
-from intel_scenes.overrides import CannotCompose, bounds, sampled
+from intel_scenes.sweeps import runner as sweep
+from intel_scenes.sweeps.names import CannotCompose, bounds, sampled
 
 MOST_KEPT = 100
 

@@ -1,1 +1,1 @@
-"""One run: from a configuration to its record."""
+"""Trackers beside the record; conf/logger names this path."""

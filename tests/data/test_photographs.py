@@ -22,7 +22,7 @@ from intel_scenes.data.batches import View
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.mixing import Mixing
 from intel_scenes.data.resize import crop_resize_matrix
-from intel_scenes.runs.images import view_of
+from intel_scenes.training.images import view_of
 from tests.data.pixels import MEAN, MODES, STD, gentle, interpolations, levels_apart
 
 # Heights and widths: landscape, portrait, square, just off, smaller than what is stored, and longer than 2:1.

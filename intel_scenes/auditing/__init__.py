@@ -1,0 +1,1 @@
+"""What is wrong with the images and labels of a folder."""

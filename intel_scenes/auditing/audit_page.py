@@ -1,0 +1,177 @@
+"""What an audit found, told: the answer, a table, `audit.csv`, `exclude.txt` and the page `audit.html`."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+from itertools import combinations
+from pathlib import Path
+
+from intel_scenes import pages, record
+from intel_scenes.auditing.audit import EXCLUDE, NO_CLEANLAB, PAGE, TABLE, Audit, Finding
+from intel_scenes.auditing.checks import MAX_NEAR_PAIRS, Judged
+from intel_scenes.data.progress import bar
+
+NUM_SHOWN = 36  # findings of a kind with their pictures
+NUM_PAIRS = 10  # class pairs in the table
+
+CAVEAT = (
+    "The estimate takes for wrong what the frozen backbone confuses with confidence, and misses what it does not see: "
+    "it is a hint at the size of the label noise and no bound, for a network may learn the very labels that look wrong."
+)
+
+
+def write(found: Audit, folder: Path) -> list[str]:
+    """Writes `audit.html`, `audit.csv` and, but for a check by flipped labels, `exclude.txt`, each whole or not at all.
+
+    Returns:
+        The names of the files.
+    """
+    columns = [field.name for field in fields(Finding)]
+    record.write_csv(folder / TABLE, columns, (astuple(finding) for finding in found.findings))
+    record.write_whole(folder / PAGE, _page(found).encode())
+    if found.recovery is not None:
+        return [PAGE, TABLE]
+    record.write_whole(folder / EXCLUDE, _exclude(found).encode())
+    return [PAGE, TABLE, EXCLUDE]
+
+
+def told(found: Audit) -> str:
+    """The answer and a short table, for a terminal."""
+    lines = _aligned(_counts(found))
+    if found.judged:
+        lines += ["", *_aligned(_class_pairs(found.judged["train"], found)[:4])]
+    return "\n".join([*answer(found), "", *lines])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def answer(found: Audit) -> list[str]:
+    """What matters most, in a few sentences."""
+    twice = _of(found, "identical")
+    across = [pair for pair in twice if pair.split != pair.other_split]
+    within = [pair for pair in twice if pair.split == pair.other_split == "train"]
+    copies = []
+    for pairs, split, what in ((across, "test", "in train as well"), (within, "train", "a copy of another")):
+        if pairs:
+            images = f"{split} image is" if len(pairs) == 1 else f"{split} images are"
+            copies.append(f"{len(pairs)} {images} {what}, {_flagged(pairs)} under another label")
+    said = [f"{'; '.join(copies)}." if copies else "No file of train is there twice or in test as well."]
+    if not found.judged:
+        return [*said, f"Labels were not judged: {NO_CLEANLAB}."]
+    train, test = found.judged["train"], found.judged["test"]
+    most_often = f", most often {_class_pairs(train, found)[1][0]}" if train.noise else ""
+    said.append(
+        f"About {train.noise:.1%} of the train labels and {test.noise:.1%} of the test labels look wrong{most_often}: "
+        f"by that estimate, a network that is always right would have a test accuracy of about {1 - test.noise:.0%}."
+    )
+    if (again := found.recovery) is not None:
+        said.append(
+            f"Of {again.flipped} train labels that were flipped for a check, {again.recall:.1%} are flagged, and "
+            f"{again.early:.1%} lie in the first {again.depth:.0%} of the ranking; {again.precision:.1%} of those "
+            "flagged had been flipped (more are wrong: the flips come on top of the labels that were wrong before)."
+        )
+    return said
+
+
+def _counts(found: Audit) -> list[list[str]]:
+    """Rows of (what, how many, details)."""
+    odd = Counter(finding.reason.partition(":")[0] for finding in _of(found, "odd") if finding.reason)
+    images = {(finding.split, finding.path) for finding in _of(found, "odd")}
+    near = _of(found, "near")
+    rows = [
+        ["unreadable images", len(_of(found, "unreadable")), ""],
+        ["odd images", len(images), ", ".join(f"{kind} {count}" for kind, count in odd.most_common())],
+        ["identical pairs", *_pair_counts(_of(found, "identical"))],
+        [f"nearly identical pairs (distance up to {found.facts['near']})", *_pair_counts(near)],
+    ]
+    for split, judged in found.judged.items():
+        share = f"of {len(judged.order):,}, estimated noise {judged.noise:.1%}"
+        rows.append([f"likely wrong {split} labels", int(judged.flagged.sum()), share])
+    return [[str(cell) for cell in row] for row in rows]
+
+
+def _pair_counts(pairs: Sequence[Finding]) -> list[object]:
+    across = sum(pair.split != pair.other_split for pair in pairs)
+    number = f"{len(pairs)} or more" if len(pairs) == MAX_NEAR_PAIRS else len(pairs)
+    return [number, f"{across} across train and test, {_flagged(pairs)} under two labels"]
+
+
+def _class_pairs(judged: Judged, found: Audit) -> list[list[str]]:
+    """A head, and a row for each pair of classes, that with the most labels estimated to be wrong first."""
+    classes, number = found.scenes["train"].classes, len(judged.order)
+    wrong = {(a, b): float(judged.joint[a, b] + judged.joint[b, a]) for a, b in combinations(range(len(classes)), 2)}
+    rows = [["classes", "taken for each other", "estimated wrong labels", "share of all labels"]]
+    for (a, b), share in sorted(wrong.items(), key=lambda item: -item[1]):
+        confused = f"{judged.confusion[a, b]} + {judged.confusion[b, a]}"
+        rows.append([f"{classes[a]} / {classes[b]}", confused, f"{share * number:.0f}", f"{share:.2%}"])
+    return rows
+
+
+def _exclude(found: Audit) -> str:
+    lines = ["# Images of seg_train for data.exclude, one CLASS/FILE on a line."]
+    for heading, paths in found.exclude:
+        lines += [f"# {len(paths)} with {heading}:", *paths]
+    return "\n".join(lines) + "\n"
+
+
+def _page(found: Audit) -> str:
+    labels = {split: [finding for finding in _of(found, "label") if finding.split == split] for split in found.judged}
+    shown = {
+        "identical": _of(found, "identical"),
+        "near": _of(found, "near"),
+        "train": labels.get("train", []),
+        "test": labels.get("test", []),
+        "unreadable": _of(found, "unreadable"),
+        "odd": _one_of_each_first(_of(found, "odd")),
+    }
+    totals = {name: len(findings) for name, findings in shown.items()}
+    return pages.render(
+        Path(__file__).parent / "templates" / "audit.html",
+        answer=answer(found),
+        counts=_counts(found),
+        shown={name: findings[:NUM_SHOWN] for name, findings in shown.items()},
+        totals=totals,
+        pictures=_pictures(found, [finding for findings in shown.values() for finding in findings[:NUM_SHOWN]]),
+        class_pairs={split: _class_pairs(judged, found)[: NUM_PAIRS + 1] for split, judged in found.judged.items()},
+        caveat=CAVEAT,
+        no_cleanlab=NO_CLEANLAB,
+        facts=[[name, str(value)] for name, value in record.flatten(found.facts).items()],
+        files={"table": TABLE, "exclude": EXCLUDE if found.recovery is None else None},
+    )
+
+
+def _one_of_each_first(odd: Sequence[Finding]) -> list[Finding]:
+    """In turns one of each kind, so that no kind crowds out another."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for finding in odd:
+        kind = str(finding.reason).partition(":")[0]
+        turns.append(seen[kind])
+        seen[kind] += 1
+    return [finding for _, finding in sorted(zip(turns, odd, strict=True), key=lambda pair: pair[0])]
+
+
+def _pictures(found: Audit, findings: Sequence[Finding]) -> dict[tuple[str, str], str | None]:
+    """By split and path."""
+    wanted = {(finding.split, finding.path) for finding in findings}
+    wanted |= {(pair.other_split, pair.other_path) for pair in findings if pair.other_split and pair.other_path}
+    with bar(len(wanted), "pictures") as progress:
+        made = {}
+        for split, path in sorted(wanted):
+            made[split, path] = pages.picture(found.scenes[split].root / path)
+            progress.update()
+        return made
+
+
+def _of(found: Audit, kind: str) -> list[Finding]:
+    return [finding for finding in found.findings if finding.kind == kind]
+
+
+def _flagged(pairs: Sequence[Finding]) -> str:
+    number = sum(bool(pair.flagged) for pair in pairs)
+    return "all" if pairs and number == len(pairs) else str(number)

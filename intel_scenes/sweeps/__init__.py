@@ -1,0 +1,1 @@
+"""Many runs: their names, points, plan and order."""

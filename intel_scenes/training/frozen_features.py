@@ -1,0 +1,199 @@
+"""A frozen backbone: what it makes of every image, computed once for all runs, and its head, trained on that alone."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from intel_scenes import record
+from intel_scenes.data import progress
+from intel_scenes.data.batches import EvalBatches, Stored, View, prepare
+from intel_scenes.data.buffers import on_device
+from intel_scenes.data.cache import arrays, make_once
+from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.data.packed import RULES as STORE_RULES
+from intel_scenes.data.splits import Indices
+from intel_scenes.errors import UserError
+from intel_scenes.models.backbones import heads
+from intel_scenes.models.weights import kept_beside_state
+from intel_scenes.training import configuration
+from intel_scenes.training.checkpoints import save
+from intel_scenes.training.identity import circumstances
+from intel_scenes.training.inference import autocast
+
+RULE = "evaluation-view-1"  # part of the name of what is kept: change it with what a network is shown or asked
+HEAD_ITERATIONS, HEAD_DECAY = 100, 0.01
+BATCH_SIZE = 64  # never that of a run: the last bits of a feature depend on it, and all runs share them
+
+
+def linear_head(network: nn.Module) -> tuple[str, nn.Linear] | None:
+    """Qualified name and layer of the head that a network ends in; None where that is not linear."""
+    name, layer = next(iter(heads(network).items()))  # auxiliary heads come later
+    return (name, layer) if isinstance(layer, nn.Linear) else None
+
+
+class Head(nn.Module):
+    """The last layer of a network alone, under the name that it has there: (B, D) features to (B, num_classes) logits.
+
+    Attributes:
+        name: Qualified name of the layer.
+    """
+
+    def __init__(self, network: nn.Module, model_name: str) -> None:
+        """Finds the layer.
+
+        Raises:
+            UserError: The network does not end in a linear layer.
+        """
+        super().__init__()
+        found = linear_head(network)
+        if found is None:
+            raise UserError(
+                f"recipe.trained=head needs a model that ends in a linear layer, which {model_name} does not: "
+                "choose another, or recipe.trained=all"
+            )
+        self.name, layer = found
+        *parents, last = self.name.split(".")
+        place: nn.Module = self
+        for parent in parents:
+            place.add_module(parent, nn.Module())
+            place = place.get_submodule(parent)
+        place.add_module(last, layer)
+
+    @property
+    def layer(self) -> nn.Linear:
+        """The layer itself, which the network keeps as well."""
+        layer = self.get_submodule(self.name)
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits."""
+        logits: Tensor = self.layer(features)
+        return logits
+
+
+def begins_with_head(plain: Mapping[str, Any]) -> bool:
+    """Whether a run fits the head to frozen features first, which random weights do not."""
+    return bool(configuration.effective_recipe(plain)["head_first"])
+
+
+def head_alone(network: nn.Module, plain: Mapping[str, Any]) -> Head | None:
+    """The head of a network where it is trained alone, by the resolved configuration."""
+    return Head(network, plain["model"]["name"]) if plain["recipe"]["trained"] == "head" else None
+
+
+def frozen(
+    network: nn.Module,
+    head: Head,
+    data: SceneDataModule,
+    plain: Mapping[str, Any],
+    *,
+    weights: str | None,
+    device: torch.device,
+    precision: str,
+) -> tuple[SceneDataModule, float | None]:
+    """The same splits, each image as the features that the backbone makes of it in evaluation mode.
+
+    Args:
+        network: Ends in the layer of `head`.
+        head: Is left out.
+        data: The images.
+        plain: The resolved configuration.
+        weights: Digest of the weights; None where they are random.
+        device: Where to compute.
+        precision: As Lightning names it.
+
+    Returns:
+        The features, and the seconds that they took; None where they were in the cache.
+
+    Raises:
+        UserError: The cache cannot be written, or is damaged.
+    """
+    circumstance = circumstances(device)
+    key = {
+        "rule": [RULE, STORE_RULES[data.store_rule], BATCH_SIZE],
+        "model": plain["model"]["name"],
+        "weights": weights or f"random of seed {plain['seed']}",
+        "images": [data.fingerprint, data.store_size],
+        "view": asdict(data.view),  # the interpolation of whole pictures among it
+        "where": [circumstance["device"], precision, torch.get_num_threads()],
+        "versions": [circumstance["versions"][name] for name in ("torch", "torchvision", "pillow")],
+    }
+    folder = Path(plain["data"]["cache_dir"]).expanduser() / f"features-{record.digest(key)[:32]}"
+    splits = {"train": data.images, "test": data.test_images}
+    seconds = None
+
+    def write(partial: Path) -> None:
+        nonlocal seconds
+        started = time.perf_counter()
+        network.set_submodule(head.name, nn.Identity())
+        network.to(device).to(memory_format=torch.channels_last).eval()
+        with progress.bar(sum(len(images.labels) for images in splits.values()), "features") as bar:
+            for split, images in splits.items():
+                found = []
+                for features in features_of(network, images, data.view, device, precision):
+                    found.append(features)
+                    bar.update(len(features))
+                np.save(partial / f"{split}.npy", np.concatenate(found))
+        network.cpu().train()  # its place is needed for the training
+        network.set_submodule(head.name, head.layer)
+        seconds = time.perf_counter() - started
+
+    make_once(folder, write)
+    train, test = arrays(folder, *splits)
+    return data.of_features(train, test), seconds
+
+
+def fit_head(layer: nn.Linear, images: Stored, chosen: Indices, label_smoothing: float) -> None:
+    """Fits a layer to the features of some images: logistic regression with a little decay, by L-BFGS.
+
+    The first half of Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
+    2022: a head that fits already sends no large gradients into the backbone.
+
+    Args:
+        layer: (B, D) features to (B, num_classes) logits; its weights are where the fit begins.
+        images: Features.
+        chosen: Positions of the images that count.
+        label_smoothing: As in the training that follows.
+    """
+    features, labels, _ = images.batch(chosen)
+    features, labels = features.to(layer.weight.device), labels.to(layer.weight.device)
+    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=HEAD_ITERATIONS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        found = functional.cross_entropy(layer(features), labels, label_smoothing=label_smoothing)
+        found = found + 0.5 * HEAD_DECAY * layer.weight.square().sum()
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.zero_grad()
+
+
+@torch.inference_mode()
+def features_of(
+    network: nn.Module, images: Stored, view: View, device: torch.device, precision: str
+) -> Iterator[npt.NDArray[np.float32]]:
+    """(B, D) of each batch, in the order of the images: what a network in evaluation mode makes of them."""
+    for stored, _, _ in EvalBatches(images, np.arange(len(images.labels)), BATCH_SIZE):
+        with autocast(device, precision):
+            features: Tensor = network(prepare(on_device(stored, device), view))
+        yield features.float().cpu().numpy()
+
+
+def make_whole(best: Path, network: nn.Module) -> None:
+    """Writes the weights of a whole network, its backbone beside the trained head, into a checkpoint of the head."""
+    checkpoint = torch.load(best, weights_only=True)
+    checkpoint["state_dict"] = {f"network.{name}": tensor.cpu() for name, tensor in network.state_dict().items()}
+    checkpoint |= kept_beside_state(network)
+    record.write_whole(best, partial(save, checkpoint))

@@ -1,0 +1,244 @@
+import csv
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, log_loss
+from torchvision import models
+
+from intel_scenes import record
+from intel_scenes.errors import UserError
+from intel_scenes.inference import ensembles as ensemble
+from intel_scenes.models.backbones import build
+from intel_scenes.models.weights import resolve_weights
+
+Run = Callable[..., dict[str, Any]]
+FEW = ("model=resnet18", "epochs=1", "optim.lr=0.02", "data.crop_fraction=1.0")
+
+
+@pytest.fixture(scope="module")
+def folders(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three runs that differ in the rate, from the same weights, and so can be averaged."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("members")
+    torch.save(models.resnet18(num_classes=6).state_dict(), folder / "weights.pth")
+    places = [folder / f"run{number}" for number in range(3)]
+    for place, lr in zip(places, (0.005, 0.02, 0.05), strict=True):
+        run_in(place, *FEW, f"model.weights={folder / 'weights.pth'}", f"optim.lr={lr}")
+    return places
+
+
+def table(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    with (folder / record.PREDICTIONS).open() as file:
+        rows = [list(row.values()) for row in csv.DictReader(file) if row["split"] == split]
+    return np.array([[float(value) for value in row[4:]] for row in rows]), np.array([int(row[2]) for row in rows])
+
+
+def test_the_mean_of_runs_is_scored_as_scikit_learn_does(folders: list[Path]) -> None:
+    found = ensemble.evaluated(folders, "mean")
+    assert [row["name"] for row in found["rows"]] == [*map(str, folders), "mean of 3"]
+    tables = [table(folder, "test") for folder in folders]
+    average, labels = np.mean([probabilities for probabilities, _ in tables], axis=0), tables[0][1]
+    all_of_them = found["rows"][-1]
+    assert all_of_them["test_accuracy"] == pytest.approx(accuracy_score(labels, average.argmax(1)))
+    assert all_of_them["test_loss"] == pytest.approx(log_loss(labels, average), rel=1e-6)
+    for row, (probabilities, _) in zip(found["rows"], tables, strict=False):
+        assert row["test_accuracy"] == pytest.approx(accuracy_score(labels, probabilities.argmax(1)))
+
+
+def test_a_vote_is_that_of_most_and_where_it_is_tied_the_mean_decides() -> None:
+    def member(*rows: tuple[float, float, float]) -> ensemble.Member:
+        predicted = {split: np.array(rows) for split in ensemble.SPLITS}
+        return ensemble.Member(Path(), {}, {}, {}, predicted)
+
+    members = [
+        member((0.5, 0.4, 0.1), (0.9, 0.05, 0.05)),
+        member((0.5, 0.4, 0.1), (0.3, 0.4, 0.3)),
+        member((0.0, 1.0, 0.0), (0.3, 0.3, 0.4)),
+    ]
+    assert ensemble.mean(members)["test"].argmax(1).tolist() == [1, 0]
+    votes = ensemble.vote(members)["test"]
+    assert votes.argmax(1).tolist() == [0, 0]
+    np.testing.assert_allclose(votes, [[2 / 3, 1 / 3, 0], [1 / 3, 1 / 3, 1 / 3]], atol=1e-5)
+
+
+def test_a_soup_has_the_mean_weights_of_members_that_validation_takes_in(folders: list[Path]) -> None:
+    members = [ensemble.read(folder) for folder in folders]
+    predicted, taken, _ = ensemble.soup(members)
+    states = [torch.load(member.folder / record.BEST, weights_only=True)["state_dict"] for member in taken]
+    network = models.resnet18(num_classes=6).eval()
+    average = {
+        name.removeprefix("network."): torch.stack([state[name] for state in states]).double().mean(0)
+        for name in states[0]
+    }
+    network.load_state_dict(average)
+    best_alone = max(members, key=lambda member: member.summary["val_accuracy"])
+    assert taken[0].folder == best_alone.folder
+    labels = members[0].labels["val"]
+    of_soup, of_best = (accuracy_score(labels, found["val"].argmax(1)) for found in (predicted, best_alone.predicted))
+    assert of_soup >= of_best
+    if len(taken) == 1:
+        np.testing.assert_allclose(predicted["test"], best_alone.predicted["test"], atol=1e-6)
+    alone, _, _ = ensemble.soup([best_alone])
+    np.testing.assert_allclose(alone["test"], best_alone.predicted["test"], atol=1e-6)
+
+
+def test_shares_of_votes_are_given_no_loss(folders: list[Path]) -> None:
+    *_, together = ensemble.evaluated(folders, "vote")["rows"]
+    assert together["test_loss"] is None
+    assert together["test_ece"] is None
+    assert 0 <= together["test_accuracy"] <= 1
+
+
+def test_other_views_are_those_of_a_run_that_asks_for_them(run: Run, folders: list[Path], tmp_path: Path) -> None:
+    weights = folders[0].parent / "weights.pth"
+    run(*FEW, f"model.weights={weights}", "optim.lr=0.005", "recipe.views=flip", folder=tmp_path / "flip")
+    (again,), (asked,) = (
+        ensemble.evaluated([folder], "mean", views)["rows"]
+        for folder, views in ((folders[0], "flip"), (tmp_path / "flip", None))
+    )
+    assert again["test_loss"] == pytest.approx(asked["test_loss"], rel=1e-6)
+    assert again["test_loss"] != ensemble.evaluated([folders[0]], "mean")["rows"][0]["test_loss"]
+    (once,) = ensemble.evaluated([tmp_path / "flip"], "mean", 1)["rows"]
+    assert once["test_loss"] == pytest.approx(
+        ensemble.evaluated([folders[0]], "mean")["rows"][0]["test_loss"], rel=1e-6
+    )
+
+
+def test_a_network_of_our_own_from_a_file_is_seen_again_as_it_was(run: Run, tmp_path: Path) -> None:
+    torch.save(build("resnet9_x0_5", 6, weights=None, image_size=32).state_dict(), tmp_path / "weights.pth")
+    run(*FEW[1:], "model=resnet9_x0_5", f"model.weights={tmp_path / 'weights.pth'}", folder=tmp_path / "run")
+    (again,), (once,) = (ensemble.evaluated([tmp_path / "run"], "mean", views)["rows"] for views in (1, None))
+    assert again["test_loss"] == pytest.approx(once["test_loss"], rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def googlenets(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of a network that transforms its input with pretrained weights, and does not with random ones."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("googlenets")
+    torch.save(models.googlenet(num_classes=6, init_weights=False).state_dict(), folder / "weights.pth")
+    for name, weights in (("pretrained", folder / "weights.pth"), ("random", "null")):
+        few = ("epochs=1", "recipe=plain", "data.image_size=32", "data.batch_size=54")
+        run_in(folder / name, "model=torchvision", "model.name=googlenet", f"model.weights={weights}", *few)
+    return {name: folder / name for name in ("pretrained", "random")}
+
+
+@pytest.mark.parametrize("name", ["pretrained", "random"])
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_googlenet_is_seen_again_as_it_was(googlenets: dict[str, Path], name: str, is_old: bool) -> None:
+    member = ensemble.read(googlenets[name])
+    assert member.summary["transform_input"] is (name == "pretrained")
+    if is_old:
+        member = replace(member, summary={**member.summary, "transform_input": None})
+    again = ensemble.seen_again(member, 1)
+    for split in ensemble.SPLITS:
+        np.testing.assert_allclose(again.predicted[split], member.predicted[split], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["pretrained", "random"])
+def test_the_weights_of_a_googlenet_say_how_it_took_its_input(
+    googlenets: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    def transforms(path: Path) -> bool:
+        network = build("googlenet", 6, weights=resolve_weights("googlenet", str(path)), image_size=32)
+        assert isinstance(network, models.GoogLeNet)
+        return network.transform_input
+
+    best = googlenets[name] / record.BEST
+    assert transforms(best) is (name == "pretrained")
+    content = torch.load(best, weights_only=True)
+    del content["transform_input"]  # as checkpoints were
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    torch.save(content, tmp_path / "run" / record.BEST)
+    assert transforms(tmp_path / "run" / record.BEST) is True  # as torchvision's
+    (tmp_path / "run" / record.SUMMARY).write_bytes((googlenets[name] / record.SUMMARY).read_bytes())
+    assert transforms(tmp_path / "run" / record.BEST) is (name == "pretrained")
+
+
+def test_images_that_are_others_now_are_not_seen_again(folders: list[Path]) -> None:
+    member = ensemble.read(folders[0])
+    other = replace(member, summary={**member.summary, "data_fingerprint": "other"})
+    for again in (lambda: ensemble.seen_again(other, 1), lambda: ensemble.soup([other])):
+        with pytest.raises(UserError, match=r"^the images are no longer those of .*run0: put them back"):
+            again()
+
+
+def test_runs_of_other_training_images_are_not_combined(folders: list[Path]) -> None:
+    one = ensemble.read(folders[0])
+    other = replace(one, summary={**one.summary, "data_fingerprint": "other"})
+    with pytest.raises(UserError, match=r"are of other images, those of train included: combine runs of one study$"):
+        ensemble.check_alike([one, other])
+
+
+@pytest.mark.parametrize("begun", [{"weights_digest": "0" * 64}, {"weights_digest": None, "weights": None}])
+def test_runs_that_began_elsewhere_make_no_soup(folders: list[Path], begun: dict[str, Any]) -> None:
+    one = ensemble.read(folders[0])
+    other = replace(one, summary={**one.summary, **begun})
+    with pytest.raises(UserError, match=r"^combine=soup takes runs that began from the same pretrained weights"):
+        ensemble.soup([one, other])
+
+
+def test_the_names_of_weights_are_compared_where_a_record_has_no_digest(folders: list[Path]) -> None:
+    one = ensemble.read(folders[0])
+    old = replace(one, summary={**one.summary, "weights_digest": None})
+    assert len(ensemble.soup([one, old])[1]) == 2
+    with pytest.raises(UserError, match=r"^combine=soup takes runs that began from the same pretrained weights"):
+        ensemble.soup([one, replace(old, summary={**old.summary, "weights": "other.pth"})])
+
+
+def test_a_record_keeps_the_digest_of_the_weights_that_a_run_began_from(folders: list[Path]) -> None:
+    expected = hashlib.sha256((folders[0].parent / "weights.pth").read_bytes()).hexdigest()
+    assert ensemble.read(folders[0]).summary["weights_digest"] == expected
+
+
+def test_the_weights_of_a_soup_can_be_trained_on_and_predict_as_it_did(folders: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "soup.pth"
+    found = ensemble.evaluated(folders, "soup", output_weights=path)
+    taken = [Path(folder) for folder in found["members"]]
+    states = [torch.load(folder / record.BEST, weights_only=True)["state_dict"] for folder in taken]
+    soup = torch.load(path, weights_only=True)["state_dict"]
+    ours = build("resnet18", 6, weights=resolve_weights("resnet18", str(path)), image_size=32).state_dict()
+    for name, tensor in models.resnet18(num_classes=6).state_dict().items():
+        average = torch.stack([state[f"network.{name}"] for state in states]).double().mean(0).to(tensor.dtype)
+        assert torch.equal(soup[name], average)
+        assert torch.equal(ours[name], average)
+
+
+def test_the_soup_of_googlenets_says_how_it_took_its_input(googlenets: dict[str, Path]) -> None:
+    members = [ensemble.read(googlenets["pretrained"])] * 2
+    assert ensemble.soup(members)[2]["transform_input"] is True
+
+
+def test_what_cannot_be_combined_is_named(run: Run, folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^there is no folder .*/none: run=FOLDER is that of a finished run$"):
+        ensemble.evaluated([folders[0], tmp_path / "none"], "mean")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"/empty holds no run that is complete: name the folder of one$"):
+        ensemble.evaluated([folders[0], tmp_path / "empty"], "mean")
+    with pytest.raises(UserError, match=r"^.* holds several runs: name them, run=\[.*/RUN1,.*/RUN2,\.\.\.\]$"):
+        ensemble.evaluated([folders[0].parent], "mean")
+    run("model=resnet18", "epochs=1", "data.split_seed=7", folder=tmp_path / "cut")
+    with pytest.raises(UserError, match=r"have other val images: combine runs of one study$"):
+        ensemble.evaluated([folders[0], tmp_path / "cut"], "mean")
+    run("model=mobilenet_v3_small", "epochs=1", folder=tmp_path / "small")
+    with pytest.raises(UserError, match=r"^combine=soup takes runs of one architecture"):
+        ensemble.evaluated([folders[0], tmp_path / "small"], "soup")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no checkpoint"])
+def test_a_best_epoch_that_cannot_be_read_is_named(folders: list[Path], tmp_path: Path, content: bytes | None) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(folders[0], copy)
+    (copy / record.BEST).unlink()
+    if content is not None:
+        (copy / record.BEST).write_bytes(content)
+    for way, views in (("mean", 1), ("soup", None)):
+        with pytest.raises(UserError, match=r"^.*/best\.ckpt is missing or damaged \(\w+\): remove the folder .*/run "):
+            ensemble.evaluated([folders[0], copy], way, views)

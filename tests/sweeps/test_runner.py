@@ -1,0 +1,315 @@
+"""Sweeps as a user runs them: a process of its own in an empty folder.
+
+`INTEL_SCENES_KILLS=10` kills a sweep ten times instead of once.
+"""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from filelock import SoftFileLease
+
+from intel_scenes import record
+from intel_scenes.studies.collect import collect
+from intel_scenes.training.claim import DEATHS, LEASE_SECONDS
+from tests.process import forked
+from tests.small import DRAWN, SMALL
+
+NUM_KILLS = int(os.environ.get("INTEL_SCENES_KILLS", "1"))
+SWEEP = ("intel_scenes.train", "-m", *DRAWN, *SMALL, "epochs=1", "sweep.name=s")
+TIMING = {"started", "ended", "fit_seconds", "images_per_second", "peak_memory_bytes"}
+
+
+@pytest.fixture
+def environment(cache):
+    commands_of_slurm = Path(__file__).parent / "slurm"  # stand-ins, which start processes of this machine
+    return os.environ | {"INTEL_SCENES_CACHE": str(cache), "PATH": f"{commands_of_slurm}:{os.environ['PATH']}"}
+
+
+@pytest.fixture
+def start(environment, tmp_path):
+    """Starts a sweep named `s` in an empty folder, in a process group of its own."""
+
+    def command(*arguments, place=tmp_path):
+        place.mkdir(exist_ok=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", *SWEEP, *arguments],
+            cwd=place,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    return command
+
+
+@pytest.fixture
+def sweep(start, environment, tmp_path):
+    """Runs a sweep to its end; returns its exit status and what it said."""
+
+    def command(*arguments, place=tmp_path):
+        if any("hydra/launcher" in text for text in arguments):  # which starts processes of its own
+            process = start(*arguments, place=place)
+            said, _ = process.communicate(timeout=300)
+            return process.returncode, said
+        place.mkdir(exist_ok=True)
+        done = forked(*SWEEP, *arguments, cwd=place, env=environment)
+        return done.returncode, done.stdout + done.stderr
+
+    return command
+
+
+def summaries(study):
+    return {path.parent.name: json.loads(path.read_text()) for path in study.glob("*/summary.json")}
+
+
+def run_of(study, text):
+    (folder,) = (path for path in study.iterdir() if path.is_dir() and text in path.name)
+    return folder
+
+
+def test_a_sweep_leaves_a_plan_its_runs_and_a_table_and_does_nothing_the_second_time(sweep, tmp_path):
+    status, said = sweep("optim=sgd,adamw", "seed=1,2")
+    study = tmp_path / "multirun/s"
+    assert status == 0, said
+    assert "run 4 of 4, 0 skipped, 0 failed" in said
+    assert "4 of 4 runs complete, 0 failed or refused, 0 open" in said
+    plan = yaml.safe_load((study / "study.yaml").read_text())
+    assert sorted(plan["planned"]) == sorted(summaries(study))
+    assert (plan["seeds"], plan["threads"]) == (["1", "2"], 1)
+    with (study / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted((row["override.optim"], row["override.seed"]) for row in rows) == [
+        *(("adamw", "1"), ("adamw", "2"), ("sgd", "1"), ("sgd", "2"))
+    ]
+    assert set(record.SUMMARY_KEYS) - {"recipe_resolved", "normalization", "versions"} <= set(rows[0])
+    assert all(float(row["test_accuracy"]) == summaries(study)[row["run"]]["test_accuracy"] for row in rows)
+
+    before = {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()}
+    status, said = sweep("seed=2,1", "optim=adamw,sgd")
+    assert status == 0, said
+    assert "run 1" not in said
+    assert "valid %" not in said, "no record changed, so the table is not repeated"
+    assert "compare folder=" in said
+    assert {"results.csv", "pairwise.csv", "report.html"} <= {path.name for path in before}
+    assert {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()} == before
+
+    status, said = sweep("optim=adamw,adam", "seed=1", "sweep.plan=true")
+    assert (status, "1 to skip, 1 to run" in said) == (0, True), said
+    assert "one seed an arm: no difference between arms can be tested" in said
+    assert len(summaries(study)) == 4
+    status, said = sweep("optim=adamw,adam", "seed=1")
+    assert (status, "run 2 of 2, 1 skipped, 0 failed" in said) == (0, True), said
+    plan = yaml.safe_load((study / "study.yaml").read_text())
+    assert [len(added["runs"]) for added in plan["added"]] == [1]
+
+
+def test_a_record_that_is_damaged_fails_by_name_and_is_left_as_it_is(sweep, tmp_path):
+    sweep("seed=1")
+    (folder,) = (path.parent for path in tmp_path.glob("multirun/s/*/summary.json"))
+    (folder / "summary.json").write_text("{")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    status, said = sweep("seed=1,2")
+    assert status == 1, said
+    assert f"{folder.name} failed: " in said
+    assert "is no record" in said
+    assert "Traceback" not in said
+    assert "1 of 2 runs complete, 1 failed or refused" in said
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_runs_that_fail_stop_no_other_and_run_again_when_the_cause_is_mended(sweep, tmp_path):
+    weights = tmp_path / "w.pth"
+    weights.write_text("nothing")
+    (tmp_path / "leaver.py").write_text("import sys\ndef leave(*groups, **options):\n    sys.exit(3)\n")
+    optimizers = "optim._target_=torch.optim.AdamW,leaver.leave"
+    arguments = (f"model.weights=null,{weights}", optimizers, "epochs=1")
+    status, said = sweep(*arguments)
+    study = tmp_path / "multirun/s"
+    assert status == 1, said
+    found = summaries(study)
+    assert sorted(summary["status"] for summary in found.values()) == ["completed", "failed", "failed", "failed"]
+    failed = [summary for summary in found.values() if summary["status"] == "failed"]
+    assert all("Traceback" in summary["traceback"] for summary in failed)
+    assert any("SystemExit" in summary["error"] for summary in failed)
+    assert all(said.count(name) >= 2 for name, summary in found.items() if summary["status"] == "failed")
+    assert "1 of 4 runs complete, 3 failed or refused" in said
+
+    status, said = sweep("model.weights=null", optimizers, "sweep.fail_fast=true", "seed=7,8")
+    assert status == 1, said
+    assert len([path for path in study.iterdir() if "seed=" in path.name]) < 4, "stopped at the first that failed"
+
+
+def test_another_configuration_is_refused_by_name_or_moved_aside(sweep, tmp_path):
+    assert sweep("seed=1,2")[0] == 0
+    study = tmp_path / "multirun/s"
+    name = run_of(study, "seed=1").name
+    changed = json.loads((study / name / "summary.json").read_text()) | {
+        "config_digest": "other",
+        "composition_digest": "",
+    }
+    (study / name / "summary.json").write_text(json.dumps(changed))
+    status, said = sweep("seed=1,2")
+    assert status == 1, said
+    assert f"{name} is refused" in said
+    assert "sweep.redo=changed" in said
+    status, said = sweep("seed=1,2", "sweep.redo=changed")
+    assert status == 0, said
+    (moved,) = (study / ".replaced").iterdir()
+    assert json.loads((moved / "summary.json").read_text())["config_digest"] == "other"
+    assert json.loads((study / name / "summary.json").read_text())["config_digest"] != "other"
+
+
+def test_the_same_run_under_another_name_is_passed_over(sweep, tmp_path):
+    assert sweep("seed=2")[0] == 0
+    status, said = sweep("seed=2", "lr_scale=1.0")
+    assert status == 0, said
+    assert "is the same run as" in said
+    assert len(collect(tmp_path / "multirun/s")[0]) == 1
+
+
+def test_a_sweep_of_another_network_asks_for_a_name_before_it_joins_a_folder_that_nobody_named(environment, tmp_path):
+    def train(*arguments):
+        typed = ("-m", *DRAWN, *SMALL, "epochs=1", "seed=1", *arguments)
+        done = forked("intel_scenes.train", *typed, cwd=tmp_path, env=environment)
+        return done.returncode, done.stdout + done.stderr
+
+    study, name = tmp_path / "multirun/by-optim.lr", "mobilenet_v3_small"
+    assert train("optim.lr=0.01,0.1")[0] == 0
+    plan = yaml.safe_load((study / record.STUDY).read_text())
+    assert plan["swept"] == ["optim.lr"]
+    assert {"epochs=1", f"model={name}"} <= set(plan["fixed"])
+    assert "sweep.name" not in plan["command"], "it was not typed"
+    status, said = train("optim.lr=0.01,0.3", "model=resnet18")
+    assert (status, said.strip()) == (
+        1,
+        f"multirun/by-optim.lr holds runs with model={name}, and this sweep has model=resnet18: "
+        "add sweep.name=NAME for a study of its own, or sweep.name=by-optim.lr to compare them",
+    )
+    assert len(summaries(study)) == 2
+    status, said = train("optim.lr=0.01", "model=resnet9_x0_5", "sweep.name=by-optim.lr")
+    assert (status, len(summaries(study))) == (0, 3), said
+    plan = yaml.safe_load((study / record.STUDY).read_text())
+    assert plan["swept"] == ["model", "optim.lr"], "by now the study compares networks"
+
+
+@pytest.mark.parametrize("key", ["sweep.plan", "sweep.fail_fast"])
+def test_a_switch_of_a_sweep_is_true_or_false(sweep, tmp_path, key):
+    status, said = sweep("seed=1", f"{key}=flase")
+    assert (status, said.strip()) == (1, f"{key}=flase must be true or false")
+    assert not (tmp_path / "multirun").exists()
+
+
+def test_a_run_that_is_held_elsewhere_is_left_and_named(sweep, tmp_path):
+    assert sweep("seed=1")[0] == 0
+    study = tmp_path / "multirun/s"
+    folder = run_of(study, "seed=1")
+    held = folder.parent / folder.name.replace("seed=1", "seed=2")
+    _, said = sweep("seed=2", "sweep.plan=true")
+    held = study / next(word for word in said.split() if "seed=2" in word)
+    held.mkdir()
+    with SoftFileLease(held / ".lock", lease_duration=LEASE_SECONDS):
+        status, said = sweep("seed=1,2")
+    assert status == 3, said
+    assert f"{held.name} open" in said
+    assert sweep("seed=1,2")[0] == 0
+
+
+def test_a_run_whose_process_died_three_times_fails_and_is_tried_again_later(sweep, tmp_path):
+    _, said = sweep("seed=1", "sweep.plan=true")
+    folder = tmp_path / "multirun/s" / next(word for word in said.split() if "seed=1" in word)
+    folder.mkdir(parents=True)
+    (folder / DEATHS).write_text(json.dumps({"deaths": 2, "lines": 0}))
+    status, said = sweep("seed=1,2")
+    assert status == 1, said
+    assert "died 3 times" in json.loads((folder / "summary.json").read_text())["error"]
+    assert "1 of 2 runs complete" in said
+    assert sweep("seed=1,2")[0] == 0
+
+
+def test_ctrl_c_saves_shows_what_is_there_and_goes_on(start, sweep, tmp_path):
+    arguments = ("seed=1,2", "model=resnet9_x0_5", "epochs=15")
+    process = start(*arguments)
+    study = tmp_path / "multirun/s"
+    while not list(study.glob("*/checkpoints/last.ckpt")) and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 130, said
+    assert "0 of 2 runs complete" in said
+    assert "Traceback" not in said
+    assert [summary["status"] for summary in summaries(study).values()] == ["interrupted"]
+    status, said = sweep(*arguments)
+    assert status == 0, said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["epochs=1,abc"], "epochs=abc must be a whole number"),
+        (["sweep.plan=true", "trainer=ddp", "trainer.devices=2"], "start a sweep for each GPU instead"),
+        (["trainer.devices=2"], "trainer.devices=2 starts processes of its own, which know no sweep"),
+        (["trainer.devices=1,2", "sweep.plan=true"], "set trainer.devices=1, and start a sweep for each GPU instead"),
+        (["+trainer.num_nodes=2"], "trainer.num_nodes=2 starts processes of its own"),
+        (["sweep.plan=true", "budget_minutes=1,2"], "epochs has no effect with budget_minutes"),
+        (["study=models,optimizers"], "chooses several studies"),
+        (["data.root=/a,/b"], "would share the folder"),
+        (["seed=1,2", "dry_run=true"], "dry_run=true is for one run"),
+        (["seed=1,2", "sweep.trials=3"], "sweep.trials has no effect where no key is set to interval(LOW,HIGH)"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_first_run(sweep, tmp_path, arguments, sentence):
+    status, said = sweep(*arguments)
+    assert status == 1
+    assert sentence in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("summary.json"))
+
+
+def same(study, expected):
+    """Whether two sweeps left equal records, but for time and cost."""
+    ours, theirs = summaries(study), summaries(expected)
+    assert ours.keys() == theirs.keys()
+    for name, summary in ours.items():
+        kept = [{k: v for k, v in found.items() if k not in TIMING} for found in (summary, theirs[name])]
+        assert kept[0] == kept[1]
+        tables = [(place / name / record.PREDICTIONS).read_bytes() for place in (study, expected)]
+        assert tables[0] == tables[1]
+    return True
+
+
+def test_the_workers_of_launchers_leave_the_records_of_a_sequential_sweep(sweep, tmp_path):
+    arguments = ("optim=sgd,adamw", "seed=1")
+    assert sweep(*arguments, place=tmp_path / "one")[0] == 0
+    for launcher in ("local_joblib", "submitit_local", "slurm"):
+        status, said = sweep(*arguments, f"hydra/launcher={launcher}", place=tmp_path / launcher)
+        assert status == 0, said
+        assert same(tmp_path / launcher / "multirun/s", tmp_path / "one/multirun/s")
+
+
+def test_a_killed_sweep_and_two_side_by_side_end_like_an_undisturbed_one(start, sweep, tmp_path):
+    arguments = ("optim=sgd,adamw", "seed=1,2,3", "epochs=3")
+    assert sweep(*arguments, place=tmp_path / "undisturbed")[0] == 0
+    chance = random.Random(1)
+    place = tmp_path / "killed"
+    for _ in range(NUM_KILLS):
+        pair = [start(*arguments, place=place) for _ in range(2)]
+        time.sleep(chance.uniform(8, 14))
+        os.killpg(pair[0].pid, signal.SIGKILL)
+        pair[1].send_signal(signal.SIGTERM)
+        for process in pair:
+            process.communicate()
+    pair = [start(*arguments, place=place) for _ in range(2)]
+    assert {(process.communicate()[0], process.returncode)[1] for process in pair} <= {0, 3}
+    assert sweep(*arguments, place=place)[0] == 0
+    assert same(place / "multirun/s", tmp_path / "undisturbed/multirun/s")

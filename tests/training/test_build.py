@@ -1,0 +1,65 @@
+from functools import partial
+
+import hydra
+import pytest
+import torch
+import yaml
+from omegaconf import OmegaConf
+
+from intel_scenes.models.schedules import warmup_cosine
+from intel_scenes.sweeps.names import conf_folder
+from intel_scenes.training.build import classifier_of, network_of, unguarded
+from intel_scenes.training.images import data_module
+from tests.small import DRAWN
+
+
+@pytest.fixture
+def classifier(cache):
+    """The LightningModule of a configuration, as a run makes it."""
+
+    def made(*overrides):
+        with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            cfg = hydra.compose("train", [*DRAWN, "model.weights=null", "trainer=cpu", "recipe=plain", *overrides])
+        cfg.data.cache_dir, cfg.folder, cfg.num_steps = str(cache), "", 10
+        plain = OmegaConf.to_container(cfg, resolve=True)
+        data = data_module(plain)
+        return classifier_of(plain, network_of(plain, None, data), data)
+
+    return made
+
+
+def test_the_factor_of_a_schedule_is_called_without_a_guard_and_as_it_was():
+    text = (conf_folder() / "scheduler" / "warmup_cosine.yaml").read_text().replace("${num_steps}", "40")
+    guarded = hydra.utils.instantiate(yaml.safe_load(text)["factory"], _convert_="all")
+    factor = unguarded(guarded).keywords["lr_lambda"]
+    assert type(factor) is partial
+    assert type(guarded.keywords["lr_lambda"]) is not partial  # else there is nothing to take off
+    assert factor(7) == warmup_cosine(7, num_steps=40, warmup_fraction=0.1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fused"),
+    [
+        (("optim=sgd", "model=mobilenet_v2"), True),
+        (("optim=sgd", "model=resnet18"), False),
+        (("optim=sgd", "model=resnet18", "optim.fused=true"), True),
+        (("optim=adamw", "model=resnet18"), True),
+    ],
+)
+def test_sgd_is_fused_on_a_cpu_where_weights_are_many_and_small(overrides, fused, classifier):
+    optimizer = classifier(*overrides).configure_optimizers()["optimizer"]
+    assert optimizer.defaults["fused"] is fused
+
+
+def test_the_network_of_a_run_is_in_channels_last(classifier):
+    weight = classifier("model=resnet18").network.conv1.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+
+
+def test_the_auxiliary_classifiers_of_a_run_are_trained_as_its_head_is(classifier):
+    module = classifier("model=torchvision", "model.name=googlenet", "data.image_size=64", "recipe.head_lr_scale=10")
+    parts = {id(parameter): name.split(".")[0] for name, parameter in module.network.named_parameters()}
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    rates = {parts[id(parameter)]: group["initial_lr"] for group in groups for parameter in group["params"]}
+    assert rates["aux1"] == rates["aux2"] == rates["fc"] == pytest.approx(10 * rates["inception5b"])

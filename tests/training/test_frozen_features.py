@@ -1,0 +1,224 @@
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+from torch.nn import functional
+from torchvision import models
+
+from intel_scenes import record
+from intel_scenes.data.batches import order, prepare
+from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.errors import UserError
+from intel_scenes.sweeps.names import conf_folder
+from intel_scenes.training import run as experiment
+from intel_scenes.training.frozen_features import Head, begins_with_head, fit_head, make_whole
+from tests.small import DRAWN, SMALL
+
+Run = Callable[..., dict[str, Any]]
+PROBE = (
+    "recipe=linear_probe",
+    "recipe.label_smoothing=0.0",
+    "model=resnet18",
+    "data.batch_size=16",
+    "optim=sgd",
+    "scheduler=constant",
+    "epochs=3",
+    "data.crop_fraction=1.0",
+)
+# One of each way in which torchvision builds a head, auxiliary heads and a head of several layers among them.
+FAMILIES = {
+    **{"resnet18": 32, "mobilenet_v2": 32, "mobilenet_v3_small": 32, "efficientnet_b0": 32, "convnext_tiny": 32},
+    **{"vit_b_16": 32, "swin_t": 32, "densenet121": 32, "vgg11": 32, "googlenet": 32, "inception_v3": 75},
+}
+
+
+def random_weights(folder: Path, name: str = "resnet18") -> tuple[str, nn.Module]:
+    torch.manual_seed(7)
+    network = models.get_model(name, num_classes=6)
+    torch.save(network.state_dict(), folder / "weights.pth")
+    return f"model.weights={folder / 'weights.pth'}", network
+
+
+def images_of(cache: Path) -> SceneDataModule:
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return experiment.data_module_of(compose("train", [*DRAWN, *SMALL, *PROBE, f"data.cache_dir={cache}"]))
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    with (folder / record.HISTORY).open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_head_of_the_features_is_the_network(name: str) -> None:
+    options = {"image_size": FAMILIES[name]} if name.startswith("vit") else {}
+    if name in ("googlenet", "inception_v3"):
+        options = {"init_weights": False}
+    network = models.get_model(name, num_classes=6, **options).eval()
+    head, seen = Head(network, name), []
+    head.layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        logits = network(torch.rand(2, 3, FAMILIES[name], FAMILIES[name]))
+        assert torch.equal(head(seen[0]), logits)
+    assert set(head.state_dict()) == {f"{head.name}.weight", f"{head.name}.bias"} <= set(network.state_dict())
+
+
+def test_a_network_that_does_not_end_in_a_linear_layer_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^recipe.trained=head needs .* squeezenet1_1 does not: choose another"):
+        Head(models.squeezenet1_1(num_classes=6), "squeezenet1_1")
+
+
+def test_a_probe_is_the_head_trained_on_the_frozen_network(run: Run, cache: Path, tmp_path: Path) -> None:
+    weights, network = random_weights(tmp_path)
+    summary = run(*PROBE, weights, "optim.lr=0.05", folder=tmp_path / "probe")
+    data = images_of(cache)
+
+    network.eval()  # the plain way: the whole network on every batch, its backbone in evaluation mode
+    optimizer = torch.optim.SGD(network.fc.parameters(), 0.05, momentum=0.9)
+    labels, rows = torch.from_numpy(data.scenes.labels), history(tmp_path / "probe")
+
+    def logits_of(chosen: np.ndarray) -> torch.Tensor:
+        stored, _, _ = data.images.batch(chosen)
+        found: torch.Tensor = network(prepare(stored, data.view))
+        return found
+
+    for epoch in range(3):
+        losses, shuffled = [], data.train[order(1, epoch, len(data.train))]
+        for start in range(0, len(shuffled) // 16 * 16, 16):
+            chosen = shuffled[start : start + 16]
+            loss = functional.cross_entropy(logits_of(chosen), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert rows[epoch]["train_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+        with torch.inference_mode():
+            val_loss = functional.cross_entropy(logits_of(data.val), labels[data.val]).item()
+        assert rows[epoch]["val_loss"] == pytest.approx(val_loss, rel=1e-4)
+    assert summary["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    assert len({row["train_loss"] for row in rows}) == 3, "else nothing was trained"
+
+
+def test_the_record_of_a_probe_holds_the_whole_network(run: Run, cache: Path, tmp_path: Path) -> None:
+    weights, given = random_weights(tmp_path)
+    run(*PROBE, weights, "optim.lr=0.05", folder=tmp_path / "probe")
+    found = torch.load(tmp_path / "probe" / record.BEST, weights_only=True)["state_dict"]
+    state = {name.removeprefix("network."): tensor for name, tensor in found.items()}
+    for name, tensor in given.state_dict().items():
+        assert torch.equal(state[name], tensor) == (not name.startswith("fc.")), name
+    network = models.resnet18(num_classes=6).eval()
+    network.load_state_dict(state)
+    data = images_of(cache)
+    with (tmp_path / "probe" / record.PREDICTIONS).open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    stored, _, _ = data.test_images.batch(data.test)
+    with torch.inference_mode():
+        expected = network(prepare(stored, data.view)).softmax(1).numpy()
+    found = np.array([[float(row[name]) for name in data.classes] for row in rows])
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_features_are_computed_once_for_all_runs_of_a_backbone_at_a_size(run: Run, tmp_path: Path) -> None:
+    weights, _ = random_weights(tmp_path)
+    place = tmp_path / "cache"
+
+    def probe(name: str, *overrides: str) -> set[str]:
+        run(*PROBE, weights, f"data.cache_dir={place}", *overrides, folder=tmp_path / name)
+        return {path.name for path in place.glob("features-*") if path.is_dir()}
+
+    first = probe("first")
+    assert len(first) == 1
+    before = {path: path.stat().st_mtime_ns for path in place.glob("features-*/*.npy")}
+    assert probe("other", "optim=adamw", "seed=2", "data.batch_size=8", "scheduler=cosine") == first
+    assert {path: path.stat().st_mtime_ns for path in place.glob("features-*/*.npy")} == before
+    assert len(probe("larger", "data.image_size=64")) == 2
+    assert len(probe("rounded", "trainer.precision=bf16")) == 3
+    torch.manual_seed(8)
+    torch.save(models.resnet18(num_classes=6).state_dict(), tmp_path / "weights.pth")
+    assert len(probe("weights")) == 4
+    assert len(probe("random", "model.weights=null")) == 5
+    assert len(probe("random again", "model.weights=null", "seed=2")) == 6
+
+
+def test_a_probe_is_complete_like_any_run(run: Run, tmp_path: Path) -> None:
+    weights, _ = random_weights(tmp_path)
+    summary = run(*PROBE, weights, folder=tmp_path / "probe")
+    assert summary["status"] == "completed"
+    assert summary["recipe_resolved"]["recipe"]["trained"] == "head"
+    missing = [key for key in (*record.RESULT_KEYS, *record.PAIRING_KEYS) if summary[key] is None]
+    assert missing == []
+    assert run(*PROBE, weights, folder=tmp_path / "probe") == summary
+    assert json.loads((tmp_path / "probe" / record.SUMMARY).read_text())["num_train"] == 108
+
+
+def test_a_head_is_fitted_as_logistic_regression_does(run: Run, cache: Path) -> None:
+    data, generator = images_of(cache), np.random.default_rng(0)
+    values = generator.normal(size=(120, 10)).astype(np.float32) + np.eye(6, 10)[data.scenes.labels].astype(np.float32)
+    features = data.of_features(values, values[:30])
+    layer = nn.Linear(10, 6)
+    fit_head(layer, features.images, features.train, label_smoothing=0.0)
+    chosen = data.train
+    decay = 0.01  # of the mean loss; scikit-learn weighs the sum of the losses against half of the squares
+    reference = LogisticRegression(C=1 / (decay * len(chosen)), tol=1e-8, max_iter=1000)
+    reference.fit(values[chosen], data.scenes.labels[chosen])
+    with torch.inference_mode():
+        found = layer(torch.from_numpy(values)).softmax(1).numpy()
+    np.testing.assert_allclose(found, reference.predict_proba(values), atol=2e-3)
+
+
+def test_a_head_that_is_fitted_first_starts_where_the_probe_ends(run: Run, tmp_path: Path) -> None:
+    weights, _ = random_weights(tmp_path)
+    base = ("model=resnet18", weights, "data.crop_fraction=1.0", "epochs=1", "optim.lr=1e-9", "augment=none")
+    plain = run(*base, folder=tmp_path / "plain")
+    first = run(*base, "recipe.head_first=true", "recipe.trains_norms=false", folder=tmp_path / "first")
+    assert first["init_digest"] == plain["init_digest"], "what is paired is what came before"
+    assert history(tmp_path / "first")[0]["train_loss"] < history(tmp_path / "plain")[0]["train_loss"]
+    state, given = (
+        torch.load(path, weights_only=True) for path in (tmp_path / "first" / record.BEST, tmp_path / "weights.pth")
+    )
+    norms = [name for name in given if name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert len(norms) == 60
+    assert all(torch.equal(state["state_dict"][f"network.{name}"], given[name]) for name in norms)
+
+
+def test_without_weights_there_is_no_head_to_fit_first_and_no_rate_that_falls(run: Run, tmp_path: Path) -> None:
+    default = run("model=resnet18", folder=tmp_path / "default")  # whose recipe has such rates
+    plain = run("model=resnet18", "recipe.first_lr_scale=1.0", folder=tmp_path / "plain")
+    assert default["test_loss"] == plain["test_loss"]
+    assert default["recipe_resolved"] == plain["recipe_resolved"]
+    assert default["recipe_resolved"]["recipe"]["first_lr_scale"] == 1.0
+    for option in ("recipe.head_first=true", "recipe.first_lr_scale=0.1"):
+        with pytest.raises(UserError, match=rf"^{option.split('=')[0]} has no effect on random weights"):
+            run("model=resnet18", option, folder=tmp_path / "typed")
+    assert not (tmp_path / "typed").exists()
+
+
+def test_the_head_is_fitted_first_where_the_backbone_is_pretrained() -> None:
+    plain = {"recipe": {"head_first": True}, "model": {"weights": "DEFAULT"}}
+    assert begins_with_head(plain)
+    assert not begins_with_head({**plain, "model": {"weights": None}})
+    assert not begins_with_head({**plain, "recipe": {"head_first": False}})
+
+
+def test_a_head_that_is_not_linear_is_not_fitted_first(run, tmp_path) -> None:
+    torch.save(models.squeezenet1_1(num_classes=6).state_dict(), tmp_path / "weights.pth")
+    model = ("model=torchvision", "model.name=squeezenet1_1", f"model.weights={tmp_path / 'weights.pth'}")
+    with pytest.raises(UserError, match=r"^recipe\.head_first=true has no effect on squeezenet1_1, whose head is not"):
+        run(*model, "recipe.head_first=true")
+
+
+def test_the_checkpoint_of_a_probe_says_how_its_network_takes_its_input(tmp_path: Path) -> None:
+    network = models.googlenet(num_classes=6, init_weights=False, transform_input=True)
+    torch.save({"state_dict": {}}, tmp_path / "best.ckpt")
+    make_whole(tmp_path / "best.ckpt", network)
+    found = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    assert found["transform_input"] is True
+    assert len(found["state_dict"]) == len(network.state_dict())

@@ -1,0 +1,123 @@
+"""Runs on a folder of photographs, and what is said of its files."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from intel_scenes import record
+from intel_scenes.inference import ensembles as ensemble
+from intel_scenes.training import images
+
+Run = Callable[..., dict[str, Any]]
+COLOURS = {"dusk": (200, 90, 60), "noon": (60, 110, 220)}
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> tuple[str, ...]:
+    """Two classes of coloured noise, landscapes and portraits; the overrides that take them."""
+    generator = np.random.default_rng(0)
+    for split, number in (("seg_train", 20), ("seg_test", 6)):
+        for name, colour in COLOURS.items():
+            folder = tmp_path / "photographs" / split / name
+            folder.mkdir(parents=True)
+            for index in range(number):
+                size = (12, 8) if index % 2 else (9, 13)
+                noise = generator.normal(colour, 40, (*size, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(noise).resize((8 * size[1], 8 * size[0])).save(folder / f"{index:02}.jpg")
+    folder = tmp_path / "photographs"
+    return ("data=folder", f"data.root={folder}", "data.batch_size=8", f"data.cache_dir={tmp_path / 'cache'}")
+
+
+def test_the_record_says_how_photographs_are_stored(photographs: tuple[str, ...], run: Run, tmp_path: Path) -> None:
+    by_default = run(*photographs, "epochs=1", folder=tmp_path / "1")
+    larger = run(*photographs, "epochs=1", "data.store_size=48", folder=tmp_path / "2")
+    square = run(*photographs, "epochs=1", "data.store_rule=square", "data.store_size=48", folder=tmp_path / "3")
+    stored = [[summary["store_rule"], summary["store_size"]] for summary in (by_default, larger, square)]
+    assert stored == [["whole", 32], ["whole", 48], ["square", 48]]  # random weights see the whole of 32 px
+    assert len({summary["config_digest"] for summary in (by_default, larger, square)}) == 3
+    assert len({summary["data_fingerprint"] for summary in (by_default, larger, square)}) == 1
+    assert by_default["status"] == "completed"
+
+
+def test_what_the_size_of_the_network_came_to_is_hashed(
+    photographs: tuple[str, ...], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = (*photographs, "epochs=1", "augment=none")
+    before = run(*overrides, folder=tmp_path / "before")
+    published = images.preprocessing_of("mobilenet_v3_small", None)
+    resized = replace(published, resize_size=published.crop_size + 32)
+    for name, now in {"resized": resized, "bicubic": replace(published, interpolation="bicubic")}.items():
+        monkeypatch.setattr(images, "preprocessing_of", lambda *_, now=now: now)  # as of another torchvision
+        assert run(*overrides, folder=tmp_path / name)["config_digest"] != before["config_digest"]
+
+
+def test_a_run_on_photographs_is_the_same_again_and_seen_again(
+    photographs: tuple[str, ...], run: Run, tmp_path: Path
+) -> None:
+    overrides = (*photographs, "augment=trivial", "data.crop_fraction=0.8")
+    one, two = (run(*overrides, folder=tmp_path / name) for name in ("1", "2"))
+    assert (tmp_path / "1" / record.PREDICTIONS).read_bytes() == (tmp_path / "2" / record.PREDICTIONS).read_bytes()
+    (again,) = ensemble.evaluated([tmp_path / "1"], "mean", 1)["rows"]
+    assert again["test_loss"] == pytest.approx(one["test_loss"], rel=1e-6)
+    assert one["store_size"] == two["store_size"] == 40  # 32 / 0.8
+
+
+def test_features_of_squares_and_of_whole_photographs_are_kept_apart(
+    photographs: tuple[str, ...], run: Run, tmp_path: Path
+) -> None:
+    probe = ("recipe=linear_probe", "model=resnet18", "epochs=1", "data.store_size=32")
+    for count, rule in enumerate(("whole", "square"), start=1):
+        run(*photographs, *probe, f"data.store_rule={rule}", folder=tmp_path / rule)
+        assert len([path for path in (tmp_path / "cache").glob("features-*") if path.is_dir()]) == count
+
+
+def test_the_warm_up_of_compiling_sees_photographs_as_training_and_evaluation_do(
+    photographs: tuple[str, ...], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[torch.Size] = []
+
+    def look(network: torch.nn.Module, **_: Any) -> None:
+        network.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))
+
+    monkeypatch.setattr(torch.nn.Module, "compile", look)
+    run(*photographs, "epochs=1", "compile=true", "data.crop_fraction=0.8", folder=tmp_path / "run")
+    assert {shape[1:] for shape in shapes} == {(3, 32, 32)}
+    assert len(shapes) > 4
+
+
+def test_a_record_from_before_the_rule_is_seen_again_as_it_was(run: Run, tmp_path: Path) -> None:
+    summary = run("epochs=1")
+    path = tmp_path / "run" / record.CONFIG
+    plain = yaml.safe_load(path.read_text())
+    assert plain["data"].pop("store_rule") == "square"
+    path.write_text(yaml.safe_dump(plain))
+    (again,) = ensemble.evaluated([tmp_path / "run"], "mean", 1)["rows"]
+    assert again["test_loss"] == pytest.approx(summary["test_loss"], rel=1e-6)
+    assert run("epochs=1") == summary, "it is complete"
+
+
+def test_it_is_said_what_is_stored_where_and_what_is_left_out(
+    photographs: tuple[str, ...], run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    noon = tmp_path / "photographs" / "seg_train" / "noon"
+    (noon / "notes.txt").touch()
+    (noon / "more").mkdir()
+    (noon / "00.jpg").write_bytes(b"no image")
+    caplog.set_level(logging.INFO)
+    run(*photographs, "epochs=1", "data.on_unreadable=skip")
+    said = [entry.getMessage() for entry in caplog.records]
+    # Of 26 landscapes of 72 x 104 pixels, one of which is none, and 26 portraits of 96 x 64.
+    num_bytes = 3 * 32 * (25 * 46 + 26 * 48)
+    stored = "39 train and 12 test images are stored whole, up to 2:1, with a shorter side of 32 px: "
+    assert f"{stored}{num_bytes / 1e6:.1f} MB in {tmp_path / 'cache'}" in said
+    told = "left out 2 entries of the class folders that are no image files"
+    assert f"{told}: {noon}/more/, {noon}/notes.txt" in said
+    assert "1 image could not be decoded; skipped: noon/00.jpg" in said
