@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from intel_scenes import cli, record
+from intel_scenes import cli, files, record
 from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.keys import conf_folder
 from intel_scenes.sweeps.runner import Job
@@ -60,7 +60,7 @@ def bench(cfg: DictConfig, job: Job) -> None:
             for row in found:
                 rows.append(row)
                 text = json.dumps(measure.as_json(rows, known), indent=2)
-                record.write_whole(output, text.encode())  # now, for the next one may be broken off
+                files.write_whole(output, text.encode())  # now, for the next one may be broken off
                 cli.say(
                     f"{row.what:<7}{row.case:<32} ours {row.ours:8.4g} {row.unit:<9} rival {row.rival:8.4g}  "
                     f"ratio {row.ratio:.3g} ({row.ratio_low:.3g} to {row.ratio_high:.3g})"

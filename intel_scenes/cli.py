@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from intel_scenes import keys, known_keys, record
+from intel_scenes import files, keys, known_keys, record
 from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.sweeps import names as overrides
 from intel_scenes.sweeps import runner as sweep
@@ -237,7 +237,7 @@ def _sentence(error: BaseException, config_name: str, job: Sequence[str] | None 
 def _not_there(key: str, config_name: str, job: Sequence[str] | None) -> str:
     """What to say of a key, or group, that was set and stands in no file that was chosen."""
     plain = _composed_with(key, config_name, job)
-    near = known_keys.nearest(key, [name for name in record.flatten(plain) if name != key], cutoff=CLOSE)
+    near = known_keys.nearest(key, [name for name in files.flatten(plain) if name != key], cutoff=CLOSE)
     unknown = known_keys.unknown_keys(plain, config_name, with_targets=False)
     if key not in unknown and near:
         return f"{known_keys.no_such_key(key, near)}; --help lists all keys"

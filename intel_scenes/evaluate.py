@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from intel_scenes import cli, record
+from intel_scenes import cli, files, record
 from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.sweeps.runner import Job
 
@@ -35,7 +35,7 @@ def evaluate(cfg: DictConfig, job: Job) -> None:
     for row in found["rows"]:
         cli.say(_line(row))
     if output:
-        record.write_whole(output, json.dumps(found, indent=2).encode())
+        files.write_whole(output, json.dumps(found, indent=2).encode())
         cli.say(f"written to {output}")
     if weights:
         cli.say(f"weights written to {weights}")

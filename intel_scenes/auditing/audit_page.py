@@ -6,7 +6,7 @@ from dataclasses import astuple, fields
 from itertools import combinations
 from pathlib import Path
 
-from intel_scenes import pages, record
+from intel_scenes import files, pages
 from intel_scenes.auditing.audit import EXCLUDE, NO_CLEANLAB, PAGE, TABLE, Audit, Finding
 from intel_scenes.auditing.checks import MAX_NEAR_PAIRS, Judged
 from intel_scenes.data.progress import bar
@@ -27,11 +27,11 @@ def write(found: Audit, folder: Path) -> list[str]:
         The names of the files.
     """
     columns = [field.name for field in fields(Finding)]
-    record.write_csv(folder / TABLE, columns, (astuple(finding) for finding in found.findings))
-    record.write_whole(folder / PAGE, _page(found).encode())
+    files.write_csv(folder / TABLE, columns, (astuple(finding) for finding in found.findings))
+    files.write_whole(folder / PAGE, _page(found).encode())
     if found.recovery is not None:
         return [PAGE, TABLE]
-    record.write_whole(folder / EXCLUDE, _exclude(found).encode())
+    files.write_whole(folder / EXCLUDE, _exclude(found).encode())
     return [PAGE, TABLE, EXCLUDE]
 
 
@@ -140,7 +140,7 @@ def _page(found: Audit) -> str:
         class_pairs={split: _class_pairs(judged, found)[: NUM_PAIRS + 1] for split, judged in found.judged.items()},
         caveat=CAVEAT,
         no_cleanlab=NO_CLEANLAB,
-        facts=[[name, str(value)] for name, value in record.flatten(found.facts).items()],
+        facts=[[name, str(value)] for name, value in files.flatten(found.facts).items()],
         files={"table": TABLE, "exclude": EXCLUDE if found.recovery is None else None},
     )
 

@@ -28,7 +28,7 @@ from intel_scenes.data.cache import arrays, make_once, reading
 from intel_scenes.data.scenes import Scenes
 from intel_scenes.data.splits import Indices
 from intel_scenes.errors import UserError
-from intel_scenes.record import digest
+from intel_scenes.files import digest
 
 Pixels = npt.NDArray[np.uint8]
 StoreRule = Literal["square", "whole"]

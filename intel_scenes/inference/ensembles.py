@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from intel_scenes import predictions, record
+from intel_scenes import files, predictions, record
 from intel_scenes.data.batches import VIEWS
 from intel_scenes.data.progress import shown
 from intel_scenes.errors import UserError, did_you_mean
@@ -58,7 +58,7 @@ def evaluated(
         if way == "soup":
             predicted, taken, checkpoint = soup(members, views)
             if output_weights is not None:
-                record.write_whole(output_weights, partial(save, checkpoint))
+                files.write_whole(output_weights, partial(save, checkpoint))
         else:
             predicted = {"mean": mean, "vote": vote}[way](members)
         together = _row(f"{way} of {len(taken)}", predicted, labels)

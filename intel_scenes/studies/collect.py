@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from intel_scenes import record
+from intel_scenes import files, record
 from intel_scenes.errors import UserError
 
 # What a comparison reads of a record, by type; a key may be null but for the accuracies that it cannot do without.
@@ -69,7 +69,7 @@ class Run:
     @property
     def views(self) -> object:
         """`recipe.views` of its test-time augmentation; 1, which is none, where the record does not say."""
-        return record.flatten(self.summary["recipe_resolved"] or {}).get("recipe.views", 1)
+        return files.flatten(self.summary["recipe_resolved"] or {}).get("recipe.views", 1)
 
 
 @dataclass(frozen=True)

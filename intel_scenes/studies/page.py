@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from plotly.offline import get_plotlyjs
 
-from intel_scenes import pages, record
+from intel_scenes import files, pages
 from intel_scenes.studies.arms import Arm, Configuration
 from intel_scenes.studies.collect import said
 from intel_scenes.studies.comparison import Comparison
@@ -83,7 +83,7 @@ def render(found: Comparison, rope: float, images: Path | None) -> str:
 
 def write_page(found: Comparison, rope: float, images: Path | None = None) -> None:
     """Writes `report.html` into the study's folder."""
-    record.write_whole(found.folder / REPORT, render(found, rope, images).encode())
+    files.write_whole(found.folder / REPORT, render(found, rope, images).encode())
 
 
 def _json(value: object) -> str:

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from intel_scenes import record
+from intel_scenes import files
 from intel_scenes.studies.arms import Arm, Configuration
 from intel_scenes.studies.caveats import RATES, at_edge_of_grid
 from intel_scenes.studies.collect import Run
@@ -26,13 +26,13 @@ Rows = list[list[str]]
 def write_results(folder: Path, runs: Sequence[Run]) -> None:
     """Writes one row for each run: what was typed as `override.*`, the flattened keys of its summary, its folder."""
     typed = sorted({key for run in runs for key in run.overrides})
-    flat = [record.flatten(run.summary) for run in runs]
+    flat = [files.flatten(run.summary) for run in runs]
     keys = list(dict.fromkeys(key for summary in flat for key in summary))
     rows = [
         [*(run.overrides.get(key) for key in typed), *(_cell(summary.get(key)) for key in keys), run.name]
         for run, summary in zip(runs, flat, strict=True)
     ]
-    record.write_csv(folder / RESULTS, [*(f"override.{key}" for key in typed), *keys, "run"], rows)
+    files.write_csv(folder / RESULTS, [*(f"override.{key}" for key in typed), *keys, "run"], rows)
 
 
 def write_pairwise(found: Comparison) -> None:
@@ -55,7 +55,7 @@ def write_pairwise(found: Comparison) -> None:
             rows.append(
                 [one.label, found.baseline, metric, *interval, None, None, estimate.p_value(), None, None, *rest]
             )
-    record.write_csv(found.folder / PAIRWISE, PAIRWISE_COLUMNS, rows)
+    files.write_csv(found.folder / PAIRWISE, PAIRWISE_COLUMNS, rows)
 
 
 def leaderboard(found: Comparison) -> Rows:

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from intel_scenes import record, usage
+from intel_scenes import files, record, usage
 from intel_scenes.errors import UserError
 from intel_scenes.keys import conf_folder
 
@@ -79,8 +79,8 @@ def composition_digest(overrides: Sequence[str]) -> str:
     out; where the data lies is not.
     """
     kept = sorted(text for key, text in _texts(overrides).items() if not re.match(r"(sweep|hydra)\b", key))
-    files = [_file_digest(text.partition("=")[2]) for text in kept]
-    return record.digest([_tree_digest(), kept, files, os.environ.get(DATA_VARIABLE)])
+    contents = [_file_digest(text.partition("=")[2]) for text in kept]
+    return files.digest([_tree_digest(), kept, contents, os.environ.get(DATA_VARIABLE)])
 
 
 def typed(overrides: Sequence[str]) -> dict[str, str]:
@@ -239,7 +239,7 @@ def _parsed(override: str) -> Override:
 @cache
 def _tree_digest() -> str:
     folder = conf_folder()
-    return record.digest({str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*.yaml"))})
+    return files.digest({str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*.yaml"))})
 
 
 def _file_digest(value: str) -> str | None:

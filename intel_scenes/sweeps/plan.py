@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from intel_scenes import known_keys, record
+from intel_scenes import files, known_keys, record
 from intel_scenes.data.scenes import find_split, num_images
 from intel_scenes.errors import UserError
 from intel_scenes.studies.collect import Run, collect, planned, read_study, said
@@ -131,7 +131,7 @@ def _has_no_effect(
     for cfg in (old, new):
         cfg.threads = threads if cfg.threads is None else cfg.threads  # as each run of the folder takes it
     plain: list[dict[str, Any]] = [OmegaConf.to_container(cfg) for cfg in (old, new)]  # type: ignore[misc]
-    return all(record.is_neutral(text.split(" ")[0]) for text in record.differences(*plain))
+    return all(record.is_neutral(text.split(" ")[0]) for text in files.differences(*plain))
 
 
 def ask_for_name(others: Mapping[str, tuple[str, str]], folder: Path, name: str) -> str:
@@ -257,7 +257,7 @@ def write_study(
     """
     folder.mkdir(parents=True, exist_ok=True)
     entry = {
-        "date": record.now(),
+        "date": files.now(),
         "command": shlex.join(["python", "-m", "intel_scenes.train", *as_typed(sys.argv[1:])]),
     }
     asked: dict[str, Any] = OmegaConf.to_container(config.study, resolve=True)  # type: ignore[assignment]

@@ -12,7 +12,7 @@ import yaml
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 
-from intel_scenes import record
+from intel_scenes import files, record
 from intel_scenes.errors import Busy, Refused, Twin, UserError, first_line
 from intel_scenes.studies.collect import read_study
 from intel_scenes.sweeps import plan
@@ -117,7 +117,7 @@ def run(
         plan.write_study(folder, named, config, searched, joined=others)
     if config.sweep.fail_fast:
         (folder / STOPPED).unlink(missing_ok=True)
-    _progress = Progress(len(named), len(finished), record.now(), number=len(finished))
+    _progress = Progress(len(named), len(finished), files.now(), number=len(finished))
     outcomes = dict.fromkeys(left, "unknown")
     try:
         outcomes |= _launched(left, launch)
@@ -259,11 +259,11 @@ def _record_failure(job: Job, cfg: DictConfig, reason: str) -> None:
         return
     if not summary:
         job.folder.mkdir(parents=True, exist_ok=True)
-        record.write_whole(job.folder / record.CONFIG, OmegaConf.to_yaml(cfg).encode())
-        record.write_whole(job.folder / record.OVERRIDES, yaml.safe_dump(list(job.overrides)).encode())
+        files.write_whole(job.folder / record.CONFIG, OmegaConf.to_yaml(cfg).encode())
+        files.write_whole(job.folder / record.OVERRIDES, yaml.safe_dump(list(job.overrides)).encode())
     groups = {group: job.choices.get(group) for group in record.GROUP_KEYS}
     known = {key: value for key, value in summary.items() if value is not None and key in record.SUMMARY_KEYS}
-    failure = {"status": "failed", "error": reason, "traceback": traceback.format_exc(), "ended": record.now()}
+    failure = {"status": "failed", "error": reason, "traceback": traceback.format_exc(), "ended": files.now()}
     record.write_summary(job.folder, {**groups, "seed": cfg.seed, **known, **failure})
 
 

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from intel_scenes import record
+from intel_scenes import files
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError, first_line
 from intel_scenes.models.backbones import build, check_image_size, classifiers
@@ -207,7 +207,7 @@ def loggers_of(plain: dict[str, Any]) -> list[Logger]:
         return []
     try:
         logger: Logger = hydra.utils.instantiate(plain["logger"], _convert_="all")
-        logger.log_hyperparams(record.flatten(plain))
+        logger.log_hyperparams(files.flatten(plain))
     except Exception as error:  # of the tracker's own kinds, most of them for want of a package, a key or a network
         name = plain["logger"]["_target_"].rpartition(".")[2]
         reason = first_line(error.__cause__ or error)  # Hydra names the class, its cause says why

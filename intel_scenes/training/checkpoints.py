@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
-from intel_scenes import record
+from intel_scenes import files, record
 from intel_scenes.errors import UserError
 from intel_scenes.training.console import TrainingProgress
 
@@ -48,11 +48,11 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """
         self.wait()
         kept = apply_to_collection(checkpoint, Tensor, lambda tensor: tensor.to("cpu", copy=True))
-        files = {Path(path): kept}
+        checkpoints = {Path(path): kept}
         if storage_options:
             weights = {key: kept[key] for key in WEIGHTS_KEYS if key in kept}  # the last is of few networks
-            files = {Path(storage_options["weights"]): weights} | files
-        self._written = self._disk.submit(_write_all, files)
+            checkpoints = {Path(storage_options["weights"]): weights} | checkpoints
+        self._written = self._disk.submit(_write_all, checkpoints)
 
     def wait(self) -> None:
         """Waits until the last checkpoint is on the disk.
@@ -72,9 +72,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
             self._disk.shutdown()
 
 
-def _write_all(files: dict[Path, dict[str, Any]]) -> None:
-    for path, checkpoint in files.items():
-        record.write_whole(path, partial(save, checkpoint))
+def _write_all(checkpoints: dict[Path, dict[str, Any]]) -> None:
+    for path, checkpoint in checkpoints.items():
+        files.write_whole(path, partial(save, checkpoint))
 
 
 def save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
@@ -179,7 +179,7 @@ class EpochRecorder(Checkpoint):
         self.fit_seconds += time.perf_counter() - self._started
         options = {"weights": self.folder / record.BEST} if self.best is self.rows[-1] else None
         if trainer.is_global_zero:
-            record.write_csv(
+            files.write_csv(
                 self.folder / record.HISTORY, record.HISTORY_COLUMNS, [tuple(row.values()) for row in self.rows]
             )
             if self.progress is not None:

@@ -16,7 +16,7 @@ import yaml
 from filelock import SoftFileLease, Timeout
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from intel_scenes import record
+from intel_scenes import files, record
 from intel_scenes.errors import Busy, Refused, Twin, UserError, first_line
 from intel_scenes.training import configuration
 
@@ -92,7 +92,7 @@ def _count_deaths(folder: Path) -> None:
             f"the process of {folder.name} died {deaths} times without a word in one epoch, as when memory runs out: "
             "lower data.batch_size or data.image_size, or start it again"
         )
-    record.write_whole(trace, json.dumps({"deaths": deaths, "lines": lines}).encode())
+    files.write_whole(trace, json.dumps({"deaths": deaths, "lines": lines}).encode())
 
 
 def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -138,7 +138,7 @@ def _changed(folder: Path, plain: Mapping[str, Any]) -> list[str]:
         there = configuration.of_record(folder)
     except UserError as error:
         raise Refused(str(error)) from error
-    return [text for text in record.differences(there, plain) if not record.is_neutral(text.split(" ")[0])]
+    return [text for text in files.differences(there, plain) if not record.is_neutral(text.split(" ")[0])]
 
 
 def _refuse_twins(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> None:
@@ -155,7 +155,7 @@ def _refuse_twins(folder: Path, config_digest: str, plain: Mapping[str, Any]) ->
 
 
 def _move_aside(folder: Path) -> None:
-    aside = folder.parent / ".replaced" / f"{folder.name}-{record.now().replace(':', '')}"
+    aside = folder.parent / ".replaced" / f"{folder.name}-{files.now().replace(':', '')}"
     aside.mkdir(parents=True)
     for entry in sorted(folder.iterdir()):
         if not entry.name.startswith("."):
@@ -200,20 +200,20 @@ def recorded(
             yield {}
         return
     earlier = record.read_summary(folder) or {}
-    summary = {**known, "started": earlier.get("started") or record.now(), "status": "interrupted"}
+    summary = {**known, "started": earlier.get("started") or files.now(), "status": "interrupted"}
     with sentences():
         if earlier.get("config_digest") is None:
             for stranger in (record.LAST, record.BEST):  # whose record somebody removed
                 (folder / stranger).unlink(missing_ok=True)
-            record.write_whole(folder / record.CONFIG, yaml.safe_dump(dict(plain), sort_keys=False).encode())
-            record.write_whole(folder / record.OVERRIDES, yaml.safe_dump(list(overrides)).encode())
+            files.write_whole(folder / record.CONFIG, yaml.safe_dump(dict(plain), sort_keys=False).encode())
+            files.write_whole(folder / record.OVERRIDES, yaml.safe_dump(list(overrides)).encode())
         record.write_summary(folder, summary | {"error": CUT_OFF})
     results: dict[str, Any] = {}
     try:
         with sentences():
             yield results
             check_held(folder, lease)
-            record.write_summary(folder, summary | results | {"status": "completed", "ended": record.now()})
+            record.write_summary(folder, summary | results | {"status": "completed", "ended": files.now()})
     except Busy:
         raise
     except (KeyboardInterrupt, Exception) as error:
@@ -228,9 +228,9 @@ def recorded(
 
 def _end_by(error: BaseException) -> dict[str, Any]:
     if isinstance(error, KeyboardInterrupt):
-        return {"error": INTERRUPTED, "ended": record.now()}
+        return {"error": INTERRUPTED, "ended": files.now()}
     text = "".join(traceback.format_exception(error))
-    return {"status": "failed", "error": first_line(error), "traceback": text, "ended": record.now()}
+    return {"status": "failed", "error": first_line(error), "traceback": text, "ended": files.now()}
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import yaml
 
-from intel_scenes import record
+from intel_scenes import files, record
 from intel_scenes.data.batches import VIEWS
 from intel_scenes.errors import UserError, did_you_mean, first_line
 from intel_scenes.known_keys import check_keys, unknown_keys
@@ -219,7 +219,7 @@ def _check_head_alone(plain: Plain) -> None:
 
 
 def _check_scheduler(plain: Plain) -> None:
-    for key, value in record.flatten(plain["scheduler"]).items():
+    for key, value in files.flatten(plain["scheduler"]).items():
         if key.rpartition(".")[2] in ("gamma", "step_size"):
             _positive(f"scheduler.{key}", value)
     if plain["budget_minutes"] is None:
@@ -236,7 +236,7 @@ def warn_of_late_steps(plain: Plain) -> None:
 
 
 def _check_integers(plain: Plain) -> None:
-    values, data = record.flatten(plain), plain["data"]
+    values, data = files.flatten(plain), plain["data"]
     # The network's own size is for photographs: squares are stored for all networks, and drawn in their size.
     is_network_size = data["store_rule"] == "whole" and data["source"] != "synthetic"
     open_keys = (*OPEN, "data.store_size") if is_network_size else OPEN
@@ -344,13 +344,13 @@ def digests(plain: Plain, circumstances: Plain) -> dict[str, str]:
         circumstances: What the configuration names or leaves open, as it came out: digest of the weights, fingerprint
             of the data, precision, threads, how whole pictures are stored.
     """
-    kept = {key: value for key, value in record.flatten(plain).items() if not record.is_neutral(key)}
+    kept = {key: value for key, value in files.flatten(plain).items() if not record.is_neutral(key)}
     kept = {key: value for key, value in kept.items() if key not in OF_CIRCUMSTANCES}
     kept = {key: value for key, value in kept.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
     without_seed = {key: value for key, value in kept.items() if key != "seed"}
     return {
-        "config_digest": record.digest([kept, circumstances]),
-        "configuration_digest": record.digest([without_seed, circumstances]),
+        "config_digest": files.digest([kept, circumstances]),
+        "configuration_digest": files.digest([without_seed, circumstances]),
     }
 
 

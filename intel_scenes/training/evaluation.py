@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from intel_scenes import record
+from intel_scenes import files, record
 from intel_scenes.data import progress
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.splits import Indices
@@ -66,7 +66,7 @@ def evaluate(
         batches = progress.shown(data.evaluation(split), len(chosen), f"evaluating {split}")
         predicted[split] = probabilities(network, batches, data.views, device=device, precision=precision)
     _write_predictions(folder, data, predicted)
-    record.write_whole(folder / record.CURVES, draw_curves(recorder.rows))
+    files.write_whole(folder / record.CURVES, draw_curves(recorder.rows))
     labels, val_labels, clean = data.test_scenes.labels, data.scenes.labels[data.val], data.clean_test()
     test, best = scores(predicted["test"], labels), recorder.best
     warn_of_other_results(network, (best, recorder.rows[-1]))
@@ -121,4 +121,4 @@ def _write_predictions(folder: Path, data: SceneDataModule, predicted: dict[str,
             (split, scenes.paths[index], scenes.labels[index], np.argmax(row), *row.tolist())
             for index, row in zip(positions, found, strict=True)
         ]
-    record.write_csv(folder / record.PREDICTIONS, ("split", "path", "label", "predicted", *data.classes), rows)
+    files.write_csv(folder / record.PREDICTIONS, ("split", "path", "label", "predicted", *data.classes), rows)

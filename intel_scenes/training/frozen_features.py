@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from intel_scenes import record
+from intel_scenes import files
 from intel_scenes.data import progress
 from intel_scenes.data.batches import EvalBatches, Stored, View, prepare
 from intel_scenes.data.buffers import on_device
@@ -128,7 +128,7 @@ def frozen(
         "where": [circumstance["device"], precision, torch.get_num_threads()],
         "versions": [circumstance["versions"][name] for name in ("torch", "torchvision", "pillow")],
     }
-    folder = Path(plain["data"]["cache_dir"]).expanduser() / f"features-{record.digest(key)[:32]}"
+    folder = Path(plain["data"]["cache_dir"]).expanduser() / f"features-{files.digest(key)[:32]}"
     splits = {"train": data.images, "test": data.test_images}
     seconds = None
 
@@ -196,4 +196,4 @@ def make_whole(best: Path, network: nn.Module) -> None:
     checkpoint = torch.load(best, weights_only=True)
     checkpoint["state_dict"] = {f"network.{name}": tensor.cpu() for name, tensor in network.state_dict().items()}
     checkpoint |= kept_beside_state(network)
-    record.write_whole(best, partial(save, checkpoint))
+    files.write_whole(best, partial(save, checkpoint))

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import intel_scenes
-from intel_scenes import record
+from intel_scenes import files, record
 from intel_scenes.data.batches import order
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.models.weights import Weights, kept_beside_state
@@ -40,8 +40,8 @@ def identity(
         "seed": plain["seed"],
         "classes": list(data.classes),
         "data_fingerprint": data.fingerprint,
-        "split_digest": record.digest([data.scenes.paths[index] for index in data.val]),
-        "order_digest": record.digest(orders),
+        "split_digest": files.digest([data.scenes.paths[index] for index in data.val]),
+        "order_digest": files.digest(orders),
         "init_digest": state_digest(network),
         "lr": configuration.effective_lr(plain),
         "batch_size": data.batch_size,

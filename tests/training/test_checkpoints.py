@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau, StepLR
 
-from intel_scenes import record
+from intel_scenes import files, record
 from intel_scenes.errors import Busy, UserError
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.sweeps.names import conf_folder
@@ -201,8 +201,8 @@ def test_the_best_weights_are_written_before_the_checkpoint_that_counts_on_them(
 def test_a_checkpoint_holds_what_the_weights_were_however_long_the_disk_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on, write = threading.Event(), record.write_whole
-    monkeypatch.setattr(record, "write_whole", lambda *arguments: (go_on.wait(30), write(*arguments)))
+    go_on, write = threading.Event(), files.write_whole
+    monkeypatch.setattr(files, "write_whole", lambda *arguments: (go_on.wait(30), write(*arguments)))
     disk, content = WholeCheckpointIO(), checkpoint(1) | {"callbacks": {"recorder": {"rows": [{"epoch": 0}]}}}
     disk.save_checkpoint(content, tmp_path / "last.ckpt")
     content["state_dict"]["w"].fill_(2)  # the training goes on

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback
 from PIL import Image
 from sklearn.metrics import accuracy_score, log_loss
 
-from intel_scenes import record
+from intel_scenes import files, record
 from intel_scenes.data.sources import drawn_folder
 from intel_scenes.errors import UserError
 from intel_scenes.sweeps.names import conf_folder
@@ -173,7 +173,7 @@ def test_a_disk_that_is_full_from_the_start_is_one_sentence(run, tmp_path, monke
     def full(path, content):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(record, "write_whole", full)
+    monkeypatch.setattr(files, "write_whole", full)
     with pytest.raises(UserError, match=r"^no space left for .*: free some, or set hydra\.run\.dir$"):
         run()
     assert not list((tmp_path / "run").iterdir())
