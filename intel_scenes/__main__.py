@@ -2,9 +2,9 @@
 
 import ast
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
+from intel_scenes import __version__
 from intel_scenes.errors import did_you_mean
 
 COMMANDS = ("train", "compare", "evaluate", "audit", "bench")
@@ -13,7 +13,7 @@ COMMANDS = ("train", "compare", "evaluate", "audit", "bench")
 def main(arguments: list[str]) -> int:
     """Lists the commands; returns the exit status."""
     if arguments[:1] == ["--version"]:
-        sys.stdout.write(f"intel_scenes {version('intel-scenes')}\n")
+        sys.stdout.write(f"intel_scenes {__version__}\n")
         return 0
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = [f"  python -m intel_scenes.{name.ljust(9)} {_purpose(name)}" for name in COMMANDS]

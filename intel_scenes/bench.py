@@ -1,96 +1,124 @@
 """`python -m intel_scenes.bench`: how fast the package is on this machine, beside what one would write by hand."""
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
 
-from intel_scenes import cli, files, record
+from intel_scenes import cli, files
+from intel_scenes.composition import configured
+from intel_scenes.config import BenchConfig, RunConfig
 from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.keys import conf_folder
 from intel_scenes.sweeps.runner import Job
 
-PARTS = ("input", "loop", "start", "sweep", "probe", "models")
+if TYPE_CHECKING:  # they import torch, for which --help need not wait
+    from intel_scenes.benchmarks.turns import Row
+    from intel_scenes.runtime import Runtime
+
+PARTS = ("input", "loop", "start", "sweep", "probe", "models", "ablation")
 ONLY_FOR = {
-    "repeats": ("input", "loop", "start", "sweep", "models"),
-    "data.root": ("input", "loop", "probe"),
+    "repeats": ("input", "loop", "start", "sweep", "models", "ablation"),
+    "data.root": ("input", "loop", "probe", "ablation"),
     "image_size": ("probe", "models"),
     **dict.fromkeys(("models", "precision", "channels_last", "compile"), ("models",)),
 }
 
 
-def bench(cfg: DictConfig, job: Job) -> None:
+def bench(config: BenchConfig, job: Job) -> None:
     """Measures what is asked for, prints a line for each figure, and writes `bench.json`."""
-    parts, output = _checked(cfg, job)
+    parts, output = _checked(config, job)
     import torch  # for which --help need not wait, nor for what imports it
 
-    from intel_scenes.benchmarks import measure, measure_commands, measure_loop
-    from intel_scenes.training import configuration
+    from intel_scenes.benchmarks.turns import as_json, this_machine
+    from intel_scenes.runtime import runtime_of_machine
 
-    threads = configuration.resolve_threads(cfg)
-    torch.set_num_threads(threads)
-    precision = configuration.resolve_precision(cfg.precision, "auto")
-    how = measure.Computation(cfg.image_size, precision, cfg.channels_last, cfg.compile)
-    models = [cfg.models] if isinstance(cfg.models, str) else list(cfg.models)
-    known = measure.machine(threads)
-    versions = ", ".join(f"{name} {known['versions'][name]}" for name in ("torch", "torchvision", "lightning"))
-    cli.say(f"{known['processor']}, {known['device']}, threads={threads}; {versions}; repeats={cfg.repeats}")
+    runtime = runtime_of_machine(config.precision, config.threads)
+    torch.set_num_threads(runtime.threads)
+    machine = this_machine(runtime)
+    versions = ", ".join(f"{name} {machine.versions[name]}" for name in ("torch", "torchvision", "lightning"))
+    cli.say(f"{machine.processor}, {machine.device}, threads={runtime.threads}; {versions}; repeats={config.repeats}")
     if parts != ["models"]:
         cli.say("float32 on the CPU" + ", but for models" * ("models" in parts))
-    GlobalHydra.instance().clear()
-    images = [f"data.root={cfg.data.root}"] if cfg.data.root else ["data=synthetic"]
+    measurements = _measurements(config, runtime)
     rows = []
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-
-        def of_run(*overrides: str) -> DictConfig:
-            own = [] if any(text.startswith("data=") for text in overrides) else images
-            return compose("train", [*own, f"threads={threads}", *overrides])
-
-        for part in parts:
-            found = {
-                "input": lambda: measure.measure_input(of_run, cfg.repeats),
-                "loop": lambda: measure_loop.measure_loop(of_run, cfg.repeats),
-                "start": lambda: measure_commands.measure_start(of_run, cfg.repeats, conf_folder()),
-                "sweep": lambda: measure_commands.measure_sweep(of_run, cfg.repeats),
-                "probe": lambda: measure_commands.measure_probe(of_run, cfg.image_size, images),
-                "models": lambda: measure.measure_models(models, how, cfg.repeats),
-            }[part]()
-            for row in found:
-                rows.append(row)
-                text = json.dumps(measure.as_json(rows, known), indent=2)
-                files.write_whole(output, text.encode())  # now, for the next one may be broken off
-                cli.say(
-                    f"{row.what:<7}{row.case:<32} ours {row.ours:8.4g} {row.unit:<9} rival {row.rival:8.4g}  "
-                    f"ratio {row.ratio:.3g} ({row.ratio_low:.3g} to {row.ratio_high:.3g})"
-                    + (f"  {row.note}" if row.note else "")
-                )
+    for part in parts:
+        for row in measurements[part]():
+            rows.append(row)
+            text = json.dumps(as_json(rows, machine), indent=2)
+            files.write_whole(output, text.encode())  # now, for the next one may be broken off
+            cli.say(_line(row))
     cli.say(f"written to {output}")
 
 
-def _checked(cfg: DictConfig, job: Job) -> tuple[list[str], Path]:
+def _checked(config: BenchConfig, job: Job) -> tuple[list[str], Path]:
     """The parts to measure, and the file to write.
 
     Raises:
-        UserError: A value is out of range or misspelt, an option has no effect, or the file cannot be written.
+        UserError: A part is misspelt, an option has no effect, or the file cannot be written.
     """
-    parts = [cfg.what] if isinstance(cfg.what, str) else list(cfg.what or [])
-    for part in parts or [None]:
+    parts = _names(config.what)
+    if not parts:
+        raise UserError(f"what=[] measures nothing: there are {', '.join(PARTS)}")
+    for part in parts:
         if part not in PARTS:
-            raise UserError(f"what={part}: there are {', '.join(PARTS)}{did_you_mean(str(part), PARTS)}")
-    for key in ("repeats", "image_size", "threads"):
-        is_open = key == "threads" and cfg[key] is None
-        if not is_open and (type(cfg[key]) is not int or cfg[key] < 1):
-            raise UserError(f"{key}={cfg[key]} has to be a whole number above 0")
-    for key in ("channels_last", "compile"):
-        if not isinstance(cfg[key], bool):
-            raise UserError(f"{key}={cfg[key]} has to be true or false")
-    typed = record.keys_of(job.overrides)
+            raise UserError(f"what={part}: there are {', '.join(PARTS)}{did_you_mean(part, PARTS)}")
     for key, only in ONLY_FOR.items():
-        if key in typed and not set(parts) & set(only):
+        if key in job.origin.typed and not set(parts) & set(only):
             raise UserError(f"{key} has no effect on what={','.join(parts)}, only on {' and '.join(only)}")
-    return parts, cli.output_file(str(cfg.output))
+    return parts, cli.output_file(config.output)
+
+
+def _names(given: str | tuple[str, ...]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _measurements(config: BenchConfig, runtime: "Runtime") -> "dict[str, Callable[[], Iterator[Row]]]":
+    """What measures each of `PARTS`."""
+    from intel_scenes.benchmarks import loop_rate
+    from intel_scenes.benchmarks.ablation import measure_ablation
+    from intel_scenes.benchmarks.input_rate import measure_input
+    from intel_scenes.benchmarks.network_rate import Computation, measure_models
+    from intel_scenes.benchmarks.probe_cost import measure_probe
+    from intel_scenes.benchmarks.process_start import DRAWN, measure_start
+    from intel_scenes.benchmarks.sweep_cost import measure_sweep
+
+    repeats, threads, size = config.repeats, runtime.threads, config.image_size
+    real = [f"data.root={config.data.root}"] if config.data.root else []
+    images = real or ["data=synthetic"]
+
+    def measure_images() -> "Iterator[Row]":
+        training = _composed(*images)
+        return measure_input(training.data, training.augment, repeats)
+
+    loop = (*(real or loop_rate.MANY_DRAWN), *loop_rate.MEASURED, f"threads={threads}")
+    computation = Computation(size, config.channels_last, config.compile)
+    return {
+        "input": measure_images,
+        "loop": lambda: loop_rate.measure_loop(_composed(*loop), repeats),
+        "start": lambda: measure_start(_composed(*DRAWN).data, conf_folder(), threads, repeats),
+        "sweep": lambda: measure_sweep(_composed(*DRAWN).data, threads, repeats),
+        "probe": lambda: measure_probe(_composed(*images).data, images, size, threads),
+        "ablation": lambda: measure_ablation(_composed(*loop), repeats),
+        "models": lambda: measure_models(_names(config.models), computation, runtime, repeats),
+    }
+
+
+def _composed(*overrides: str) -> RunConfig:
+    """The configuration of a training, as its command composes it."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return configured(compose("train", list(overrides)), RunConfig)
+
+
+def _line(row: "Row") -> str:
+    return (
+        f"{row.what:<7}{row.case:<32} ours {row.ours:8.4g} {row.unit:<9} rival {row.rival:8.4g}  "
+        f"ratio {row.ratio:.3g} ({row.ratio_low:.3g} to {row.ratio_high:.3g})" + (f"  {row.note}" if row.note else "")
+    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,19 @@ class UserError(Exception):
     """
 
 
+class MissingKey(UserError):
+    """A configuration lacks a key that every run needs.
+
+    Attributes:
+        key: Its dotted name, or that of a section.
+    """
+
+    def __init__(self, key: str) -> None:
+        """Of a key, as the files and overrides of a command lack it."""
+        super().__init__(f"every run needs {key}, and no file or override sets it: ++{key}=VALUE does")
+        self.key = key
+
+
 class Refused(UserError):
     """A folder holds another run than the one that is asked for, and is left as it is."""
 

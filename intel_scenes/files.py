@@ -26,6 +26,12 @@ def _canonical(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Writes a file so that a reader, or a kill at any moment, sees the old file or the new one and nothing between.
 

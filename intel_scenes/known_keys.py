@@ -2,16 +2,16 @@
 
 import difflib
 import inspect
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from intel_scenes import keys
+from intel_scenes import config, keys, sections
 from intel_scenes.errors import UserError
 from intel_scenes.keys import last_part
 
 TRAINER = "lightning.pytorch.Trainer"  # takes what stands under `trainer`
+OPEN = ("optim", "scheduler", "trainer", "logger")  # sections whose keys are arguments of what is called
 OF_HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")  # how to call it, and no arguments
 MOST_LISTED = 16  # names that a sentence lists
 
@@ -35,59 +35,57 @@ SYNONYMS = {
 
 
 def check_keys(plain: Mapping[str, Any], config_name: str = "train", *, with_targets: bool = True) -> None:
-    """Refuses a configuration with a key that nothing takes, or without one that every run needs.
+    """Refuses a configuration with a key that nothing takes: it would change nothing but the name of the run.
 
     Args:
-        plain: As plain values, resolved or not.
+        plain: Nested values, resolved or not.
         config_name: Of the command.
         with_targets: Also asks what is instantiated which arguments it takes, for which its library is imported.
 
     Raises:
-        UserError: It has such a key, which would change nothing but the name of the run; or lacks one.
+        UserError: It has such a key.
     """
-    if found := unknown_keys(plain, config_name, with_targets=with_targets):
-        raise UserError(f"{', and '.join(found.values())}; --help lists all keys")
-    if missing := _missing(plain, config_name):
-        raise UserError(f"{missing[0]} was taken out, and every run needs it: set {missing[0]}=VALUE instead")
-
-
-def _missing(plain: Mapping[str, Any], config_name: str) -> list[str]:
-    """Keys that a configuration lacks; which arguments something that is called needs, that says itself."""
-    known = _known(config_name, plain)
-    called = _called(known)
-    data = plain.get("data")
-    if isinstance(data, Mapping) and f"{data.get('source')}" not in {path.stem for path in keys.files("data")}:
-        return []  # which keys those images need is not known, and the source is refused
-    there = _with_sections({name for name, _ in _walk(plain, called)})
-    needed = (name for name in known if not any(name.startswith(f"{one}.") for one in called))
-    return sorted((name for name in needed if name not in there), key=lambda name: (name.count("."), name))
-
-
-def _called(known: Iterable[str]) -> set[str]:
-    """The keys whose values say what is called, and with what."""
-    return {name.removesuffix("._target_") for name in known if name.endswith("._target_")} | {"trainer"}
+    if refusals := unknown_keys(plain, config_name, with_targets=with_targets):
+        raise UserError(f"{', and '.join(refusals.values())}; --help lists all keys")
 
 
 def unknown_keys(plain: Mapping[str, Any], config_name: str = "train", *, with_targets: bool = True) -> dict[str, str]:
     """Keys of a configuration that nothing takes, each with a clause that says so and names what was perhaps meant.
 
-    They are those that no file of `conf/` has; and below a `_target_`, and `trainer`, those that are no argument of
-    what is called. What cannot be imported, or takes any argument, is passed over.
+    They are those that no field takes; keys of other images than the chosen ones; and in open sections those that are
+    no argument of what is called. What cannot be imported, or takes any argument, is passed over.
 
     Args:
-        plain: As plain values, resolved or not.
+        plain: Nested values, resolved or not.
         config_name: Of the command.
         with_targets: Also asks what is instantiated which arguments it takes, for which its library is imported.
     """
-    known = _known(config_name, plain)
-    called = _called(known)
-    found: dict[str, str] = {}
-    for name, value in _walk(plain, called):
-        if name in called:
-            found |= _not_taken(name, value) if with_targets and isinstance(value, Mapping) else {}
-        elif name not in known:
-            found[name] = _unknown(name, known, config_name)
-    return found
+    kind = config.COMMANDS[config_name]
+    refusals = {name: _unknown(name, config_name) for name in sections.keys_without_field(kind, plain)}
+    refusals |= _of_other_images(plain.get("data"))
+    if with_targets and config_name == "train":
+        for name in OPEN:
+            section = plain.get(name)
+            values = section.get("factory") if name == "scheduler" and isinstance(section, Mapping) else section
+            if isinstance(values, Mapping):
+                refusals |= _not_taken("scheduler.factory" if name == "scheduler" else name, values)
+    return refusals
+
+
+def _of_other_images(data: object) -> dict[str, str]:
+    """Keys of `data` that only the files of other images have."""
+    source = data.get("source") if isinstance(data, Mapping) else None
+    chosen = keys.conf_folder() / "data" / f"{source}.yaml"
+    if not isinstance(data, Mapping) or not chosen.is_file():
+        return {}
+    taken = {key.name for key in keys.of_group("data", keys.with_parents(chosen))}
+    refusals = {}
+    for name in (f"data.{key}" for key in data if f"data.{key}" not in taken):
+        files = [path for path in keys.files("data") if name in {key.name for key in keys.of_file(path)}]
+        if files:
+            others = " or ".join(f"data={path.stem}" for path in files)
+            refusals[name] = f"{name} is a key of {others} alone (~{name} takes it out)"
+    return refusals
 
 
 def nearest(name: str, choices: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
@@ -124,43 +122,11 @@ def no_such_key(name: str, near: Sequence[str]) -> str:
     return f"there is no key {name}" + (f" (did you mean {' or '.join(near)}?)" if near else "")
 
 
-@cache
-def _all_keys(config_name: str, source: str | None) -> frozenset[str]:
-    """The keys of a command's file and of all files of its groups; of `data` those of one file alone."""
-    found = {key.name for key in keys.of_file(keys.conf_folder() / f"{config_name}.yaml")}
-    for group in keys.groups(config_name):
-        chosen = keys.conf_folder() / group.name / f"{source}.yaml"
-        paths = keys.with_parents(chosen) if group.name == "data" and chosen.is_file() else keys.files(group.name)
-        found |= {key.name for key in keys.of_group(group.name, paths)}
-    return frozenset(_with_sections(found))
-
-
-def _with_sections(names: set[str]) -> set[str]:
-    """Keys, and the sections that they stand in: `optim` of `optim.lr`."""
-    return names | {name[: dot.start()] for name in names for dot in re.finditer(r"\.", name)}
-
-
-def _known(config_name: str, plain: Mapping[str, Any]) -> frozenset[str]:
-    data = plain.get("data")
-    return _all_keys(config_name, str(data.get("source")) if isinstance(data, Mapping) else None)
-
-
-def _walk(values: Mapping[str, Any], called: set[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The keys with their values; a mapping that is called, and one that is empty, as a whole."""
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value and name not in called:
-            yield from _walk(value, called, f"{name}.")
-        else:
-            yield name, value
-
-
-def _unknown(name: str, known: frozenset[str], config_name: str) -> str:
+def _unknown(name: str, config_name: str) -> str:
     """That there is no such key, with those that are near, or else all of its section."""
-    if name in _all_keys(config_name, None):
-        files = [path for path in keys.files("data") if name in {key.name for key in keys.of_file(path)}]
-        return f"{name} is a key of {' or '.join(f'data={path.stem}' for path in files)} alone (~{name} takes it out)"
-    names = {*known, *(group.name for group in keys.groups(config_name))}
+    names = {*sections.key_names(config.COMMANDS[config_name])}
+    for group in keys.groups(config_name):
+        names |= {group.name, *(key.name for key in keys.of_group(group.name, keys.files(group.name)))}
     choices = [key for key in sorted(names) if keys.is_public(key, config_name)]
     near, section = nearest(name, choices), name.rpartition(".")[0]
     beside = [last_part(key) for key in choices if key.rpartition(".")[0] == section]

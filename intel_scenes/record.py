@@ -1,15 +1,22 @@
-"""The files of a run: their names and columns, digests, whole-or-nothing writing, reading."""
+"""The files of a run: their names, and a class for what each of them holds, with its reader and its writer."""
 
+import csv
+import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field, fields, is_dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, NamedTuple, Self, get_args, get_origin
 
+import numpy as np
 import yaml
 
 from intel_scenes import files
 from intel_scenes.errors import UserError
+from intel_scenes.probabilities import Labels, Probabilities
 
 CONFIG = "config.yaml"
 OVERRIDES = "overrides.yaml"
@@ -22,79 +29,379 @@ LAST = "checkpoints/last.ckpt"
 LOCK = ".lock"  # of the process that is at work in the folder
 STUDY, STUDY_LOCK = "study.yaml", ".study.lock"  # of a folder of runs
 
-HISTORY_COLUMNS = (
-    "epoch",
-    "step",
-    "lr",
-    "train_loss",
-    "train_accuracy",
-    "train_eval_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "images_per_second",
-)
-
-STATE_KEYS = ("status", "error", "traceback", "started", "ended")
-GROUP_KEYS = ("study", "model", "optim", "scheduler", "recipe")  # names of the files chosen
-IDENTITY_KEYS = (
-    *GROUP_KEYS,
-    *("recipe_resolved", "model_name", "weights", "seed", "classes"),
-    *("config_digest", "configuration_digest", "composition_digest"),
-    "weights_digest",  # SHA-256 of a file; of published weights the name of theirs, which holds the first digits
-)
-PAIRING_KEYS = ("data_fingerprint", "split_digest", "order_digest", "init_digest")
-SETTING_KEYS = (
-    *("lr", "batch_size", "image_size", "epochs", "parameters"),
-    *("num_train", "num_val", "num_test", "normalization"),
-    *("budget_minutes", "budget_digest"),
-    *("store_size", "store_rule"),
-    "transform_input",  # of googlenet and inception_v3: whether they normalize once more, as TensorFlow did
-)
-RESULT_KEYS = (
-    *("best_epoch", "train_accuracy", "val_accuracy", "val_loss", "test_accuracy", "test_loss"),
-    *("test_accuracy_interval", "test_duplicates", "test_accuracy_clean", "test_ece"),
-    *("temperature", "test_loss_calibrated", "test_ece_calibrated"),
-    *("test_accuracy_per_class", "test_confusion"),
-    "val_accuracy_tta",  # of the validation predictions, with the test-time augmentation of test
-)
-COST_KEYS = ("fit_seconds", "features_seconds", "compile_seconds", "images_per_second", "peak_memory_bytes")
-CIRCUMSTANCE_KEYS = (
-    *("device", "precision", "threads", "versions", "package_version", "git_commit", "git_dirty"),
-    "test_folder",  # where the test images lay
-)
-SUMMARY_KEYS = (
-    *STATE_KEYS,
-    *IDENTITY_KEYS,
-    *PAIRING_KEYS,
-    *SETTING_KEYS,
-    *RESULT_KEYS,
-    *COST_KEYS,
-    *CIRCUMSTANCE_KEYS,
-)
+GROUP_KEYS = ("study", "model", "optim", "scheduler", "recipe")  # keys of a summary that name the file of a group
 
 
-# Keys of a configuration, with all that lies below them, that do not change the result of a run.
-NEUTRAL_KEYS = (
-    *("data.root", "data.cache_dir", "data.device_resident"),
-    *("compare", "dry_run", "folder", "hydra", "keep_last", "logger", "study", "sweep"),
-    *("trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.profiler"),
-)
+@dataclass(frozen=True)
+class Origin:
+    """Where a run's configuration comes from.
+
+    Attributes:
+        overrides: What was typed.
+        choices: The file chosen in each group.
+        composition_digest: Of the tree of configuration files and the overrides: runs that share it compose alike.
+    """
+
+    overrides: tuple[str, ...] = ()
+    choices: Mapping[str, str | None] = field(default_factory=dict)
+    composition_digest: str = ""
+
+    @property
+    def typed(self) -> set[str]:
+        """The keys and groups that were typed."""
+        return keys_of(self.overrides)
 
 
-def is_neutral(key: str) -> bool:
-    """Whether a dotted key, or a group such as `hydra/launcher`, has no effect on the result of a run."""
-    dotted = key.replace("/", ".")
-    return any(dotted == neutral or dotted.startswith(f"{neutral}.") for neutral in NEUTRAL_KEYS)
+class Status(StrEnum):
+    """How a run ended; `interrupted` as well while it is going on, so that one that is killed leaves a true record."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Mean and standard deviation of each channel, of values from 0 to 1, that are normalized away."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What `summary.json` holds, in the order of its keys; None is null, what is not or cannot be known.
+
+    Attributes:
+        recipe_resolved: The recipe and the augmentation as they came out: open, since a later version adds keys and a
+            policy has arguments of its own; they are shown and compared by key.
+        weights_digest: SHA-256 of a file; of published weights their file name, which holds its first digits.
+        transform_input: Of googlenet and inception_v3: whether they normalize once more, as TensorFlow did.
+        test_accuracy_interval: 95 %, Wilson.
+        test_accuracy_per_class: None for a class without test images.
+        test_confusion: Counts, rows the true and columns the predicted classes.
+        val_accuracy_tta: Of the validation predictions, with the test-time augmentation of test.
+        test_folder: Where the test images lay.
+    """
+
+    status: Status
+    error: str | None = None
+    traceback: str | None = None
+    started: str | None = None
+    ended: str | None = None
+    # identity
+    study: str | None = None
+    model: str | None = None
+    optim: str | None = None
+    scheduler: str | None = None
+    recipe: str | None = None
+    recipe_resolved: Mapping[str, Any] | None = None
+    model_name: str | None = None
+    weights: str | None = None
+    seed: int | None = None
+    classes: tuple[str, ...] | None = None
+    config_digest: str | None = None
+    configuration_digest: str | None = None
+    composition_digest: str | None = None
+    weights_digest: str | None = None
+    # pairing
+    data_fingerprint: str | None = None
+    split_digest: str | None = None
+    order_digest: str | None = None
+    init_digest: str | None = None
+    # settings
+    lr: float | None = None
+    batch_size: int | None = None
+    image_size: int | None = None
+    epochs: int | None = None
+    parameters: int | None = None
+    num_train: int | None = None
+    num_val: int | None = None
+    num_test: int | None = None
+    normalization: Normalization | None = None
+    budget_minutes: float | None = None
+    budget_digest: str | None = None
+    store_size: int | None = None
+    store_rule: str | None = None
+    transform_input: bool | None = None
+    # results
+    best_epoch: int | None = None
+    train_accuracy: float | None = None
+    val_accuracy: float | None = None
+    val_loss: float | None = None
+    test_accuracy: float | None = None
+    test_loss: float | None = None
+    test_accuracy_interval: tuple[float, float] | None = None
+    test_duplicates: tuple[str, ...] | None = None
+    test_accuracy_clean: float | None = None
+    test_ece: float | None = None
+    temperature: float | None = None
+    test_loss_calibrated: float | None = None
+    test_ece_calibrated: float | None = None
+    test_accuracy_per_class: tuple[float | None, ...] | None = None
+    test_confusion: tuple[tuple[int, ...], ...] | None = None
+    val_accuracy_tta: float | None = None
+    # cost
+    fit_seconds: float | None = None
+    features_seconds: float | None = None
+    compile_seconds: float | None = None
+    images_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    # circumstances
+    device: str | None = None
+    precision: str | None = None
+    threads: int | None = None
+    versions: Mapping[str, str] | None = None
+    package_version: str | None = None
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    test_folder: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that a completed run has the accuracies that every comparison needs.
+
+        Raises:
+            ValueError: One is missing, or no fraction.
+        """
+        if self.status is not Status.COMPLETED:
+            return
+        accuracies = {"val_accuracy": self.val_accuracy, "test_accuracy": self.test_accuracy}
+        if self.val_accuracy_tta is not None:  # records of earlier versions lack it
+            accuracies["val_accuracy_tta"] = self.val_accuracy_tta
+        for key, accuracy in accuracies.items():
+            if accuracy is None or not 0 <= accuracy <= 1:
+                raise ValueError(f"completed, but {key} is {accuracy}")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """Reads the summary of a run folder; None where there is none.
+
+        A key that is missing is read as null, so is a number that is not finite; a key of a later version is ignored.
+
+        Raises:
+            UserError: The file holds something else.
+        """
+        path = folder / SUMMARY
+        try:
+            values = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise UserError(f"{path} is no record ({error}): move the folder away") from error
+        if not isinstance(values, dict):
+            raise UserError(f"{path} is no record: move the folder away")
+        typed = {}
+        for one in fields(cls):
+            value = values.get(one.name)
+            try:
+                typed[one.name] = _typed(value, one.type)
+            except (KeyError, ValueError) as error:
+                said = f"{one.name}: {str(value)[:40]}"
+                raise UserError(f"{path} says {said}, which no run writes there: move the folder away") from error
+        try:
+            return cls(**typed)
+        except ValueError as error:
+            raise UserError(f"{path} says {error}: move the folder away") from error
+
+    @classmethod
+    def peek(cls, folder: Path) -> Self | None:
+        """Reads the summary of a run folder; None, too, where the file holds something else."""
+        try:
+            return cls.read(folder)
+        except UserError:
+            return None
+
+    def write(self, folder: Path) -> None:
+        """Writes `summary.json` with every key, whole; null stands for a number that is not finite.
+
+        Raises:
+            FileExistsError: The folder holds a completed record, which is never overwritten.
+        """
+        there = Summary.read(folder)
+        if there is not None and there.status is Status.COMPLETED:
+            raise FileExistsError(f"{folder / SUMMARY} holds a completed record")
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in asdict(self).items()
+        }
+        files.write_whole(folder / SUMMARY, (json.dumps(finite, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _typed(value: Any, kind: Any) -> Any:  # noqa: ANN401
+    """A value of JSON as a field of this type has it: a tuple for a list, an enum or a dataclass for plain values.
+
+    Raises:
+        KeyError: A part of it is missing.
+        ValueError: It is of another type.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        value = None
+    if isinstance(kind, UnionType):  # with None
+        return None if value is None else _typed(value, get_args(kind)[0])
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is tuple and isinstance(value, list):
+        kinds = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
+        return tuple(_typed(item, one) for item, one in zip(value, kinds, strict=True))
+    if isinstance(value, dict) and (origin is Mapping or is_dataclass(kind)):
+        if origin is Mapping:
+            return {key: _typed(item, arguments[1]) for key, item in value.items()}
+        return kind(**{field.name: _typed(value[field.name], field.type) for field in fields(kind)})
+    if kind is Status:
+        return Status(value)
+    if kind is Any or type(value) is kind or (kind is float and type(value) is int):  # True is no int here
+        return value
+    raise ValueError
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A row of `history.csv`.
+
+    Attributes:
+        epoch: From 0.
+        step: Optimizer steps so far.
+        lr: Of the first parameter group at the end of the epoch.
+        train_accuracy: Seen while training: augmented, in training mode.
+        train_eval_accuracy: In evaluation mode without augmentation, on a fixed slice of train as large as val.
+        images_per_second: Of the training part.
+    """
+
+    epoch: int
+    step: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    train_eval_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class History:
+    """What `history.csv` holds: the epochs of a run so far."""
+
+    epochs: tuple[Epoch, ...] = ()
+
+    @property
+    def best(self) -> Epoch:
+        """The first epoch with the highest validation accuracy.
+
+        Raises:
+            ValueError: There is no epoch yet.
+        """
+        return max(self.epochs, key=lambda epoch: epoch.val_accuracy)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Reads the history of a run folder; no epochs where there is none, or none that can be read."""
+        try:
+            with (folder / HISTORY).open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            numbers = HISTORY_COLUMNS[2:]
+            return cls(
+                tuple(Epoch(int(row["epoch"]), int(row["step"]), *(float(row[key]) for key in numbers)) for row in rows)
+            )
+        except (OSError, KeyError, TypeError, ValueError):
+            return cls()
+
+    def write(self, folder: Path) -> None:
+        """Writes `history.csv` whole."""
+        files.write_csv(folder / HISTORY, HISTORY_COLUMNS, map(astuple, self.epochs))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What `predictions.csv` holds of a split: what a run says of its N images.
+
+    Attributes:
+        paths: `<class>/<file>` of each image.
+        labels: (N,), their classes.
+        predicted: (N,), the most probable classes.
+        probabilities: (N, C), rows sum to 1; (N, 0) where they were not asked for.
+    """
+
+    paths: list[str]
+    labels: Labels
+    predicted: Labels
+    probabilities: Probabilities
+
+    @classmethod
+    def read(cls, folder: Path, split: str, *, with_probabilities: bool = True) -> Self:
+        """Reads a split of the predictions of a run folder.
+
+        Args:
+            folder: Of the run.
+            split: "val" or "test".
+            with_probabilities: Without them, which hundreds of runs may be, the file is read several times as fast.
+
+        Raises:
+            UserError: There are none, or they cannot be read.
+        """
+        path = folder / PREDICTIONS
+        try:
+            text = path.read_bytes().decode(errors="replace")
+            rows = _rows(text, split, with_probabilities=with_probabilities)
+            if not rows:
+                raise ValueError(f"it has no {split} images")
+            paths, labels, predicted, *_ = zip(*rows, strict=True)
+            probabilities = np.array([[float(number) for number in row[3:]] for row in rows])
+            read = cls(list(paths), _whole(labels), _whole(predicted), probabilities)
+            classes = np.concatenate([read.labels, read.predicted])
+            if classes.min() < 0 or (with_probabilities and classes.max() >= probabilities.shape[1]):
+                raise ValueError(f"{split} images of a class that has no probability")
+        except (OSError, ValueError, IndexError, OverflowError) as error:
+            raise UserError(f"{path} cannot be read ({error}): run it again") from error
+        return read
+
+    @staticmethod
+    def write(folder: Path, classes: Sequence[str], splits: Mapping[str, "Predictions"]) -> None:
+        """Writes `predictions.csv` whole.
+
+        Args:
+            folder: Of the run.
+            classes: Their names, in the order of the probabilities.
+            splits: The predictions by split.
+        """
+        rows = [
+            (split, path, label, predicted, *probabilities)
+            for split, images in splits.items()
+            for path, label, predicted, probabilities in zip(
+                images.paths,
+                images.labels.tolist(),
+                images.predicted.tolist(),
+                images.probabilities.tolist(),
+                strict=True,
+            )
+        ]
+        files.write_csv(folder / PREDICTIONS, ("split", "path", "label", "predicted", *classes), rows)
+
+
+def _rows(text: str, split: str, *, with_probabilities: bool) -> Sequence[Sequence[str]]:
+    """Path, label and predicted class of each image of a split, and its probabilities where asked.
+
+    A row that is cut off before its probabilities is too short in both cases.
+
+    Raises:
+        IndexError: A row is empty.
+    """
+    if not with_probabilities and '"' not in text:
+        return [line.split(",", 4)[1:-1] for line in text.split("\n") if line.startswith(f"{split},")]
+    rows = [row[1:] for row in csv.reader(io.StringIO(text)) if row[0] == split]  # a path with a comma is in quotes
+    return rows if with_probabilities else [row[:-1][:3] for row in rows]
+
+
+def _whole(numbers: Sequence[str]) -> Labels:
+    return np.array([int(number) for number in numbers], dtype=np.int64)
+
+
+SUMMARY_KEYS = tuple(field.name for field in fields(Summary))
+HISTORY_COLUMNS = tuple(field.name for field in fields(Epoch))
 
 
 def keys_of(overrides: Iterable[str]) -> set[str]:
     """The keys and groups that were typed."""
     return {text.lstrip("+").partition("=")[0] for text in overrides}
-
-
-def write_study(folder: Path, plan: Mapping[str, Any]) -> None:
-    """Writes the plan of a study into its folder; whoever does holds `STUDY_LOCK`."""
-    files.write_whole(folder / STUDY, yaml.safe_dump(dict(plan), sort_keys=False, allow_unicode=True).encode())
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -105,47 +412,169 @@ def remove_leftovers(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def write_summary(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes `summary.json` with every key of the contract; returns what was written.
+Asked = str | tuple[str, ...] | None  # a study's question, or its factors
 
-    Null stands where `summary` has no value, or none that is finite.
 
-    Raises:
-        FileExistsError: The folder holds a completed record, which is never overwritten.
-        KeyError: `summary` has a key that the contract does not have.
+class Interval(NamedTuple):
+    """The interval that values of a key were sampled from.
+
+    Attributes:
+        low: The smallest value.
+        high: The largest value.
+        is_log: Whether they were sampled on a logarithmic scale.
     """
-    if unknown := summary.keys() - set(SUMMARY_KEYS):
-        raise KeyError(f"not keys of {SUMMARY}: {sorted(unknown)}")
-    if (read_summary(folder) or {}).get("status") == "completed":
-        raise FileExistsError(f"{folder / SUMMARY} holds a completed record")
-    whole = {key: summary.get(key) for key in SUMMARY_KEYS}
-    whole = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in whole.items()
-    }
-    files.write_whole(folder / SUMMARY, (json.dumps(whole, indent=2, allow_nan=False) + "\n").encode())
-    return whole
+
+    low: float
+    high: float
+    is_log: bool
 
 
-def read_summary(folder: Path) -> dict[str, Any] | None:
-    """The `summary.json` of a run folder, a missing key read as null; None where there is no such file.
+@dataclass(frozen=True)
+class Addition:
+    """What a later invocation of a sweep adds to the plan of its study.
+
+    Attributes:
+        date: ISO 8601, UTC.
+        command: What was typed; None where it is unknown.
+        runs: Names of the runs it adds.
+        changed: What it asks differently (`question`, `compared`, `tuned`), as it was and as it is.
+    """
+
+    date: str | None = None
+    command: str | None = None
+    runs: tuple[str, ...] = ()
+    changed: Mapping[str, tuple[Asked, Asked]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """`study.yaml`: what a study asks, and which runs were planned to answer it.
+
+    A plan may be written by hand or by an earlier version: every key may be missing.
+
+    Attributes:
+        question: What the study asks.
+        compared: Factors that make an arm; empty for all that vary and are not tuned.
+        tuned: Factors chosen on validation within an arm.
+        searched: Keys whose values were sampled, with their intervals.
+        seeds: Of the runs planned first.
+        primary_metric: What chooses, and what is compared.
+        threads: Threads of each run.
+        fixed: Overrides that all runs share; None where they are unknown.
+        swept: Keys in which runs differ.
+        date: Of the first invocation, ISO 8601, UTC.
+        command: What was typed; None where it is unknown.
+        commit: Git commit of the checkout.
+        planned: Names of the runs planned first.
+        added: What later invocations added.
+        twins: Runs that came to the same as another, with its name.
+        fitted_epochs: Epochs that fit into `budget_minutes`, by budget digest.
+        others: Keys that this version does not know, with any values, kept when the plan is written again.
+    """
+
+    question: str | None = None
+    compared: tuple[str, ...] = ()
+    tuned: tuple[str, ...] = ()
+    searched: Mapping[str, Interval] = field(default_factory=dict)
+    seeds: tuple[str, ...] = ()
+    primary_metric: str | None = None
+    threads: int | None = None
+    fixed: tuple[str, ...] | None = None
+    swept: tuple[str, ...] = ()
+    date: str | None = None
+    command: str | None = None
+    commit: str | None = None
+    planned: tuple[str, ...] = ()
+    added: tuple[Addition, ...] = ()
+    twins: Mapping[str, str] = field(default_factory=dict)
+    fitted_epochs: Mapping[str, int] = field(default_factory=dict)
+    others: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def all_planned(self) -> tuple[str, ...]:
+        """Names of all runs, each once, including those added later."""
+        return tuple(dict.fromkeys([*self.planned, *(name for one in self.added for name in one.runs)]))
+
+
+def read_study(folder: Path) -> StudyPlan | None:
+    """The plan of a study folder; None where there is no `study.yaml`.
 
     Raises:
         UserError: The file holds something else.
     """
     try:
-        found = json.loads((folder / SUMMARY).read_bytes())
+        found = yaml.safe_load((folder / STUDY).read_text())
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise UserError(f"{folder / SUMMARY} is no record ({error}): move the folder away") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{folder / SUMMARY} is no record: move the folder away")
-    return {**dict.fromkeys(SUMMARY_KEYS), **found}
-
-
-def peek(folder: Path) -> dict[str, Any] | None:
-    """The `summary.json` of a run folder as `read_summary` gives it; None, too, where the file holds something else."""
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{folder / STUDY} cannot be read: mend it, or move it away") from error
     try:
-        return read_summary(folder)
-    except UserError:
-        return None
+        return _study_plan(found)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / STUDY} is no plan of a study: mend it, or move it away") from error
+
+
+def write_study(folder: Path, plan: StudyPlan) -> None:
+    """Writes the plan of a study into its folder; the caller holds `STUDY_LOCK`.
+
+    A key without a value is left out where a plan may lack it; question and commit are null.
+    """
+    values = asdict(plan)
+    values["searched"] = {key: [low, high, int(is_log)] for key, (low, high, is_log) in plan.searched.items()}
+    for addition in values["added"]:
+        if not addition["changed"]:
+            del addition["changed"]
+    unknown = [key for key, value in values.items() if value is None and key not in ("question", "commit")]
+    unknown += [key for key in ("twins", "fitted_epochs") if not values[key]]
+    unknown += ["swept"] if plan.fixed is None else []
+    others = values.pop("others")
+    written = {key: value for key, value in values.items() if key not in unknown} | others
+    files.write_whole(folder / STUDY, yaml.safe_dump(written, sort_keys=False, allow_unicode=True).encode())
+
+
+def _study_plan(found: Any) -> StudyPlan:  # noqa: ANN401
+    """A plan from the content of a YAML file; AttributeError, TypeError or ValueError where it is none."""
+    get = found.get
+    known = {one.name for one in fields(StudyPlan)} - {"others"}
+    return StudyPlan(
+        question=_text(get("question")),
+        compared=_texts(get("compared")),
+        tuned=_texts(get("tuned")),
+        searched={key: Interval(low, high, bool(log)) for key, (low, high, log) in (get("searched") or {}).items()},
+        seeds=_texts(get("seeds")),
+        primary_metric=_text(get("primary_metric")),
+        threads=None if get("threads") is None else int(get("threads")),
+        fixed=None if get("fixed") is None else _texts(get("fixed")),
+        swept=_texts(get("swept")),
+        date=_text(get("date")),
+        command=_command(get("command")),
+        commit=_text(get("commit")),
+        planned=_texts(get("planned")),
+        added=tuple(map(_addition, get("added") or [])),
+        twins={str(name): str(twin) for name, twin in (get("twins") or {}).items()},
+        fitted_epochs={str(digest): int(epochs) for digest, epochs in (get("fitted_epochs") or {}).items()},
+        others={key: value for key, value in found.items() if key not in known},
+    )
+
+
+def _addition(found: Any) -> Addition:  # noqa: ANN401
+    changed = {key: (_asked(old), _asked(new)) for key, (old, new) in (found.get("changed") or {}).items()}
+    return Addition(_text(found.get("date")), _command(found.get("command")), _texts(found.get("runs")), changed)
+
+
+def _asked(value: object) -> Asked:
+    return _texts(value) if isinstance(value, list) else _text(value)
+
+
+def _command(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | None):
+        raise TypeError(f"{value} is no list")
+    return tuple(map(str, value or ()))

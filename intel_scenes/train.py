@@ -1,33 +1,33 @@
 """`python -m intel_scenes.train`: one run, or with `-m` a sweep of runs."""
 
-from pathlib import Path
-
-from omegaconf import DictConfig
+from functools import partial
 
 from intel_scenes import cli
+from intel_scenes.config import RunConfig
+from intel_scenes.sweeps import plan
 from intel_scenes.sweeps.runner import Job
 
 
-def train(cfg: DictConfig, job: Job) -> None:
+def train(config: RunConfig, job: Job) -> None:
     """Trains, evaluates and records one configuration, and shows what came out."""
     # They import torch, for which --help and a misspelt option need not wait.
     from intel_scenes.training import memory
-    from intel_scenes.training import run as experiment
+    from intel_scenes.training.claim import Place
+    from intel_scenes.training.dry_run import dry_run
+    from intel_scenes.training.epoch_budget import measure_each_time
+    from intel_scenes.training.run import run
 
     memory.spare_imports()
-    if cfg.dry_run:
-        cli.say("\n".join(experiment.dry_run(cfg, job.overrides)))
+    if config.dry_run:
+        cli.say("\n".join(dry_run(config, job.origin)))
         cli.leave_nothing(job.folder)
         return
-    summary = experiment.run(
-        cfg,
-        Path(job.folder),
-        choices=job.choices,
-        overrides=job.overrides,
-        composition_digest=job.composition_digest,
-    )
-    if summary:
-        cli.show(summary, job.folder, is_one_of_many=bool(cfg.sweep.name))
+    study = job.folder.parent if config.sweep.name else None
+    place = Place(job.folder, siblings=study, replaces_changed=config.sweep.redo == "changed")
+    epochs_of_budget = partial(plan.shared_epochs, study) if study else measure_each_time
+    summary = run(config, place, job.origin, epochs_of_budget=epochs_of_budget)
+    if summary is not None:
+        cli.show(summary, job.folder, is_one_of_many=study is not None)
 
 
 if __name__ == "__main__":

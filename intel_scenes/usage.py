@@ -2,17 +2,12 @@
 
 import json
 import re
-import shutil
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
-
 from intel_scenes import keys
 
-NARROWEST, WIDEST = 60, 120  # columns
 OF_ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+),\s*'?([^'}]*)'?\}")
 
 
@@ -50,15 +45,6 @@ def text(
             )
         )
     return "\n\n".join(parts)
-
-
-def of_terminal(config_name: str, *, _root_: DictConfig) -> str:
-    """The text for the configuration that Hydra has composed; as Hydra takes it, which replaces what follows a `$`."""
-    composed: Any = OmegaConf.to_container(_root_)
-    loader = GlobalHydra.instance().config_loader()
-    width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
-    choices = composed["hydra"]["runtime"]["choices"]
-    return text(config_name, composed, choices, loader.get_group_options, width).replace("$", "$$")
 
 
 def _heading(title: str, *paragraphs: str) -> str:

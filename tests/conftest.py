@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from intel_scenes.record import Summary
 from tests.small import DRAWN, SMALL
 
 # Small networks on a shared machine: more threads only wait for each other. Set before torch is imported.
@@ -18,25 +19,25 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_in(cache: Path) -> Callable[..., dict[str, Any]]:
+def run_in(cache: Path) -> Callable[..., Summary | None]:
     """Runs a small experiment in this process; `run_in(FOLDER, "optim=adam")` returns its summary."""
-    from hydra import compose, initialize_config_dir
+    from intel_scenes.record import Origin
+    from intel_scenes.training.claim import Place
+    from intel_scenes.training.run import run
+    from tests.small import asked
 
-    from intel_scenes.sweeps.names import conf_folder
-    from intel_scenes.training import run as experiment
-
-    def small(folder: Path, *overrides: str, **options: Any) -> dict[str, Any]:
+    def small(folder: Path, *overrides: str, siblings: Path | None = None, **options: Any) -> Summary | None:
         images = () if any(text.startswith("data=") for text in overrides) else DRAWN
         typed = [*images, *SMALL, f"data.cache_dir={cache}", *overrides]
-        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            cfg = compose("train", typed)
-        return experiment.run(cfg, folder, choices={}, overrides=typed, composition_digest="", **options)
+        config = asked(*typed)
+        place = Place(folder, siblings, replaces_changed=config.sweep.redo == "changed")
+        return run(config, place, Origin(overrides=tuple(typed)), **options)
 
     return small
 
 
 @pytest.fixture
-def run(run_in: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def run(run_in: Callable[..., Summary | None], tmp_path: Path) -> Callable[..., Summary | None]:
     """The same in a folder of the test: `run("optim=adam", folder=...)`."""
     return lambda *overrides, folder=tmp_path / "run", **options: run_in(folder, *overrides, **options)
 

@@ -1,6 +1,14 @@
 """What makes a run small enough for a test: the overrides DRAWN or other images, then SMALL; of a Trainer, QUIET."""
 
+from functools import cache
 from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from intel_scenes import keys
+from intel_scenes.composition import configured
+from intel_scenes.config import RunConfig
 
 DRAWN = ("data=synthetic", "data.num_train=120", "data.num_test=30", "data.store_size=40")
 SMALL = (
@@ -11,3 +19,20 @@ QUIET: dict[str, Any] = {
     **{"accelerator": "cpu", "logger": False, "num_sanity_val_steps": 0},
     **{"enable_progress_bar": False, "enable_model_summary": False},
 }
+
+
+@cache
+def composed(*overrides: str) -> DictConfig:
+    with hydra.initialize_config_dir(str(keys.conf_folder()), version_base="1.3"):
+        return hydra.compose("train", list(overrides))
+
+
+def asked(*overrides: str) -> RunConfig:
+    """What a run is asked to do by `overrides`."""
+    return configured(composed(*overrides), RunConfig)
+
+
+def resolved(*overrides: str) -> RunConfig:
+    """The same once the images are known, which make a single step."""
+    config = asked(*overrides)
+    return config.resolved(folder="run", epochs=config.epochs, num_steps=1)

@@ -12,8 +12,10 @@ from PIL import Image
 
 from intel_scenes.auditing import audit
 from intel_scenes.auditing.audit_page import told, write
+from intel_scenes.composition import configured
+from intel_scenes.config import AuditConfig
 from intel_scenes.errors import UserError
-from intel_scenes.sweeps.names import conf_folder
+from intel_scenes.keys import conf_folder
 from tests.process import python
 
 SMALL = (
@@ -56,7 +58,7 @@ def audited(root, cache, *overrides):
     """What an audit finds, in this process."""
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         cfg = compose("audit", [*SMALL, f"data.root={root}", f"data.cache_dir={cache}", *overrides])
-    return audit.run(cfg)
+    return audit.run(configured(cfg, AuditConfig))
 
 
 def rows(folder, kind):
@@ -134,8 +136,8 @@ def test_without_cleanlab_all_else_is_done(images, cache, tmp_path, monkeypatch)
         ("near=-1", "near=-1 must be a number from 0 to 1"),
         ("folds=1", "folds=1 must be a whole number of at least 2"),
         ("seed=-1", "seed=-1 must be a whole number of at least 0"),
-        ("output=null", "output=None must be the name of a folder"),
-        ("exclude.labels=3", "exclude.labels=3 must be one of True, False"),
+        ("output=null", "output=None must be a name or a path"),
+        ("exclude.labels=3", "exclude.labels=3 must be one of true, false"),
         (
             "data.root=nowhere",
             "no images found in nowhere: looked for nowhere/seg_train/seg_train and ",

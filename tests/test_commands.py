@@ -164,9 +164,9 @@ def test_a_key_that_must_be_given_is_named(train):
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ("~recipe.mixup", "recipe.mixup was taken out, and every run needs it: set recipe.mixup=VALUE instead"),
-        ("~epochs", "epochs was taken out"),
-        ("~augment", "augment was taken out"),
+        ("~recipe.mixup", "every run needs recipe.mixup, and no file or override sets it: ++recipe.mixup=VALUE does"),
+        ("~epochs", "every run needs epochs,"),
+        ("~augment", "every run needs augment,"),
         ("model=null", "model=null: model=NAME chooses a file of conf/model, --help lists them"),
     ],
 )
@@ -185,6 +185,15 @@ def test_a_file_of_ones_own_that_includes_itself_is_told(train):
     (train.place / "more/recipe/mine.yaml").write_text("# @package _global_\ndefaults: [/recipe: plain, _self_]\n")
     done = train("--config-dir", "more", *DRAWN, "recipe=mine")
     assert_one_sentence(done, "a configuration file includes itself")
+
+
+def test_a_file_of_ones_own_that_is_no_yaml_is_told_with_its_line(train):
+    (train.place / "more/optim").mkdir(parents=True)
+    (train.place / "more/optim/mine.yaml").write_text("lr: 0.1\n  _target_: torch.optim.SGD\n")
+    done = train("--config-dir", "more", *DRAWN, "optim=mine")
+    assert_one_sentence(
+        done, "more/optim/mine.yaml, line 2, cannot be read as YAML (mapping values are not allowed here)"
+    )
 
 
 def test_a_run_folder_that_cannot_be_made_is_named(train):

@@ -49,13 +49,13 @@ def test_a_format_is_all_that_is_printed(compare, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "folder=FOLDER is missing"),
+        ([], "folder is not given: set folder=VALUE: the folder of a sweep, such as multirun/models"),
         (["folder=none"], "there is no folder none"),
         (["folder=empty"], "empty holds no runs"),
         (["folder=study", "format=pdf"], "format=pdf: there are table, markdown, latex, json"),
         (["folder=study", "compare.baseline=sdg"], "compare.baseline=sdg is none of the arms: adam; sgd"),
-        (["folder=study", "compare.rope=-1"], "compare.rope=-1 has to be a number of points"),
-        (["folder=study", "compare.rope=a"], "compare.rope=a has to be a number of points"),
+        (["folder=study", "compare.rope=-1"], "compare.rope=-1 must be a number from 0 to 100"),
+        (["folder=study", "compare.rope=a"], "compare.rope=a must be a number from 0 to 100"),
         (["folder=broken"], "study.yaml cannot be read"),
         (["folder=study", "data.root=none"], "data.root=none is no folder"),
         (["folder=."], "holds sweeps: folder=./NAME"),

@@ -12,10 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torchvision import models
 
+import intel_scenes.cli  # noqa: F401  # which conf/ calls
 from intel_scenes import record
+from intel_scenes.keys import conf_folder
 from intel_scenes.models.own import OWN
 from intel_scenes.studies.naming import OTHER_GROUPS
-from intel_scenes.sweeps.names import conf_folder, run_name
+from intel_scenes.sweeps.names import run_name
 
 CONF = conf_folder()
 FILES = sorted(CONF.rglob("*.yaml"))

@@ -38,12 +38,12 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "run=[FOLDER,FOLDER,...] is missing: the folders of finished runs"),
+        ([], "run is not given: set run=VALUE: the folders of finished runs of one study: [FOLDER,FOLDER,...]"),
         (["run=a", "+viewss=flip"], "there is no key viewss (did you mean views?); --help lists all keys"),
         (["run=a", "viewss=flip"], "there is no key viewss (did you mean views?); --help lists all keys"),
-        (["run=[a,b]", "combine=men"], "combine=men: there are mean, vote, soup (did you mean mean?)"),
-        (["run=[a,b]", "views=flp"], "views=flp: there are 1, flip, flip_crops (did you mean flip?)"),
-        (["run=[a,b]", "views=[flip]"], "views=['flip']: there are 1, flip, flip_crops (did you mean flip?)"),
+        (["run=[a,b]", "combine=men"], "combine=men must be one of mean, vote, soup (did you mean mean?)"),
+        (["run=[a,b]", "views=flp"], "views=flp must be one of 1, flip, flip_crops (did you mean flip?)"),
+        (["run=[a,b]", "views=[flip]"], "views=['flip'] must be one of 1, flip, flip_crops (did you mean flip?)"),
         (["run=[]"], "run=[] must name the folders of finished runs: run=[FOLDER,FOLDER,...]"),
         (["run=[a,b/../a]"], "run names a folder twice: leave it out, each run counts once"),
         (["run=a", "combine=soup"], "combine has no effect on one run: leave it out, or name several"),

@@ -125,7 +125,7 @@ def test_a_refusal_names_every_key() -> None:
     with pytest.raises(UserError) as caught:
         check_keys(composed("train", "+epoch=3", "+optim.learning_rate=0.1"))
     assert str(caught.value) == (
-        "there is no key optim.learning_rate (did you mean optim.lr?), and there is no key epoch (did you mean epochs?)"
+        "there is no key epoch (did you mean epochs?), and there is no key optim.learning_rate (did you mean optim.lr?)"
         "; --help lists all keys"
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from intel_scenes.sweeps.names import conf_folder
+from intel_scenes.keys import conf_folder
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = re.findall(r"^    (python3 -m venv .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)

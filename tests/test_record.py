@@ -1,16 +1,15 @@
-import csv
 import hashlib
 import json
 import math
-import os
-import resource
-from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from intel_scenes import files, record
+from intel_scenes import record
 from intel_scenes.errors import UserError
+from intel_scenes.record import History, Normalization, Predictions, Status, Summary
 
 CONTRACT = {
     *("status", "error", "traceback", "started", "ended"),
@@ -31,76 +30,13 @@ def sha256(text: str) -> str:
 
 def test_the_contract_is_kept() -> None:
     assert set(record.SUMMARY_KEYS) >= CONTRACT
-    assert len(record.SUMMARY_KEYS) == len(set(record.SUMMARY_KEYS))
+    assert set(record.GROUP_KEYS) < set(record.SUMMARY_KEYS)
+    assert [*Status] == ["completed", "failed", "interrupted"]
     columns = "epoch,step,lr,train_loss,train_accuracy,train_eval_accuracy,val_loss,val_accuracy,images_per_second"
     assert ",".join(record.HISTORY_COLUMNS) == columns
     assert (record.CONFIG, record.OVERRIDES, record.SUMMARY) == ("config.yaml", "overrides.yaml", "summary.json")
     assert (record.HISTORY, record.PREDICTIONS, record.CURVES) == ("history.csv", "predictions.csv", "curves.png")
     assert (record.BEST, record.LAST) == ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
-
-
-def test_a_digest_is_the_sha256_of_sorted_json_without_blanks() -> None:
-    value = {"b": [1.0, "x", None, 0.5], "a": {"d": True, "c": (2,)}}
-    assert files.digest(value) == sha256('{"a":{"c":[2],"d":true},"b":[1,"x",null,0.5]}')
-    # `printf '[]' | sha256sum` of GNU coreutils 9.1
-    assert files.digest([]) == "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"
-
-
-def test_a_digest_does_not_depend_on_the_order_of_keys_or_the_kind_of_mapping_or_number() -> None:
-    assert files.digest({"a": 1, "b": {"c": 2, "d": 3}}) == files.digest(OrderedDict(b={"d": 3.0, "c": 2}, a=1.0))
-    assert files.digest(1e3) == files.digest(1000)
-    assert files.digest(-0.0) == files.digest(0)
-
-
-@pytest.mark.parametrize("other", [[1, "2"], [2, 1], [1], [1, 2, None], [1, 2.5], [True, 2], {"1": 2}, "[1,2]"])
-def test_other_values_have_other_digests(other: object) -> None:
-    assert files.digest(other) != files.digest([1, 2])
-
-
-def test_a_value_that_json_does_not_have_is_refused() -> None:
-    with pytest.raises(ValueError, match="JSON compliant"):
-        files.digest({"lr": math.nan})
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        files.digest({"path": Path("a")})
-
-
-def test_a_file_is_written_with_its_folders_and_readable_by_all(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b" / "file"
-    files.write_whole(path, b"first")
-    files.write_whole(path, memoryview(b"second"))
-    assert path.read_bytes() == b"second"
-    assert path.stat().st_mode & 0o777 == 0o644
-    assert os.listdir(path.parent) == ["file"]
-
-
-def test_a_write_that_runs_out_of_space_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    files.write_whole(path, b"old")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-        with pytest.raises(OSError, match="File too large"):
-            files.write_whole(path, b"new" * 1000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
-
-
-def test_a_write_that_is_broken_off_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file"
-    files.write_whole(path, b"old")
-
-    def interrupt(handle: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        files.write_whole(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
@@ -113,116 +49,320 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == kept
 
 
-def test_floats_of_a_table_are_read_back_equal(tmp_path: Path) -> None:
-    numbers = [0.1, 1 / 3, 5e-324, 1.7976931348623157e308, 0.1 + 0.2, 123456789.12345679]
-    files.write_csv(tmp_path / "table.csv", ("name", "number"), [("a,b\n'\"", number) for number in numbers])
-    with (tmp_path / "table.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["number"]) for row in rows] == numbers
-    assert {row["name"] for row in rows} == {"a,b\n'\""}
-
-
-def test_a_table_ends_its_lines_alike_everywhere(tmp_path: Path) -> None:
-    files.write_csv(tmp_path / "table.csv", ("epoch", "lr"), [(0, 0.5), (1, None)])
-    assert (tmp_path / "table.csv").read_bytes() == b"epoch,lr\n0,0.5\n1,\n"
-
-
-def test_a_summary_is_written_with_every_key(tmp_path: Path) -> None:
-    written = record.write_summary(tmp_path, {"status": "failed", "seed": 3})
+def test_a_summary_is_written_with_every_key_in_order(tmp_path: Path) -> None:
+    summary = Summary(status=Status.FAILED, seed=3)
+    summary.write(tmp_path)
     found = json.loads((tmp_path / "summary.json").read_text())
-    assert found == written == record.read_summary(tmp_path)
     assert tuple(found) == record.SUMMARY_KEYS
+    assert tuple(found)[:6] == ("status", "error", "traceback", "started", "ended", "study")
     assert {key: value for key, value in found.items() if value is not None} == {"status": "failed", "seed": 3}
+    assert Summary.read(tmp_path) == summary
 
 
-def test_a_key_outside_of_the_contract_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(KeyError, match=r"not keys of summary\.json: \['acuracy', 'zeal'\]"):
-        record.write_summary(tmp_path, {"status": "failed", "zeal": 1, "acuracy": 2})
-    assert os.listdir(tmp_path) == []
+WHOLE = {
+    **{"status": "completed", "started": "2026-01-01T00:00:00+00:00", "optim": "sgd", "seed": 3, "lr": 0.1},
+    **{"recipe_resolved": {"recipe": {"views": 1}, "augment": {"scale": [0.5, 1.0]}}, "classes": ["ice", "sea"]},
+    **{"normalization": {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}, "transform_input": False, "epochs": 2},
+    **{"val_accuracy": 0.9, "test_accuracy": 1, "test_accuracy_interval": [0.8, 1.0], "test_duplicates": []},
+    **{"test_accuracy_per_class": [0.5, None], "test_confusion": [[1, 1], [0, 0]], "versions": {"torch": "2.15.0"}},
+}
 
 
-@pytest.mark.parametrize("status", ["completed", "failed", "interrupted"])
-def test_a_completed_record_is_never_overwritten(tmp_path: Path, status: str) -> None:
-    record.write_summary(tmp_path, {"status": "completed", "seed": 1})
+def test_a_summary_is_read_with_the_types_of_its_fields_and_written_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(WHOLE))
+    found = Summary.read(tmp_path)
+    assert found is not None
+    assert found.status is Status.COMPLETED
+    assert found.classes == ("ice", "sea")
+    assert found.normalization == Normalization((0.4, 0.5, 0.6), (0.1, 0.2, 0.3))
+    assert found.test_accuracy_interval == (0.8, 1.0)
+    assert found.test_accuracy_per_class == (0.5, None)
+    assert found.test_confusion == ((1, 1), (0, 0))
+    assert found.recipe_resolved == WHOLE["recipe_resolved"]
+    found.write(tmp_path / "again")
+    written = json.loads((tmp_path / "again/summary.json").read_text())
+    assert {key: value for key, value in written.items() if value is not None} == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("status", value) for value in ("done", None, 1)),
+        *(("seed", "one"), ("seed", True), ("seed", 1.5), ("lr", "0.1"), ("lr", True), ("optim", 1), ("error", ["x"])),
+        *(("classes", "abc"), ("classes", [1]), ("versions", []), ("versions", {"torch": 2}), ("git_dirty", 1)),
+        *(("test_accuracy_interval", [0.1]), ("test_accuracy_interval", [0.1, None]), ("test_confusion", [1])),
+        *(("normalization", {"mean": [0, 0, 0]}), ("normalization", {"mean": [0], "std": [1]}), ("normalization", 1)),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_its_file_and_key(tmp_path: Path, key: str, value: object) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(WHOLE | {key: value}))
+    with pytest.raises(UserError) as caught:
+        Summary.read(tmp_path)
+    said = f"{tmp_path}/summary.json says {key}: {value}, which no run writes there: move the folder away"
+    assert str(caught.value) == said
+    assert Summary.peek(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("val_accuracy", value) for value in (None, math.nan, 93.0, -0.1)),
+        *(("test_accuracy", value) for value in (None, math.nan, 93.0, -0.1)),
+        *(("val_accuracy_tta", value) for value in (93.0, -0.1)),  # records of earlier versions lack it
+    ],
+)
+def test_a_completed_run_has_its_accuracies(tmp_path: Path, key: str, value: float | None) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(WHOLE | {key: value}))
+    with pytest.raises(UserError, match=rf"summary\.json says completed, but {key} is .*: move the folder away$"):
+        Summary.read(tmp_path)
+    (tmp_path / "summary.json").write_text(json.dumps(WHOLE | {key: value, "status": "failed"}))
+    assert Summary.peek(tmp_path) is not None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_null(tmp_path: Path, value: float) -> None:
+    Summary(status=Status.FAILED, val_loss=value).write(tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text())["val_loss"] is None
+    (tmp_path / "summary.json").write_text(json.dumps({"status": "failed", "val_loss": value}))
+    found = Summary.read(tmp_path)
+    assert found is not None
+    assert found.val_loss is None
+
+
+def completed(seed: int) -> Summary:
+    return Summary(status=Status.COMPLETED, seed=seed, val_accuracy=0.9, test_accuracy=0.8)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_completed_record_is_never_overwritten(tmp_path: Path, status: Status) -> None:
+    completed(1).write(tmp_path)
     before = (tmp_path / "summary.json").read_bytes()
     with pytest.raises(FileExistsError, match=r"summary\.json holds a completed record"):
-        record.write_summary(tmp_path, {"status": status, "seed": 2})
+        replace(completed(2), status=status).write(tmp_path)
     assert (tmp_path / "summary.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("status", ["failed", "interrupted"])
-def test_an_unfinished_record_may_be_replaced(tmp_path: Path, status: str) -> None:
-    record.write_summary(tmp_path, {"status": status, "error": "a sentence"})
-    record.write_summary(tmp_path, {"status": "completed"})
-    found = record.read_summary(tmp_path)
-    assert found is not None
-    assert (found["status"], found["error"]) == ("completed", None)
+@pytest.mark.parametrize("status", [Status.FAILED, Status.INTERRUPTED])
+def test_an_unfinished_record_may_be_replaced(tmp_path: Path, status: Status) -> None:
+    Summary(status=status, error="a sentence").write(tmp_path)
+    completed(1).write(tmp_path)
+    assert Summary.read(tmp_path) == completed(1)
 
 
-def test_a_missing_key_is_read_as_null_and_an_unknown_one_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "summary.json").write_text('{"status": "completed", "of_later_versions": 1}')
-    found = record.read_summary(tmp_path)
-    assert found is not None
-    assert found.keys() == set(record.SUMMARY_KEYS) | {"of_later_versions"}
-    assert (found["status"], found["of_later_versions"], found["test_ece"]) == ("completed", 1, None)
+def test_a_missing_key_is_read_as_null_and_an_unknown_one_is_ignored(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"status": "interrupted", "of_later_versions": 1}')
+    assert Summary.read(tmp_path) == Summary(status=Status.INTERRUPTED)
 
 
 def test_a_folder_without_a_summary_has_none(tmp_path: Path) -> None:
-    assert record.read_summary(tmp_path) is None
-    assert record.read_summary(tmp_path / "absent") is None
+    assert Summary.read(tmp_path) is None
+    assert Summary.read(tmp_path / "absent") is None
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]"])
 def test_a_summary_that_holds_something_else_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / record.SUMMARY).write_text(content)
     with pytest.raises(UserError, match=r"summary\.json is no record"):
-        record.read_summary(tmp_path)
+        Summary.read(tmp_path)
+    assert Summary.peek(tmp_path) is None
 
 
-def test_flattened_values_have_dotted_keys_and_lists_stay_whole() -> None:
-    nested = {"optim": {"lr": 0.1, "betas": [0.9, 0.99]}, "a": {"b": {"c": None}}, "seed": 1}
-    assert files.flatten(nested) == {"optim.lr": 0.1, "optim.betas": [0.9, 0.99], "a.b.c": None, "seed": 1}
+ROWS_OF_HISTORY = (
+    "0,10,0.1,1.0,0.5,0.6,1.0,0.55,90.0\n1,20,0.1,nan,0.6,0.7,1.0,0.65,90.0\n2,30,0.01,1.0,0.6,0.7,1.0,0.65,90.0\n"
+)
 
 
-def test_differences_are_sorted_and_show_both_values() -> None:
-    there = {"optim": {"lr": 0.1, "nesterov": False}, "seed": 1, "same": [1]}
-    here = {"seed": 2, "optim": {"lr": 0.2, "betas": [0.9]}, "same": [1]}
-    assert files.differences(there, here) == [
-        "optim.betas (nothing there, [0.9] here)",
-        "optim.lr (0.1 there, 0.2 here)",
-        "optim.nesterov (False there, nothing here)",
-        "seed (1 there, 2 here)",
-    ]
-    assert files.differences(there, there) == []
+def test_a_history_is_read_by_epoch_and_written_as_it_was(tmp_path: Path) -> None:
+    content = f"{','.join(record.HISTORY_COLUMNS)}\n{ROWS_OF_HISTORY}"
+    (tmp_path / record.HISTORY).write_text(content)
+    history = History.read(tmp_path)
+    assert [epoch.val_accuracy for epoch in history.epochs] == [0.55, 0.65, 0.65]
+    assert (history.best.epoch, history.best.step) == (1, 20), "the first of equally good ones"
+    history.write(tmp_path / "again")
+    assert (tmp_path / "again/history.csv").read_text() == content
+
+
+@pytest.mark.parametrize("rows", ["0,10", "0,10,0.1,1,0.5,0.6,1,much,90", ""])
+def test_a_history_that_cannot_be_read_is_empty(tmp_path: Path, rows: str) -> None:
+    (tmp_path / record.HISTORY).write_text(f"{','.join(record.HISTORY_COLUMNS)}\n{rows}")
+    assert History.read(tmp_path) == History()
+    assert History.read(tmp_path / "none") == History()
+
+
+HEAD = "split,path,label,predicted,ice,sea\n"
+ROWS = 'val,ice/1.jpg,0,1,0.25,0.75\ntest,sea/2.jpg,1,1,0.1,0.9\nval,"sea/3,4.jpg",1,1,0.4,0.6\n'
+
+
+def predictions(folder: Path, text: str) -> Path:
+    (folder / "predictions.csv").write_text(text)
+    return folder
+
+
+def test_a_split_of_predictions_is_read_in_its_order(tmp_path: Path) -> None:
+    found = Predictions.read(predictions(tmp_path, HEAD + ROWS), "val")
+    assert found.paths == ["ice/1.jpg", "sea/3,4.jpg"]
+    np.testing.assert_array_equal(found.labels, [0, 1])
+    np.testing.assert_array_equal(found.predicted, [1, 1])
+    np.testing.assert_array_equal(found.probabilities, [[0.25, 0.75], [0.4, 0.6]])
+
+
+@pytest.mark.parametrize("rows", [ROWS, ROWS.replace('"sea/3,4.jpg"', "sea/34.jpg")], ids=["a comma", "no comma"])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_labels_alone_are_those_that_are_read_with_probabilities(tmp_path: Path, rows: str, split: str) -> None:
+    predictions(tmp_path, HEAD + rows)
+    whole, alone = Predictions.read(tmp_path, split), Predictions.read(tmp_path, split, with_probabilities=False)
+    assert alone.paths == whole.paths
+    np.testing.assert_array_equal(alone.labels, whole.labels)
+    np.testing.assert_array_equal(alone.predicted, whole.predicted)
+    assert alone.probabilities.shape == (len(whole.paths), 0)
+
+
+def test_predictions_are_written_as_they_are_read(tmp_path: Path) -> None:
+    rows = 'val,ice/1.jpg,0,1,0.25,0.75\nval,"sea/3,4.jpg",1,1,0.4,0.6\ntest,sea/2.jpg,1,1,0.1,0.9\n'
+    predictions(tmp_path, HEAD + rows)
+    splits = {split: Predictions.read(tmp_path, split) for split in ("val", "test")}
+    Predictions.write(tmp_path / "again", ("ice", "sea"), splits)
+    assert (tmp_path / "again/predictions.csv").read_text() == HEAD + rows
 
 
 @pytest.mark.parametrize(
-    "key",
+    "text",
     [
-        *("data.root", "data.cache_dir", "logger", "logger.save_dir", "study", "sweep.name", "sweep.plan", "keep_last"),
-        *("hydra/launcher", "hydra.run.dir", "hydra/launcher.n_jobs"),
-        *("trainer.enable_progress_bar", "trainer.profiler", "folder"),
+        HEAD,
+        HEAD + "test,sea/2.jpg,1,1,0.1,0.9\n",
+        HEAD + ROWS + "val,ice/5.jpg,0,1,0.25\n",
+        HEAD + ROWS + "val,ice/5.jpg,0,1,0.25,much\n",
+        HEAD + ROWS + "val,ice/5.jpg,2,1,0.25,0.75\n",
+        HEAD + ROWS + "val,ice/5.jpg,0,2,0.25,0.75\n",
+        HEAD + ROWS + "val,ice/5.jpg,-1,1,0.25,0.75\n",
+        HEAD + "\n" + ROWS,
     ],
+    ids=["empty", "another split", "cut off", "no number", "no class", "none predicted", "negative", "an empty line"],
 )
-def test_keys_without_effect_on_the_result_are_neutral(key: str) -> None:
-    assert record.is_neutral(key)
+def test_predictions_that_are_broken_are_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match=r"predictions\.csv cannot be read \(.+\): run it again$"):
+        Predictions.read(predictions(tmp_path, text), "val")
+
+
+@pytest.mark.parametrize("row", ["val,ice/5.jpg", "val,ice/5.jpg,0,1", "val,ice/5.jpg,,1,", "val,ice/5.jpg,-1,1,"])
+@pytest.mark.parametrize("others", ["", "val,ice/1.jpg,0,1,0.25,0.75\n", 'test,"a,b.jpg",0,1,0.25,0.75\n'])
+def test_labels_that_are_broken_are_named(tmp_path: Path, row: str, others: str) -> None:
+    with pytest.raises(UserError, match=r"predictions\.csv cannot be read \(.+\): run it again$"):
+        Predictions.read(predictions(tmp_path, f"{HEAD}{others}{row}\n"), "val", with_probabilities=False)
+
+
+def test_predictions_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"predictions\.csv cannot be read \(.+\): run it again$"):
+        Predictions.read(tmp_path, "val")
+
+
+# As version 0.2 wrote them.
+PLAN = """\
+question: null
+compared: []
+tuned:
+- lr_scale
+searched:
+  lr_scale:
+  - 0.1
+  - 10
+  - 1
+seeds:
+- '1'
+- '2'
+primary_metric: val_accuracy_tta chooses, test_accuracy of what was chosen is compared
+threads: 1
+fixed:
+- epochs=1
+swept:
+- lr_scale
+- optim
+date: '2026-11-29T09:35:52+00:00'
+command: python -m intel_scenes.train -m epochs=1 optim=sgd,adamw seed=1,2
+commit: null
+planned:
+- optim=sgd,seed=1
+- optim=sgd,seed=2
+added:
+- date: '2026-11-29T09:36:30+00:00'
+  command: python -m intel_scenes.train -m epochs=1 optim=sgd,adamw seed=1,2,3
+  runs:
+  - optim=sgd,seed=3
+- date: '2026-11-29T09:37:38+00:00'
+  command: python -m intel_scenes.train -m epochs=1 'study.question=Größer?'
+  runs: []
+  changed:
+    question:
+    - null
+    - Größer?
+    compared:
+    - []
+    - - optim
+twins:
+  optim=sgd,lr_scale=1.0: optim=sgd
+fitted_epochs:
+  abc: 3
+"""
+OLDER_PLAN = """\
+question: Which optimizer?
+compared:
+- optim
+tuned: []
+searched: {}
+seeds:
+- '1'
+threads: 2
+date: '2026-01-01T00:00:00+00:00'
+command: python -m intel_scenes.train -m optim=sgd,adam
+commit: abc
+planned:
+- optim=sgd
+added: []
+note: by hand
+"""
+
+
+@pytest.mark.parametrize("text", [PLAN, OLDER_PLAN], ids=["now", "older"])
+def test_a_plan_is_written_as_it_was_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / record.STUDY).write_text(text)
+    plan = record.read_study(tmp_path)
+    assert plan is not None
+    record.write_study(tmp_path, plan)
+    assert (tmp_path / record.STUDY).read_text() == text
+
+
+def test_a_plan_has_typed_fields_and_all_its_runs(tmp_path: Path) -> None:
+    (tmp_path / record.STUDY).write_text(PLAN)
+    plan = record.read_study(tmp_path)
+    assert plan is not None
+    assert plan.searched == {"lr_scale": record.Interval(0.1, 10, is_log=True)}
+    assert plan.added[1].changed == {"question": (None, "Größer?"), "compared": ((), ("optim",))}
+    assert (plan.question, plan.tuned, plan.fixed, plan.fitted_epochs) == (
+        None,
+        ("lr_scale",),
+        ("epochs=1",),
+        {"abc": 3},
+    )
+    assert plan.all_planned == ("optim=sgd,seed=1", "optim=sgd,seed=2", "optim=sgd,seed=3")
+
+
+def test_a_plan_written_by_hand_may_lack_every_key(tmp_path: Path) -> None:
+    assert record.read_study(tmp_path) is None
+    (tmp_path / record.STUDY).write_text("{}")
+    assert record.read_study(tmp_path) == record.StudyPlan()
+    (tmp_path / record.STUDY).write_text("date: 2026-11-29\ncommand: 3\nadded: [{}]\n")
+    plan = record.StudyPlan(date="2026-11-29", added=(record.Addition(),))
+    assert record.read_study(tmp_path) == plan, "a command is a text"
 
 
 @pytest.mark.parametrize(
-    "key",
+    "content",
     [
-        *("data", "data.root_seed", "data.batch_size", "model", "model.weights", "seed", "studying", "sweeper.x"),
-        *(
-            "trainer",
-            "trainer.precision",
-            "trainer.devices",
-            "trainer.strategy",
-            "trainer.gradient_clip_val",
-            "my.logger",
-            "optim.lr",
-            "epochs",
-        ),
+        *("", "[", "- 1", "abc", "tuned: 3", "tuned: abc", "planned: 3", "added: [x]", "added: [{runs: 3}]"),
+        *("threads: many", "searched: {lr_scale: [1]}", "searched: [lr_scale]", "twins: [a]"),
     ],
 )
-def test_other_keys_are_not_neutral_however_alike_they_are_spelt(key: str) -> None:
-    assert not record.is_neutral(key)
+def test_a_plan_that_is_none_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    (tmp_path / record.STUDY).write_text(content)
+    with pytest.raises(UserError, match=r"study\.yaml .*: mend it, or move it away"):
+        record.read_study(tmp_path)

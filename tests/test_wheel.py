@@ -37,7 +37,7 @@ def test_the_wheel_brings_its_configuration(installed, tmp_path):
         installed,
         tmp_path,
         "-c",
-        "import intel_scenes.cli as c, intel_scenes.sweeps.names as o; print(c.__file__, o.conf_folder())",
+        "import intel_scenes.cli as c, intel_scenes.keys as o; print(c.__file__, o.conf_folder())",
     )
     assert done.stdout.split() == [str(installed / "intel_scenes/cli.py"), str(installed / "intel_scenes/conf")]
     assert (installed / "intel_scenes/py.typed").exists()

@@ -6,48 +6,53 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+# Private to Hydra, whose public interface neither composes a job before it runs nor lists the combinations of values.
+# Each has its test in tests/sweeps/test_sweeper.py.
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+from intel_scenes import composition
+from intel_scenes.config import CompareConfig, RunConfig, StudyConfig, SweepConfig
 from intel_scenes.errors import UserError
-from intel_scenes.sweeps import runner as sweep
-from intel_scenes.sweeps.names import CannotCompose, bounds, sampled
+from intel_scenes.hydra_errors import CannotCompose
+from intel_scenes.record import Interval
+from intel_scenes.sweeps import runner
+from intel_scenes.sweeps.runner import Sweep
+from intel_scenes.sweeps.search import interval_of, sampled
 
-MOST_KEPT = 100
+MOST_KEPT = 100  # composed jobs: composing more costs little beside the memory that keeping them takes
 
 
 class Files(ConfigRepository):
-    """Hydra's own, which reads each file once.
-
-    Each composition copies it, and points its copy to other folders where `hydra.searchpath` names some.
-    """
+    """Hydra's configuration files, each read once for all jobs of a sweep instead of once for each."""
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
-        """Forgets what it read: elsewhere there may be other files of the same names."""
+        """Forgets what was read: other folders may have other files of the same names."""
         super().initialize_sources(config_search_path)
         self._read: dict[str, ConfigResult | None] = {}
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        """The content of a file, which may be changed."""
+        """The content of a file, as a copy that the caller may change."""
         if config_path not in self._read:
             self._read[config_path] = super().load_config(config_path)
         return copy.deepcopy(self._read[config_path])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """With the files that were read so far."""
+        """A copy with the files read so far: Hydra copies the repository for each job it composes."""
         return copy.copy(self)
 
 
 class Composer(ConfigLoaderImpl):
-    """Hydra's own, which can keep what it composed until it is asked for it: what was checked is what runs."""
+    """Composes jobs, and keeps each until its launcher asks for it: what was checked is what runs."""
 
     def __init__(self, search_path: ConfigSearchPath) -> None:
         """Composes from the files of a search path."""
@@ -55,10 +60,10 @@ class Composer(ConfigLoaderImpl):
         self.repository = Files(search_path)
         self.kept: dict[tuple[str, ...], DictConfig] = {}
 
-    def keep(self, sweep_overrides: Sequence[str], composed: DictConfig) -> None:
-        """Keeps what was composed, of the first jobs alone: of many, composing costs little beside the memory."""
+    def keep(self, job: Sequence[str], composed: DictConfig) -> None:
+        """Keeps a composed job, if it is among the first ones."""
         if len(self.kept) < MOST_KEPT:
-            self.kept[tuple(sweep_overrides)] = composed
+            self.kept[tuple(job)] = composed
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """The configuration of a job, for its launcher to fill in."""
@@ -70,7 +75,7 @@ class SceneSweeper(BasicSweeper):
     """Runs every combination that is not finished, and ends the process with the sweep's exit status."""
 
     def __init__(self, max_batch_size: int | None, params: dict[str, str] | None, *, is_named: bool = True) -> None:
-        """As Hydra's own; `is_named` is false where nobody typed the name of the sweep."""
+        """Takes what Hydra's basic sweeper takes; `is_named` is false where nobody typed the name of the sweep."""
         super().__init__(max_batch_size, params)
         self.is_named = is_named
 
@@ -84,35 +89,57 @@ class SceneSweeper(BasicSweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        parsed = parser.parse_overrides([*self._parse_config(), *arguments])
-        typed = list({override.key_or_group: override for override in parsed}.values())  # what was set last holds
+        typed = self._typed(arguments)
         intervals = [override for override in typed if override.is_interval_sweep()]
         if not intervals and any(override.key_or_group == "sweep.trials" for override in typed):
             raise UserError("sweep.trials has no effect where no key is set to interval(LOW,HIGH): leave it out")
-        points = sampled(intervals, self.config.sweep.trials)
+        sweep = self._asked({override.key_or_group: interval_of(override) for override in intervals})
+        points = sampled(intervals, sweep.options.trials)
         (grid,) = self.split_arguments([override for override in typed if override not in intervals], None)
         launcher = self.launcher
         if isinstance(launcher, BasicLauncher):  # the others compose in processes of their own
             composer = Composer(self.hydra_context.config_loader.get_search_path())
             self.hydra_context = launcher.hydra_context = HydraContext(composer, self.hydra_context.callbacks)
-        sys.exit(
-            sweep.run(
-                [[*job, *point] for point in points for job in grid],
-                Path(self.config.hydra.sweep.dir),
-                self.config,
-                is_named=self.is_named,
-                searched={override.key_or_group: bounds(override) for override in intervals},
-                compose=self.compose,
-                launch=lambda batch: launcher.launch(batch, initial_job_idx=0),
-            )
+        status = runner.run(
+            [[*job, *point] for point in points for job in grid],
+            sweep,
+            self.compose,
+            lambda batch: launcher.launch(batch, initial_job_idx=0),
+        )
+        sys.exit(status)
+
+    def _typed(self, arguments: list[str]) -> list[Override]:
+        """The overrides of a study's `hydra.sweeper.params`, then those that were typed; what was set last holds."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parsed = parser.parse_overrides([*self._parse_config(), *arguments])
+        return list({override.key_or_group: override for override in parsed}.values())
+
+    def _asked(self, searched: dict[str, Interval]) -> Sweep:
+        """What the sweep is asked to do with its jobs."""
+        config = self.config
+        assert config is not None
+        sources = [source for source in config.hydra.runtime.config_sources if source.schema == "file"]
+        threads, num_parallel = _threads(config)
+        return Sweep(
+            folder=Path(config.hydra.sweep.dir),
+            options=composition.section(config, SweepConfig),
+            study=composition.section(config, StudyConfig),
+            compare=composition.section(config, CompareConfig),
+            searched=searched,
+            params=frozenset(self.params or {}),
+            is_named=self.is_named,
+            is_covered=len(sources) == 1,
+            threads=threads,
+            num_parallel=num_parallel,
         )
 
-    def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """The configuration of one job, without Hydra's own part.
+    def compose(self, overrides: Sequence[str]) -> RunConfig:
+        """The configuration of one job.
 
         Raises:
             CannotCompose: Hydra finds it wrong.
+            UserError: Nothing takes a key, a key has no value, or a value is of no use.
         """
         assert self.config is not None
         assert self.hydra_context is not None
@@ -123,6 +150,18 @@ class SceneSweeper(BasicSweeper):
             raise CannotCompose(overrides) from error
         if isinstance(composer, Composer):
             composer.keep(overrides, whole)
-        cfg = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-        OmegaConf.set_struct(cfg, True)
-        return cfg
+        return composition.configured(whole, RunConfig)
+
+
+def _threads(config: DictConfig) -> tuple[int | None, int]:
+    """Threads of each run, where they are set or its launcher gives it cores; else how many runs share all cores."""
+    launcher = config.hydra.launcher
+    if config.threads is not None:
+        return config.threads, 1
+    if launcher.get("n_jobs"):
+        return (None, launcher.n_jobs) if launcher.n_jobs > 0 else (1, 1)
+    if launcher.get("cpus_per_task"):
+        return int(launcher.cpus_per_task), 1
+    if launcher.get("ray"):
+        return max(1, int(OmegaConf.select(launcher, "ray.remote.num_cpus") or 1)), 1
+    return None, 1

@@ -1,4 +1,4 @@
-"""What an audit found, told: the answer, a table, `audit.csv`, `exclude.txt` and the page `audit.html`."""
+"""An audit, told: the answer, a table, `audit.csv`, `exclude.txt` and the page `audit.html`."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ from itertools import combinations
 from pathlib import Path
 
 from intel_scenes import files, pages
-from intel_scenes.auditing.audit import EXCLUDE, NO_CLEANLAB, PAGE, TABLE, Audit, Finding
-from intel_scenes.auditing.checks import MAX_NEAR_PAIRS, Judged
-from intel_scenes.data.progress import bar
+from intel_scenes.auditing.audit import EXCLUDE, NO_CLEANLAB, PAGE, TABLE, Audit
+from intel_scenes.auditing.find import MAX_NEAR_PAIRS, Finding
+from intel_scenes.auditing.judge import Judgement
+from intel_scenes.data.progress_bar import bar
 
 NUM_SHOWN = 36  # findings of a kind with their pictures
 NUM_PAIRS = 10  # class pairs in the table
@@ -20,27 +21,27 @@ CAVEAT = (
 )
 
 
-def write(found: Audit, folder: Path) -> list[str]:
+def write(audit: Audit, folder: Path) -> list[str]:
     """Writes `audit.html`, `audit.csv` and, but for a check by flipped labels, `exclude.txt`, each whole or not at all.
 
     Returns:
         The names of the files.
     """
     columns = [field.name for field in fields(Finding)]
-    files.write_csv(folder / TABLE, columns, (astuple(finding) for finding in found.findings))
-    files.write_whole(folder / PAGE, _page(found).encode())
-    if found.recovery is not None:
+    files.write_csv(folder / TABLE, columns, (astuple(finding) for finding in audit.findings))
+    files.write_whole(folder / PAGE, _page(audit).encode())
+    if audit.recovery is not None:
         return [PAGE, TABLE]
-    files.write_whole(folder / EXCLUDE, _exclude(found).encode())
+    files.write_whole(folder / EXCLUDE, _exclude(audit).encode())
     return [PAGE, TABLE, EXCLUDE]
 
 
-def told(found: Audit) -> str:
+def told(audit: Audit) -> str:
     """The answer and a short table, for a terminal."""
-    lines = _aligned(_counts(found))
-    if found.judged:
-        lines += ["", *_aligned(_class_pairs(found.judged["train"], found)[:4])]
-    return "\n".join([*answer(found), "", *lines])
+    lines = _aligned(_counts(audit))
+    if audit.judgements:
+        lines += ["", *_aligned(_class_pairs(audit.judgements["train"], audit)[:4])]
+    return "\n".join([*answer(audit), "", *lines])
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -50,9 +51,9 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def answer(found: Audit) -> list[str]:
+def answer(audit: Audit) -> list[str]:
     """What matters most, in a few sentences."""
-    twice = _of(found, "identical")
+    twice = _of(audit, "identical")
     across = [pair for pair in twice if pair.split != pair.other_split]
     within = [pair for pair in twice if pair.split == pair.other_split == "train"]
     copies = []
@@ -61,15 +62,15 @@ def answer(found: Audit) -> list[str]:
             images = f"{split} image is" if len(pairs) == 1 else f"{split} images are"
             copies.append(f"{len(pairs)} {images} {what}, {_flagged(pairs)} under another label")
     said = [f"{'; '.join(copies)}." if copies else "No file of train is there twice or in test as well."]
-    if not found.judged:
+    if not audit.judgements:
         return [*said, f"Labels were not judged: {NO_CLEANLAB}."]
-    train, test = found.judged["train"], found.judged["test"]
-    most_often = f", most often {_class_pairs(train, found)[1][0]}" if train.noise else ""
+    train, test = audit.judgements["train"], audit.judgements["test"]
+    most_often = f", most often {_class_pairs(train, audit)[1][0]}" if train.noise else ""
     said.append(
         f"About {train.noise:.1%} of the train labels and {test.noise:.1%} of the test labels look wrong{most_often}: "
         f"by that estimate, a network that is always right would have a test accuracy of about {1 - test.noise:.0%}."
     )
-    if (again := found.recovery) is not None:
+    if (again := audit.recovery) is not None:
         said.append(
             f"Of {again.flipped} train labels that were flipped for a check, {again.recall:.1%} are flagged, and "
             f"{again.early:.1%} lie in the first {again.depth:.0%} of the ranking; {again.precision:.1%} of those "
@@ -78,20 +79,20 @@ def answer(found: Audit) -> list[str]:
     return said
 
 
-def _counts(found: Audit) -> list[list[str]]:
+def _counts(audit: Audit) -> list[list[str]]:
     """Rows of (what, how many, details)."""
-    odd = Counter(finding.reason.partition(":")[0] for finding in _of(found, "odd") if finding.reason)
-    images = {(finding.split, finding.path) for finding in _of(found, "odd")}
-    near = _of(found, "near")
+    odd = Counter(finding.reason.partition(":")[0] for finding in _of(audit, "odd") if finding.reason)
+    images = {(finding.split, finding.path) for finding in _of(audit, "odd")}
+    near = _of(audit, "near")
     rows = [
-        ["unreadable images", len(_of(found, "unreadable")), ""],
+        ["unreadable images", len(_of(audit, "unreadable")), ""],
         ["odd images", len(images), ", ".join(f"{kind} {count}" for kind, count in odd.most_common())],
-        ["identical pairs", *_pair_counts(_of(found, "identical"))],
-        [f"nearly identical pairs (distance up to {found.facts['near']})", *_pair_counts(near)],
+        ["identical pairs", *_pair_counts(_of(audit, "identical"))],
+        [f"nearly identical pairs (distance up to {audit.near})", *_pair_counts(near)],
     ]
-    for split, judged in found.judged.items():
-        share = f"of {len(judged.order):,}, estimated noise {judged.noise:.1%}"
-        rows.append([f"likely wrong {split} labels", int(judged.flagged.sum()), share])
+    for split, judgement in audit.judgements.items():
+        share = f"of {len(judgement.order):,}, estimated noise {judgement.noise:.1%}"
+        rows.append([f"likely wrong {split} labels", int(judgement.flagged.sum()), share])
     return [[str(cell) for cell in row] for row in rows]
 
 
@@ -101,47 +102,53 @@ def _pair_counts(pairs: Sequence[Finding]) -> list[object]:
     return [number, f"{across} across train and test, {_flagged(pairs)} under two labels"]
 
 
-def _class_pairs(judged: Judged, found: Audit) -> list[list[str]]:
+def _class_pairs(judgement: Judgement, audit: Audit) -> list[list[str]]:
     """A head, and a row for each pair of classes, that with the most labels estimated to be wrong first."""
-    classes, number = found.scenes["train"].classes, len(judged.order)
-    wrong = {(a, b): float(judged.joint[a, b] + judged.joint[b, a]) for a, b in combinations(range(len(classes)), 2)}
+    classes, number = audit.scenes["train"].classes, len(judgement.order)
+    wrong = {
+        (a, b): float(judgement.joint[a, b] + judgement.joint[b, a]) for a, b in combinations(range(len(classes)), 2)
+    }
     rows = [["classes", "taken for each other", "estimated wrong labels", "share of all labels"]]
     for (a, b), share in sorted(wrong.items(), key=lambda item: -item[1]):
-        confused = f"{judged.confusion[a, b]} + {judged.confusion[b, a]}"
+        confused = f"{judgement.confusion[a, b]} + {judgement.confusion[b, a]}"
         rows.append([f"{classes[a]} / {classes[b]}", confused, f"{share * number:.0f}", f"{share:.2%}"])
     return rows
 
 
-def _exclude(found: Audit) -> str:
+def _exclude(audit: Audit) -> str:
     lines = ["# Images of seg_train for data.exclude, one CLASS/FILE on a line."]
-    for heading, paths in found.exclude:
+    for heading, paths in audit.exclude:
         lines += [f"# {len(paths)} with {heading}:", *paths]
     return "\n".join(lines) + "\n"
 
 
-def _page(found: Audit) -> str:
-    labels = {split: [finding for finding in _of(found, "label") if finding.split == split] for split in found.judged}
+def _page(audit: Audit) -> str:
+    labels = {
+        split: [finding for finding in _of(audit, "label") if finding.split == split] for split in audit.judgements
+    }
     shown = {
-        "identical": _of(found, "identical"),
-        "near": _of(found, "near"),
+        "identical": _of(audit, "identical"),
+        "near": _of(audit, "near"),
         "train": labels.get("train", []),
         "test": labels.get("test", []),
-        "unreadable": _of(found, "unreadable"),
-        "odd": _one_of_each_first(_of(found, "odd")),
+        "unreadable": _of(audit, "unreadable"),
+        "odd": _one_of_each_first(_of(audit, "odd")),
     }
     totals = {name: len(findings) for name, findings in shown.items()}
     return pages.render(
         Path(__file__).parent / "templates" / "audit.html",
-        answer=answer(found),
-        counts=_counts(found),
+        answer=answer(audit),
+        counts=_counts(audit),
         shown={name: findings[:NUM_SHOWN] for name, findings in shown.items()},
         totals=totals,
-        pictures=_pictures(found, [finding for findings in shown.values() for finding in findings[:NUM_SHOWN]]),
-        class_pairs={split: _class_pairs(judged, found)[: NUM_PAIRS + 1] for split, judged in found.judged.items()},
+        pictures=_pictures(audit, [finding for findings in shown.values() for finding in findings[:NUM_SHOWN]]),
+        class_pairs={
+            split: _class_pairs(judgement, audit)[: NUM_PAIRS + 1] for split, judgement in audit.judgements.items()
+        },
         caveat=CAVEAT,
         no_cleanlab=NO_CLEANLAB,
-        facts=[[name, str(value)] for name, value in files.flatten(found.facts).items()],
-        files={"table": TABLE, "exclude": EXCLUDE if found.recovery is None else None},
+        facts=[[name, str(value)] for name, value in files.flatten(audit.facts).items()],
+        files={"table": TABLE, "exclude": EXCLUDE if audit.recovery is None else None},
     )
 
 
@@ -156,20 +163,20 @@ def _one_of_each_first(odd: Sequence[Finding]) -> list[Finding]:
     return [finding for _, finding in sorted(zip(turns, odd, strict=True), key=lambda pair: pair[0])]
 
 
-def _pictures(found: Audit, findings: Sequence[Finding]) -> dict[tuple[str, str], str | None]:
+def _pictures(audit: Audit, findings: Sequence[Finding]) -> dict[tuple[str, str], str | None]:
     """By split and path."""
     wanted = {(finding.split, finding.path) for finding in findings}
     wanted |= {(pair.other_split, pair.other_path) for pair in findings if pair.other_split and pair.other_path}
     with bar(len(wanted), "pictures") as progress:
         made = {}
         for split, path in sorted(wanted):
-            made[split, path] = pages.picture(found.scenes[split].root / path)
+            made[split, path] = pages.picture(audit.scenes[split].root / path)
             progress.update()
         return made
 
 
-def _of(found: Audit, kind: str) -> list[Finding]:
-    return [finding for finding in found.findings if finding.kind == kind]
+def _of(audit: Audit, kind: str) -> list[Finding]:
+    return [finding for finding in audit.findings if finding.kind == kind]
 
 
 def _flagged(pairs: Sequence[Finding]) -> str:

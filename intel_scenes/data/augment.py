@@ -1,7 +1,6 @@
 """What a training image goes through: a function of the image, and of numbers drawn for it beforehand."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +8,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from intel_scenes.data.buffers import on_device
+from intel_scenes.config import AugmentConfig
 from intel_scenes.data.resize import Normalization, crop_resize_each, crop_resize_matrix, normalize
 from intel_scenes.data.splits import Indices
+from intel_scenes.data.transfer import on_device
 
 Draws = npt.NDArray[np.float64]
 
@@ -24,40 +24,6 @@ POLICIES: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
     "trivial": lambda: v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR),
     "rand": lambda: v2.RandAugment(interpolation=v2.InterpolationMode.BILINEAR),
 }
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What a training image goes through.
-
-    Attributes:
-        scale: Least and greatest share of the area that a random crop shows; (1, 1) with `ratio` (1, 1) shows all of a
-            square, and the middle square of another picture.
-        ratio: Least and greatest ratio of a crop's width to its height.
-        flip: Probability of a mirror image, left to right.
-        policy: What changes an image before it is cropped: "trivial" (one operation of any strength, TrivialAugment of
-            Müller and Hutter 2021), "rand" (two of a middle one, RandAugment of Cubuk et al. 2020), or None.
-    """
-
-    scale: tuple[float, float]
-    ratio: tuple[float, float]
-    flip: float
-    policy: str | None = None
-
-    def __post_init__(self) -> None:
-        """Checks the ranges.
-
-        Raises:
-            ValueError: A range is empty or out of bounds.
-        """
-        if not (0 < self.scale[0] <= self.scale[1] <= 1 and 0 < self.ratio[0] <= self.ratio[1]):
-            raise ValueError(f"scale={self.scale} and ratio={self.ratio} must rise from above 0, scale to 1 at most")
-        if tuple(self.scale) == (1, 1) and self.ratio[0] <= 1 <= self.ratio[1] and tuple(self.ratio) != (1, 1):
-            raise ValueError(f"ratio={self.ratio} has no effect with scale={self.scale}, the whole image: change one")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"flip={self.flip} must lie between 0 and 1")
-        if self.policy not in (None, *POLICIES):
-            raise ValueError(f"policy={self.policy} must be null or one of {', '.join(POLICIES)}")
 
 
 def draw(seed: int, epoch: int, indices: npt.NDArray[np.int64], num_draws: int = NUM_DRAWS) -> Draws:
@@ -89,7 +55,7 @@ def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def crop_boxes(draws: Draws, sizes: Indices | int, augmentation: Augmentation) -> npt.NDArray[np.int64]:
+def crop_boxes(draws: Draws, sizes: Indices | int, augmentation: AugmentConfig) -> npt.NDArray[np.int64]:
     """Boxes of random resized crops (Szegedy et al. 2015), distributed as torchvision's `RandomResizedCrop` draws them.
 
     Args:
@@ -119,7 +85,7 @@ def crop_boxes(draws: Draws, sizes: Indices | int, augmentation: Augmentation) -
 def augment(
     images: Tensor,
     draws: Draws,
-    augmentation: Augmentation,
+    augmentation: AugmentConfig,
     size: int,
     interpolation: str,
     normalization: Normalization | None = None,

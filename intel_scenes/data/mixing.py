@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from intel_scenes.data.augment import Draws
-from intel_scenes.data.buffers import on_device
+from intel_scenes.data.transfer import on_device
 
 NUM_DRAWS = 4  # of an image: which way, the share, top and left of the box
 

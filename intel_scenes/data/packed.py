@@ -23,7 +23,7 @@ import numpy.typing as npt
 import PIL
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
-from intel_scenes.data import progress
+from intel_scenes.data import progress_bar
 from intel_scenes.data.cache import arrays, make_once, reading
 from intel_scenes.data.scenes import Scenes
 from intel_scenes.data.splits import Indices
@@ -223,7 +223,7 @@ def _decoded(scenes: Scenes, stored: Callable[[Image.Image], Pixels]) -> Iterato
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor() as pool,
-        progress.bar(len(scenes.paths), "decoding images") as bar,
+        progress_bar.bar(len(scenes.paths), "decoding images") as bar,
     ):
         # Of damaged EXIF and the like, without the name of an image; here, because threads share the filters.
         warnings.filterwarnings("ignore", module=r"PIL\.")

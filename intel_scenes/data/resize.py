@@ -3,7 +3,6 @@
 `images` are (B, 3, H, W), uint8 as stored or float32 on the way to a network, in channels-last memory.
 """
 
-from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -12,18 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from intel_scenes.data import buffers
-from intel_scenes.data.buffers import on_device
 from intel_scenes.data.threads import for_parts
+from intel_scenes.data.transfer import on_device
+
+CHUNK = 16  # images that are normalized at once
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel
-
-# torch's antialiased kernels, into memory that is there already: fresh memory for each image costs a quarter more time.
-RESIZE_INTO = {
-    "bilinear": torch.ops.aten._upsample_bilinear2d_aa.out,
-    "bicubic": torch.ops.aten._upsample_bicubic2d_aa.out,
-}
-CHUNK = 16  # images that are normalized at once
 
 
 def crop_resize_each(
@@ -40,48 +33,30 @@ def crop_resize_each(
     again costs more than the resize. A box is mirrored before it is resized, when it is smaller: that is the same.
     """
     num, channels = images.shape[:2]
-    result = buffers.channels_last((num, size, size, channels), np.uint8 if normalization is None else np.float32)
-    finish = _writer(result, normalization)
-    resize = RESIZE_INTO[interpolation]
+    places = np.empty((num, size, size, channels), np.uint8 if normalization is None else np.float32)
     corners, mirrored = boxes.tolist(), flips.tolist()
 
     def crop(part: range) -> None:
-        resized = torch.empty((min(CHUNK, len(part)), size, size, channels), dtype=torch.uint8).permute(0, 3, 1, 2)
-        places = torch.split(resized, 1)
-        for chunk in _chunks(part):
-            for place, index in zip(places, chunk, strict=False):  # the last chunk may be shorter
+        for start in range(part.start, part.stop, CHUNK):
+            crops = []
+            for index in range(start, min(start + CHUNK, part.stop)):
                 top, left, height, width = corners[index]
                 box = images[index : index + 1, :, top : top + height, left : left + width]
-                resize(box.flip(-1) if mirrored[index] else box, [size, size], False, out=place)
-            finish(chunk, resized[: len(chunk)])
+                crops.append(_resize(box.flip(-1) if mirrored[index] else box, size, interpolation))
+            _write(places[start : start + len(crops)], torch.cat(crops), normalization)
 
     for_parts(crop, num)
-    return result
+    return torch.from_numpy(places).permute(0, 3, 1, 2)
 
 
-def _writer(result: Tensor, normalization: Normalization | None) -> Callable[[range, Tensor], None]:
-    """Writes images (B, 3, H, W) uint8 to their places in a batch, normalized by rows that suit the vector unit."""
-    num, channels, height, width = result.shape
-    rows = result.permute(0, 2, 3, 1).numpy().reshape(num, height, width * channels)
-
-    def write(chunk: range, images: Tensor) -> None:
-        # Contiguous images are reshaped as they are, others are copied. numpy turns uint8 to floats faster than torch,
-        # torch multiplies faster.
-        values = images.permute(0, 2, 3, 1).reshape(len(chunk), height, width * channels)
-        own = rows[chunk.start : chunk.stop]
-        np.copyto(own, values.numpy())
-        if normalization is not None:
-            # A tensor of this thread: one that was made in inference mode could not be changed outside, as here.
-            torch.from_numpy(own).mul_(factors).sub_(offsets)
-
+def _write(places: npt.NDArray[np.generic], images: Tensor, normalization: Normalization | None) -> None:
+    """Writes images (B, 3, S, S) uint8 to their places (B, S, S, 3) in a batch, normalized by whole rows of memory."""
+    num, size, _, channels = places.shape
+    rows = places.reshape(num, size, size * channels)
+    np.copyto(rows, images.permute(0, 2, 3, 1).reshape(rows.shape).numpy())  # numpy makes floats faster than torch
     if normalization is not None:
-        factor, offset = _factor_and_offset(*normalization, result.device)
-        factors, offsets = factor.flatten().repeat(width), offset.flatten().repeat(width)
-    return write
-
-
-def _chunks(part: range) -> list[range]:
-    return [range(first, min(first + CHUNK, part.stop)) for first in range(part.start, part.stop, CHUNK)]
+        factors, offsets = _factors_and_offsets(*normalization, size, torch.device("cpu"))
+        torch.from_numpy(rows).mul_(factors).sub_(offsets)
 
 
 def crop_resize_matrix(
@@ -152,23 +127,19 @@ def _resize(images: Tensor, size: int, interpolation: str) -> Tensor:
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(B, 3, H, W) in 0..255 as float32 with `mean` taken off and divided by `std`, which are meant for 0..1."""
-    if images.device.type == "cpu":
-        num, channels, height, width = images.shape
-        result = buffers.channels_last((num, height, width, channels), np.float32)
-        write = _writer(result, (mean, std))
-
-        def normalize_part(part: range) -> None:
-            for chunk in _chunks(part):
-                write(chunk, images[chunk.start : chunk.stop])
-
-        for_parts(normalize_part, num)
-        return result
-    factor, offset = _factor_and_offset(mean, std, images.device)
-    return images.to(torch.float32, memory_format=torch.channels_last) * factor - offset
+    num, channels, height, width = images.shape
+    factors, offsets = _factors_and_offsets(mean, std, width, images.device)
+    # By whole rows of channels-last memory: three channels at a time are too few for a CPU's vector unit.
+    rows = images.permute(0, 2, 3, 1).reshape(num, height, width * channels)
+    seen = (rows.to(torch.float32) * factors).sub_(offsets)
+    return seen.view(num, height, width, channels).permute(0, 3, 1, 2)
 
 
 @cache
-def _factor_and_offset(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+def _factors_and_offsets(
+    mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Of each value in a row of channels-last memory."""
     factor = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=device)
     offset = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32, device=device)
-    return factor[:, None, None], offset[:, None, None]
+    return factor.repeat(width), offset.repeat(width)

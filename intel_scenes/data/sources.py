@@ -1,10 +1,11 @@
-"""Where a folder of scenes comes from: the Kaggle download, or drawn scenes."""
+"""Where a folder of scenes comes from: Kaggle's download, a folder of one's own, or drawn scenes."""
 
 import logging
 import os
 import shutil
 import socket
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.request import getproxies
@@ -12,7 +13,7 @@ from urllib.request import getproxies
 import numpy as np
 from filelock import FileLock
 
-from intel_scenes.data import progress
+from intel_scenes.data import progress_bar
 from intel_scenes.data.drawing import KINDS, draw
 from intel_scenes.errors import UserError
 
@@ -30,6 +31,45 @@ _CONNECT_SECONDS = 5
 
 # Counted up whenever other pixels are drawn, so that folders of an earlier drawing are not taken for the new one.
 _DRAWING_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Kaggle:
+    """The Intel scenes of Kaggle, in `root` or downloaded to it; see `kaggle_folder`."""
+
+    root: Path | None
+
+    def folder(self, cache_dir: Path) -> Path:
+        """The folder that holds `seg_train` and `seg_test`; the images are there afterwards."""
+        return kaggle_folder(self.root)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of one's own with `seg_train` and `seg_test`."""
+
+    root: Path
+
+    def folder(self, cache_dir: Path) -> Path:
+        """The folder as it is."""
+        return self.root
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Drawn scenes; see `drawn_folder`."""
+
+    num_train: int
+    num_test: int
+    size: int
+    seed: int
+
+    def folder(self, cache_dir: Path) -> Path:
+        """Their folder below `cache_dir`; the images are there afterwards."""
+        return drawn_folder(cache_dir, num_train=self.num_train, num_test=self.num_test, size=self.size, seed=self.seed)
+
+
+Source = Kaggle | Folder | Drawn
 
 
 def kaggle_folder(root: Path | None) -> Path:
@@ -154,7 +194,7 @@ def _check_connection() -> None:
 
 
 def _draw_all(folder: Path, counts: dict[str, int], size: int, seed: int) -> None:
-    with progress.bar(sum(counts.values()), "drawing scenes") as bar:
+    with progress_bar.bar(sum(counts.values()), "drawing scenes") as bar:
         for split_number, (split, count) in enumerate(counts.items()):
             for kind_number, kind in enumerate(KINDS):
                 class_folder = folder / split / kind

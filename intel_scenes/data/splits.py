@@ -1,13 +1,100 @@
-"""A labelled set cut in two or dealt into folds, stratified, byte-identical images on one side."""
+"""Which images are trained on, validated and tested on: stratified cuts, byte-identical images on one side."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from intel_scenes.data.scenes import Scenes, duplicates, fingerprint, in_label_conflict
 from intel_scenes.errors import UserError
 
 Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Which images a network is trained on, validated and tested on.
+
+    Attributes:
+        scenes: The usable images of `seg_train`.
+        test_scenes: Those of `seg_test`.
+        train: Sorted positions of the training images in `scenes`.
+        val: Of the validation images, in `scenes` as well.
+        train_eval: Of the slice of the training images on which the training accuracy is evaluated.
+        test: Of the test images, in `test_scenes`.
+    """
+
+    scenes: Scenes
+    test_scenes: Scenes
+    train: Indices
+    val: Indices
+    train_eval: Indices
+    test: Indices
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; a label is a position here."""
+        return self.scenes.classes
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the names and contents of the usable images of train and test."""
+        return fingerprint(self.scenes, self.test_scenes)
+
+    @property
+    def test_duplicates(self) -> list[str]:
+        """Test images that are in train as well, by path."""
+        return duplicates(self.test_scenes, self.scenes)
+
+    def clean_test(self) -> npt.NDArray[np.bool_]:
+        """(N,) mask of the test images that are not in train, nor anywhere under another label."""
+        twice = set(self.test_duplicates)
+        _, conflict = in_label_conflict(self.scenes, self.test_scenes)
+        return np.array([path not in twice for path in self.test_scenes.paths]) & ~conflict
+
+
+def cut_splits(
+    readable: Scenes, kept: npt.NDArray[np.bool_], test_scenes: Scenes, val_fraction: float | None, seed: int
+) -> Splits:
+    """Cuts a validation split from the training images, and a slice of the rest that is evaluated as that is.
+
+    Args:
+        readable: The images of `seg_train` that can be decoded.
+        kept: (N,) mask of those that are not excluded; on which side of the cut one lies depends on no exclusion.
+        test_scenes: The usable images of `seg_test`.
+        val_fraction: Share that becomes the validation split; None cuts none.
+        seed: Of the cut and the slice.
+
+    Raises:
+        UserError: A class is left without an image on one side.
+    """
+    if val_fraction is None:
+        parts = np.arange(len(readable)), np.arange(0)
+    else:
+        parts = stratified_split(readable.labels, readable.contents, val_fraction, seed, readable.classes)
+    place = np.cumsum(kept) - 1
+    scenes = readable.select(np.flatnonzero(kept))
+    train, val = (place[part[kept[part]]] for part in parts)
+    if val_fraction is not None:
+        _check_no_class_is_lost(scenes, train, val)
+    train_eval = _slice(scenes, train, len(val) / len(train), seed)
+    return Splits(scenes, test_scenes, train, val, train_eval, np.arange(len(test_scenes)))
+
+
+def _slice(scenes: Scenes, train: Indices, share: float, seed: int) -> Indices:
+    """As many training images as there are validation images; all where that is no share of them."""
+    if not 0 < share < 1:
+        return train
+    contents = [scenes.contents[index] for index in train]
+    chosen: Indices = train[stratified_mask(scenes.labels[train], contents, share, seed)]
+    return chosen
+
+
+def _check_no_class_is_lost(scenes: Scenes, *parts: Indices) -> None:
+    for number, name in enumerate(scenes.classes):
+        if not all((scenes.labels[part] == number).any() for part in parts):
+            raise UserError(f"data.exclude leaves no image of {name} to train on, or none to validate on: shorten it")
 
 
 def stratified_split(

@@ -8,8 +8,8 @@ from itertools import pairwise
 import torch
 
 
-def for_parts(work: Callable[[range], None], num_images: int, least: int = 1) -> None:
-    """Does the work of all images, a part of them on each of as many threads as torch has, fewer for small parts.
+def for_parts(work: Callable[[range], None], num_images: int) -> None:
+    """Does the work of all images, a part of them on each of as many threads as torch has.
 
     Threads of our own, because an image is too little work for torch's: their kernels let other threads run. Each call
     that does so may wait for the interpreter afterwards: few are best.
@@ -17,9 +17,8 @@ def for_parts(work: Callable[[range], None], num_images: int, least: int = 1) ->
     Args:
         work: Of the images at these positions.
         num_images: In all.
-        least: Images of a part that are worth a thread.
     """
-    num_threads = max(1, min(torch.get_num_threads(), num_images // least))
+    num_threads = max(1, min(torch.get_num_threads(), num_images))
     cuts = [num_images * part // num_threads for part in range(num_threads + 1)]
     parts = [range(*ends) for ends in pairwise(cuts)]
     if num_threads == 1:

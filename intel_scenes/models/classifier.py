@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
@@ -17,11 +17,63 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from intel_scenes.models.param_groups import parameter_groups
 from intel_scenes.models.weights import kept_beside_state
-
-Interval = Literal["step", "epoch", "validation"]
+from intel_scenes.runtime import Runtime
 
 # Weights of the auxiliary losses: Szegedy et al. 2015 for GoogLeNet; torchvision's reference for Inception v3.
 AUXILIARY_WEIGHT = {"GoogLeNetOutputs": 0.3, "InceptionOutputs": 0.4}
+
+
+class ForwardPass(NamedTuple):
+    """What a forward pass in training mode gives.
+
+    Attributes:
+        loss: To train on, auxiliary classifiers included.
+        head_loss: Of the head alone.
+        logits: (B, num_classes) of the head.
+    """
+
+    loss: Tensor
+    head_loss: Tensor
+    logits: Tensor
+
+
+def forward_pass(network: nn.Module, images: Tensor, targets: Tensor, *, label_smoothing: float) -> ForwardPass:
+    """The loss of a batch.
+
+    Args:
+        network: In training mode, perhaps with auxiliary logits beside.
+        images: (B, 3, H, W) float32.
+        targets: (B,) classes, or (B, num_classes) shares of mixed images.
+        label_smoothing: Share of the target that is spread over all classes.
+    """
+    outputs = network(images)
+    if isinstance(outputs, Tensor):
+        logits, auxiliary = outputs, []
+    else:
+        logits, *others = outputs
+        auxiliary = [extra for extra in others if extra is not None]
+    loss = head_loss = functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    for extra in auxiliary:
+        weight = AUXILIARY_WEIGHT[type(outputs).__name__]
+        loss = loss + weight * functional.cross_entropy(extra, targets, label_smoothing=label_smoothing)
+    return ForwardPass(loss, head_loss, logits)
+
+
+def forward_backward(
+    network: nn.Module, images: Tensor, targets: Tensor, runtime: Runtime, *, label_smoothing: float = 0.0
+) -> None:
+    """Adds the gradients of a batch to those of a network, as a training step does.
+
+    Args:
+        network: As `forward_pass` takes it.
+        images: As `forward_pass` takes them.
+        targets: As `forward_pass` takes them.
+        runtime: How precisely to compute.
+        label_smoothing: As `forward_pass` takes it.
+    """
+    with runtime.autocast():
+        loss = forward_pass(network, images, targets, label_smoothing=label_smoothing).loss
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
 class SceneClassifier(LightningModule):
@@ -39,7 +91,7 @@ class SceneClassifier(LightningModule):
         optimizer: Callable[[list[dict[str, Any]]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler],
         *,
-        interval: Interval,
+        interval: Literal["step", "epoch", "validation"],
         num_classes: int,
         lr: float,
         head_lr_scale: float,
@@ -108,18 +160,12 @@ class SceneClassifier(LightningModule):
             torch.get_device_module(self.device).manual_seed(seed)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The loss of a batch; labels may be (B,) classes or (B, num_classes) shares of mixed images."""
-        images, labels = batch
-        outputs = self.network(images)
-        logits, *auxiliary = (outputs,) if isinstance(outputs, Tensor) else outputs
-        if not isinstance(outputs, Tensor):
-            auxiliary = [extra for extra in auxiliary if extra is not None]
-        loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        self._seen.append((loss.detach(), logits.detach(), labels))  # an update of a metric costs a millisecond
-        for extra in auxiliary:
-            weight = AUXILIARY_WEIGHT[type(outputs).__name__]
-            loss = loss + weight * functional.cross_entropy(extra, labels, label_smoothing=self.label_smoothing)
-        return loss
+        """The loss of a batch; targets may be (B,) classes or (B, num_classes) shares of mixed images."""
+        images, targets = batch
+        seen = forward_pass(self.network, images, targets, label_smoothing=self.label_smoothing)
+        # An update of a metric costs a millisecond.
+        self._seen.append((seen.head_loss.detach(), seen.logits.detach(), targets))
+        return seen.loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int) -> None:
         """Counts a batch of the validation images (loader 0) or of the slice of training images (loader 1)."""
@@ -146,6 +192,7 @@ class SceneClassifier(LightningModule):
             self.lr_schedulers().step(values["val_loss"].item())  # type: ignore[union-attr]
 
     def _count_training(self) -> None:
+        """Updates the training metrics with the batches since the last time."""
         losses, logits, labels = zip(*self._seen, strict=True)
         self._seen.clear()
         # torchmetrics 1.9 drops the weights of a MeanMetric that lets nan pass: it takes a value for each image.

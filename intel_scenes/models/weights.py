@@ -1,9 +1,9 @@
 """Weights by name or file: which are meant, how they want an image to be seen, and their state dict."""
 
-import hashlib
 import socket
 import sys
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -14,11 +14,10 @@ from urllib.parse import urlparse
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torchvision import models
 from torchvision.models import GoogLeNet, Inception3
 
-from intel_scenes import record
+from intel_scenes import files, record
 from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.models.own import OWN
 
@@ -27,6 +26,7 @@ _WHAT_TO_GIVE = "give a file with model.weights=FILE, or model.weights=null for 
 
 _FILE_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt")
 _OWN_CROP_SIZE = 64
+_OF_NETWORK = "network."  # begins the names of its tensors in a checkpoint of ours, which is of a SceneClassifier
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,8 @@ def read_state(path: Path) -> OrderedDict[str, Tensor]:
             return OrderedDict(safetensors.torch.load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = content.get("state_dict", content)
-        if any(key.startswith("network.") for key in state):  # a checkpoint of our own
-            for key in [key for key in state if not key.startswith("network.")]:
-                del state[key]
-            consume_prefix_in_state_dict_if_present(state, "network.")
+        if any(key.startswith(_OF_NETWORK) for key in state):  # a checkpoint of our own
+            state = network_state(state)
         if not all(isinstance(value, Tensor) for value in state.values()):
             raise TypeError("a state dict holds tensors only")
     except Exception as error:  # a foreign or corrupt file can fail anywhere inside the readers
@@ -157,6 +155,17 @@ def read_state(path: Path) -> OrderedDict[str, Tensor]:
             "torch.save(network.state_dict(), FILE) or by safetensors."
         ) from error
     return state if isinstance(state, OrderedDict) else OrderedDict(state)
+
+
+def network_state(state: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """The state dict of a network, from that of a checkpoint of ours; tensors of anything else are left out."""
+    own = {name: tensor for name, tensor in state.items() if name.startswith(_OF_NETWORK)}
+    return OrderedDict((name.removeprefix(_OF_NETWORK), tensor) for name, tensor in own.items())
+
+
+def checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
+    """The state dict that a checkpoint of ours has for a network, on the CPU."""
+    return {f"{_OF_NETWORK}{name}": tensor.cpu() for name, tensor in network.state_dict().items()}
 
 
 def transforms_input(weights: Weights | None) -> bool:
@@ -176,8 +185,8 @@ def transforms_input(weights: Weights | None) -> bool:
             return bool(content["transform_input"])
     except Exception:  # of a file from before torch 1.6, or of none: who reads its weights tells
         return True
-    summary = record.peek(path.parent.parent) if path.parts[-2:] == PurePosixPath(record.BEST).parts else None
-    return summary is None or summary["weights"] is not None
+    summary = record.Summary.peek(path.parent.parent) if path.parts[-2:] == PurePosixPath(record.BEST).parts else None
+    return summary is None or summary.weights is not None
 
 
 def kept_beside_state(network: nn.Module) -> dict[str, bool]:
@@ -197,8 +206,7 @@ def _preprocessing(member: models.WeightsEnum) -> Preprocessing:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return files.sha256(path)
     except OSError as error:
         what = f"model.weights={path} cannot be read ({error.strerror}, looked for {path.absolute()})"
         raise UserError(f"{what}: {_WHAT_TO_GIVE}.") from error

@@ -40,8 +40,9 @@ class Configuration:
 
     def mean(self, key: str) -> float | None:
         """Of a key of `summary.json` over the runs that have it."""
-        values = [run.summary[key] for run in self.runs if run.summary[key] is not None]
-        return statistics.fmean(values) if values else None
+        values = [getattr(run.summary, key) for run in self.runs]
+        known = [value for value in values if value is not None]
+        return statistics.fmean(known) if known else None
 
     @property
     def val_accuracy(self) -> float:
@@ -51,13 +52,13 @@ class Configuration:
     @property
     def test_accuracy(self) -> float:
         """Mean over seeds."""
-        return statistics.fmean(run.summary["test_accuracy"] for run in self.runs)
+        return statistics.fmean(run.test_accuracy for run in self.runs)
 
     @property
     def gaps(self) -> list[float]:
         """Train accuracy (evaluation mode) less valid accuracy at the best epoch, of each run that knows it."""
-        known = [run.summary for run in self.runs if run.summary["train_accuracy"] is not None]
-        return [summary["train_accuracy"] - summary["val_accuracy"] for summary in known]
+        known = [(run.summary.train_accuracy, run.summary.val_accuracy) for run in self.runs]
+        return [train - val for train, val in known if train is not None and val is not None]
 
     @property
     def gap(self) -> float | None:
@@ -67,7 +68,7 @@ class Configuration:
     @property
     def devices(self) -> list[str]:
         """Of its runs: times of more than one are not to be averaged."""
-        return sorted({str(run.summary["device"]) for run in self.runs})
+        return sorted({str(run.summary.device) for run in self.runs})
 
     @property
     def balanced_accuracy(self) -> float | None:
@@ -159,7 +160,7 @@ def arms_of(
             arm.lost.append(configuration)
             continue
         _keep_one_configuration(configuration, problems)
-        configuration.runs.sort(key=lambda run: (str(run.summary["seed"]).zfill(20), run.name))
+        configuration.runs.sort(key=lambda run: (str(run.summary.seed).zfill(20), run.name))
         arm.configurations.append(configuration)
     for label, arm in arms.items():
         arm.label = label
@@ -177,7 +178,7 @@ def _configurations(runs: Sequence[Run], failed: Sequence[Run], factors: Sequenc
     by_digest: dict[str, Configuration] = {}
     for run in sorted([*runs, *failed], key=lambda run: (not run.is_completed, -len(run.overrides), run.name)):
         values = {key: value_of(run, key) for key in factors}
-        digest = run.summary["configuration_digest"]
+        digest = run.summary.configuration_digest
         group = by_digest.get(digest) if digest else None
         group = group or groups.setdefault(tuple(values.values()), Configuration(values, []))
         if digest:
@@ -191,9 +192,9 @@ def _configurations(runs: Sequence[Run], failed: Sequence[Run], factors: Sequenc
 
 def _keep_one_configuration(configuration: Configuration, problems: list[str]) -> None:
     """Leaves out runs that differ from most in more than the factors and the seed."""
-    counts = Counter(str(run.summary["configuration_digest"]) for run in configuration.runs)
+    counts = Counter(str(run.summary.configuration_digest) for run in configuration.runs)
     largest = max(sorted(counts), key=lambda digest: counts[digest])
-    others = [run.name for run in configuration.runs if str(run.summary["configuration_digest"]) != largest]
+    others = [run.name for run in configuration.runs if str(run.summary.configuration_digest) != largest]
     if others:
         problems.append(
             f"{few(others)} are left out: they differ from the other runs of {configuration.label} in more than "

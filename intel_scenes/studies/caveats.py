@@ -2,10 +2,10 @@
 
 import itertools
 from collections.abc import Mapping, Sequence, Set
-from typing import Any
 
+from intel_scenes.record import Interval, StudyPlan
 from intel_scenes.studies.arms import Arm
-from intel_scenes.studies.collect import Run, planned
+from intel_scenes.studies.collect import Run
 from intel_scenes.studies.naming import few
 from intel_scenes.studies.pairs import Pair
 from intel_scenes.studies.statistics.selection import at_edge, beyond, crossing
@@ -13,7 +13,7 @@ from intel_scenes.studies.statistics.selection import at_edge, beyond, crossing
 RATES = ("lr_scale", "optim.lr")  # keys that set the learning rate
 
 
-def judge_tuning(arms: Sequence[Arm], tuned: Sequence[str], study: Mapping[str, Any]) -> list[str]:
+def judge_tuning(arms: Sequence[Arm], tuned: Sequence[str], searched: Mapping[str, Interval]) -> list[str]:
     """Notes for each arm, in it and in sentences, why its tuning is not equal to that of the others.
 
     A single arm has notes alone: there is nothing that it is not comparable with.
@@ -21,7 +21,7 @@ def judge_tuning(arms: Sequence[Arm], tuned: Sequence[str], study: Mapping[str, 
     most = max((_budget(arm) for arm in arms), default=(0, 0))
     for arm in arms if tuned else ():
         for key in tuned:
-            if advice := at_edge_of_grid(arm, key, study):
+            if advice := at_edge_of_grid(arm, key, searched.get(key)):
                 arm.unequal.append(f"its best {key}={arm.chosen.values[key]} is {advice}")
         if _budget(arm) < most:
             arm.unequal.append("it had {} trials in {} runs, others {} in {}".format(*_budget(arm), *most))
@@ -29,15 +29,13 @@ def judge_tuning(arms: Sequence[Arm], tuned: Sequence[str], study: Mapping[str, 
     return [f"{arm.label} is not comparable, because {reason}" for arm in compared for reason in arm.unequal]
 
 
-def at_edge_of_grid(arm: Arm, key: str, study: Mapping[str, Any]) -> str:
+def at_edge_of_grid(arm: Arm, key: str, searched: Interval | None) -> str:
     """That the best value of a tuned factor lies at the edge of what was tried, and what to add; else empty."""
-    searched = study.get("searched")
-    bounds = searched.get(key) if isinstance(searched, dict) else None
     best, tried = arm.chosen.values[key], [one.values[key] for one in arm.tried]
-    if not at_edge(best, tried, bounds):
+    if not at_edge(best, tried, searched):
         return ""
-    if bounds:
-        return f"at the edge of the interval searched, {bounds[0]:g} to {bounds[1]:g}: widen it"
+    if searched:
+        return f"at the edge of the interval searched, {searched.low:g} to {searched.high:g}: widen it"
     number = beyond(best, tried) if key in RATES else None
     return f"at the edge of the grid{f': add {key}={number}' if number else ''}"
 
@@ -47,17 +45,16 @@ def _budget(arm: Arm) -> tuple[int, int]:
     return len(arm.tried), sum(len(one.runs) + one.num_failed for one in arm.tried)
 
 
-def missing(study: Mapping[str, Any], there: Set[str]) -> list[str]:
+def missing(planned: Sequence[str], there: Set[str]) -> list[str]:
     """What was planned and is not there, by name."""
-    names = planned(study)
-    absent = [name for name in names if name not in there]
-    return [f"planned and not there: {len(absent)} of {len(names)}, {few(absent)}"] if absent else []
+    absent = [name for name in planned if name not in there]
+    return [f"planned and not there: {len(absent)} of {len(planned)}, {few(absent)}"] if absent else []
 
 
-def twins_of(study: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, str]:
+def twins_of(plan: StudyPlan, runs: Sequence[Run]) -> dict[str, str]:
     """Runs that came to the same as others, by name; a run that has a record of its own by now is none of them."""
     there = {run.name for run in runs}
-    return {name: other for name, other in (study.get("twins") or {}).items() if name not in there and other in there}
+    return {name: other for name, other in plan.twins.items() if name not in there and other in there}
 
 
 def same_runs(twins: Mapping[str, str]) -> list[str]:
@@ -137,9 +134,9 @@ def several_versions(runs: Sequence[Run]) -> list[str]:
     """What the runs were made with, where that differs: it may explain a difference between them."""
     made_with = [
         {
-            "package": run.summary["package_version"],  # the same digests may come to other results in another
-            "commit": run.summary["git_commit"],  # of a checkout
-            **(run.summary["versions"] or {}),
+            "package": run.summary.package_version,  # the same digests may come to other results in another
+            "commit": run.summary.git_commit,  # of a checkout
+            **(run.summary.versions or {}),
         }
         for run in runs
     ]

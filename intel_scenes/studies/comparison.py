@@ -5,15 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
+from intel_scenes.record import Status, StudyPlan
 from intel_scenes.studies import caveats
 from intel_scenes.studies.arms import Arm, Configuration, arms_of, read_images
-from intel_scenes.studies.collect import Run, TestImages, collect, read_study
+from intel_scenes.studies.collect import Run, TestImages, collect
 from intel_scenes.studies.naming import factors_of, few, is_named, told_once, with_recipe
 from intel_scenes.studies.pairs import Pair, compare_arms
 from intel_scenes.studies.statistics.selection import choice_paid_for
@@ -28,7 +28,7 @@ class Comparison:
 
     Attributes:
         folder: Of the study.
-        study: Its plan; empty without one.
+        plan: Of the study; an empty one where none was written.
         baseline: Label of the arm that all others are compared with; None where each is with each.
         compared: Factors that make an arm.
         tuned: Factors chosen on validation within an arm.
@@ -48,7 +48,7 @@ class Comparison:
     """
 
     folder: Path
-    study: dict[str, Any]
+    plan: StudyPlan
     baseline: str | None
     compared: list[str]
     tuned: list[str]
@@ -107,18 +107,18 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
     Raises:
         UserError: There is nothing to compare, or no such arm.
     """
-    runs, problems, study = _collected(folder)
+    runs, problems, plan = _collected(folder)
     completed, elsewhere = _of_one_data_set([run for run in runs if run.is_completed], problems)
     completed = _with_tta(completed, problems)
-    failed = [run for run in runs if run.summary["status"] == "failed"]
-    unfinished = [run for run in runs if run.summary["status"] == "interrupted"]
-    compared, tuned = factors_of(study, completed, failed)
-    bundled = with_recipe([*completed, *failed], compared, study)
+    failed = [run for run in runs if run.summary.status is Status.FAILED]
+    unfinished = [run for run in runs if run.summary.status is Status.INTERRUPTED]
+    compared, tuned = factors_of(plan, completed, failed)
+    bundled = with_recipe([*completed, *failed], compared, plan.compared)
     named = [key for key in compared if key not in bundled]
     gaps: list[str] = []
     arms = arms_of(completed, failed, [*compared, *tuned], named, problems, gaps)
     images = read_images(arms, problems)
-    tuning = caveats.judge_tuning(arms, tuned, study)
+    tuning = caveats.judge_tuning(arms, tuned, plan.searched)
     reference, notes = _arm(arms, baseline), []
     validated = on_validation(arms, reference, problems) if reference else []
     all_pairs = len(arms) <= MAX_ARMS
@@ -126,15 +126,15 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
         reference = next((arm for arm in arms if arm.predicted is not None), None)
         notes.append(f"of more than {MAX_ARMS} arms each is compared with {reference.label if reference else 'none'}")
     pairs = compare_arms(arms, reference, rope, all_pairs=all_pairs)
-    twins = caveats.twins_of(study, runs)
-    gaps += caveats.missing(study, {run.name for run in runs} | twins.keys()) + caveats.guessing(arms)
+    twins = caveats.twins_of(plan, runs)
+    gaps += caveats.missing(plan.all_planned, {run.name for run in runs} | twins.keys()) + caveats.guessing(arms)
     problems = gaps + problems + caveats.failures(arms) + tuning + caveats.not_finished(unfinished)
     problems += caveats.several_versions(completed)
     notes += told_once(completed, bundled) + caveats.same_runs(twins) + caveats.suspects(arms, compared, tuned)
     notes += caveats.unpaired(pairs) + caveats.crossings(arms) + [pair.note for pair in pairs if pair.note]
     return Comparison(
         folder=folder,
-        study=study,
+        plan=plan,
         baseline=reference.label if reference else None,
         compared=compared,
         tuned=tuned,
@@ -153,8 +153,8 @@ def compare(folder: Path, *, baseline: str | None = None, rope: float = 0.005) -
     )
 
 
-def _collected(folder: Path) -> tuple[list[Run], list[str], dict[str, Any]]:
-    """The runs of a study, a sentence for each that cannot be read, and its plan.
+def _collected(folder: Path) -> tuple[list[Run], list[str], StudyPlan]:
+    """The runs of a study, a sentence for each that cannot be read, and its plan, an empty one where none was written.
 
     Raises:
         UserError: There is no run, or the plan is none.
@@ -162,23 +162,23 @@ def _collected(folder: Path) -> tuple[list[Run], list[str], dict[str, Any]]:
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: folder=FOLDER is that of a sweep, such as multirun/models")
     runs, problems = collect(folder)
-    study = read_study(folder)
+    plan = record.read_study(folder) or StudyPlan()
     if not runs and any(folder.glob(f"*/{record.STUDY}")):
         raise UserError(f"{folder} holds sweeps: folder={folder}/NAME compares the runs of one")
     if not runs:
         reason = f" that can be read ({few(problems, 1)})" if problems else ""
         raise UserError(f"{folder} holds no runs{reason}: folder=FOLDER is that of a sweep, such as multirun/models")
-    return runs, problems, study
+    return runs, problems, plan
 
 
 def _of_one_data_set(runs: list[Run], problems: list[str]) -> tuple[list[Run], list[Run]]:
     """The largest group with one data fingerprint, and the others, which are named."""
-    counts = Counter(run.summary["data_fingerprint"] for run in runs)
+    counts = Counter(run.summary.data_fingerprint for run in runs)
     if len(counts) < 2:
         return runs, []
     largest = max(counts, key=lambda fingerprint: (counts[fingerprint], str(fingerprint)))
-    same = [run for run in runs if run.summary["data_fingerprint"] == largest]
-    others = [run for run in runs if run.summary["data_fingerprint"] != largest]
+    same = [run for run in runs if run.summary.data_fingerprint == largest]
+    others = [run for run in runs if run.summary.data_fingerprint != largest]
     named = few([run.name for run in others])
     problems.append(
         f"of other images than most, or of unknown ones, and left out: {len(others)} of {len(runs)}, {named}"
@@ -192,9 +192,9 @@ def _with_tta(runs: list[Run], problems: list[str]) -> list[Run]:
     Records of earlier versions lack it: what they hold is the same with one view, and not to be ranked among the others
     with more.
     """
-    without = [run.name for run in runs if run.summary["val_accuracy_tta"] is None and run.views != 1]
+    without = [run.name for run in runs if run.summary.val_accuracy_tta is None and run.views != 1]
     if not without:
-        return [replace(run, has_tta=run.summary["val_accuracy_tta"] is not None) for run in runs]
+        return [replace(run, has_tta=run.summary.val_accuracy_tta is not None) for run in runs]
     if len(without) < len(runs):
         problems.append(
             f"ranked by validation accuracy without test-time augmentation, because the records of {few(without)} lack "
@@ -206,7 +206,7 @@ def _with_tta(runs: list[Run], problems: list[str]) -> list[Run]:
 def _corrected(arms: Sequence[Arm]) -> float | None:
     """The leader's validation accuracy read on seeds that did not choose it; None where that cannot be had."""
     configurations = [one for arm in arms for one in arm.configurations]
-    by_seed = [{run.summary["seed"]: run.val_accuracy for run in one.runs} for one in configurations]
+    by_seed = [{run.summary.seed: run.val_accuracy for run in one.runs} for one in configurations]
     if len(configurations) < 2 or any(one.keys() != by_seed[0].keys() for one in by_seed):
         return None
     return choice_paid_for(np.array([[one[seed] for seed in sorted(one, key=str)] for one in by_seed]))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 
+from intel_scenes.record import History
 from intel_scenes.studies.arms import Configuration
-from intel_scenes.studies.collect import history
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.drawing import COLOURS, OTHER, SYMBOLS, TRAIN, VALID, Figure, finish, rounded, spec
 from intel_scenes.studies.factors import factor_figures, interaction_figures, trials_figure
@@ -106,10 +106,10 @@ def _curves(found: Comparison) -> list[Figure]:
 
 def _by_epoch(configuration: Configuration) -> dict[str, list[tuple[float, float, float]]]:
     """Mean, lowest and highest over seeds at each epoch, in percent."""
-    tables = [table for run in configuration.runs if (table := history(run.folder))]
+    histories = [history for run in configuration.runs if (history := History.read(run.folder)).epochs]
     result = {}
-    for column in ("val_accuracy", "train_eval_accuracy") if tables else ():
-        by_epoch = zip(*(table[column] for table in tables), strict=False)
+    for column in ("val_accuracy", "train_eval_accuracy") if histories else ():
+        by_epoch = zip(*([getattr(epoch, column) for epoch in one.epochs] for one in histories), strict=False)
         result[column] = [(100 * statistics.fmean(values), 100 * min(values), 100 * max(values)) for values in by_epoch]
     return result
 
@@ -203,7 +203,7 @@ def _gap(found: Comparison) -> list[Figure]:
 
 def _costs(found: Comparison) -> list[Figure]:
     """Test accuracy against minutes, within the device that most runs share, and against parameters."""
-    devices = [str(run.summary["device"]) for run in found.runs]
+    devices = [str(run.summary.device) for run in found.runs]
     device = max(sorted(set(devices)), key=devices.count) if devices else ""
     timed = [arm.chosen for arm in found.arms if arm.chosen.devices == [device] and arm.chosen.mean("fit_seconds")]
     sized = [arm.chosen for arm in found.arms if arm.chosen.mean("parameters")]

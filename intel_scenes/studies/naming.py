@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from intel_scenes import record
 from intel_scenes.studies.collect import Run, as_written, value_of, varying
@@ -11,22 +10,18 @@ OTHER_GROUPS = ("augment", "data", "trainer", "without")  # whose files' names s
 SAY_NOTHING = ("true", "false", "none", "null", "default")  # values that need their key
 
 
-def factors_of(
-    study: Mapping[str, Any], completed: Sequence[Run], failed: Sequence[Run]
-) -> tuple[list[str], list[str]]:
+def factors_of(plan: record.StudyPlan, completed: Sequence[Run], failed: Sequence[Run]) -> tuple[list[str], list[str]]:
     """What is compared, and what is tuned within that: the plan's factors that vary, and whatever else varies."""
     factors = [key for key in varying([*completed, *(run for run in failed if run.overrides)]) if key != "seed"]
-    planned = [key for key in study.get("compared") or [] if isinstance(key, str)]
     if not factors:  # a single arm is named after what the study compares
-        return list(dict.fromkeys(planned)), []
-    tuned = [key for key in factors if key in (study.get("tuned") or [])]
-    compared = [key for key in [*planned, *factors] if key in factors and key not in tuned]
+        return list(dict.fromkeys(plan.compared)), []
+    tuned = [key for key in factors if key in plan.tuned]
+    compared = [key for key in [*plan.compared, *factors] if key in factors and key not in tuned]
     return list(dict.fromkeys(compared)), tuned
 
 
-def with_recipe(runs: Sequence[Run], factors: Sequence[str], study: Mapping[str, Any]) -> list[str]:
-    """Keys whose values go with the recipe: an arm is named after that alone."""
-    planned = study.get("compared") or []
+def with_recipe(runs: Sequence[Run], factors: Sequence[str], planned: Sequence[str]) -> list[str]:
+    """Keys whose values go with the recipe and are not planned: an arm is named after the recipe alone."""
     if "recipe" not in factors:
         return []
     recipes = {value_of(run, "recipe") for run in runs}

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from plotly.offline import get_plotlyjs
 
 from intel_scenes import files, pages
+from intel_scenes.record import StudyPlan
 from intel_scenes.studies.arms import Arm, Configuration
 from intel_scenes.studies.collect import said
 from intel_scenes.studies.comparison import Comparison
@@ -54,7 +55,7 @@ def render(found: Comparison, rope: float, images: Path | None) -> str:
     return pages.render(
         Path(__file__).parent / "templates" / "report.html",
         title=found.folder.resolve().name,
-        question=found.study.get("question"),
+        question=found.plan.question,
         answer=answer(found),
         problems=found.problems,
         notes=found.notes,
@@ -68,7 +69,7 @@ def render(found: Comparison, rope: float, images: Path | None) -> str:
         per_class=_per_class(found),
         disputed=disputed,
         found_images=any(image.picture for image in disputed),
-        failed=[(run.name, run.summary["error"] or "") for run in found.failed],
+        failed=[(run.name, run.summary.error or "") for run in found.failed],
         unfinished=[run.name for run in found.unfinished],
         plan=_plan(found),
         remake=_remake(found),
@@ -193,27 +194,26 @@ def _test_folder(found: Comparison, root: Path | None) -> Path | None:
     """The class folders of the test split, below a root in Kaggle's doubled layout or a plain one, or as recorded."""
     if root is not None:
         return next((folder for folder in (root / "seg_test/seg_test", root / "seg_test") if folder.is_dir()), root)
-    recorded = [run.summary["test_folder"] for run in found.runs if run.summary["test_folder"]]
+    recorded = [run.summary.test_folder for run in found.runs if run.summary.test_folder]
     return Path(recorded[0]) if recorded else None
 
 
 def _plan(found: Comparison) -> Rows:
     """What was planned, and what was added later."""
-    study = found.study
-    if not study:
+    plan = found.plan
+    if plan == StudyPlan():
         return []
-    rows = [[str(study.get("date", "")), f"planned {len(study.get('planned') or [])} runs", str(study.get("command"))]]
-    for added in study.get("added") or []:
-        changed = added.get("changed") or {}
-        what = [f"added {len(added.get('runs') or [])}"] if added.get("runs") or not changed else []
-        what += [f"{key} was {said(old)} and is {said(now)}" for key, (old, now) in changed.items()]
-        rows.append([str(added.get("date", "")), "; ".join(what), str(added.get("command"))])
+    rows = [[plan.date or "", f"planned {len(plan.planned)} runs", plan.command or ""]]
+    for added in plan.added:
+        what = [f"added {len(added.runs)}"] if added.runs or not added.changed else []
+        what += [f"{key} was {said(old)} and is {said(now)}" for key, (old, now) in added.changed.items()]
+        rows.append([added.date or "", "; ".join(what), added.command or ""])
     return rows
 
 
 def _remake(found: Comparison) -> Rows:
     """How to reproduce it."""
-    rows = [["command", str(found.study["command"])]] if found.study.get("command") else []
+    rows = [["command", found.plan.command]] if found.plan.command else []
     for name, key in (
         ("commit", "git_commit"),
         ("package", "package_version"),
@@ -222,13 +222,14 @@ def _remake(found: Comparison) -> Rows:
         ("threads", "threads"),
         ("data fingerprint", "data_fingerprint"),
     ):
-        values = sorted({str(run.summary[key]) for run in found.runs if run.summary[key] is not None})
+        known = [getattr(run.summary, key) for run in found.runs]
+        values = sorted({str(value) for value in known if value is not None})
         if values:
             rows.append([name, ", ".join(values)])
-    versions = {json.dumps(run.summary["versions"], sort_keys=True) for run in found.runs if run.summary["versions"]}
+    versions = {json.dumps(run.summary.versions, sort_keys=True) for run in found.runs if run.summary.versions}
     rows += [["versions", ", ".join(f"{k} {v}" for k, v in json.loads(one).items())] for one in sorted(versions)]
-    duplicates = sorted({path for run in found.runs for path in run.summary["test_duplicates"] or []})
+    duplicates = sorted({path for run in found.runs for path in run.summary.test_duplicates or []})
     if duplicates:
         rows.append([f"{len(duplicates)} test images are also in train", ", ".join(duplicates)])
-    ended = [str(run.summary["ended"]) for run in found.runs if run.summary["ended"]]
+    ended = [run.summary.ended for run in found.runs if run.summary.ended]
     return [*rows, ["last run ended", max(ended)]] if ended else rows

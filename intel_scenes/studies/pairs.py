@@ -192,18 +192,19 @@ def _pair(one: _Sample, other: _Sample) -> Pair:
 
 def paired_rows(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[int, int]]:
     """Rows whose runs had one seed, split and order; within an architecture one start too."""
-    there = {run.summary["seed"]: (row, run.summary) for row, run in enumerate(other)}
+    there = {run.summary.seed: (row, run.summary) for row, run in enumerate(other)}
     if None in there or len(there) < len(other):
         return []
     rows = []
     for row, run in enumerate(one):
-        match, mine = there.get(run.summary["seed"]), run.summary
+        match, mine = there.get(run.summary.seed), run.summary
         if match is None:
             continue
-        keys = ["split_digest", "order_digest"]
-        if mine["model_name"] == match[1]["model_name"]:
-            keys.append("init_digest")
-        if all(mine[key] is not None and mine[key] == match[1][key] for key in keys):
+        theirs = match[1]
+        pairs = [(mine.split_digest, theirs.split_digest), (mine.order_digest, theirs.order_digest)]
+        if mine.model_name == theirs.model_name:
+            pairs.append((mine.init_digest, theirs.init_digest))
+        if all(digest is not None and digest == other_digest for digest, other_digest in pairs):
             rows.append((row, match[0]))
     return rows
 

@@ -1,27 +1,15 @@
 """A study folder compared, and what came out written beside its runs."""
 
 from pathlib import Path
-from typing import Protocol
 
+from intel_scenes.config import CompareConfig
 from intel_scenes.errors import UserError
 from intel_scenes.studies.comparison import compare
 from intel_scenes.studies.page import REPORT, write_page
 from intel_scenes.studies.report import FORMS, write_pairwise, write_results
 
 
-class Options(Protocol):
-    """What the `compare` node of a configuration holds.
-
-    Attributes:
-        baseline: Label of the arm that all others are compared with; None compares each with each.
-        rope: The largest difference without practical meaning, in points.
-    """
-
-    baseline: str | None
-    rope: float
-
-
-def compare_and_write(folder: Path, options: Options, *, images: Path | None = None, form: str = "table") -> str:
+def compare_and_write(folder: Path, options: CompareConfig, *, images: Path | None = None, form: str = "table") -> str:
     """Compares the runs of a study folder, writes tables and the report page beside them, and tells in a format.
 
     Args:
@@ -35,10 +23,8 @@ def compare_and_write(folder: Path, options: Options, *, images: Path | None = N
     """
     if form not in FORMS:
         raise UserError(f"format={form}: there are {', '.join(FORMS)}")
-    if not isinstance(options.rope, int | float) or options.rope < 0:
-        raise UserError(f"compare.rope={options.rope} has to be a number of points, 0 or more")
-    rope = options.rope / 100
-    found = compare(folder, baseline=options.baseline, rope=rope)
+    baseline, rope = options.baseline, options.rope / 100
+    found = compare(folder, baseline=None if baseline is None else str(baseline), rope=rope)
     write_results(folder, [*found.runs, *found.elsewhere, *found.failed, *found.unfinished])
     write_pairwise(found)
     write_page(found, rope, images)

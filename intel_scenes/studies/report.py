@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from intel_scenes import files
@@ -26,7 +27,7 @@ Rows = list[list[str]]
 def write_results(folder: Path, runs: Sequence[Run]) -> None:
     """Writes one row for each run: what was typed as `override.*`, the flattened keys of its summary, its folder."""
     typed = sorted({key for run in runs for key in run.overrides})
-    flat = [files.flatten(run.summary) for run in runs]
+    flat = [files.flatten(asdict(run.summary)) for run in runs]
     keys = list(dict.fromkeys(key for summary in flat for key in summary))
     rows = [
         [*(run.overrides.get(key) for key in typed), *(_cell(summary.get(key)) for key in keys), run.name]
@@ -85,7 +86,7 @@ def leaderboard(found: Comparison) -> Rows:
             f"{100 * one.test_accuracy:.1f}",
             "" if one.interval is None else f"{100 * one.interval[0]:.1f} to {100 * one.interval[1]:.1f}",
             _number(one.gap, "+.1f", 100),
-            _over_seeds(one, lambda run: run.summary["fit_seconds"], 1 / 60) if is_timed else "",
+            _over_seeds(one, lambda run: run.summary.fit_seconds, 1 / 60) if is_timed else "",
             _number(one.mean("images_per_second") if is_timed else None, ".0f"),
             *([" / ".join(one.devices)] if has_devices else []),
             _number(one.mean("parameters"), ",.0f"),
@@ -158,7 +159,7 @@ def _chosen(found: Comparison, arm: Arm) -> str:
         for one in arm.configurations[1:]
         if (len(one.runs), one.val_accuracy) == (len(arm.chosen.runs), arm.chosen.val_accuracy)
     ]
-    edges = [(key, at_edge_of_grid(arm, key, found.study)) for key in found.tuned]
+    edges = [(key, at_edge_of_grid(arm, key, found.plan.searched.get(key))) for key in found.tuned]
     told = [advice if len(found.tuned) == 1 else f"{key} {advice}" for key, advice in edges if advice]
     return ", ".join([text, *([f"tied with {few(ties)}"] if ties else []), *told])
 
@@ -293,7 +294,7 @@ def _json(found: Comparison) -> str:
     configurations = [
         {
             **one.values,
-            "seeds": [run.summary["seed"] for run in one.runs],
+            "seeds": [run.summary.seed for run in one.runs],
             "num_failed": one.num_failed,
             "val_accuracy": one.mean("val_accuracy"),
             "val_accuracy_tta": one.mean("val_accuracy_tta"),
@@ -337,7 +338,7 @@ def _number(value: float | None, form: str, factor: float = 1) -> str:
 def _cell(value: object) -> object:
     if isinstance(value, str):
         return value.replace("\n", "\\n")  # of a traceback: a row stays a line
-    return json.dumps(value) if isinstance(value, list) else value
+    return json.dumps(value) if isinstance(value, list | tuple) else value
 
 
 FORMS: dict[str, Callable[[Comparison], str]] = {

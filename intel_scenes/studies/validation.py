@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from intel_scenes.errors import UserError
-from intel_scenes.predictions import at_temperature, cross_entropies, read
+from intel_scenes.probabilities import at_temperature, cross_entropies
+from intel_scenes.record import Predictions
 from intel_scenes.studies.arms import Arm
 from intel_scenes.studies.collect import Run
 from intel_scenes.studies.pairs import paired_rows
@@ -103,10 +104,10 @@ def _read(run: Run) -> tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.
     Raises:
         UserError: They cannot be read.
     """
-    temperature = run.summary["temperature"]
-    if not isinstance(temperature, int | float):
+    temperature = run.summary.temperature
+    if temperature is None:
         raise UserError(f"the record of {run.name} has no temperature")
-    found = read(run.folder, "val")
+    found = Predictions.read(run.folder, "val")
     losses = cross_entropies(at_temperature(found.probabilities, temperature), found.labels)
     right = found.probabilities.argmax(1) == found.labels
     return found.paths, right.astype(np.float32), losses.astype(np.float32)

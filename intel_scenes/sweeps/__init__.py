@@ -1,1 +1,1 @@
-"""Many runs: their names, points, plan and order."""
+"""Many runs: their names, sampled points, plan and order."""

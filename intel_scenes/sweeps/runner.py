@@ -5,18 +5,21 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
 import yaml
 from hydra.core.utils import JobReturn
-from omegaconf import DictConfig, OmegaConf
 
 from intel_scenes import files, record
+from intel_scenes.config import CompareConfig, RunConfig, StudyConfig, SweepConfig
 from intel_scenes.errors import Busy, Refused, Twin, UserError, first_line
-from intel_scenes.studies.collect import read_study
-from intel_scenes.sweeps import plan
-from intel_scenes.sweeps.plan import Overrides
+from intel_scenes.record import Interval, Origin, Status, Summary
+from intel_scenes.sections import as_plain
+from intel_scenes.sweeps import plan, preview, progress
+from intel_scenes.sweeps.jobs import Compose, check, finished_jobs, named_jobs
+from intel_scenes.sweeps.overrides import Overrides
 
 STOPPED = ".stopped"  # left by a run that failed, where `sweep.fail_fast` holds
 FAILED, OPEN = 1, 3
@@ -24,67 +27,92 @@ FAILED, OPEN = 1, 3
 
 @dataclass(frozen=True)
 class Job:
-    """What Hydra knows of one job: its folder, the file chosen in each group, what was typed, and a digest of that.
+    """What Hydra knows of one job beside its configuration: its folder, and what was typed and chosen."""
 
-    `composition_digest` covers the whole tree of `conf/` and the overrides: jobs that share it compose alike.
+    folder: Path
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep is asked to do with its jobs.
+
+    Attributes:
+        folder: Of the study.
+        options: How to run them.
+        study: What they are for.
+        compare: How to compare them.
+        searched: Keys whose values were sampled, with their intervals.
+        params: Keys that the chosen study sweeps by itself.
+        is_named: Whether sweep.name was typed.
+        is_covered: Whether all files are of `conf/`: no digest covers other folders of configuration files.
+        threads: Of each run; None shares out the cores.
+        num_parallel: Runs that share the cores.
     """
 
     folder: Path
-    choices: Mapping[str, str | None]
-    overrides: tuple[str, ...]
-    composition_digest: str
+    options: SweepConfig
+    study: StudyConfig
+    compare: CompareConfig
+    searched: Mapping[str, Interval]
+    params: frozenset[str]
+    is_named: bool
+    is_covered: bool
+    threads: int | None
+    num_parallel: int
+
+    @property
+    def tuned(self) -> set[str]:
+        """Keys whose best value is taken within an arm."""
+        return {*(self.study.tuned or ()), *self.searched}
 
 
-@dataclass
-class Progress:
-    """How far the sweep of this process is.
+class Ending(StrEnum):
+    """How a run of a sweep ended."""
+
+    COMPLETED = "completed"
+    TWIN = "twin"  # another folder of the study holds the very same run
+    FAILED = "failed"
+    REFUSED = "refused"  # its folder holds another run
+    BUSY = "busy"  # another process is at work on it
+    STOPPED = "stopped"  # an earlier run failed, and `sweep.fail_fast` holds
+    LOST = "lost"  # its process did not come back
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of a sweep ended, and why; workers of a launcher return it to the process of the sweep.
 
     Attributes:
-        total: Number of runs.
-        skipped: Those that were finished before.
-        started: When the sweep began, ISO 8601.
-        failed: Those that failed.
-        number: Of the current run, from 1, after the skipped ones.
-        seconds: Of each run so far.
+        ending: How it ended.
+        reason: Of a failure or a refusal, a sentence.
     """
 
-    total: int
-    skipped: int
-    started: str
-    failed: int = 0
-    number: int = 0
-    seconds: list[float] = field(default_factory=list)
+    ending: Ending
+    reason: str = ""
 
-    def line(self) -> str:
-        """One line such as `run 7 of 36, 2 skipped, 1 failed, about 12 minutes left`."""
-        text = f"run {self.number} of {self.total}, {self.skipped} skipped, {self.failed} failed"
-        if not self.seconds:
-            return text
-        left = sum(self.seconds) / len(self.seconds) * (self.total - self.number + 1) / 60
-        return f"{text}, about {left:.0f} minutes left" if left >= 1.5 else f"{text}, about a minute left"
+    @property
+    def is_failure(self) -> bool:
+        """Whether the run failed or was refused."""
+        return self.ending in (Ending.FAILED, Ending.REFUSED)
 
-
-_progress: Progress | None = None  # of the process that started the sweep; a launcher's workers have none
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing of the run is left to do."""
+        return self.ending in (Ending.COMPLETED, Ending.TWIN)
 
 
 def run(
     jobs: Sequence[Overrides],
-    folder: Path,
-    config: DictConfig,
-    *,
-    is_named: bool,
-    searched: Mapping[str, Sequence[float]],
-    compose: Callable[[Overrides], DictConfig],
+    sweep: Sweep,
+    compose: Compose,
     launch: Callable[[Sequence[Overrides]], Sequence[JobReturn]],
 ) -> int:
     """Runs every job that is not finished, and shows what is there at the end.
 
     Args:
         jobs: The overrides of each.
-        folder: Of the study.
-        config: Of the sweep, with `sweep` and `study`, and Hydra's own part.
-        is_named: Whether sweep.name was typed.
-        searched: Keys whose values were sampled from an interval, with its bounds.
+        sweep: What to do with them.
         compose: Overrides to the configuration of a job.
         launch: Runs jobs; each returns how it ended.
 
@@ -95,94 +123,111 @@ def run(
         UserError: Something is misspelt or does not go together: nothing has run.
         KeyboardInterrupt: Ctrl-C; what is there has been shown.
     """
-    global _progress
-    for key in ("plan", "fail_fast"):
-        if type(config.sweep[key]) is not bool:
-            raise UserError(f"sweep.{key}={config.sweep[key]} must be true or false")
-    if config.dry_run:
-        raise UserError("dry_run=true is for one run: sweep.plan=true says what a sweep would cost")
-    named = plan.named_jobs(jobs, folder)
-    sources = [source for source in config.hydra.runtime.config_sources if source.schema == "file"]
-    is_covered = len(sources) == 1  # no digest covers other folders of configuration files
-    finished = plan.finished_jobs(named, folder, compose) if is_covered else set()
+    folder, options = sweep.folder, sweep.options
+    named = named_jobs(jobs, folder)
+    finished = finished_jobs(named, folder, compose) if sweep.is_covered else set()
     left = {name: job for name, job in named.items() if name not in finished}
-    plan.check(left.values(), compose)
-    others = plan.other_choices(named, folder, config, compose)
-    if others and not is_named:
-        raise UserError(plan.ask_for_name(others, folder, config.sweep.name))
-    if config.sweep.plan:
-        plan.show(named, finished, folder, config, searched, compose)
+    check(left.values(), compose)
+    factors = {*(sweep.study.compared or ()), *(sweep.study.tuned or ()), *sweep.params}
+    others = plan.other_choices(named, folder, factors, compose)
+    if others and not sweep.is_named:
+        raise UserError(plan.ask_for_name(others, folder, str(options.name)))
+    if options.plan:
+        has_baseline = sweep.compare.baseline is not None
+        preview.show(named, finished, folder, compose, tuned=sweep.tuned, has_baseline=has_baseline)
         return 0
     if left:
-        plan.write_study(folder, named, config, searched, joined=others)
-    if config.sweep.fail_fast:
+        plan.write(folder, named, sweep.study, sweep.searched, _threads(sweep), joined=others)
+    if options.fail_fast:
         (folder / STOPPED).unlink(missing_ok=True)
-    _progress = Progress(len(named), len(finished), files.now(), number=len(finished))
-    outcomes = dict.fromkeys(left, "unknown")
+    outcomes = {name: Outcome(Ending.COMPLETED if name in finished else Ending.LOST) for name in named}
     try:
-        outcomes |= _launched(left, launch)
-        if busy := {name: left[name] for name, outcome in outcomes.items() if outcome == "busy"}:
-            _progress.number = len(named) - len(busy)
-            outcomes |= _launched(busy, launch)
+        with progress.begun(len(named), len(finished)) as begun:
+            outcomes |= _launched(left, launch)
+            if busy := {name: left[name] for name in left if outcomes[name].ending == Ending.BUSY}:
+                begun.number = len(named) - len(busy)
+                outcomes |= _launched(busy, launch)
     finally:
-        status = _conclude(folder, named, outcomes, config, anything_ran=bool(left))
-        _progress = None
+        status = _conclude(folder, outcomes, sweep.compare, anything_ran=bool(left))
     return status
 
 
-def run_one(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
+def _threads(sweep: Sweep) -> int:
+    """What each run of a sweep may use."""
+    from intel_scenes.runtime import resolve_threads  # imports torch, as each run does
+
+    return sweep.threads or max(1, resolve_threads(None) // sweep.num_parallel)
+
+
+def run_one(train: Callable[[RunConfig, Job], None], configure: Callable[[], RunConfig], job: Job) -> Outcome:
     """Runs one job of a sweep; no exception but Ctrl-C leaves it.
 
-    Returns:
-        "completed", "twin", "busy", "stopped", or "failed" or "refused" with the reason.
+    Args:
+        train: Trains a configuration.
+        configure: Makes the configuration, which a file that was changed since it was checked may prevent.
+        job: What is known of the job beside that.
     """
-    study = job.folder.parent
-    if _progress:
-        _progress.number += 1
-    if cfg.sweep.fail_fast and (study / STOPPED).exists():
+    study, begun = job.folder.parent, progress.current()
+    if begun:
+        begun.number += 1
+    try:
+        config = configure()
+        if config.threads is None and (planned := record.read_study(study)):
+            config = replace(config, threads=planned.threads)
+    except Exception as error:
+        if begun:
+            begun.failed += 1
+        return _failed(job, None, error)
+    if config.sweep.fail_fast and (study / STOPPED).exists():
         remove_empty(job.folder)
-        return "stopped"
-    if _progress and _failed_since(job.folder, _progress.started):
-        return "failed: in another invocation of this sweep"
-    print(f"\n{_progress.line() if _progress else 'run'}: {job.folder.name}", file=sys.stderr)
-    begun = time.monotonic()
-    if cfg.threads is None:
-        cfg.threads = read_study(study).get("threads")
-    outcome = _outcome(train, cfg, job)
-    if outcome.startswith("failed") and cfg.sweep.fail_fast:
+        return Outcome(Ending.STOPPED)
+    if begun and _failed_since(job.folder, begun.started):
+        return Outcome(Ending.FAILED, "in another invocation of this sweep")
+    print(f"\n{begun.line() if begun else 'run'}: {job.folder.name}", file=sys.stderr)
+    start = time.monotonic()
+    outcome = _outcome(train, config, job)
+    if outcome.ending == Ending.FAILED and config.sweep.fail_fast:
         (study / STOPPED).touch()
-    if _progress:
-        _progress.failed += outcome.startswith(("failed", "refused"))
-        if outcome not in ("busy", "twin"):
-            _progress.seconds.append(time.monotonic() - begun)
+    if begun:
+        begun.failed += outcome.is_failure
+        if outcome.ending not in (Ending.BUSY, Ending.TWIN):
+            begun.seconds.append(time.monotonic() - start)
     return outcome
 
 
-def _outcome(train: Callable[[], None], cfg: DictConfig, job: Job) -> str:
+def _outcome(train: Callable[[RunConfig, Job], None], config: RunConfig, job: Job) -> Outcome:
     try:
-        train()
-    except (Busy, Twin) as error:
-        print("  left to the process that holds it" if isinstance(error, Busy) else error, file=sys.stderr)
+        train(config, job)
+    except Busy:
+        print("  left to the process that holds it", file=sys.stderr)
         remove_empty(job.folder)
-        if isinstance(error, Twin):
-            plan.note_twin(job.folder.parent, job.folder.name, error.of)
-        return "busy" if isinstance(error, Busy) else "twin"
+        return Outcome(Ending.BUSY)
+    except Twin as error:
+        print(error, file=sys.stderr)
+        remove_empty(job.folder)
+        plan.note_twin(job.folder.parent, job.folder.name, error.of)
+        return Outcome(Ending.TWIN)
     except Refused as error:
         print(f"{job.folder.name} is refused: {error}", file=sys.stderr)
-        return f"refused: {error}"
+        return Outcome(Ending.REFUSED, str(error))
     except (Exception, SystemExit) as error:
-        reason = first_line(error)
-        print(f"{job.folder.name} failed: {reason}\n  {' '.join(job.overrides)}", file=sys.stderr)
-        _record_failure(job, cfg, reason)
-        return f"failed: {reason}"
-    return "completed"
+        return _failed(job, config, error)
+    return Outcome(Ending.COMPLETED)
+
+
+def _failed(job: Job, config: RunConfig | None, error: BaseException) -> Outcome:
+    """Tells of a failure and records it."""
+    reason = first_line(error)
+    print(f"{job.folder.name} failed: {reason}\n  {' '.join(job.origin.overrides)}", file=sys.stderr)
+    _record_failure(job, config, reason)
+    return Outcome(Ending.FAILED, reason)
 
 
 def _launched(
     jobs: Mapping[str, Overrides], launch: Callable[[Sequence[Overrides]], Sequence[JobReturn]]
-) -> dict[str, str]:
-    """How each run ended; "unknown" where its process did not come back."""
-    outcomes = dict.fromkeys(jobs, "unknown")
+) -> dict[str, Outcome]:
+    """How each run ended."""
+    outcomes = dict.fromkeys(jobs, Outcome(Ending.LOST))
     if not jobs:
         return outcomes
     try:
@@ -194,44 +239,39 @@ def _launched(
         try:
             outcomes[name] = result.return_value
         except Exception as error:
-            outcomes[name] = f"failed: {first_line(error)}"
+            outcomes[name] = Outcome(Ending.FAILED, first_line(error))
     return outcomes
 
 
-def _conclude(
-    folder: Path,
-    named: Mapping[str, Overrides],
-    outcomes: Mapping[str, str],
-    config: DictConfig,
-    *,
-    anything_ran: bool,
-) -> int:
+def _conclude(folder: Path, outcomes: Mapping[str, Outcome], compare: CompareConfig, *, anything_ran: bool) -> int:
     """Writes and shows what is there; returns the exit status."""
     if any(folder.glob(f"*/{record.SUMMARY}")):
-        _compare(folder, config, anything_ran=anything_ran)
-    failed, left = {}, []
-    for name in named:
-        outcome = outcomes.get(name, "finished")
-        if outcome.startswith(("failed", "refused")):
-            failed[name] = outcome
-            continue
-        if outcome in ("twin", "finished", "completed"):
-            continue
-        summary = record.peek(folder / name) or {}
-        if summary.get("status") == "failed" and outcome == "unknown":
-            failed[name] = f"failed: {summary['error']}"
-        elif summary.get("status") != "completed":
-            left.append(name)
-    complete = len(named) - len(failed) - len(left)
-    print(f"{complete} of {len(named)} runs complete, {len(failed)} failed or refused, {len(left)} open: {folder}")
-    for name, why in failed.items():
-        print(f"  {name} {why}")
+        _compare(folder, compare, anything_ran=anything_ran)
+    by_record = {name: _by_record(folder / name, outcome) for name, outcome in outcomes.items()}
+    failed = {name: outcome for name, outcome in by_record.items() if outcome.is_failure}
+    left = [name for name, outcome in by_record.items() if not (outcome.is_done or outcome.is_failure)]
+    complete = len(outcomes) - len(failed) - len(left)
+    print(f"{complete} of {len(outcomes)} runs complete, {len(failed)} failed or refused, {len(left)} open: {folder}")
+    for name, outcome in failed.items():
+        print(f"  {name} {outcome.ending}: {outcome.reason}")
     for name in left:
         print(f"  {name} open: the same command goes on with it")
     return FAILED if failed else OPEN if left else 0
 
 
-def _compare(folder: Path, config: DictConfig, *, anything_ran: bool) -> None:
+def _by_record(folder: Path, outcome: Outcome) -> Outcome:
+    """The outcome of a run, from its record where this sweep does not know how the run ended."""
+    summary = Summary.peek(folder) if outcome.ending in (Ending.BUSY, Ending.STOPPED, Ending.LOST) else None
+    if summary is None:
+        return outcome
+    if summary.status is Status.COMPLETED:
+        return Outcome(Ending.COMPLETED)
+    if summary.status is Status.FAILED and outcome.ending == Ending.LOST:
+        return Outcome(Ending.FAILED, summary.error or "")
+    return outcome
+
+
+def _compare(folder: Path, options: CompareConfig, *, anything_ran: bool) -> None:
     """Shows what the runs of the folder show, and writes it where it may have changed."""
     from intel_scenes.studies import publish, report  # imports scipy, for which --help need not wait
 
@@ -239,7 +279,7 @@ def _compare(folder: Path, config: DictConfig, *, anything_ran: bool) -> None:
         print(f"nothing has run; python -m intel_scenes.compare folder={folder} shows the table again")
         return
     try:
-        print(f"\n{publish.compare_and_write(folder, config.compare)}\n")
+        print(f"\n{publish.compare_and_write(folder, options)}\n")
     except Exception as error:  # the runs are done, and their own end is still to be told
         print(f"no comparison: {first_line(error)}", file=sys.stderr)
 
@@ -250,23 +290,37 @@ def remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _record_failure(job: Job, cfg: DictConfig, reason: str) -> None:
+def _record_failure(job: Job, config: RunConfig | None, reason: str) -> None:
     """Leaves a record of a run that failed, whose earlier one is kept in it where there is one."""
-    summary = record.peek(job.folder)
-    is_strange = summary is None and (job.folder / record.SUMMARY).exists()
-    summary = summary or {}
-    if is_strange or summary.get("status") == "completed" or (job.folder / record.LOCK).exists():  # not ours to write
+    overrides, choices = job.origin.overrides, job.origin.choices
+    earlier = Summary.peek(job.folder)
+    is_strange = earlier is None and (job.folder / record.SUMMARY).exists()
+    is_complete = earlier is not None and earlier.status is Status.COMPLETED
+    if is_strange or is_complete or (job.folder / record.LOCK).exists():  # not ours to write
         return
-    if not summary:
+    if earlier is None:
         job.folder.mkdir(parents=True, exist_ok=True)
-        files.write_whole(job.folder / record.CONFIG, OmegaConf.to_yaml(cfg).encode())
-        files.write_whole(job.folder / record.OVERRIDES, yaml.safe_dump(list(job.overrides)).encode())
-    groups = {group: job.choices.get(group) for group in record.GROUP_KEYS}
-    known = {key: value for key, value in summary.items() if value is not None and key in record.SUMMARY_KEYS}
-    failure = {"status": "failed", "error": reason, "traceback": traceback.format_exc(), "ended": files.now()}
-    record.write_summary(job.folder, {**groups, "seed": cfg.seed, **known, **failure})
+        if config is not None:
+            files.write_whole(job.folder / record.CONFIG, yaml.safe_dump(as_plain(config), sort_keys=False).encode())
+        files.write_whole(job.folder / record.OVERRIDES, yaml.safe_dump(list(overrides)).encode())
+    known = earlier or Summary(status=Status.FAILED)
+    replace(
+        known,
+        status=Status.FAILED,
+        error=reason,
+        traceback=traceback.format_exc(),
+        ended=files.now(),
+        study=known.study or choices.get("study"),
+        model=known.model or choices.get("model"),
+        optim=known.optim or choices.get("optim"),
+        scheduler=known.scheduler or choices.get("scheduler"),
+        recipe=known.recipe or choices.get("recipe"),
+        seed=config.seed if config is not None and known.seed is None else known.seed,
+    ).write(job.folder)
 
 
 def _failed_since(folder: Path, moment: str) -> bool:
-    summary = record.peek(folder)
-    return bool(summary and summary["status"] == "failed" and summary["ended"] >= moment)
+    summary = Summary.peek(folder)
+    if summary is None or summary.status is not Status.FAILED or summary.ended is None:
+        return False
+    return summary.ended >= moment

@@ -1,91 +1,209 @@
-"""The parts of a run, made of its resolved configuration."""
+"""The parts of a run, each made of the sections of its configuration that it needs."""
 
 import logging
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
 import torch
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from intel_scenes import files
+from intel_scenes.config import DataConfig, ModelConfig, RunConfig, check, check_sizes
 from intel_scenes.data.datamodule import SceneDataModule
-from intel_scenes.errors import UserError, first_line
+from intel_scenes.data.mixing import Mixing
+from intel_scenes.data.pipelines import ImagePipeline, View
+from intel_scenes.data.sources import Drawn, Folder, Kaggle, Source
+from intel_scenes.errors import UserError, counted, first_line
+from intel_scenes.files import flatten
+from intel_scenes.known_keys import check_keys
 from intel_scenes.models.backbones import build, check_image_size, classifiers
 from intel_scenes.models.classifier import SceneClassifier
-from intel_scenes.models.weights import Weights
-from intel_scenes.training import configuration, memory
+from intel_scenes.models.weights import Weights, preprocessing_of, resolve_weights
+from intel_scenes.runtime import Runtime, is_on_cpu, make_trainer, resolve_precision
+from intel_scenes.sections import as_plain
 from intel_scenes.training.averaging import WarmedEMA, WarmedNorms
 from intel_scenes.training.checkpoints import FiniteLoss, WholeCheckpointIO
 from intel_scenes.training.frozen_features import linear_head
 
+log = logging.getLogger(__name__)
+
 LARGE = 2**15  # weights in a tensor, by the mean over all of a network
+NUM_NAMED = 5  # of what is left out
 
 
-def network_of(
-    plain: dict[str, Any], weights: Weights | None, data: SceneDataModule, num_devices: int = 1
-) -> nn.Module:
+def check_parts(config: RunConfig, typed: Collection[str]) -> None:
+    """Checks a configuration before any image or file of weights is read.
+
+    Args:
+        config: As composed.
+        typed: The keys that were typed.
+
+    Raises:
+        UserError: It holds something that no run could use.
+    """
+    check_keys(as_plain(config))  # also asks what is instantiated which arguments it takes
+    check(config, typed)
+    check_sizes(config, config.data.store_size or view_of(config.model, config.data).resize)
+    weights = config.model.weights
+    is_name = weights is not None and re.fullmatch(r"\w+", weights)  # a file may still come
+    resolve_weights(config.model.name, weights if is_name else None)
+
+
+def build_data(config: RunConfig) -> SceneDataModule:
+    """The images of a run, as its network sees them: read, decoded and split.
+
+    Raises:
+        UserError: They cannot be had or read.
+    """
+    data, recipe = config.data, config.recipe
+    view = view_of(config.model, data)
+    pipeline = ImagePipeline(
+        view, config.augment, Mixing(recipe.mixup, recipe.cutmix), tta=recipe.views, seed=config.seed
+    )
+    module = SceneDataModule(
+        source_of(data),
+        pipeline,
+        train_sizes=recipe.train_sizes(default=view.size),
+        batch_size=data.batch_size,
+        seed=config.seed,
+        val_fraction=data.val_fraction,
+        split_seed=data.split_seed,
+        store_size=data.store_size or view.resize,
+        store_rule=data.store_rule,
+        cache_dir=Path(data.cache_dir).expanduser(),
+        on_unreadable=data.on_unreadable,
+        exclude=read_excluded(data.exclude),
+    )
+    module.prepare_data()
+    module.setup()
+    report_images(module)
+    return module
+
+
+def source_of(data: DataConfig) -> Source:
+    """Where the images come from.
+
+    Raises:
+        UserError: No folder is given where one is needed.
+    """
+    root = Path(data.root).expanduser() if data.root else None
+    if data.source == "synthetic":
+        counts = (data.num_train or 0, data.num_test or 0, data.store_size or 0)  # which a configuration of theirs has
+        return Drawn(*counts, data.drawing_seed or 0)
+    if data.source == "folder":
+        if root is None:
+            raise UserError("data=folder needs data.root=FOLDER, which holds seg_train/CLASS and seg_test/CLASS")
+        return Folder(root)
+    return Kaggle(root)
+
+
+def view_of(model: ModelConfig, data: DataConfig) -> View:
+    """How a network with its weights sees the stored images.
+
+    Raises:
+        UserError: There is no such network.
+    """
+    seen = preprocessing_of(model.name, model.weights)
+    size = data.image_size or seen.crop_size
+    fraction = data.crop_fraction or seen.crop_size / seen.resize_size
+    return View(size, round(size / fraction), seen.interpolation, seen.mean, seen.std)
+
+
+def read_excluded(path: str | None) -> frozenset[str]:
+    """The images that a file lists, one `<class>/<file>` on a line; lines that begin with # say nothing.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    if path is None:
+        return frozenset()
+    try:
+        lines = [line.strip() for line in Path(path).expanduser().read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"data.exclude={path} cannot be read ({getattr(error, 'strerror', None) or error}): give a text file"
+        ) from error
+    return frozenset(line.removeprefix("seg_train/") for line in lines if line and not line.startswith("#"))
+
+
+def report_images(module: SceneDataModule) -> None:
+    """Says how photographs are stored, and which files are not what one may think."""
+    if module.store_rule == "whole":
+        num_bytes = module.images.values.nbytes + module.test_images.values.nbytes
+        log.info(
+            "%s train and %s test images are stored whole, up to 2:1, with a shorter side of %d px: %s in %s",
+            f"{len(module.images.labels):,}",
+            f"{len(module.test_images.labels):,}",
+            module.store_size,
+            f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB",
+            module.cache_dir,
+        )
+    splits = module.splits
+    if others := [f"{one.root}/{name}" for one in (splits.scenes, splits.test_scenes) for name in one.left_out]:
+        few = ", ".join(others[:NUM_NAMED]) + (", ..." if len(others) > NUM_NAMED else "")
+        few = few.encode(errors="backslashreplace").decode()  # any name may be among them
+        what = counted(len(others), "entry", "entries")
+        log.warning("left out %s of the class folders that are no image files: %s", what, few)
+    if lost := [path for reasons in module.unreadable.values() for path in reasons]:
+        log.warning("%s could not be decoded; skipped: %s", counted(len(lost), "image"), ", ".join(lost))
+    if twins := splits.test_duplicates:
+        are = "is" if len(twins) == 1 else "are"
+        log.warning("%s %s also in train: %s", counted(len(twins), "test image"), are, ", ".join(twins))
+
+
+def build_network(config: RunConfig, weights: Weights | None, data: SceneDataModule, num_devices: int = 1) -> nn.Module:
     """The backbone with a head for the classes of the images.
 
     Raises:
         UserError: There is no such model, or not for images of this size or so few a step on each device.
     """
-    name, recipe = plain["model"]["name"], plain["recipe"]
-    network = build(name, len(data.classes), weights=weights, image_size=data.view.size)
+    name, recipe = config.model.name, config.recipe
+    network = build(name, len(data.splits.classes), weights=weights, image_size=data.view.size)
     for size in {data.view.size, *data.train_sizes}:
-        check_image_size(network, name, size, _normalized_together(plain, num_devices))
+        check_image_size(network, name, size, _normalized_together(config, num_devices))
     norms = (module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
-    if not recipe["trains_norms"] and not any(norms):
+    if not recipe.trains_norms and not any(norms):
         raise UserError(f"recipe.trains_norms=false has no effect on {name}, which has no batch norms: leave it out")
-    if recipe["head_first"] and weights and not linear_head(network):
+    if recipe.head_first and weights and not linear_head(network):
         raise UserError(f"recipe.head_first=true has no effect on {name}, whose head is not linear: leave it out")
     return network
 
 
-def _normalized_together(plain: dict[str, Any], num_devices: int) -> int:
+def _normalized_together(config: RunConfig, num_devices: int) -> int:
     """How many images batch norms see at once in training; two, which are enough, where they do not train."""
-    recipe, batch_size = plain["recipe"], plain["data"]["batch_size"]
-    if not recipe["trains_norms"] or recipe["trained"] == "head":
+    if not config.recipe.trains_norms or config.recipe.trained == "head":
         return 2
-    return int(batch_size if plain["trainer"].get("sync_batchnorm") else batch_size // num_devices)
+    batch_size = config.data.batch_size
+    return batch_size if config.trainer.others.get("sync_batchnorm") else batch_size // num_devices
 
 
-def precision_of(plain: dict[str, Any]) -> str:
-    """Lightning's name of the precision."""
-    return configuration.resolve_precision(plain["trainer"]["precision"], plain["trainer"]["accelerator"])
-
-
-def classifier_of(plain: dict[str, Any], network: nn.Module, data: SceneDataModule) -> SceneClassifier:
+def build_classifier(config: RunConfig, network: nn.Module, num_classes: int) -> SceneClassifier:
     """The LightningModule of a network, or of its head alone.
 
     Raises:
         UserError: Optimizer and scheduler do not fit.
     """
-    num_classes, recipe = len(data.classes), configuration.effective_recipe(plain)
+    recipe, scheduler = config.effective_recipe, config.scheduler
     try:
         classifier = SceneClassifier(
             network,
             classifiers(network),
-            hydra.utils.instantiate(_optim(plain, network), _convert_="all"),
-            unguarded(hydra.utils.instantiate(plain["scheduler"]["factory"], _convert_="all")),
-            interval=plain["scheduler"]["interval"],
+            hydra.utils.instantiate(_optim_arguments(config, network), _convert_="all"),
+            unguarded(hydra.utils.instantiate(scheduler.factory, _convert_="all")),
+            interval=scheduler.interval,
             num_classes=num_classes,
-            lr=configuration.effective_lr(plain),
-            head_lr_scale=recipe["head_lr_scale"],
-            first_lr_scale=recipe["first_lr_scale"],
-            trains_norms=recipe["trains_norms"],
-            label_smoothing=recipe["label_smoothing"],
-            seed=plain["seed"],
+            lr=config.lr,
+            head_lr_scale=recipe.head_lr_scale,
+            first_lr_scale=recipe.first_lr_scale,
+            trains_norms=recipe.trains_norms,
+            label_smoothing=recipe.label_smoothing,
+            seed=config.seed,
         )
         classifier.configure_optimizers()  # an option that it refuses is refused before the run begins
     except (TypeError, ValueError, ArithmeticError, hydra.errors.HydraException) as error:
@@ -104,112 +222,83 @@ def unguarded(factory: Callable[..., Any]) -> Callable[..., Any]:
     return partial(factory.func, *factory.args, **given)
 
 
-def _optim(plain: dict[str, Any], network: nn.Module) -> dict[str, Any]:
+def _optim_arguments(config: RunConfig, network: nn.Module) -> Mapping[str, Any]:
     """The optimizer as asked for; in sixteen bits Lightning clips no gradients of one that is fused.
 
     `fused=auto` is for SGD: on a CPU torch's fused one takes 0.6 of the time of the plain one for the many small
     tensors of a MobileNetV2, and 1.4 times as long for the large ones of a ResNet.
     """
-    optim = dict(plain["optim"])
-    if optim.get("fused") == "auto":
+    arguments, trainer = as_plain(config.optim), config.trainer
+    if arguments.get("fused") == "auto":
         sizes = [parameter.numel() for parameter in network.parameters()]
-        optim["fused"] = _accelerator(plain) != "cpu" or sum(sizes) < LARGE * len(sizes)
-    if plain["trainer"].get("gradient_clip_val") and precision_of(plain) != "32-true":
-        optim.pop("fused", None)
-    return optim
+        arguments["fused"] = not is_on_cpu(trainer) or sum(sizes) < LARGE * len(sizes)
+    precision = resolve_precision(trainer.precision, trainer.accelerator)
+    if trainer.others.get("gradient_clip_val") and precision != "32-true":
+        arguments.pop("fused", None)
+    return arguments
 
 
-def _accelerator(plain: dict[str, Any]) -> str:
-    """As asked for, but for Apple's MPS, which Lightning would take by itself, and on which nothing was tried."""
-    asked: str = plain["trainer"]["accelerator"]
-    return "cpu" if asked == "auto" and not torch.cuda.is_available() else asked
-
-
-def trainer_of(
-    plain: dict[str, Any], folder: Path, data: SceneDataModule, own: Sequence[Callback], precision: str
-) -> Trainer:
-    """The Trainer, with callbacks of ours beside those that every run has, and without loggers.
+def build_trainer(config: RunConfig, runtime: Runtime, callbacks: Sequence[Callback]) -> Trainer:
+    """The Trainer of a resolved configuration, with further callbacks beside those that every run has.
 
     Raises:
-        UserError: It cannot be made, or its devices do not fit the run.
+        UserError: It cannot be made.
     """
-    for package in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(package).setLevel(logging.WARNING)
-    ours = ("precision", "enable_progress_bar")
-    arguments = {key: value for key, value in plain["trainer"].items() if key not in ours}
-    arguments["accelerator"] = asked = _accelerator(plain)
-    if asked in ("gpu", "cuda") and not torch.accelerator.is_available():
-        raise UserError(f"trainer.accelerator={asked}: no GPU is found; trainer=auto takes what there is")
-    callbacks: list[Callback] = [FiniteLoss(), *own]
-    if plain["model"]["weights"] is None:
-        callbacks.append(WarmedNorms())  # before the average of the weights, which takes the statistics in
-    if (decay := plain["recipe"]["ema_decay"]) is not None:
-        callbacks.append(WarmedEMA(decay))
-    try:
-        trainer = Trainer(
-            **arguments,
-            precision=precision,  # type: ignore[arg-type]  # Lightning checks it
-            max_epochs=plain["epochs"],
-            logger=False,
-            callbacks=callbacks,
-            plugins=[WholeCheckpointIO(), *_cluster(arguments)],
-            default_root_dir=folder,
-            enable_model_summary=False,
-            enable_progress_bar=False,  # TrainingProgress is ours
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-        )
-    except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
-        raise UserError(f"trainer: {first_line(error)}") from error
-    # Lightning numbers the process by the environment, though it may be alone: then it is the first.
-    rank_zero_only.rank = trainer.global_rank  # type: ignore[attr-defined]
-    _check_shares(plain, data, trainer.world_size)
-    if plain["compile"] and trainer.world_size > 1:
-        raise UserError("compile=true is for one device: leave it out")
-    if plain["data"]["device_resident"] is True and trainer.strategy.root_device.type == "cpu":
-        raise UserError("data.device_resident=true has no effect on a CPU: leave it at auto")
-    memory.keep_freed()
-    memory.reset_peak(trainer.strategy.root_device)
-    return trainer
+    own: list[Callback] = [FiniteLoss(), *callbacks]
+    if config.model.weights is None:
+        own.append(WarmedNorms())  # before the average of the weights, which takes the statistics in
+    if config.recipe.ema_decay is not None:
+        own.append(WarmedEMA(config.recipe.ema_decay))
+    return make_trainer(
+        config.trainer,
+        precision=runtime.precision,
+        max_epochs=config.epochs,
+        logger=False,  # the run puts them in place once they are there
+        callbacks=own,
+        plugins=[WholeCheckpointIO()],
+        default_root_dir=config.folder,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
 
 
-def _check_shares(plain: dict[str, Any], data: SceneDataModule, num_devices: int) -> None:
-    if plain["data"]["batch_size"] % num_devices:
-        raise UserError(
-            f"data.batch_size={plain['data']['batch_size']} cannot be shared by {num_devices} devices alike"
-        )
-    num_images = min(len(data.val), len(data.train_eval))
+def check_devices(config: RunConfig, data: SceneDataModule, runtime: Runtime) -> None:
+    """Checks that the devices can share what there is to do.
+
+    Raises:
+        UserError: They cannot, or an option is for one device alone.
+    """
+    batch_size, num_devices = config.data.batch_size, runtime.num_devices
+    if batch_size % num_devices:
+        raise UserError(f"data.batch_size={batch_size} cannot be shared by {num_devices} devices alike")
+    num_images = min(len(data.splits.val), len(data.splits.train_eval))
     if num_devices > num_images:
         raise UserError(
             f"{num_images} validation images cannot be shared by {num_devices} devices: "
             f"set trainer.devices={num_images} or lower, or raise data.val_fraction"
         )
+    if config.compile and num_devices > 1:
+        raise UserError("compile=true is for one device: leave it out")
+    if config.budget_minutes is not None and num_devices > 1:
+        raise UserError("budget_minutes is for one device: set epochs instead")
+    if config.data.device_resident is True and runtime.device.type == "cpu":
+        raise UserError("data.device_resident=true has no effect on a CPU: leave it at auto")
 
 
-def _cluster(arguments: dict[str, Any]) -> list[ClusterEnvironment]:
-    """What tells the processes of a run from each other, where Lightning's own choice would not do.
-
-    A run on one device is alone, whatever tasks SLURM counts beside it: they have runs of their own. Several devices
-    under SLURM go without Lightning's way to queue a job again: its signal belongs to who submitted the job.
-    """
-    if configuration.num_devices(arguments) == 1:
-        return [LightningEnvironment()]
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-
-
-def loggers_of(plain: dict[str, Any]) -> list[Logger]:
+def build_loggers(config: RunConfig) -> list[Logger]:
     """The tracker beside the record, where there is one; its own record begins here.
 
     Raises:
         UserError: It cannot be used.
     """
-    if not plain["logger"]["_target_"]:
+    target = config.logger.target
+    if not target:
         return []
     try:
-        logger: Logger = hydra.utils.instantiate(plain["logger"], _convert_="all")
-        logger.log_hyperparams(files.flatten(plain))
+        logger: Logger = hydra.utils.instantiate(config.logger.others, _convert_="all")
+        logger.log_hyperparams(flatten(as_plain(config)))
     except Exception as error:  # of the tracker's own kinds, most of them for want of a package, a key or a network
-        name = plain["logger"]["_target_"].rpartition(".")[2]
+        name = target.rpartition(".")[2]
         reason = first_line(error.__cause__ or error)  # Hydra names the class, its cause says why
         raise UserError(f"{name} cannot be used: {reason}; see the extras in the README") from error
     return [logger]

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from intel_scenes import files, record
 from intel_scenes.errors import UserError
+from intel_scenes.record import Epoch, History
 from intel_scenes.training.console import TrainingProgress
 
 WEIGHTS_KEYS = ("state_dict", "epoch", "global_step", "pytorch-lightning_version", "transform_input")
@@ -135,24 +137,24 @@ class EpochRecorder(Checkpoint):
 
     Attributes:
         before_writing: Raises where the folder is no longer this process's to write to.
-        rows: The history so far, a dictionary for each epoch.
+        history: The epochs so far.
         fit_seconds: Time spent in epochs, over all resumes.
     """
 
-    def __init__(self, folder: Path, progress: TrainingProgress | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        progress: TrainingProgress | None = None,
+        before_writing: Callable[[], None] = lambda: None,
+    ) -> None:
         """Records into a run folder; `progress` shows each epoch once it is recorded."""
         self.folder = folder
         self.progress = progress
-        self.before_writing: Callable[[], None] = lambda: None
-        self.rows: list[dict[str, Any]] = []
+        self.before_writing = before_writing
+        self.history = History()
         self.fit_seconds = 0.0
         self._lr = math.nan
         self._started = self._train_seconds = 0.0
-
-    @property
-    def best(self) -> dict[str, Any]:
-        """The row of the first epoch with the highest validation accuracy."""
-        return max(self.rows, key=lambda row: row["val_accuracy"])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
@@ -172,27 +174,36 @@ class EpochRecorder(Checkpoint):
         """Writes the epoch down."""
         self.before_writing()
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": self._lr, **metrics}
         num_images = trainer.num_training_batches * trainer.datamodule.batch_size  # type: ignore[attr-defined]
-        row["images_per_second"] = num_images / self._train_seconds
-        self.rows.append({name: row[name] for name in record.HISTORY_COLUMNS})
+        epoch = Epoch(
+            epoch=trainer.current_epoch,
+            step=trainer.global_step,
+            lr=self._lr,
+            train_loss=metrics["train_loss"],
+            train_accuracy=metrics["train_accuracy"],
+            train_eval_accuracy=metrics["train_eval_accuracy"],
+            val_loss=metrics["val_loss"],
+            val_accuracy=metrics["val_accuracy"],
+            images_per_second=num_images / self._train_seconds,
+        )
+        self.history = History((*self.history.epochs, epoch))
         self.fit_seconds += time.perf_counter() - self._started
-        options = {"weights": self.folder / record.BEST} if self.best is self.rows[-1] else None
+        options = {"weights": self.folder / record.BEST} if self.history.best is epoch else None
         if trainer.is_global_zero:
-            files.write_csv(
-                self.folder / record.HISTORY, record.HISTORY_COLUMNS, [tuple(row.values()) for row in self.rows]
-            )
+            self.history.write(self.folder)
             if self.progress is not None:
-                self.progress.epoch(self.rows, trainer.max_epochs or len(self.rows), self.fit_seconds)
+                num_epochs = trainer.max_epochs or len(self.history.epochs)
+                self.progress.epoch(self.history, num_epochs, self.fit_seconds)
         trainer.save_checkpoint(self.folder / record.LAST, storage_options=options)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values for `last.ckpt`."""
-        return {"rows": self.rows, "fit_seconds": self.fit_seconds}
+        """Plain values for `last.ckpt`, which loads with `weights_only=True`."""
+        return {"rows": [asdict(epoch) for epoch in self.history.epochs], "fit_seconds": self.fit_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from `last.ckpt`."""
-        self.rows, self.fit_seconds = state_dict["rows"], state_dict["fit_seconds"]
+        self.history = History(tuple(Epoch(**row) for row in state_dict["rows"]))
+        self.fit_seconds = state_dict["fit_seconds"]
 
 
 class FiniteLoss(Callback):

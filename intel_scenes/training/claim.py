@@ -4,12 +4,12 @@ import json
 import logging
 import signal
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
 
 import torch
 import yaml
@@ -17,8 +17,12 @@ from filelock import SoftFileLease, Timeout
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from intel_scenes import files, record
+from intel_scenes.config import RunConfig, of_record
+from intel_scenes.digests import Facts, digests, is_neutral
 from intel_scenes.errors import Busy, Refused, Twin, UserError, first_line
-from intel_scenes.training import configuration
+from intel_scenes.record import Origin, Status, Summary
+from intel_scenes.sections import as_plain
+from intel_scenes.training.checkpoints import is_whole
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +33,42 @@ CUT_OFF = "the run is still going on, or was cut off without a word: the same co
 INTERRUPTED = "the run was interrupted: the same command goes on from its last epoch"
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the record of a run goes.
+
+    Attributes:
+        folder: Of the run.
+        siblings: A folder whose other run folders may hold the same run; None where there is none.
+        replaces_changed: Whether another run that the folder holds is moved aside instead of refused.
+    """
+
+    folder: Path
+    siblings: Path | None = None
+    replaces_changed: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim on a run folder.
+
+    Attributes:
+        folder: Of the run.
+        lease: That the first process of a run holds; None on others, which write nothing.
+    """
+
+    folder: Path
+    lease: SoftFileLease | None
+
+    def check(self) -> None:
+        """Raises Busy where another process has taken the run over, because this one stood still for too long."""
+        if self.lease is not None and self.lease.compromise:
+            raise Busy(f"{self.folder} was taken over by another process while this one stood still")
+
+
 @contextmanager
-def claimed(folder: Path, *, is_first: bool) -> Iterator[SoftFileLease | None]:
-    """Holds a run folder for this process; yields the lease, on the first process of a distributed run.
+def claimed(folder: Path, *, is_first: bool) -> Iterator[Claim]:
+    """Holds a run folder for this process, which is the first of a distributed run.
 
     A holder that was killed is succeeded at once where it ran on this machine, and after a lease where on another.
 
@@ -45,20 +82,20 @@ def claimed(folder: Path, *, is_first: bool) -> Iterator[SoftFileLease | None]:
         UserError: Its holders died too often.
     """
     if not is_first:
-        yield None
+        yield Claim(folder, None)
         return
     lock = SoftFileLease(folder / record.LOCK, lease_duration=LEASE_SECONDS)
     try:
-        with sentences():
+        with as_user_errors():
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=_patience(folder))
     except Timeout as error:
         raise Busy(f"another process is at work in {folder}: wait for it, or set hydra.run.dir") from error
     try:
-        with sentences():
+        with as_user_errors():
             record.remove_leftovers(folder)
             _count_deaths(folder)
-        yield lock
+        yield Claim(folder, lock)
     finally:
         (folder / DEATHS).unlink(missing_ok=True)
         lock.release()
@@ -95,60 +132,67 @@ def _count_deaths(folder: Path) -> None:
     files.write_whole(trace, json.dumps({"deaths": deaths, "lines": lines}).encode())
 
 
-def completed(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> dict[str, Any] | None:
+def completed(config: RunConfig, facts: Facts, folder: Path) -> Summary | None:
     """The summary of this very run where it is complete, which no claim is needed to see; None where it is not."""
-    found = record.read_summary(folder)
-    if found is None or found["status"] != "completed" or found["config_digest"] != config_digest:
+    summary = Summary.read(folder)
+    if summary is None or summary.status is not Status.COMPLETED:
+        return None
+    if summary.config_digest != digests(config, facts).config:
         return None
     log.info("%s is complete", folder)
-    if not plain["keep_last"]:
+    return finished(config, folder)
+
+
+def finished(config: RunConfig, folder: Path) -> Summary | None:
+    """The summary of a run that has ended, without the checkpoint that nobody goes on from."""
+    if not config.keep_last:
         (folder / record.LAST).unlink(missing_ok=True)
-    return found
+    return Summary.read(folder)
 
 
-def make_room(folder: Path, config_digest: str, plain: Mapping[str, Any], *, holds: bool) -> None:
+def settle_previous_run(config: RunConfig, facts: Facts, place: Place, claim: Claim) -> None:
     """Sees to it that a folder holds no other run than this one.
 
     Another run that the folder holds is moved aside where it failed, for its cause may have been mended in a file, and
-    with `sweep.redo=changed`: by the process that holds the folder.
+    where the place says so: by the process that holds the folder.
 
     Raises:
         Refused: The folder holds a run of another configuration or of other data.
-        Twin: Another folder of the sweep holds this run.
+        Twin: Another folder of `place.siblings` holds this run.
     """
-    found = record.read_summary(folder)
-    if found is None or found["config_digest"] is None:
-        _refuse_twins(folder, config_digest, plain)
-    elif found["config_digest"] != config_digest:
-        if found["status"] == "failed" or plain["sweep"]["redo"] == "changed":
-            if holds:
-                _move_aside(folder)
+    summary, digest = Summary.read(place.folder), digests(config, facts).config
+    if summary is None or summary.config_digest is None:
+        _refuse_twins(digest, place)
+    elif summary.config_digest != digest:
+        if summary.status is Status.FAILED or place.replaces_changed:
+            if claim.lease is not None:
+                _move_aside(place.folder)
             return
-        what = ", ".join(_changed(folder, plain)) or "the data, the weights, the threads or the precision"
+        what = ", ".join(_changed(place.folder, config)) or "the data, the weights, the threads or the precision"
         way = (
             "set another sweep.name, or sweep.redo=changed, which moves the old run aside"
-            if plain["sweep"]["name"]
+            if place.siblings
             else "set hydra.run.dir=FOLDER, or move the old one away"
         )
-        raise Refused(f"{folder} holds a run of another configuration: {what}; {way}")
+        raise Refused(f"{place.folder} holds a run of another configuration: {what}; {way}")
 
 
-def _changed(folder: Path, plain: Mapping[str, Any]) -> list[str]:
+def _changed(folder: Path, config: RunConfig) -> list[str]:
     try:
-        there = configuration.of_record(folder)
+        there = of_record(folder)
     except UserError as error:
         raise Refused(str(error)) from error
-    return [text for text in files.differences(there, plain) if not record.is_neutral(text.split(" ")[0])]
+    differences = files.differences(as_plain(there), as_plain(config))
+    return [text for text in differences if not is_neutral(text.split(" ")[0])]
 
 
-def _refuse_twins(folder: Path, config_digest: str, plain: Mapping[str, Any]) -> None:
-    if not plain["sweep"]["name"]:
-        return
-    for other in sorted(folder.parent.glob(f"*/{record.SUMMARY}")):
-        found = record.peek(other.parent) if other.parent != folder else None
-        if found is None or found["config_digest"] != config_digest:
+def _refuse_twins(config_digest: str, place: Place) -> None:
+    folder = place.folder
+    for other in sorted(place.siblings.glob(f"*/{record.SUMMARY}")) if place.siblings else ():
+        summary = Summary.peek(other.parent) if other.parent != folder else None
+        if summary is None or summary.config_digest != config_digest:
             continue
-        if found["status"] == "completed":
+        if summary.status is Status.COMPLETED:
             raise Twin(f"{folder.name} is the same run as {other.parent.name}, which is complete", other.parent.name)
         if (other.parent / record.LOCK).exists():
             raise Busy(f"{folder.name} is the same run as {other.parent.name}, at which another process is at work")
@@ -163,74 +207,98 @@ def _move_aside(folder: Path) -> None:
     log.warning("%s was another run: moved to %s", folder.name, aside)
 
 
-def check_held(folder: Path, lease: SoftFileLease | None) -> None:
-    """Raises Busy where another process has taken a run over, because this one stood still for too long."""
-    if lease is not None and lease.compromise:
-        raise Busy(f"{folder} was taken over by another process while this one stood still")
+def starts_fresh(folder: Path, claim: Claim) -> bool:
+    """Whether there is nothing to go on from; who holds the folder moves a damaged checkpoint aside.
+
+    That of the best epoch counts as well, for the end of the run reads it. Asked before the record is opened, which
+    removes a checkpoint whose record is gone, and in this order: another rank may be at it.
+    """
+    last, best, summary = folder / record.LAST, folder / record.BEST, Summary.read(folder)
+    if summary is None or not summary.config_digest or not last.exists():
+        return True
+    damaged = [path for path in (last, best) if not is_whole(path)]
+    if not damaged:
+        log.info("going on from %s", last)
+        return False
+    for path in damaged if claim.lease is not None else []:
+        aside = path.with_name(f"{path.name}.damaged")
+        try:
+            path.replace(aside)
+        except FileNotFoundError:
+            log.warning("%s is missing: the run begins anew", path)
+        else:
+            log.warning("%s is damaged: moved to %s, and the run begins anew", path, aside.name)
+    return True
+
+
+@dataclass
+class OpenRecord:
+    """The record of a run that is going on.
+
+    Attributes:
+        summary: What is known of the run; with its results by the time it ends.
+    """
+
+    summary: Summary
 
 
 @contextmanager
-def recorded(
-    folder: Path,
-    lease: SoftFileLease | None,
-    plain: Mapping[str, Any],
-    overrides: Sequence[str],
-    known: Mapping[str, Any],
-) -> Iterator[dict[str, Any]]:
+def recorded(config: RunConfig, origin: Origin, known: Summary, folder: Path, claim: Claim) -> Iterator[OpenRecord]:
     """Opens the record of a run, and closes it with a status whatever happens inside.
 
     Until it is closed the record says `interrupted`, so a run that is killed leaves a true one.
 
     Args:
+        config: Resolved.
+        origin: What was typed and chosen.
+        known: What is known before the first step.
         folder: The run folder.
-        lease: The claim on it.
-        plain: The resolved configuration.
-        overrides: What was typed.
-        known: What `summary.json` can hold before the first step.
+        claim: On the folder.
 
     Yields:
-        A dictionary to put the results in: they make the record `completed`.
+        The open record, whose summary takes the results: they make it `completed`.
 
     Raises:
         UserError: The run failed in a way that the user can mend.
         KeyboardInterrupt: The run was interrupted, by Lightning's account too.
     """
-    if lease is None:
+    if claim.lease is None:
         with _told(folder):
-            yield {}
+            yield OpenRecord(known)
         return
-    earlier = record.read_summary(folder) or {}
-    summary = {**known, "started": earlier.get("started") or files.now(), "status": "interrupted"}
-    with sentences():
-        if earlier.get("config_digest") is None:
+    earlier = Summary.read(folder)
+    started = (earlier.started if earlier else None) or files.now()
+    opened = replace(known, started=started, status=Status.INTERRUPTED)
+    with as_user_errors():
+        if earlier is None or earlier.config_digest is None:
             for stranger in (record.LAST, record.BEST):  # whose record somebody removed
                 (folder / stranger).unlink(missing_ok=True)
-            files.write_whole(folder / record.CONFIG, yaml.safe_dump(dict(plain), sort_keys=False).encode())
-            files.write_whole(folder / record.OVERRIDES, yaml.safe_dump(list(overrides)).encode())
-        record.write_summary(folder, summary | {"error": CUT_OFF})
-    results: dict[str, Any] = {}
+            files.write_whole(folder / record.CONFIG, yaml.safe_dump(as_plain(config), sort_keys=False).encode())
+            files.write_whole(folder / record.OVERRIDES, yaml.safe_dump(list(origin.overrides)).encode())
+        replace(opened, error=CUT_OFF).write(folder)
     try:
-        with sentences():
-            yield results
-            check_held(folder, lease)
-            record.write_summary(folder, summary | results | {"status": "completed", "ended": files.now()})
+        with as_user_errors():
+            entry = OpenRecord(opened)
+            yield entry
+            claim.check()
+            replace(entry.summary, status=Status.COMPLETED, ended=files.now()).write(folder)
     except Busy:
         raise
     except (KeyboardInterrupt, Exception) as error:
-        if lease.compromise:
+        if claim.lease.compromise:
             raise
         if told := _failure_of_another(folder):
             raise UserError(told) from error
         with suppress(OSError):  # with the disk full, the record that says `interrupted` stands
-            record.write_summary(folder, summary | _end_by(error))
+            _ended_by(error, opened).write(folder)
         raise
 
 
-def _end_by(error: BaseException) -> dict[str, Any]:
+def _ended_by(error: BaseException, opened: Summary) -> Summary:
     if isinstance(error, KeyboardInterrupt):
-        return {"error": INTERRUPTED, "ended": files.now()}
+        return replace(opened, error=INTERRUPTED, ended=files.now())
     text = "".join(traceback.format_exception(error))
-    return {"status": "failed", "error": first_line(error), "traceback": text, "ended": files.now()}
+    return replace(opened, status=Status.FAILED, error=first_line(error), traceback=text, ended=files.now())
 
 
 @contextmanager
@@ -241,24 +309,24 @@ def _told(folder: Path) -> Iterator[None]:
     has closed the record before this one notices.
     """
     try:
-        with sentences():
+        with as_user_errors():
             yield
     except Exception as error:
-        found = record.peek(folder)
-        if found is not None and found["error"] == CUT_OFF:
+        summary = Summary.peek(folder)
+        if summary is not None and summary.error == CUT_OFF:
             with suppress(OSError):
-                record.write_summary(folder, found | _end_by(error))
+                _ended_by(error, summary).write(folder)
         raise
 
 
 def _failure_of_another(folder: Path) -> str | None:
     """The sentence that another process of this run left in its open record."""
-    found = record.peek(folder)
-    return found["error"] if found is not None and found["status"] == "failed" else None
+    summary = Summary.peek(folder)
+    return summary.error if summary is not None and summary.status is Status.FAILED else None
 
 
 @contextmanager
-def sentences() -> Iterator[None]:
+def as_user_errors() -> Iterator[None]:
     """Turns what a user can mend into a UserError, and Lightning's ways to stop into a KeyboardInterrupt."""
     handler = signal.getsignal(signal.SIGINT)
     try:

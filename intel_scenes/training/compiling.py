@@ -2,22 +2,19 @@
 
 import logging
 import time
-from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import first_line
-from intel_scenes.models.classifier import SceneClassifier
-from intel_scenes.training.inference import autocast
+from intel_scenes.models.classifier import SceneClassifier, forward_backward
+from intel_scenes.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 
-def compile_network(
-    classifier: SceneClassifier, data: SceneDataModule, *, device: torch.device, precision: str
-) -> float | None:
+def compile_network(classifier: SceneClassifier, data: SceneDataModule, runtime: Runtime) -> float | None:
     """Compiles the network of a classifier in place, and runs it once on batches of every shape that it will see.
 
     Weights, buffers and gradients stay as they were. Where the network cannot be compiled, a warning says why, and it
@@ -26,8 +23,7 @@ def compile_network(
     Args:
         classifier: Of the run.
         data: Its images.
-        device: Where it trains.
-        precision: As Lightning names it.
+        runtime: Where and how precisely it trains.
 
     Returns:
         Seconds that this took; None where it cannot be compiled.
@@ -37,13 +33,18 @@ def compile_network(
     # It looks for CUDA whatever the device, and says so.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     torch.compiler.reset()  # what an earlier run of this process left
-    classifier.to(device)
+    classifier.to(runtime.device)
     buffers = {name: tensor.clone() for name, tensor in network.named_buffers()}
-    trained, evaluated = _batches(data, device)
+    trained, evaluated = _batches(data, runtime.device)
     network.compile()
     try:
         classifier.train().on_train_start()
-        _run_once(network, trained, evaluated, precision)
+        for images, targets in trained:
+            forward_backward(network, images, targets, runtime)
+        network.eval()
+        with torch.inference_mode(), runtime.autocast():
+            for images in evaluated:
+                network(images)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # of the compiler's own kinds, or of a missing C++ compiler's
@@ -57,25 +58,15 @@ def compile_network(
     return time.perf_counter() - started
 
 
-def _batches(data: SceneDataModule, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
-    """A batch for each size that training sees, and one for each length that evaluation sees."""
-    stored, _, indices = data.images.batch(data.train[: data.batch_size])
-    epochs = {size: epoch for epoch, size in enumerate(data.train_sizes)}.values()
-    trained = [data.augmented(stored.to(device), indices, epoch) for epoch in epochs]
+def _batches(data: SceneDataModule, device: torch.device) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
+    """A batch with targets for each size that training sees, and one for each length that evaluation sees."""
+    splits = data.splits
+    stored = data.images.batch(splits.train[: data.batch_size]).to(device)
+    trained = [
+        data.pipeline.train(stored, epoch=0, size=size, num_classes=len(splits.classes))
+        for size in dict.fromkeys(data.train_sizes)
+    ]
     loaders = [data.evaluation(split) for split in ("val", "train_eval", "test")]
-    of_each_size = {len(indices): (loader, indices) for loader in loaders for indices in loader.positions()}
-    evaluated = [loader.stored.squares(indices)[0].to(device) for loader, indices in of_each_size.values()]
-    return trained, [data.prepared(stored) for stored in evaluated]
-
-
-def _run_once(network: nn.Module, trained: Sequence[Tensor], evaluated: Sequence[Tensor], precision: str) -> None:
-    device = trained[0].device
-    for images in trained:
-        with autocast(device, precision):
-            outputs = network(images)
-            logits: Tensor = outputs if isinstance(outputs, Tensor) else outputs[0]
-        logits.sum().backward()  # type: ignore[no-untyped-call]
-    network.eval()
-    with torch.inference_mode(), autocast(device, precision):
-        for images in evaluated:
-            network(images)
+    of_each_length = {len(indices): (loader, indices) for loader in loaders for indices in loader.positions()}
+    evaluated = [loader.stored.squares(indices).images.to(device) for loader, indices in of_each_length.values()]
+    return trained, [data.pipeline.evaluate(images) for images in evaluated]

@@ -2,42 +2,42 @@
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
-from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.data.splits import Splits
 from intel_scenes.errors import counted
+from intel_scenes.record import Epoch, History, Summary
 
 log = logging.getLogger(__name__)
 
 HEADER = " epoch  train loss  val loss  train acc   (eval)  val acc       lr  img/s   left"
 
 
-def beginning(known: Mapping[str, Any], data: SceneDataModule, *, steps_per_epoch: int) -> list[str]:
+def beginning(known: Summary, splits: Splits, *, steps_per_epoch: int) -> list[str]:
     """Device, images, network, recipe and length of a run, a line for each.
 
     Args:
-        known: What `summary.json` holds before the first step.
-        data: The images.
+        known: What is known before the first step.
+        splits: Which images.
         steps_per_epoch: Batches of training.
     """
-    of_class = np.bincount(data.scenes.labels[data.train], minlength=len(data.classes))
-    counts = ", ".join(f"{name} {count:,}" for name, count in zip(data.classes, of_class, strict=True))
-    groups = ", ".join(f"{group} {known[group]}" for group in ("recipe", "optim", "scheduler") if known[group])
+    of_class = np.bincount(splits.scenes.labels[splits.train], minlength=len(splits.classes))
+    counts = ", ".join(f"{name} {count:,}" for name, count in zip(splits.classes, of_class, strict=True))
+    chosen = {"recipe": known.recipe, "optim": known.optim, "scheduler": known.scheduler}
+    groups = ", ".join(f"{group} {name}" for group, name in chosen.items() if name)
     return [
-        f"device:  {known['device']}, precision {known['precision']}, CPU threads {known['threads']}",
-        f"images:  train {known['num_train']:,}, val {known['num_val']:,}, test {known['num_test']:,}",
+        f"device:  {known.device}, precision {known.precision}, CPU threads {known.threads}",
+        f"images:  train {known.num_train:,}, val {known.num_val:,}, test {known.num_test:,}",
         f"classes: {counts} (train)",
-        f"network: {known['model_name']}, {known['parameters']:,} parameters, {known['image_size']} px, "
-        f"{known['weights'] or 'random'} weights",
-        f"recipe:  {groups}{', ' if groups else ''}lr {known['lr']:g}, batch size {known['batch_size']}, "
-        f"seed {known['seed']}",
-        f"epochs:  {known['epochs']}, of {counted(steps_per_epoch, 'batch', 'batches')} each",
+        f"network: {known.model_name}, {known.parameters:,} parameters, {known.image_size} px, "
+        f"{known.weights or 'random'} weights",
+        f"recipe:  {groups}{', ' if groups else ''}lr {known.lr:g}, batch size {known.batch_size}, seed {known.seed}",
+        f"epochs:  {known.epochs}, of {counted(steps_per_epoch, 'batch', 'batches')} each",
     ]
 
 
@@ -74,11 +74,11 @@ class TrainingProgress(Callback):
         """Ends the bar, so that what comes next has a line of its own."""
         self.close()
 
-    def epoch(self, rows: Sequence[Mapping[str, Any]], num_epochs: int, seconds: float) -> None:
+    def epoch(self, history: History, num_epochs: int, seconds: float) -> None:
         """Writes the line of an epoch that has ended.
 
         Args:
-            rows: The history so far.
+            history: So far.
             num_epochs: Of the whole training.
             seconds: Spent in those of the history.
         """
@@ -86,7 +86,8 @@ class TrainingProgress(Callback):
         if not self._has_header:
             log.info(HEADER)
             self._has_header = True
-        log.info(_line(rows[-1], num_epochs, seconds / len(rows) * (num_epochs - len(rows))))
+        done = len(history.epochs)
+        log.info(_line(history.epochs[-1], num_epochs, seconds / done * (num_epochs - done)))
 
     def close(self) -> None:
         """Removes the bar."""
@@ -95,14 +96,14 @@ class TrainingProgress(Callback):
             self._bar = None
 
 
-def _line(row: Mapping[str, Any], num_epochs: int, seconds_left: float) -> str:
+def _line(row: Epoch, num_epochs: int, seconds_left: float) -> str:
     """One epoch under `HEADER`; epochs count from 1."""
     accuracies = "".join(
-        f"{100 * row[name]:{width}.1f} %"
-        for name, width in (("train_accuracy", 9), ("train_eval_accuracy", 7), ("val_accuracy", 7))
+        f"{100 * accuracy:{width}.1f} %"
+        for accuracy, width in ((row.train_accuracy, 9), (row.train_eval_accuracy, 7), (row.val_accuracy, 7))
     )
     left = f"{seconds_left:.0f} s" if seconds_left < 100 else f"{seconds_left / 60:.0f} min"
     return (
-        f"{row['epoch'] + 1:>3}/{num_epochs:<3}{row['train_loss']:11.4f}{row['val_loss']:10.4f}{accuracies}"
-        f"{row['lr']:9.2g}{row['images_per_second']:7.0f}{left:>7}"
+        f"{row.epoch + 1:>3}/{num_epochs:<3}{row.train_loss:11.4f}{row.val_loss:10.4f}{accuracies}"
+        f"{row.lr:9.2g}{row.images_per_second:7.0f}{left:>7}"
     )

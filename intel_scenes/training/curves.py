@@ -1,22 +1,22 @@
 """Training curves of one run."""
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from intel_scenes.record import History
+
 TRAIN, VALID = "#D55E00", "#0072B2"  # Okabe and Ito's, told apart by all
 
 
-def draw_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """A PNG of training and validation accuracy and loss by epoch (from 1), from the rows of a history."""
+def draw_curves(history: History) -> bytes:
+    """A PNG of training and validation accuracy and loss by epoch, from 1."""
     figure = Figure(figsize=(10, 4))  # all places are given: to fit margins and titles takes longer than to draw
     accuracy, loss = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.13, top=0.9, wspace=0.18)
-    epochs = [row["epoch"] + 1 for row in rows]
-    best = max(rows, key=lambda row: row["val_accuracy"])
+    numbers = [row.epoch + 1 for row in history.epochs]
+    best = history.best
     for axes, name, lines in (
         (
             accuracy,
@@ -34,7 +34,9 @@ def draw_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
         ),
     ):
         for label, column, color, style in lines:
-            axes.plot(epochs, [row[column] for row in rows], style, color=color, marker=".", label=label)
+            axes.plot(
+                numbers, [getattr(row, column) for row in history.epochs], style, color=color, marker=".", label=label
+            )
         axes.set_xlabel("epoch")
         axes.set_title(name, y=1.0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -42,9 +44,9 @@ def draw_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    accuracy.plot(best["epoch"] + 1, best["val_accuracy"], "o", color=VALID, fillstyle="none", markersize=10)
-    gap = best["train_eval_accuracy"] - best["val_accuracy"]
-    told = f"validation accuracy {best['val_accuracy']:.1%} at epoch {best['epoch'] + 1}, gap to train {gap:+.1%}"
+    accuracy.plot(best.epoch + 1, best.val_accuracy, "o", color=VALID, fillstyle="none", markersize=10)
+    gap = best.train_eval_accuracy - best.val_accuracy
+    told = f"validation accuracy {best.val_accuracy:.1%} at epoch {best.epoch + 1}, gap to train {gap:+.1%}"
     accuracy.set_title(told, y=1.0)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120, pil_kwargs={"compress_level": 1})

@@ -1,61 +1,73 @@
-"""How many epochs fit into a time: measured once for a configuration, and the same for all its seeds and resumes."""
+"""How long a training is: its epochs, which a budget of minutes may have to find out, and its steps."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import yaml
-from filelock import FileLock
+from intel_scenes.config import RunConfig
+from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.digests import Facts, digests
+from intel_scenes.errors import UserError
+from intel_scenes.models.weights import Weights
+from intel_scenes.record import Summary
+from intel_scenes.runtime import Runtime
+from intel_scenes.training.claim import as_user_errors
+from intel_scenes.training.cost_forecast import fitted_epochs, measure_run
 
-from intel_scenes import record
-from intel_scenes.training import configuration
+log = logging.getLogger(__name__)
 
-# What changes nothing in the cost of an epoch.
-FREE = ("epochs", "num_steps", "scheduler", "lr_scale", "lr_scaling")
-FREE_OF_RECIPE = ("label_smoothing", "head_lr_scale", "first_lr_scale", "views")
-COSTLY_OF_OPTIM = ("_target_", "fused")
+NUM_STEPS = 8  # measured at each size
+
+EpochsOfBudget = Callable[[str, Callable[[], int]], int]  # a budget digest, and what measures the epochs, to the epochs
 
 
-def epochs(plain: Mapping[str, Any], facts: Mapping[str, Any], folder: Path | None, measure: Callable[[], int]) -> int:
-    """The number of epochs of a configuration with `budget_minutes`.
+def measure_each_time(_budget_digest: str, measure: Callable[[], int]) -> int:
+    """Measures, because no other run shares the answer."""
+    return measure()
 
-    A run that has a record keeps the number that it holds; a run of a sweep takes the one in `study.yaml`, which the
-    first of its configuration puts there.
+
+def known_epochs(config: RunConfig, facts: Facts, folder: Path) -> int | None:
+    """The number of epochs; of a budget that of the record, None where it has not been measured yet."""
+    if config.budget_minutes is None:
+        return config.epochs
+    summary = Summary.peek(folder)
+    is_same = summary is not None and summary.budget_digest == digests(config, facts).budget
+    return summary.epochs if summary is not None and is_same else None
+
+
+def measured_epochs(config: RunConfig, weights: Weights | None, data: SceneDataModule, runtime: Runtime) -> int:
+    """As many epochs as fit into `budget_minutes`, by a few steps.
+
+    Raises:
+        UserError: They are fewer than the sizes of the training crops.
+    """
+    assert config.budget_minutes is not None
+    log.info("measuring how many epochs fit into budget_minutes=%g", config.budget_minutes)
+    with as_user_errors():
+        unfitted = with_steps(config, data, config.epochs, folder=None)
+        costs = measure_run(unfitted, weights, data, runtime, NUM_STEPS).costs
+    epochs = fitted_epochs(costs, data, config.budget_minutes)
+    log.info("epochs=%d", epochs)
+    return epochs
+
+
+def with_steps(config: RunConfig, data: SceneDataModule, epochs: int, folder: Path | None) -> RunConfig:
+    """The configuration of a run of so many epochs, with the number of steps that its images make.
 
     Args:
-        plain: The resolved configuration, whatever its epochs.
-        facts: What the configuration leaves open, as it came out; see `configuration.digests`.
-        folder: Of the run; None where there is none.
-        measure: Finds the number.
+        config: As composed.
+        data: The images.
+        epochs: Of the training.
+        folder: Of the record; None where there will be none.
+
+    Raises:
+        UserError: A budget is enough for fewer epochs than there are sizes of the training crops.
     """
-    if folder is None:
-        return measure()
-    digest = budget_digest(plain, facts)
-    known = record.peek(folder) or {}
-    if known.get("budget_digest") == digest and known["epochs"]:
-        return int(known["epochs"])
-    study = folder.parent / record.STUDY
-    if not study.exists():
-        return measure()
-    with FileLock(folder.parent / record.STUDY_LOCK):  # held while measuring: two at once would slow each other
-        held = yaml.safe_load(study.read_text())
-        fitted: dict[str, int] = held.get("fitted_epochs") or {}
-        if digest not in fitted:
-            fitted[digest] = measure()
-            record.write_study(folder.parent, held | {"fitted_epochs": fitted})
-        return int(fitted[digest])
-
-
-def of_record(plain: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What `summary.json` holds of a budget: its minutes and its digest; nothing where there is none."""
-    if plain["budget_minutes"] is None:
-        return {}
-    return {"budget_minutes": plain["budget_minutes"], "budget_digest": budget_digest(plain, facts)}
-
-
-def budget_digest(plain: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """Digest of all of a configuration that an epoch's cost may depend on: not its seed, its rates or its schedule."""
-    kept = {key: value for key, value in plain.items() if key not in FREE}
-    kept["recipe"] = {key: value for key, value in plain["recipe"].items() if key not in FREE_OF_RECIPE}
-    kept["optim"] = {key: value for key, value in plain["optim"].items() if key in COSTLY_OF_OPTIM}
-    return configuration.digests(kept, facts)["configuration_digest"]
+    num_steps = config.trainer.num_steps(config.trainer.num_batches(data.num_batches), epochs)
+    resolved = config.resolved(folder=str(folder or Path()), epochs=epochs, num_steps=num_steps)
+    if config.budget_minutes is not None and epochs < (num_sizes := len(data.train_sizes)):
+        raise UserError(
+            f"budget_minutes={config.budget_minutes} is enough for epochs={epochs} only, fewer than the {num_sizes} "
+            "sizes of recipe.train_size: give it more, or fewer sizes"
+        )
+    return resolved

@@ -1,99 +1,129 @@
 """The end of a run: its best weights on the validation and the test images, once."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import torch
 from torch import nn
 
 from intel_scenes import files, record
-from intel_scenes.data import progress
+from intel_scenes.data import progress_bar
 from intel_scenes.data.datamodule import SceneDataModule
-from intel_scenes.data.splits import Indices
+from intel_scenes.data.splits import Splits
 from intel_scenes.errors import UserError
-from intel_scenes.predictions import Probabilities
+from intel_scenes.models.predicting import probabilities
+from intel_scenes.models.scores import calibrated_results, scores
+from intel_scenes.models.weights import network_state
+from intel_scenes.probabilities import Probabilities
+from intel_scenes.record import Epoch, Predictions, Summary
+from intel_scenes.runtime import Runtime
 from intel_scenes.training import memory
 from intel_scenes.training.checkpoints import EpochRecorder, read_best
 from intel_scenes.training.curves import draw_curves
-from intel_scenes.training.inference import calibrated_results, probabilities, scores
 
 log = logging.getLogger(__name__)
+
+Split = Literal["val", "test"]
+SPLITS: tuple[Split, ...] = ("val", "test")
 
 WILD = 0.2  # difference of the accuracies on training images while training and in evaluation mode
 USUAL = 0.1  # momentum of torch's batch norms
 
 
 def evaluate(
+    known: Summary,
     folder: Path,
     network: nn.Module,
     data: SceneDataModule,
     recorder: EpochRecorder,
-    *,
-    device: torch.device,
-    precision: str,
-) -> dict[str, Any]:
-    """Evaluates the best epoch, writes `predictions.csv` and `curves.png`, and returns results and cost.
+    runtime: Runtime,
+) -> Summary:
+    """Evaluates the best epoch, writes `predictions.csv` and `curves.png`, and adds results and cost to the summary.
 
     Args:
+        known: The summary so far.
         folder: The run folder, with `best.ckpt`.
         network: Takes the best weights.
         data: The images.
         recorder: The history of the run.
-        device: Where to compute.
-        precision: Of the run, as Lightning names it.
-
-    Returns:
-        Results and cost of `summary.json`.
+        runtime: Where and how precisely to compute.
 
     Raises:
         UserError: `best.ckpt` is damaged, or not of the best epoch: a kill cut its record off, and a GPU did not
             repeat it.
     """
     checkpoint = read_best(folder)
-    if checkpoint["epoch"] != recorder.best["epoch"]:
+    if checkpoint["epoch"] != recorder.history.best.epoch:
         raise UserError(
             f"{folder / record.BEST} is of epoch {checkpoint['epoch'] + 1}, but the best of the history is "
-            f"{recorder.best['epoch'] + 1}: an epoch that was cut off did not repeat itself, remove the folder"
+            f"{recorder.history.best.epoch + 1}: an epoch that was cut off did not repeat itself, remove the folder"
         )
-    weights = checkpoint["state_dict"]
-    network.load_state_dict({name: weights[f"network.{name}"] for name in network.state_dict()})
-    predicted: dict[str, Probabilities] = {}
-    splits: dict[Literal["val", "test"], Indices] = {"val": data.val, "test": data.test}
-    for split, chosen in splits.items():
-        batches = progress.shown(data.evaluation(split), len(chosen), f"evaluating {split}")
-        predicted[split] = probabilities(network, batches, data.views, device=device, precision=precision)
-    _write_predictions(folder, data, predicted)
-    files.write_whole(folder / record.CURVES, draw_curves(recorder.rows))
-    labels, val_labels, clean = data.test_scenes.labels, data.scenes.labels[data.val], data.clean_test()
-    test, best = scores(predicted["test"], labels), recorder.best
-    warn_of_other_results(network, (best, recorder.rows[-1]))
-    return {
-        "best_epoch": best["epoch"],
-        "train_accuracy": best["train_eval_accuracy"],
-        "val_accuracy": best["val_accuracy"],
-        "val_loss": best["val_loss"],
-        "val_accuracy_tta": scores(predicted["val"], val_labels).accuracy,
-        **calibrated_results(predicted, {"val": val_labels, "test": labels}),
-        "test_accuracy_clean": scores(predicted["test"][clean], labels[clean]).accuracy if clean.any() else None,
-        "test_accuracy_per_class": test.accuracy_per_class,
-        "test_confusion": test.confusion,
-        "fit_seconds": recorder.fit_seconds,
-        "images_per_second": len(recorder.rows) / sum(1 / row["images_per_second"] for row in recorder.rows),
-        "peak_memory_bytes": memory.peak(device),
+    state = network_state(checkpoint["state_dict"])  # of a head alone, or by now of its whole network: see add_backbone
+    network.load_state_dict({name: state[name] for name in network.state_dict()})
+    splits = data.splits
+    predicted: dict[str, Probabilities] = {
+        split: predict(network, data, split, runtime, f"evaluating {split}") for split in SPLITS
     }
+    by_split = {split: _predictions(splits, split, one) for split, one in predicted.items()}
+    Predictions.write(folder, splits.classes, by_split)
+    history, best = recorder.history, recorder.history.best
+    files.write_whole(folder / record.CURVES, draw_curves(history))
+    labels, val_labels, clean = splits.test_scenes.labels, splits.scenes.labels[splits.val], splits.clean_test()
+    test = scores(predicted["test"], labels)
+    results = calibrated_results(predicted, {"val": val_labels, "test": labels})
+    warn_of_other_results(network, (best, history.epochs[-1]))
+    return replace(
+        known,
+        best_epoch=best.epoch,
+        train_accuracy=best.train_eval_accuracy,
+        val_accuracy=best.val_accuracy,
+        val_loss=best.val_loss,
+        val_accuracy_tta=scores(predicted["val"], val_labels).accuracy,
+        test_accuracy=results.test_accuracy,
+        test_loss=results.test_loss,
+        test_accuracy_interval=results.test_accuracy_interval,
+        test_ece=results.test_ece,
+        temperature=results.temperature,
+        test_loss_calibrated=results.test_loss_calibrated,
+        test_ece_calibrated=results.test_ece_calibrated,
+        test_accuracy_clean=scores(predicted["test"][clean], labels[clean]).accuracy if clean.any() else None,
+        test_accuracy_per_class=tuple(test.accuracy_per_class),
+        test_confusion=tuple(map(tuple, test.confusion)),
+        fit_seconds=recorder.fit_seconds,
+        images_per_second=len(history.epochs) / sum(1 / epoch.images_per_second for epoch in history.epochs),
+        peak_memory_bytes=memory.peak(runtime.device),
+    )
 
 
-def warn_of_other_results(network: nn.Module, rows: Sequence[Mapping[str, Any]]) -> None:
+def predict(network: nn.Module, data: SceneDataModule, split: Split, runtime: Runtime, label: str) -> Probabilities:
+    """Predicts the images of a split, with the test-time augmentation of their pipeline.
+
+    Args:
+        network: With the weights to use.
+        data: The images.
+        split: Of the images.
+        runtime: Where and how precisely to compute.
+        label: Of the progress bar.
+
+    Returns:
+        (N, C) probabilities, in the order of the split.
+    """
+    num_images = len(data.splits.val if split == "val" else data.splits.test)
+    batches = progress_bar.shown(data.evaluation(split), num_images, label)
+    seen = (data.pipeline.evaluate_tta(batch.to(runtime.device).images) for batch in batches)
+    return probabilities(network, seen, runtime)
+
+
+def warn_of_other_results(network: nn.Module, epochs: Sequence[Epoch]) -> None:
     """Says where a network does far worse in evaluation mode than it did while training, on training images.
 
     Args:
         network: That was trained.
-        rows: Of the best epoch and of the last: where all of them guess alike, the first is the best.
+        epochs: The best and the last: where all of them guess alike, the first is the best.
     """
-    gaps = [(row["train_accuracy"], row["train_eval_accuracy"]) for row in rows]
+    gaps = [(epoch.train_accuracy, epoch.train_eval_accuracy) for epoch in epochs]
     training, evaluating = max(gaps, key=lambda gap: gap[0] - gap[1])
     if training - evaluating <= WILD:
         return
@@ -113,12 +143,8 @@ def warn_of_other_results(network: nn.Module, rows: Sequence[Mapping[str, Any]])
     )
 
 
-def _write_predictions(folder: Path, data: SceneDataModule, predicted: dict[str, Probabilities]) -> None:
-    rows = []
-    for split, positions, scenes in (("val", data.val, data.scenes), ("test", data.test, data.test_scenes)):
-        found = predicted[split]
-        rows += [
-            (split, scenes.paths[index], scenes.labels[index], np.argmax(row), *row.tolist())
-            for index, row in zip(positions, found, strict=True)
-        ]
-    files.write_csv(folder / record.PREDICTIONS, ("split", "path", "label", "predicted", *data.classes), rows)
+def _predictions(splits: Splits, split: str, predicted: Probabilities) -> Predictions:
+    is_val = split == "val"
+    scenes, positions = (splits.scenes, splits.val) if is_val else (splits.test_scenes, splits.test)
+    paths = [scenes.paths[index] for index in positions]
+    return Predictions(paths, scenes.labels[positions], predicted.argmax(1), predicted)

@@ -1,11 +1,10 @@
 """A frozen backbone: what it makes of every image, computed once for all runs, and its head, trained on that alone."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,21 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from intel_scenes import files
-from intel_scenes.data import progress
-from intel_scenes.data.batches import EvalBatches, Stored, View, prepare
-from intel_scenes.data.buffers import on_device
+from intel_scenes import files, record
+from intel_scenes.data import progress_bar
+from intel_scenes.data.batches import EvalBatches
 from intel_scenes.data.cache import arrays, make_once
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.packed import RULES as STORE_RULES
 from intel_scenes.data.splits import Indices
+from intel_scenes.data.store import Stored
+from intel_scenes.data.transfer import on_device
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import heads
-from intel_scenes.models.weights import kept_beside_state
-from intel_scenes.training import configuration
-from intel_scenes.training.checkpoints import save
+from intel_scenes.models.weights import Weights, checkpoint_state, kept_beside_state
+from intel_scenes.runtime import Runtime
+from intel_scenes.training.checkpoints import read_best, save
 from intel_scenes.training.identity import circumstances
-from intel_scenes.training.inference import autocast
 
 RULE = "evaluation-view-1"  # part of the name of what is kept: change it with what a network is shown or asked
 HEAD_ITERATIONS, HEAD_DECAY = 100, 0.01
@@ -81,25 +80,15 @@ class Head(nn.Module):
         return logits
 
 
-def begins_with_head(plain: Mapping[str, Any]) -> bool:
-    """Whether a run fits the head to frozen features first, which random weights do not."""
-    return bool(configuration.effective_recipe(plain)["head_first"])
-
-
-def head_alone(network: nn.Module, plain: Mapping[str, Any]) -> Head | None:
-    """The head of a network where it is trained alone, by the resolved configuration."""
-    return Head(network, plain["model"]["name"]) if plain["recipe"]["trained"] == "head" else None
-
-
-def frozen(
+def frozen_features(
     network: nn.Module,
     head: Head,
     data: SceneDataModule,
-    plain: Mapping[str, Any],
     *,
-    weights: str | None,
-    device: torch.device,
-    precision: str,
+    model_name: str,
+    weights: Weights | None,
+    seed: int,
+    runtime: Runtime,
 ) -> tuple[SceneDataModule, float | None]:
     """The same splits, each image as the features that the backbone makes of it in evaluation mode.
 
@@ -107,10 +96,10 @@ def frozen(
         network: Ends in the layer of `head`.
         head: Is left out.
         data: The images.
-        plain: The resolved configuration.
-        weights: Digest of the weights; None where they are random.
-        device: Where to compute.
-        precision: As Lightning names it.
+        model_name: Of the backbone.
+        weights: Of the backbone.
+        seed: That made them where they are random.
+        runtime: Where and how precisely to compute.
 
     Returns:
         The features, and the seconds that they took; None where they were in the cache.
@@ -118,17 +107,17 @@ def frozen(
     Raises:
         UserError: The cache cannot be written, or is damaged.
     """
-    circumstance = circumstances(device)
+    where = circumstances(runtime.device)
     key = {
         "rule": [RULE, STORE_RULES[data.store_rule], BATCH_SIZE],
-        "model": plain["model"]["name"],
-        "weights": weights or f"random of seed {plain['seed']}",
-        "images": [data.fingerprint, data.store_size],
+        "model": model_name,
+        "weights": weights.digest if weights else f"random of seed {seed}",
+        "images": [data.splits.fingerprint, data.store_size],
         "view": asdict(data.view),  # the interpolation of whole pictures among it
-        "where": [circumstance["device"], precision, torch.get_num_threads()],
-        "versions": [circumstance["versions"][name] for name in ("torch", "torchvision", "pillow")],
+        "where": [where.device, runtime.precision, runtime.threads],
+        "versions": [where.versions[name] for name in ("torch", "torchvision", "pillow")],
     }
-    folder = Path(plain["data"]["cache_dir"]).expanduser() / f"features-{files.digest(key)[:32]}"
+    folder = data.cache_dir / f"features-{files.digest(key)[:32]}"
     splits = {"train": data.images, "test": data.test_images}
     seconds = None
 
@@ -136,11 +125,11 @@ def frozen(
         nonlocal seconds
         started = time.perf_counter()
         network.set_submodule(head.name, nn.Identity())
-        network.to(device).to(memory_format=torch.channels_last).eval()
-        with progress.bar(sum(len(images.labels) for images in splits.values()), "features") as bar:
+        network.to(runtime.device).to(memory_format=torch.channels_last).eval()
+        with progress_bar.bar(sum(len(images.labels) for images in splits.values()), "features") as bar:
             for split, images in splits.items():
                 found = []
-                for features in features_of(network, images, data.view, device, precision):
+                for features in features_of(network, images, data.pipeline.evaluate, runtime):
                     found.append(features)
                     bar.update(len(features))
                 np.save(partial / f"{split}.npy", np.concatenate(found))
@@ -150,7 +139,7 @@ def frozen(
 
     make_once(folder, write)
     train, test = arrays(folder, *splits)
-    return data.of_features(train, test), seconds
+    return data.with_features(train, test), seconds
 
 
 def fit_head(layer: nn.Linear, images: Stored, chosen: Indices, label_smoothing: float) -> None:
@@ -165,8 +154,8 @@ def fit_head(layer: nn.Linear, images: Stored, chosen: Indices, label_smoothing:
         chosen: Positions of the images that count.
         label_smoothing: As in the training that follows.
     """
-    features, labels, _ = images.batch(chosen)
-    features, labels = features.to(layer.weight.device), labels.to(layer.weight.device)
+    batch, device = images.batch(chosen), layer.weight.device
+    features, labels = batch.images.to(device), batch.labels.to(device)
     optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=HEAD_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
@@ -182,18 +171,30 @@ def fit_head(layer: nn.Linear, images: Stored, chosen: Indices, label_smoothing:
 
 @torch.inference_mode()
 def features_of(
-    network: nn.Module, images: Stored, view: View, device: torch.device, precision: str
+    network: nn.Module, images: Stored, seen: Callable[[Tensor], Tensor], runtime: Runtime
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """(B, D) of each batch, in the order of the images: what a network in evaluation mode makes of them."""
-    for stored, _, _ in EvalBatches(images, np.arange(len(images.labels)), BATCH_SIZE):
-        with autocast(device, precision):
-            features: Tensor = network(prepare(on_device(stored, device), view))
+    """What a network in evaluation mode makes of images.
+
+    Args:
+        network: (B, 3, H, W) to (B, D) features.
+        images: Of which each is seen once, in their order.
+        seen: Stored images on the device to what the network takes.
+        runtime: Where and how precisely to compute.
+
+    Yields:
+        (B, D) of each batch.
+    """
+    for batch in EvalBatches(images, np.arange(len(images.labels)), BATCH_SIZE):
+        with runtime.autocast():
+            features: Tensor = network(seen(on_device(batch.images, runtime.device)))
         yield features.float().cpu().numpy()
 
 
-def make_whole(best: Path, network: nn.Module) -> None:
-    """Writes the weights of a whole network, its backbone beside the trained head, into a checkpoint of the head."""
-    checkpoint = torch.load(best, weights_only=True)
-    checkpoint["state_dict"] = {f"network.{name}": tensor.cpu() for name, tensor in network.state_dict().items()}
-    checkpoint |= kept_beside_state(network)
-    files.write_whole(best, partial(save, checkpoint))
+def add_backbone(folder: Path, network: nn.Module) -> None:
+    """Writes the weights of a whole network, its backbone beside the trained head, into a run's checkpoint of the head.
+
+    Raises:
+        UserError: The checkpoint is missing or damaged.
+    """
+    checkpoint = read_best(folder) | {"state_dict": checkpoint_state(network)} | kept_beside_state(network)
+    files.write_whole(folder / record.BEST, partial(save, checkpoint))

@@ -3,61 +3,106 @@
 import hashlib
 import platform
 import subprocess
-from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 import intel_scenes
-from intel_scenes import files, record
+from intel_scenes import files
+from intel_scenes.config import RunConfig
 from intel_scenes.data.batches import order
 from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.digests import Facts, digests
 from intel_scenes.models.weights import Weights, kept_beside_state
-from intel_scenes.training import configuration
+from intel_scenes.record import Normalization, Origin, Status, Summary
+from intel_scenes.runtime import Runtime, resolve_precision, resolve_threads
+from intel_scenes.sections import as_plain
 
 LIBRARIES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy", "pillow")
 
 
+def facts_of(config: RunConfig, weights: Weights | None, data: SceneDataModule) -> Facts:
+    """What a configuration names or leaves open, as it came out."""
+    return Facts(
+        weights=weights.digest if weights else None,
+        data=data.splits.fingerprint,
+        precision=resolve_precision(config.trainer.precision, config.trainer.accelerator),
+        threads=resolve_threads(config.threads),
+        stored=(data.store_size, data.view.interpolation) if data.store_rule == "whole" else None,
+    )
+
+
 def identity(
-    plain: Mapping[str, Any],
-    choices: Mapping[str, str | None],
+    config: RunConfig,
+    origin: Origin,
+    facts: Facts,
     weights: Weights | None,
     data: SceneDataModule,
     network: nn.Module,
-) -> dict[str, Any]:
-    """Identity, pairing and settings of `summary.json`, but for the digests of the configuration."""
-    orders = [order(plain["seed"], epoch, len(data.train)).tolist() for epoch in (0, 1)]
-    return {
-        **{group: choices.get(group) for group in record.GROUP_KEYS},
-        "recipe_resolved": {"recipe": configuration.effective_recipe(plain), "augment": plain["augment"]},
-        "model_name": plain["model"]["name"],
-        "weights": weights and weights.name,
-        "weights_digest": weights and weights.digest,
-        "seed": plain["seed"],
-        "classes": list(data.classes),
-        "data_fingerprint": data.fingerprint,
-        "split_digest": files.digest([data.scenes.paths[index] for index in data.val]),
-        "order_digest": files.digest(orders),
-        "init_digest": state_digest(network),
-        "lr": configuration.effective_lr(plain),
-        "batch_size": data.batch_size,
-        "image_size": data.view.size,
-        "epochs": plain["epochs"],
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "num_train": len(data.train),
-        "num_val": len(data.val),
-        "num_test": len(data.test),
-        "store_size": data.store_size,
-        "store_rule": data.store_rule,
-        "transform_input": kept_beside_state(network).get("transform_input"),
-        "normalization": {"mean": list(data.view.mean), "std": list(data.view.std)},
-        "test_duplicates": data.test_duplicates,
-        "test_folder": str(data.test_scenes.root.absolute()),
-    }
+    runtime: Runtime,
+) -> Summary:
+    """What the summary of a run can hold before its first step: identity, pairing, settings and circumstances.
+
+    Args:
+        config: Resolved.
+        origin: What was typed and chosen.
+        facts: What the configuration names or leaves open, as it came out.
+        weights: That the network began from.
+        data: The images.
+        network: Before its first step.
+        runtime: Where and how precisely it trains.
+    """
+    digest, splits, where = digests(config, facts), data.splits, circumstances(runtime.device)
+    orders = [order(config.seed, epoch, len(splits.train)).tolist() for epoch in (0, 1)]
+    return Summary(
+        status=Status.INTERRUPTED,
+        study=origin.choices.get("study"),
+        model=origin.choices.get("model"),
+        optim=origin.choices.get("optim"),
+        scheduler=origin.choices.get("scheduler"),
+        recipe=origin.choices.get("recipe"),
+        recipe_resolved={"recipe": as_plain(config.effective_recipe), "augment": as_plain(config.augment)},
+        model_name=config.model.name,
+        weights=weights.name if weights else None,
+        seed=config.seed,
+        classes=tuple(splits.classes),
+        config_digest=digest.config,
+        configuration_digest=digest.configuration,
+        composition_digest=origin.composition_digest,
+        weights_digest=weights.digest if weights else None,
+        data_fingerprint=splits.fingerprint,
+        split_digest=files.digest([splits.scenes.paths[index] for index in splits.val]),
+        order_digest=files.digest(orders),
+        init_digest=state_digest(network),
+        lr=config.lr,
+        batch_size=data.batch_size,
+        image_size=data.view.size,
+        epochs=config.epochs,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        num_train=len(splits.train),
+        num_val=len(splits.val),
+        num_test=len(splits.test),
+        normalization=Normalization(data.view.mean, data.view.std),
+        budget_minutes=config.budget_minutes,
+        budget_digest=None if config.budget_minutes is None else digest.budget,
+        store_size=data.store_size,
+        store_rule=data.store_rule,
+        transform_input=kept_beside_state(network).get("transform_input"),
+        test_duplicates=tuple(splits.test_duplicates),
+        device=where.device,
+        precision=runtime.precision,
+        threads=runtime.threads,
+        versions=where.versions,
+        package_version=where.package_version,
+        git_commit=where.git_commit,
+        git_dirty=where.git_dirty,
+        test_folder=str(splits.test_scenes.root.absolute()),
+    )
 
 
 def state_digest(network: nn.Module) -> str:
@@ -69,31 +114,51 @@ def state_digest(network: nn.Module) -> str:
     return found.hexdigest()
 
 
-def circumstances(device: torch.device) -> dict[str, Any]:
-    """Device, versions of the libraries and state of the code, as `summary.json` holds them."""
+@dataclass(frozen=True)
+class Circumstances:
+    """Device, versions of the libraries and state of the code, under the keys of `summary.json`."""
+
+    device: str
+    versions: dict[str, str]
+    package_version: str
+    git_commit: str | None
+    git_dirty: bool | None
+
+
+def circumstances(device: torch.device) -> Circumstances:
+    """Where a device computes, and with which code."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
-    return {
-        "device": name,
-        "versions": {"python": platform.python_version()} | {library: version(library) for library in LIBRARIES},
-        "package_version": version("intel-scenes"),
-        **git_state(),
-    }
+    commit, is_dirty = git_state()
+    return Circumstances(
+        device=name,
+        versions={"python": platform.python_version()} | {library: version(library) for library in LIBRARIES},
+        package_version=version("intel-scenes"),
+        git_commit=commit,
+        git_dirty=is_dirty,
+    )
+
+
+class GitState(NamedTuple):
+    """Commit of a source checkout and whether it was changed; None where the package is installed from a wheel."""
+
+    commit: str | None
+    is_dirty: bool | None
 
 
 @cache
-def git_state() -> dict[str, Any]:
-    """Commit of a source checkout and whether it was changed; nulls where the package is installed from a wheel.
+def git_state() -> GitState:
+    """The state of the code as it was when a process first asked.
 
-    As they were when a process first asked: that is the code it has loaded, whatever happens to the files later.
+    That is the code it has loaded, whatever happens to the files later.
     """
     root = Path(intel_scenes.__file__).parent.parent
     if not (root / ".git").exists():
-        return {"git_commit": None, "git_dirty": None}
+        return GitState(None, None)
     try:
         commit, changed = (
             subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()
             for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
         )
     except (OSError, subprocess.CalledProcessError):  # no git, no commit, or not our repository
-        return {"git_commit": None, "git_dirty": None}
-    return {"git_commit": commit, "git_dirty": bool(changed)}
+        return GitState(None, None)
+    return GitState(commit, bool(changed))

@@ -1,5 +1,7 @@
 """Images with which crops and resizes are compared with torchvision's."""
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -8,7 +10,23 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
+from intel_scenes.config import AugmentConfig
+from intel_scenes.data.mixing import Mixing
+from intel_scenes.data.pipelines import ImagePipeline, View
+
 MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
+
+
+def crops(
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    flip: float,
+    policy: Literal["trivial", "rand"] | None = None,
+) -> AugmentConfig:
+    return AugmentConfig(scale, ratio, flip, policy)
+
+
+WHOLE = crops((1, 1), (1, 1), flip=0)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 interpolations = pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -39,3 +57,7 @@ def levels_apart(one: Tensor, other: Tensor) -> float:
 
 def boxes_of(*boxes: tuple[int, int, int, int]) -> npt.NDArray[np.int64]:
     return np.array(boxes, dtype=np.int64)
+
+
+def pipeline(view: View, augmentation: AugmentConfig = WHOLE, *, tta: int | str = 1, seed: int = 1) -> ImagePipeline:
+    return ImagePipeline(view, augmentation, Mixing(0, 0), tta, seed)

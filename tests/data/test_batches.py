@@ -1,13 +1,9 @@
-from collections.abc import Callable
-
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from torchvision.transforms.v2 import functional
 
-from intel_scenes.data import buffers
-from intel_scenes.data.batches import LEAST_GATHERED, Batch, EvalBatches, Stored, TrainBatches, View, order, prepare
+from intel_scenes.data.batches import EvalBatches, TrainBatches, order
+from intel_scenes.data.store import Batch, Stored
 
 NUM = 100
 CHOSEN = np.arange(3, NUM, 2)  # 49 images
@@ -39,44 +35,10 @@ def evaluated(images: Stored, num: int, batch_size: int, rank: int = 0, num_rank
 
 def shown(batch: Batch) -> list[int]:
     """The images of a batch, read off their pixels; labels and positions have to fit."""
-    pixels, labels, indices = batch
-    seen: list[int] = pixels[:, 0, 0, 0].tolist()
-    assert indices.tolist() == seen
-    assert labels.tolist() == [index % 7 for index in seen]
+    seen: list[int] = batch.images[:, 0, 0, 0].tolist()
+    assert batch.indices.tolist() == seen
+    assert batch.labels.tolist() == [index % 7 for index in seen]
     return seen
-
-
-def test_a_batch_holds_the_images_asked_for_in_channels_last_memory() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
-    rows = torch.tensor([0, 2, 4])  # two in between cannot be decoded
-    images = Stored(torch.from_numpy(pixels), torch.tensor([4, 5, 6]), rows)
-    batch, labels, indices = images.batch(np.array([2, 0]))
-    assert batch.dtype == torch.uint8
-    assert batch.shape == (2, 3, 6, 6)
-    assert batch.is_contiguous(memory_format=torch.channels_last)
-    assert np.array_equal(batch.numpy(), pixels[[4, 0]].transpose(0, 3, 1, 2))
-    assert labels.tolist() == [6, 4]
-    assert labels.dtype == torch.int64
-    assert indices.tolist() == [2, 0]
-
-
-@pytest.mark.parametrize("num_threads", [1, 2, 4])
-def test_a_batch_is_the_same_on_any_number_of_threads(
-    images: Stored, num_threads: int, on_threads: Callable[[int], None]
-) -> None:
-    on_threads(num_threads)
-    chosen = np.random.default_rng(0).permutation(NUM)
-    assert num_threads * LEAST_GATHERED <= NUM
-    assert shown(images.batch(chosen)) == chosen.tolist()
-
-
-def test_writing_into_a_batch_does_not_change_the_stored_images(images: Stored) -> None:
-    before = images.values.clone()
-    pixels, labels, _ = images.batch(np.arange(5))
-    pixels.zero_()
-    labels.zero_()
-    assert torch.equal(images.values, before)
-    assert images.labels[:5].tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("num", [1, 10, 12_630])
@@ -181,18 +143,4 @@ def test_evaluation_takes_the_chosen_images_in_their_order(images: Stored) -> No
 def test_batches_that_are_held_keep_their_images(images: Stored) -> None:
     batches = TrainBatches(images, CHOSEN, 2, seed=1, epoch=lambda: 0)
     held = list(batches)
-    assert len(held) > 2 * buffers.NUM_BUFFERS
     assert [shown(batch) for batch in held] == train(images, batch_size=2)
-
-
-def test_prepared_images_are_those_of_torchvision() -> None:
-    generator = np.random.default_rng(0)
-    pixels: npt.NDArray[np.uint8] = generator.integers(0, 256, (3, 40, 40, 3), dtype=np.uint8)
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    view = View(size=24, resize=30, interpolation="bilinear", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
-    resized = functional.center_crop(functional.resize(images, [30, 30], antialias=True), [24, 24])
-    expected = functional.normalize(functional.to_dtype(resized, torch.float32, scale=True), view.mean, view.std)
-    prepared = prepare(images, view)
-    assert prepared.dtype == torch.float32
-    assert prepared.shape == (3, 3, 24, 24)
-    assert (prepared - expected).abs().max() < 1.001 / 255 / 0.2  # one level

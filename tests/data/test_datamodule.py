@@ -13,17 +13,16 @@ from torch import Tensor
 from torchvision.transforms._presets import ImageClassification
 
 from intel_scenes.data import datamodule
-from intel_scenes.data.augment import Augmentation
-from intel_scenes.data.batches import View
 from intel_scenes.data.datamodule import SceneDataModule
-from intel_scenes.data.mixing import Mixing
-from intel_scenes.data.sources import drawn_folder
+from intel_scenes.data.pipelines import View
+from intel_scenes.data.sources import Drawn, Folder, Source, drawn_folder
 from intel_scenes.errors import UserError
+from tests.data.pixels import crops, pipeline
 from tests.small import QUIET
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VIEW = View(size=24, resize=28, interpolation="bilinear", mean=MEAN, std=STD)
-AUGMENTATION = Augmentation(scale=(0.35, 1), ratio=(0.75, 4 / 3), flip=0.5)
+AUGMENTATION = crops(scale=(0.35, 1), ratio=(0.75, 4 / 3), flip=0.5)
 
 Make = Callable[..., SceneDataModule]
 
@@ -40,24 +39,24 @@ def root(drawn: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(drawn, tmp_path / "images"))
 
 
+def module_of(source: Source, cache_dir: Path, *, seed: int = 1, **changes: object) -> SceneDataModule:
+    arguments: dict[str, Any] = {
+        "train_sizes": [VIEW.size],
+        "batch_size": 16,
+        "val_fraction": 0.2,
+        "split_seed": 0,
+        "store_size": 32,
+        "cache_dir": cache_dir,
+    }
+    return SceneDataModule(source, pipeline(VIEW, AUGMENTATION, seed=seed), seed=seed, **arguments | changes)
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    def made(root: Path, **changes: object) -> SceneDataModule:
-        arguments: dict[str, Any] = {
-            "view": VIEW,
-            "augmentation": AUGMENTATION,
-            "mixing": Mixing(0, 0),
-            "train_sizes": [VIEW.size] * 4,
-            "test_views": 1,
-            "batch_size": 16,
-            "seed": 1,
-            "val_fraction": 0.2,
-            "split_seed": 0,
-            "store_size": 32,
-            "cache_dir": tmp_path / "cache",
-            "on_unreadable": "error",
-        }
-        return SceneDataModule(root, **arguments | changes)
+    def made(root: Path, **changes: Any) -> SceneDataModule:
+        data = module_of(Folder(root), tmp_path / "cache", **changes)
+        data.setup()
+        return data
 
     return made
 
@@ -106,37 +105,37 @@ def first(folder: Path, kind: str, place: int = 0) -> Path:
 
 def test_the_splits_have_their_sizes_and_share_no_image(drawn: Path, make: Make) -> None:
     data = make(drawn)
-    labels = data.scenes.labels
-    assert np.bincount(labels[data.val]).tolist() == [2] * 6
-    assert np.bincount(labels[data.train]).tolist() == [8] * 6
-    assert np.bincount(labels[data.train_eval]).tolist() == [2] * 6
-    assert sorted([*data.train, *data.val]) == list(range(60))
-    assert set(data.train_eval) < set(data.train)
-    assert data.test.tolist() == list(range(12))
-    assert data.classes == ("buildings", "forest", "glacier", "mountain", "sea", "street")
+    labels = data.splits.scenes.labels
+    assert np.bincount(labels[data.splits.val]).tolist() == [2] * 6
+    assert np.bincount(labels[data.splits.train]).tolist() == [8] * 6
+    assert np.bincount(labels[data.splits.train_eval]).tolist() == [2] * 6
+    assert sorted([*data.splits.train, *data.splits.val]) == list(range(60))
+    assert set(data.splits.train_eval) < set(data.splits.train)
+    assert data.splits.test.tolist() == list(range(12))
+    assert data.splits.classes == ("buildings", "forest", "glacier", "mountain", "sea", "street")
 
 
 def test_where_val_is_as_large_as_train_all_of_train_is_evaluated(drawn: Path, make: Make) -> None:
     data = make(drawn, val_fraction=0.5)
-    assert len(data.val) == 30
-    assert np.array_equal(data.train_eval, data.train)
+    assert len(data.splits.val) == 30
+    assert np.array_equal(data.splits.train_eval, data.splits.train)
 
 
 def test_the_splits_depend_on_their_own_seed_alone(drawn: Path, make: Make) -> None:
     data = make(drawn)
     other_run, other_split = make(drawn, seed=2, batch_size=4), make(drawn, split_seed=1)
-    assert np.array_equal(other_run.val, data.val)
-    assert np.array_equal(other_run.train_eval, data.train_eval)
-    assert not np.array_equal(other_split.val, data.val)
+    assert np.array_equal(other_run.splits.val, data.splits.val)
+    assert np.array_equal(other_run.splits.train_eval, data.splits.train_eval)
+    assert not np.array_equal(other_split.splits.val, data.splits.val)
 
 
 def test_a_class_of_two_images_gives_one_to_train_and_one_to_val(root: Path, make: Make) -> None:
     for path in sorted((root / "seg_train" / "sea").iterdir())[2:]:
         path.unlink()
     data = make(root, val_fraction=0.1, batch_size=4)
-    sea = data.classes.index("sea")
-    assert (data.scenes.labels[data.train] == sea).sum() == 1
-    assert (data.scenes.labels[data.val] == sea).sum() == 1
+    sea = data.splits.classes.index("sea")
+    assert (data.splits.scenes.labels[data.splits.train] == sea).sum() == 1
+    assert (data.splits.scenes.labels[data.splits.val] == sea).sum() == 1
 
 
 def test_a_fraction_that_leaves_a_class_empty_is_named_as_it_was_given(root: Path, make: Make) -> None:
@@ -148,24 +147,24 @@ def test_a_fraction_that_leaves_a_class_empty_is_named_as_it_was_given(root: Pat
 
 def test_batches_of_images_that_lie_on_a_device_are_put_together_there(root: Path, make: Make) -> None:
     data = make(root)
-    on_meta = data.resident(torch.device("meta"))  # which computes shapes alone, and would refuse a copy back
-    stored, labels, indices = on_meta.images.batch(data.train[:3])
-    assert (stored.device.type, stored.shape, labels.device.type) == (
+    on_meta = data.on(torch.device("meta"))  # which computes shapes alone, and would refuse a copy back
+    batch, ours = on_meta.images.batch(data.splits.train[:3]), data.images.batch(data.splits.train[:3])
+    assert (batch.images.device.type, batch.images.shape, batch.labels.device.type) == (
         "meta",
-        data.images.batch(data.train[:3])[0].shape,
+        ours.images.shape,
         "meta",
     )
-    assert np.array_equal(indices, data.train[:3])
+    assert np.array_equal(batch.indices, data.splits.train[:3])
     assert data.images.values.device.type == "cpu", "the first module keeps its own"
 
 
 def check_images_against_files(data: SceneDataModule) -> None:
-    for scenes, images in ((data.scenes, data.images), (data.test_scenes, data.test_images)):
-        pixels, labels, _ = images.batch(np.arange(len(scenes)))
-        for path, image, label in zip(scenes.paths, pixels, labels, strict=True):
+    for scenes, images in ((data.splits.scenes, data.images), (data.splits.test_scenes, data.test_images)):
+        batch = images.batch(np.arange(len(scenes)))
+        for path, image, label in zip(scenes.paths, batch.images, batch.labels, strict=True):
             with Image.open(scenes.root / path) as expected:
                 assert np.array_equal(image.permute(1, 2, 0).numpy(), np.asarray(expected))
-            assert path.startswith(f"{data.classes[label]}/")
+            assert path.startswith(f"{data.splits.classes[label]}/")
 
 
 def test_the_images_are_those_of_the_files(drawn: Path, make: Make) -> None:
@@ -180,8 +179,10 @@ def test_test_images_that_are_in_train_are_told_and_left_out_of_the_clean_ones(r
     shutil.copy(twice, test / "mountain" / "conflict-within-test.jpg")
     shutil.copy(first(test, "buildings"), test / "buildings" / "twice-within-test.jpg")
     data = make(root)
-    assert data.test_duplicates == ["sea/same-class.jpg", "street/other-class.jpg"]
-    left_out = {path for path, clean in zip(data.test_scenes.paths, data.clean_test(), strict=True) if not clean}
+    assert data.splits.test_duplicates == ["sea/same-class.jpg", "street/other-class.jpg"]
+    left_out = {
+        path for path, clean in zip(data.splits.test_scenes.paths, data.splits.clean_test(), strict=True) if not clean
+    }
     assert left_out == {
         "sea/same-class.jpg",
         "street/other-class.jpg",
@@ -192,8 +193,8 @@ def test_test_images_that_are_in_train_are_told_and_left_out_of_the_clean_ones(r
 
 def test_all_test_images_of_the_drawn_folder_are_clean(drawn: Path, make: Make) -> None:
     data = make(drawn)
-    assert data.test_duplicates == []
-    assert data.clean_test().tolist() == [True] * 12
+    assert data.splits.test_duplicates == []
+    assert data.splits.clean_test().tolist() == [True] * 12
 
 
 def damage(root: Path, *splits: str) -> list[Path]:
@@ -222,11 +223,11 @@ def test_skipping_goes_on_without_the_damaged_images(root: Path, make: Make) -> 
     whole = make(root)
     damaged = damage(root, "seg_train", "seg_test")
     data = make(root, on_unreadable="skip")
-    assert sorted([*data.train, *data.val]) == list(range(58))
-    assert data.test.tolist() == list(range(10))
-    for scenes in (data.scenes, data.test_scenes):
+    assert sorted([*data.splits.train, *data.splits.val]) == list(range(58))
+    assert data.splits.test.tolist() == list(range(10))
+    for scenes in (data.splits.scenes, data.splits.test_scenes):
         assert set(damaged).isdisjoint(scenes.root / path for path in scenes.paths)
-    assert data.fingerprint != whole.fingerprint
+    assert data.splits.fingerprint != whole.splits.fingerprint
     check_images_against_files(data)
 
 
@@ -236,9 +237,9 @@ def test_skipping_is_the_same_as_removing(root: Path, make: Make) -> None:
     for path in damaged:
         path.unlink()
     removed = make(root)
-    assert skipped.fingerprint == removed.fingerprint
-    assert np.array_equal(skipped.val, removed.val)
-    ours, theirs = (data.images.batch(np.arange(58))[0] for data in (skipped, removed))
+    assert skipped.splits.fingerprint == removed.splits.fingerprint
+    assert np.array_equal(skipped.splits.val, removed.splits.val)
+    ours, theirs = (data.images.batch(np.arange(58)).images for data in (skipped, removed))
     assert torch.equal(ours, theirs)
 
 
@@ -255,7 +256,7 @@ def test_a_class_with_no_image_that_can_be_decoded_is_an_error_also_where_they_a
 def test_the_fingerprint_does_not_depend_on_the_place_the_seeds_or_the_stored_size(root: Path, make: Make) -> None:
     data = make(root)
     moved = make(root.rename(root.with_name("moved")), seed=3, split_seed=4, store_size=24)
-    assert moved.fingerprint == data.fingerprint
+    assert moved.splits.fingerprint == data.splits.fingerprint
 
 
 def test_a_batch_larger_than_the_training_split_is_an_error(drawn: Path, make: Make) -> None:
@@ -305,11 +306,11 @@ def test_validation_sees_first_val_and_then_the_slice_of_train_without_augmentat
     data = make(drawn)
     validated = fitted(data).validated
     preset = ImageClassification(crop_size=24, resize_size=28, mean=MEAN, std=STD)
-    for number, chosen in enumerate((data.val, data.train_eval)):
+    for number, chosen in enumerate((data.splits.val, data.splits.train_eval)):
         images, labels = joined(validated[number])
-        expected = [preset(Image.open(data.scenes.root / data.scenes.paths[index])) for index in chosen]
+        expected = [preset(Image.open(data.splits.scenes.root / data.splits.scenes.paths[index])) for index in chosen]
         assert (images - torch.stack(expected)).abs().max() < 1.01 / 255 / min(STD)  # one level
-        assert labels.tolist() == data.scenes.labels[chosen].tolist()
+        assert labels.tolist() == data.splits.scenes.labels[chosen].tolist()
 
 
 def test_what_a_network_takes_is_float32_in_channels_last_memory(drawn: Path, make: Make) -> None:
@@ -325,10 +326,12 @@ def test_evaluation_shows_every_image_of_a_split_once_in_order(split: str, drawn
     data = make(drawn, batch_size=1)
     batches = list(data.evaluation(split))
     assert len(batches) == 3
-    chosen, scenes = (data.val, data.scenes) if split == "val" else (data.test, data.test_scenes)
+    chosen, scenes = (
+        (data.splits.val, data.splits.scenes) if split == "val" else (data.splits.test, data.splits.test_scenes)
+    )
     assert len(chosen) == 12
-    assert np.concatenate([indices for _, _, indices in batches]).tolist() == chosen.tolist()
-    assert torch.cat([labels for _, labels, _ in batches]).tolist() == scenes.labels[chosen].tolist()
+    assert np.concatenate([batch.indices for batch in batches]).tolist() == chosen.tolist()
+    assert torch.cat([batch.labels for batch in batches]).tolist() == scenes.labels[chosen].tolist()
 
 
 @pytest.mark.parametrize(
@@ -347,14 +350,14 @@ def test_evaluation_takes_more_images_at_once_than_small_batches_of_training_do(
 
 def test_images_that_are_excluded_are_in_no_split_and_the_others_stay_where_they_are(root: Path, make: Make) -> None:
     whole = make(root)
-    paths = np.array(whole.scenes.paths)
-    gone = {paths[whole.train[0]], paths[whole.train[7]], paths[whole.val[1]]}
+    paths = np.array(whole.splits.scenes.paths)
+    gone = {paths[whole.splits.train[0]], paths[whole.splits.train[7]], paths[whole.splits.val[1]]}
     less = make(root, exclude=gone)
-    left = np.array(less.scenes.paths)
+    left = np.array(less.splits.scenes.paths)
     assert set(left) == set(paths) - gone
-    assert set(left[less.train]) == set(paths[whole.train]) - gone
-    assert set(left[less.val]) == set(paths[whole.val]) - gone
-    assert less.fingerprint != whole.fingerprint
+    assert set(left[less.splits.train]) == set(paths[whole.splits.train]) - gone
+    assert set(left[less.splits.val]) == set(paths[whole.splits.val]) - gone
+    assert less.splits.fingerprint != whole.splits.fingerprint
     check_images_against_files(less)
 
 
@@ -368,4 +371,109 @@ def test_what_is_excluded_has_to_be_there_and_may_not_be_all_of_a_class(root: Pa
 def test_an_unreadable_image_that_is_excluded_is_no_error(root: Path, make: Make) -> None:
     path = sorted((root / "seg_train" / "sea").iterdir())[0]
     path.write_bytes(b"no image")
-    assert f"sea/{path.name}" not in make(root, exclude={f"sea/{path.name}"}).scenes.paths
+    assert f"sea/{path.name}" not in make(root, exclude={f"sea/{path.name}"}).splits.scenes.paths
+
+
+class Linear(LightningModule):
+    """A module of one's own, that knows nothing of scenes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3 * VIEW.size**2, 6)
+        self.tested: list[Tensor] = []
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+        return torch.nn.functional.cross_entropy(self.layer(images.flatten(1)), labels)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self.loss(batch)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int) -> None:
+        self.log("val_loss", self.loss(batch))
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        assert batch[0].shape[1:] == (3, VIEW.size, VIEW.size)
+        self.tested.append(batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_any_module_trains_and_is_tested_on_images_that_nobody_prepared(tmp_path: Path) -> None:
+    drawn, cache = Drawn(num_train=60, num_test=12, size=32, seed=1), tmp_path / "cache"
+    module = Linear()
+    before = module.layer.weight.clone()
+    trainer = Trainer(**QUIET, max_epochs=1, enable_checkpointing=False, log_every_n_steps=1)
+    trainer.fit(module, datamodule=module_of(drawn, cache))
+    assert trainer.global_step == 3  # 48 images in batches of 16
+    assert not torch.equal(module.layer.weight, before)
+    assert sorted(trainer.callback_metrics) == ["val_loss/dataloader_idx_0", "val_loss/dataloader_idx_1"]
+    trainer.test(module, datamodule=module_of(drawn, cache), verbose=False)
+    assert torch.cat(module.tested).tolist() == [label for label in range(6) for _ in range(2)]  # every image once
+
+
+def test_nothing_is_read_before_it_is_asked_for_and_then_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = module_of(Folder(root), tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    data.prepare_data()
+    assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 2
+    shutil.rmtree(root)  # what is done a second time would miss it
+    data.prepare_data()
+    data.setup()
+    splits, images = data.splits, data.images
+    data.prepare_data()
+    data.setup("fit")
+    assert data.splits is splits
+    assert data.images is images
+    features = np.zeros((60, 5), np.float32), np.zeros((12, 5), np.float32)
+    for variant in (data.on(torch.device("meta")), data.with_features(*features)):
+        stored = variant.images
+        variant.prepare_data()
+        variant.setup("fit")
+        assert variant.images is stored
+        assert variant.splits is splits
+
+
+def test_setup_maps_a_cache_that_is_there_and_fills_one_that_is_not(root: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        data = module_of(Folder(root), tmp_path / "cache")
+        data.setup()
+        check_images_against_files(data)
+        caches = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")}
+        assert len(caches) == 2
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")} == caches
+
+
+def test_features_take_the_place_of_the_images_with_their_labels(drawn: Path, make: Make) -> None:
+    data = make(drawn)
+    rows = np.arange(60, dtype=np.float32)[:, None]
+    features = data.with_features(rows, rows[:12])
+    recorder = fitted(features)
+    values, labels = joined(recorder.trained[0])
+    assert labels.tolist() == data.splits.scenes.labels[values[:, 0].numpy().astype(int)].tolist()
+    assert set(values[:, 0].tolist()) == set(data.splits.train.tolist())
+    assert joined(recorder.validated[0])[0][:, 0].tolist() == data.splits.val.tolist()
+    assert data.images.values.ndim == 4, "the first module keeps its own"
+
+
+@pytest.mark.parametrize(("sizes", "seen"), [([16], [16, 16, 16]), ([16, 24], [16, 16, 24])])
+def test_sizes_of_training_crops_share_out_the_epochs_of_the_trainer(
+    sizes: list[int], seen: list[int], drawn: Path, make: Make
+) -> None:
+    recorder = fitted(make(drawn, train_sizes=sizes), epochs=3)
+    assert [{images.shape[-1] for images, _ in batches} for batches in recorder.trained.values()] == [
+        {size} for size in seen
+    ]
+    assert {images.shape[-1] for images, _ in recorder.validated[0]} == {VIEW.size}
+
+
+def test_several_sizes_need_a_trainer_that_knows_its_epochs(drawn: Path, make: Make) -> None:
+    trainer = Trainer(**QUIET, max_epochs=-1, max_steps=4, enable_checkpointing=False, log_every_n_steps=1)
+    with pytest.raises(UserError, match=r"^several train_sizes share out the epochs: set max_epochs of the Trainer$"):
+        trainer.fit(Recorder(), datamodule=make(drawn, train_sizes=[16, 24]))
+    trainer = Trainer(**QUIET, max_epochs=-1, max_steps=8, enable_checkpointing=False, log_every_n_steps=1)
+    trainer.fit(Recorder(), datamodule=make(drawn))
+    assert trainer.current_epoch == 3

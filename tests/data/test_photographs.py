@@ -1,6 +1,5 @@
 """Photographs of all shapes, stored whole: beside what torchvision makes of the files."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,21 @@ from torchvision import models
 from torchvision.transforms import RandomResizedCrop, v2
 from torchvision.transforms.v2 import functional
 
-from intel_scenes.data import batches
-from intel_scenes.data.augment import ATTEMPTS, NUM_DRAWS, Augmentation, augment, by_policy, crop_boxes, draw
-from intel_scenes.data.batches import View
+from intel_scenes.config import AugmentConfig, ModelConfig
+from intel_scenes.data import store
+from intel_scenes.data.augment import ATTEMPTS, NUM_DRAWS, augment, by_policy, crop_boxes, draw
 from intel_scenes.data.datamodule import SceneDataModule
-from intel_scenes.data.mixing import Mixing
+from intel_scenes.data.pipelines import View
 from intel_scenes.data.resize import crop_resize_matrix
-from intel_scenes.training.images import view_of
-from tests.data.pixels import MEAN, MODES, STD, gentle, interpolations, levels_apart
+from intel_scenes.data.sources import Folder
+from intel_scenes.training.build import view_of
+from tests.data.pixels import MEAN, MODES, STD, crops, gentle, interpolations, levels_apart, pipeline
+from tests.small import asked
 
 # Heights and widths: landscape, portrait, square, just off, smaller than what is stored, and longer than 2:1.
 SIZES = [(300, 400), (333, 500), (480, 320), (256, 256), (231, 233), (90, 131), (200, 1403), (903, 210), (240, 480)]
 VIEW = View(size=24, resize=28, interpolation="bilinear", mean=MEAN, std=STD)
-CROPS = Augmentation(scale=(0.08, 1), ratio=(3 / 4, 4 / 3), flip=0.5)
+CROPS = crops(scale=(0.08, 1), ratio=(3 / 4, 4 / 3), flip=0.5)
 Sizes = npt.NDArray[np.int64]
 
 
@@ -61,10 +62,7 @@ class Maker:
 
     def __call__(self, view: View = VIEW, **changes: object) -> SceneDataModule:
         arguments: dict[str, Any] = {
-            "augmentation": CROPS,
-            "mixing": Mixing(0, 0),
             "train_sizes": [view.size],
-            "test_views": 1,
             "batch_size": 4,
             "seed": 1,
             "val_fraction": 0.2,
@@ -72,9 +70,10 @@ class Maker:
             "store_size": view.resize,
             "store_rule": "whole",
             "cache_dir": self.cache,
-            "on_unreadable": "error",
         }
-        return SceneDataModule(self.root, view=view, **arguments | changes)
+        data = SceneDataModule(Folder(self.root), pipeline(view, CROPS), **arguments | changes)
+        data.setup()
+        return data
 
 
 @pytest.fixture
@@ -83,7 +82,7 @@ def make(root: Path, tmp_path: Path) -> Maker:
 
 
 def opened(data: SceneDataModule) -> list[Image.Image]:
-    return [Image.open(data.test_scenes.root / path).convert("RGB") for path in data.test_scenes.paths]
+    return [Image.open(data.splits.test_scenes.root / path).convert("RGB") for path in data.splits.test_scenes.paths]
 
 
 @pytest.mark.parametrize(
@@ -99,17 +98,17 @@ def opened(data: SceneDataModule) -> list[Image.Image]:
 )
 def test_evaluation_sees_what_the_transforms_of_the_weights_show(name: str, weights: str, make: Maker) -> None:
     transforms = models.get_model_weights(name)[weights].transforms()
-    view = view_of({"model": {"name": name, "weights": weights}, "data": {"image_size": None, "crop_fraction": None}})
+    view = view_of(ModelConfig(name, weights), asked("data=folder").data)
     data = make(view)
     expected = torch.stack([transforms(image) for image in opened(data)])
-    seen = [data.prepared(images) for images, _, _ in data.evaluation("test")]
+    seen = [data.pipeline.evaluate(batch.images) for batch in data.evaluation("test")]
     torch.testing.assert_close(torch.cat(seen).contiguous(), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("resize", "size"), [(28, 24), (29, 24), (31, 24), (33, 24), (27, 24), (24, 24), (26, 23)])
 def test_the_middle_of_evaluation_is_that_of_torchvision_whatever_rounds(resize: int, size: int, make: Maker) -> None:
     data = make(replace(VIEW, resize=resize, size=size))
-    for image, stored in zip(opened(data), data.test_images.squares(data.test)[0], strict=True):
+    for image, stored in zip(opened(data), data.test_images.squares(data.splits.test).images, strict=True):
         resized = functional.resize(image, [resize])
         expected = functional.pil_to_tensor(functional.center_crop(resized, [size, size]))
         begin = round((resize - size) / 2)
@@ -118,8 +117,7 @@ def test_the_middle_of_evaluation_is_that_of_torchvision_whatever_rounds(resize:
 
 def pictures(data: SceneDataModule) -> list[Tensor]:
     """The test images as they are stored, (3, H, W) each."""
-    images, _, _ = data.test_images.batch(data.test)
-    sizes = data.test_images.sizes(data.test)
+    images, _, _, sizes = data.test_images.batch(data.splits.test)
     assert sizes is not None
     assert images.shape[-2:] == tuple(sizes.max(0))
     return [image[:, :height, :width] for image, (height, width) in zip(images, sizes, strict=True)]
@@ -139,7 +137,7 @@ def test_the_whole_of_a_photograph_is_stored_as_torchvision_resizes_it(interpola
             assert 2 * 28 <= max(stored.shape[1:]) <= 2 * 28 + 3
 
 
-def drawn_by_torchvision(augmentation: Augmentation, height: int, width: int, num: int) -> Sizes:
+def drawn_by_torchvision(augmentation: AugmentConfig, height: int, width: int, num: int) -> Sizes:
     image = torch.empty(3, height, width, dtype=torch.uint8)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -163,7 +161,7 @@ def test_crops_are_distributed_as_those_of_torchvision_and_reach_all_edges(heigh
 def test_where_no_crop_fits_the_largest_middle_one_is_taken(
     height: int, width: int, ratio: tuple[float, float]
 ) -> None:
-    augmentation = Augmentation(scale=(0.9999, 1), ratio=ratio, flip=0)
+    augmentation = crops(scale=(0.9999, 1), ratio=ratio, flip=0)
     draws = np.random.default_rng(0).random((5, NUM_DRAWS))
     (expected,) = {tuple(box) for box in drawn_by_torchvision(augmentation, height, width, 5)}
     assert {tuple(box) for box in crop_boxes(draws, np.array([[height, width]] * 5), augmentation)} == {expected}
@@ -178,16 +176,16 @@ def test_a_box_of_each_shape_is_that_of_its_image_alone() -> None:
 @interpolations
 def test_training_sees_crops_of_the_whole_photograph(interpolation: str, make: Maker) -> None:
     data = make(replace(VIEW, interpolation=interpolation))
-    images, _, indices = data.images.batch(data.train)
-    sizes = data.images.sizes(indices)
+    batch = data.images.batch(data.splits.train)
+    indices, sizes = batch.indices, batch.sizes
     assert sizes is not None
     draws = draw(data.seed, 0, indices)
     boxes, flips = crop_boxes(draws, sizes, CROPS), draws[:, 4 * ATTEMPTS] < 0.5
-    seen = data.augmented(images, indices, epoch=0)
+    seen, _ = data.pipeline.train(batch, epoch=0, size=24, num_classes=2)
     assert flips.any()
     assert not flips.all()
     for index, box, flip, found in zip(indices, boxes.tolist(), flips, seen, strict=True):
-        image = Image.open(data.scenes.root / data.scenes.paths[index]).convert("RGB")
+        image = Image.open(data.splits.scenes.root / data.splits.scenes.paths[index]).convert("RGB")
         resized = functional.pil_to_tensor(functional.resize(image, [28], MODES[interpolation]))
         box[0] += (resized.shape[1] - sizes[list(indices).index(index)][0]) // 2  # of the middle of a panorama
         box[1] += (resized.shape[2] - sizes[list(indices).index(index)][1]) // 2
@@ -199,8 +197,7 @@ def test_training_sees_crops_of_the_whole_photograph(interpolation: str, make: M
 @pytest.mark.parametrize("policy", [None, "trivial", "rand"])
 def test_what_lies_beside_a_photograph_is_never_seen(policy: str | None, make: Maker) -> None:
     data = make()
-    images, _, indices = data.test_images.batch(data.test)
-    sizes = data.test_images.sizes(indices)
+    images, _, indices, sizes = data.test_images.batch(data.splits.test)
     assert sizes is not None
     draws, results, matrices = draw(1, 0, indices), [], []
     for beside in (0, 255):
@@ -216,8 +213,8 @@ def test_what_lies_beside_a_photograph_is_never_seen(policy: str | None, make: M
 
 def test_a_policy_changes_the_photograph_and_not_what_it_is_padded_with(make: Maker) -> None:
     data = make()
-    images, _, indices = data.test_images.batch(data.test)
-    sizes, draws = data.test_images.sizes(indices), np.random.default_rng(0).random(len(indices))
+    images, _, indices, sizes = data.test_images.batch(data.splits.test)
+    draws = np.random.default_rng(0).random(len(indices))
     changed = by_policy(images, draws, "rand", sizes)
     for picture, seed, found in zip(pictures(data), draws, changed, strict=True):
         with torch.random.fork_rng(devices=[]):
@@ -229,8 +226,9 @@ def test_a_policy_changes_the_photograph_and_not_what_it_is_padded_with(make: Ma
 @interpolations
 def test_both_ways_to_crop_agree_on_photographs(interpolation: str, make: Maker) -> None:
     data = make()
-    images, _, indices = data.test_images.batch(data.test)
-    sizes, draws = data.test_images.sizes(indices), draw(1, 0, indices)
+    images, _, indices, sizes = data.test_images.batch(data.splits.test)
+    assert sizes is not None
+    draws = draw(1, 0, indices)
     flips = draws[:, 4 * ATTEMPTS] < 0.5
     each = augment(gentle(images), draws, CROPS, 24, interpolation, sizes=sizes)
     boxes = crop_boxes(draws, sizes, CROPS)
@@ -239,29 +237,24 @@ def test_both_ways_to_crop_agree_on_photographs(interpolation: str, make: Maker)
 
 def test_an_accelerator_puts_the_same_photographs_together(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make()
-    ours, squares = pictures(data), data.test_images.squares(data.test)[0].clone()
-    monkeypatch.setattr(batches, "_copied", batches._looked_up)  # which runs on any device
+    ours, squares = pictures(data), data.test_images.squares(data.splits.test).images.clone()
+    monkeypatch.setattr(store, "_copied", store._looked_up)  # which runs on any device
     for one, other in zip(ours, pictures(data), strict=True):
         assert torch.equal(one, other)
-    assert torch.equal(data.test_images.squares(data.test)[0], squares)
-    on_meta = data.resident(torch.device("meta"))  # would refuse a copy back
-    assert on_meta.images.batch(data.train)[0].shape == data.images.batch(data.train)[0].shape
+    assert torch.equal(data.test_images.squares(data.splits.test).images, squares)
+    on_meta = data.on(torch.device("meta"))  # would refuse a copy back
+    assert on_meta.images.batch(data.splits.train).images.shape == data.images.batch(data.splits.train).images.shape
 
 
-@pytest.mark.parametrize("num_threads", [1, 2, 4])
-def test_a_batch_of_photographs_is_the_same_on_any_number_of_threads(
-    num_threads: int, make: Maker, on_threads: Callable[[int], None]
-) -> None:
+def test_a_batch_may_hold_a_photograph_several_times(make: Maker) -> None:
     data = make()
     expected = [image.clone() for image in pictures(data)]
-    on_threads(num_threads)
-    chosen = np.tile(data.test, 4)
-    images, labels, _ = data.test_images.batch(chosen)
-    assert len(images) >= num_threads * batches.LEAST_GATHERED
+    chosen = np.tile(data.splits.test, 4)
+    images, labels, *_ = data.test_images.batch(chosen)
     for place, image in enumerate(images):
         one = expected[place % len(expected)]
         assert torch.equal(image[:, : one.shape[1], : one.shape[2]], one)
-    assert labels.tolist() == data.test_scenes.labels[chosen].tolist()
+    assert labels.tolist() == data.splits.test_scenes.labels[chosen].tolist()
 
 
 def test_photographs_that_cannot_be_decoded_leave_the_others_in_their_place(root: Path, tmp_path: Path) -> None:
@@ -274,8 +267,8 @@ def test_photographs_that_cannot_be_decoded_leave_the_others_in_their_place(root
         Maker(root, tmp_path / "cache")(),
         Maker(tmp_path / "images", tmp_path / "cache")(on_unreadable="skip"),
     )
-    assert len(less.test) == len(whole.test) - 4
-    kept = [index for index, path in enumerate(whole.test_scenes.paths) if path in less.test_scenes.paths]
+    assert len(less.splits.test) == len(whole.splits.test) - 4
+    kept = [index for index, path in enumerate(whole.splits.test_scenes.paths) if path in less.splits.test_scenes.paths]
     for one, other in zip(pictures(less), [pictures(whole)[index] for index in kept], strict=True):
         assert torch.equal(one, other)
 

@@ -19,14 +19,6 @@ def test_every_image_is_in_one_part(num_images: int, num_threads: int) -> None:
     assert len(parts) == max(1, min(num_threads, num_images))
 
 
-def test_no_part_is_smaller_than_is_worth_a_thread(num_threads: int) -> None:
-    parts: list[range] = []
-    for_parts(parts.append, 40, least=16)
-    assert len(parts) == min(num_threads, 2)
-    assert min(len(part) for part in parts) >= 16
-    assert sum(len(part) for part in parts) == 40
-
-
 def test_what_fails_in_a_thread_fails_in_the_caller() -> None:
     def fail(part: range) -> None:
         raise ValueError(f"part of {len(part)}")

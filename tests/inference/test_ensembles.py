@@ -14,11 +14,13 @@ from torchvision import models
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
-from intel_scenes.inference import ensembles as ensemble
+from intel_scenes.inference import ensembles
+from intel_scenes.inference.load_run import load_run
 from intel_scenes.models.backbones import build
 from intel_scenes.models.weights import resolve_weights
+from intel_scenes.record import Summary
 
-Run = Callable[..., dict[str, Any]]
+Run = Callable[..., Summary]
 FEW = ("model=resnet18", "epochs=1", "optim.lr=0.02", "data.crop_fraction=1.0")
 
 
@@ -41,81 +43,78 @@ def table(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_mean_of_runs_is_scored_as_scikit_learn_does(folders: list[Path]) -> None:
-    found = ensemble.evaluated(folders, "mean")
-    assert [row["name"] for row in found["rows"]] == [*map(str, folders), "mean of 3"]
+    evaluation = ensembles.evaluate_runs(folders, "mean")
+    assert [row.name for row in evaluation.rows] == [*map(str, folders), "mean of 3"]
     tables = [table(folder, "test") for folder in folders]
     average, labels = np.mean([probabilities for probabilities, _ in tables], axis=0), tables[0][1]
-    all_of_them = found["rows"][-1]
-    assert all_of_them["test_accuracy"] == pytest.approx(accuracy_score(labels, average.argmax(1)))
-    assert all_of_them["test_loss"] == pytest.approx(log_loss(labels, average), rel=1e-6)
-    for row, (probabilities, _) in zip(found["rows"], tables, strict=False):
-        assert row["test_accuracy"] == pytest.approx(accuracy_score(labels, probabilities.argmax(1)))
+    all_of_them = evaluation.rows[-1]
+    assert all_of_them.test_accuracy == pytest.approx(accuracy_score(labels, average.argmax(1)))
+    assert all_of_them.test_loss == pytest.approx(log_loss(labels, average), rel=1e-6)
+    for row, (probabilities, _) in zip(evaluation.rows, tables, strict=False):
+        assert row.test_accuracy == pytest.approx(accuracy_score(labels, probabilities.argmax(1)))
 
 
 def test_a_vote_is_that_of_most_and_where_it_is_tied_the_mean_decides() -> None:
-    def member(*rows: tuple[float, float, float]) -> ensemble.Member:
-        predicted = {split: np.array(rows) for split in ensemble.SPLITS}
-        return ensemble.Member(Path(), {}, {}, {}, predicted)
+    def of_run(*rows: tuple[float, float, float]) -> dict[str, np.ndarray]:
+        return {split: np.array(rows) for split in ("val", "test")}
 
-    members = [
-        member((0.5, 0.4, 0.1), (0.9, 0.05, 0.05)),
-        member((0.5, 0.4, 0.1), (0.3, 0.4, 0.3)),
-        member((0.0, 1.0, 0.0), (0.3, 0.3, 0.4)),
+    runs = [
+        of_run((0.5, 0.4, 0.1), (0.9, 0.05, 0.05)),
+        of_run((0.5, 0.4, 0.1), (0.3, 0.4, 0.3)),
+        of_run((0.0, 1.0, 0.0), (0.3, 0.3, 0.4)),
     ]
-    assert ensemble.mean(members)["test"].argmax(1).tolist() == [1, 0]
-    votes = ensemble.vote(members)["test"]
+    assert ensembles.mean(runs)["test"].argmax(1).tolist() == [1, 0]
+    votes = ensembles.vote(runs)["test"]
     assert votes.argmax(1).tolist() == [0, 0]
     np.testing.assert_allclose(votes, [[2 / 3, 1 / 3, 0], [1 / 3, 1 / 3, 1 / 3]], atol=1e-5)
 
 
 def test_a_soup_has_the_mean_weights_of_members_that_validation_takes_in(folders: list[Path]) -> None:
-    members = [ensemble.read(folder) for folder in folders]
-    predicted, taken, _ = ensemble.soup(members)
-    states = [torch.load(member.folder / record.BEST, weights_only=True)["state_dict"] for member in taken]
+    runs = [load_run(folder) for folder in folders]
+    soup = ensembles.soup(runs)
+    states = [torch.load(run.folder / record.BEST, weights_only=True)["state_dict"] for run in soup.members]
     network = models.resnet18(num_classes=6).eval()
     average = {
         name.removeprefix("network."): torch.stack([state[name] for state in states]).double().mean(0)
         for name in states[0]
     }
     network.load_state_dict(average)
-    best_alone = max(members, key=lambda member: member.summary["val_accuracy"])
-    assert taken[0].folder == best_alone.folder
-    labels = members[0].labels["val"]
-    of_soup, of_best = (accuracy_score(labels, found["val"].argmax(1)) for found in (predicted, best_alone.predicted))
+    best_alone = max(runs, key=lambda run: run.summary.val_accuracy)
+    assert soup.members[0].folder == best_alone.folder
+    labels = runs[0].labels["val"]
+    of_soup, of_best = (accuracy_score(labels, one.probabilities["val"].argmax(1)) for one in (soup, best_alone))
     assert of_soup >= of_best
-    if len(taken) == 1:
-        np.testing.assert_allclose(predicted["test"], best_alone.predicted["test"], atol=1e-6)
-    alone, _, _ = ensemble.soup([best_alone])
-    np.testing.assert_allclose(alone["test"], best_alone.predicted["test"], atol=1e-6)
+    if len(soup.members) == 1:
+        np.testing.assert_allclose(soup.probabilities["test"], best_alone.probabilities["test"], atol=1e-6)
+    alone = ensembles.soup([best_alone])
+    np.testing.assert_allclose(alone.probabilities["test"], best_alone.probabilities["test"], atol=1e-6)
 
 
 def test_shares_of_votes_are_given_no_loss(folders: list[Path]) -> None:
-    *_, together = ensemble.evaluated(folders, "vote")["rows"]
-    assert together["test_loss"] is None
-    assert together["test_ece"] is None
-    assert 0 <= together["test_accuracy"] <= 1
+    *_, together = ensembles.evaluate_runs(folders, "vote").rows
+    assert together.test_loss is None
+    assert together.test_ece is None
+    assert 0 <= together.test_accuracy <= 1
 
 
 def test_other_views_are_those_of_a_run_that_asks_for_them(run: Run, folders: list[Path], tmp_path: Path) -> None:
     weights = folders[0].parent / "weights.pth"
     run(*FEW, f"model.weights={weights}", "optim.lr=0.005", "recipe.views=flip", folder=tmp_path / "flip")
     (again,), (asked,) = (
-        ensemble.evaluated([folder], "mean", views)["rows"]
+        ensembles.evaluate_runs([folder], "mean", views).rows
         for folder, views in ((folders[0], "flip"), (tmp_path / "flip", None))
     )
-    assert again["test_loss"] == pytest.approx(asked["test_loss"], rel=1e-6)
-    assert again["test_loss"] != ensemble.evaluated([folders[0]], "mean")["rows"][0]["test_loss"]
-    (once,) = ensemble.evaluated([tmp_path / "flip"], "mean", 1)["rows"]
-    assert once["test_loss"] == pytest.approx(
-        ensemble.evaluated([folders[0]], "mean")["rows"][0]["test_loss"], rel=1e-6
-    )
+    assert again.test_loss == pytest.approx(asked.test_loss, rel=1e-6)
+    assert again.test_loss != ensembles.evaluate_runs([folders[0]], "mean").rows[0].test_loss
+    (once,) = ensembles.evaluate_runs([tmp_path / "flip"], "mean", 1).rows
+    assert once.test_loss == pytest.approx(ensembles.evaluate_runs([folders[0]], "mean").rows[0].test_loss, rel=1e-6)
 
 
 def test_a_network_of_our_own_from_a_file_is_seen_again_as_it_was(run: Run, tmp_path: Path) -> None:
     torch.save(build("resnet9_x0_5", 6, weights=None, image_size=32).state_dict(), tmp_path / "weights.pth")
     run(*FEW[1:], "model=resnet9_x0_5", f"model.weights={tmp_path / 'weights.pth'}", folder=tmp_path / "run")
-    (again,), (once,) = (ensemble.evaluated([tmp_path / "run"], "mean", views)["rows"] for views in (1, None))
-    assert again["test_loss"] == pytest.approx(once["test_loss"], rel=1e-6)
+    (again,), (once,) = (ensembles.evaluate_runs([tmp_path / "run"], "mean", views).rows for views in (1, None))
+    assert again.test_loss == pytest.approx(once.test_loss, rel=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -133,13 +132,13 @@ def googlenets(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 @pytest.mark.parametrize("name", ["pretrained", "random"])
 @pytest.mark.parametrize("is_old", [False, True])
 def test_a_googlenet_is_seen_again_as_it_was(googlenets: dict[str, Path], name: str, is_old: bool) -> None:
-    member = ensemble.read(googlenets[name])
-    assert member.summary["transform_input"] is (name == "pretrained")
+    run = load_run(googlenets[name])
+    assert run.summary.transform_input is (name == "pretrained")
     if is_old:
-        member = replace(member, summary={**member.summary, "transform_input": None})
-    again = ensemble.seen_again(member, 1)
-    for split in ensemble.SPLITS:
-        np.testing.assert_allclose(again.predicted[split], member.predicted[split], atol=1e-6)
+        run = replace(run, summary=replace(run.summary, transform_input=None))
+    again = ensembles.predict_again(run, 1)
+    for split, probabilities in run.probabilities.items():
+        np.testing.assert_allclose(again.probabilities[split], probabilities, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["pretrained", "random"])
@@ -163,46 +162,46 @@ def test_the_weights_of_a_googlenet_say_how_it_took_its_input(
 
 
 def test_images_that_are_others_now_are_not_seen_again(folders: list[Path]) -> None:
-    member = ensemble.read(folders[0])
-    other = replace(member, summary={**member.summary, "data_fingerprint": "other"})
-    for again in (lambda: ensemble.seen_again(other, 1), lambda: ensemble.soup([other])):
+    run = load_run(folders[0])
+    other = replace(run, summary=replace(run.summary, data_fingerprint="other"))
+    for again in (lambda: ensembles.predict_again(other, 1), lambda: ensembles.soup([other])):
         with pytest.raises(UserError, match=r"^the images are no longer those of .*run0: put them back"):
             again()
 
 
 def test_runs_of_other_training_images_are_not_combined(folders: list[Path]) -> None:
-    one = ensemble.read(folders[0])
-    other = replace(one, summary={**one.summary, "data_fingerprint": "other"})
+    one = load_run(folders[0])
+    other = replace(one, summary=replace(one.summary, data_fingerprint="other"))
     with pytest.raises(UserError, match=r"are of other images, those of train included: combine runs of one study$"):
-        ensemble.check_alike([one, other])
+        ensembles.check_alike([one, other])
 
 
 @pytest.mark.parametrize("begun", [{"weights_digest": "0" * 64}, {"weights_digest": None, "weights": None}])
 def test_runs_that_began_elsewhere_make_no_soup(folders: list[Path], begun: dict[str, Any]) -> None:
-    one = ensemble.read(folders[0])
-    other = replace(one, summary={**one.summary, **begun})
+    one = load_run(folders[0])
+    other = replace(one, summary=replace(one.summary, **begun))
     with pytest.raises(UserError, match=r"^combine=soup takes runs that began from the same pretrained weights"):
-        ensemble.soup([one, other])
+        ensembles.soup([one, other])
 
 
 def test_the_names_of_weights_are_compared_where_a_record_has_no_digest(folders: list[Path]) -> None:
-    one = ensemble.read(folders[0])
-    old = replace(one, summary={**one.summary, "weights_digest": None})
-    assert len(ensemble.soup([one, old])[1]) == 2
+    one = load_run(folders[0])
+    old = replace(one, summary=replace(one.summary, weights_digest=None))
+    assert len(ensembles.soup([one, old]).members) == 2
     with pytest.raises(UserError, match=r"^combine=soup takes runs that began from the same pretrained weights"):
-        ensemble.soup([one, replace(old, summary={**old.summary, "weights": "other.pth"})])
+        ensembles.soup([one, replace(old, summary=replace(old.summary, weights="other.pth"))])
 
 
 def test_a_record_keeps_the_digest_of_the_weights_that_a_run_began_from(folders: list[Path]) -> None:
     expected = hashlib.sha256((folders[0].parent / "weights.pth").read_bytes()).hexdigest()
-    assert ensemble.read(folders[0]).summary["weights_digest"] == expected
+    assert load_run(folders[0]).summary.weights_digest == expected
 
 
 def test_the_weights_of_a_soup_can_be_trained_on_and_predict_as_it_did(folders: list[Path], tmp_path: Path) -> None:
     path = tmp_path / "soup.pth"
-    found = ensemble.evaluated(folders, "soup", output_weights=path)
-    taken = [Path(folder) for folder in found["members"]]
-    states = [torch.load(folder / record.BEST, weights_only=True)["state_dict"] for folder in taken]
+    evaluation = ensembles.evaluate_runs(folders, "soup", output_weights=path)
+    members = [Path(folder) for folder in evaluation.members]
+    states = [torch.load(folder / record.BEST, weights_only=True)["state_dict"] for folder in members]
     soup = torch.load(path, weights_only=True)["state_dict"]
     ours = build("resnet18", 6, weights=resolve_weights("resnet18", str(path)), image_size=32).state_dict()
     for name, tensor in models.resnet18(num_classes=6).state_dict().items():
@@ -212,24 +211,24 @@ def test_the_weights_of_a_soup_can_be_trained_on_and_predict_as_it_did(folders: 
 
 
 def test_the_soup_of_googlenets_says_how_it_took_its_input(googlenets: dict[str, Path]) -> None:
-    members = [ensemble.read(googlenets["pretrained"])] * 2
-    assert ensemble.soup(members)[2]["transform_input"] is True
+    runs = [load_run(googlenets["pretrained"])] * 2
+    assert ensembles.soup(runs).kept_beside == {"transform_input": True}
 
 
 def test_what_cannot_be_combined_is_named(run: Run, folders: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^there is no folder .*/none: run=FOLDER is that of a finished run$"):
-        ensemble.evaluated([folders[0], tmp_path / "none"], "mean")
+        ensembles.evaluate_runs([folders[0], tmp_path / "none"], "mean")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"/empty holds no run that is complete: name the folder of one$"):
-        ensemble.evaluated([folders[0], tmp_path / "empty"], "mean")
+        ensembles.evaluate_runs([folders[0], tmp_path / "empty"], "mean")
     with pytest.raises(UserError, match=r"^.* holds several runs: name them, run=\[.*/RUN1,.*/RUN2,\.\.\.\]$"):
-        ensemble.evaluated([folders[0].parent], "mean")
+        ensembles.evaluate_runs([folders[0].parent], "mean")
     run("model=resnet18", "epochs=1", "data.split_seed=7", folder=tmp_path / "cut")
     with pytest.raises(UserError, match=r"have other val images: combine runs of one study$"):
-        ensemble.evaluated([folders[0], tmp_path / "cut"], "mean")
+        ensembles.evaluate_runs([folders[0], tmp_path / "cut"], "mean")
     run("model=mobilenet_v3_small", "epochs=1", folder=tmp_path / "small")
     with pytest.raises(UserError, match=r"^combine=soup takes runs of one architecture"):
-        ensemble.evaluated([folders[0], tmp_path / "small"], "soup")
+        ensembles.evaluate_runs([folders[0], tmp_path / "small"], "soup")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no checkpoint"])
@@ -241,4 +240,4 @@ def test_a_best_epoch_that_cannot_be_read_is_named(folders: list[Path], tmp_path
         (copy / record.BEST).write_bytes(content)
     for way, views in (("mean", 1), ("soup", None)):
         with pytest.raises(UserError, match=r"^.*/best\.ckpt is missing or damaged \(\w+\): remove the folder .*/run "):
-            ensemble.evaluated([folders[0], copy], way, views)
+            ensembles.evaluate_runs([folders[0], copy], way, views)

@@ -17,8 +17,9 @@ from torch.optim.lr_scheduler import ConstantLR, LambdaLR, ReduceLROnPlateau, St
 from torchvision.models.googlenet import GoogLeNetOutputs
 from torchvision.models.inception import InceptionOutputs
 
-from intel_scenes.models.classifier import SceneClassifier
+from intel_scenes.models.classifier import SceneClassifier, forward_backward
 from intel_scenes.models.schedules import warmup_cosine
+from intel_scenes.runtime import Runtime
 from tests.small import QUIET
 
 CONSTANT = partial(ConstantLR, factor=1.0)
@@ -280,3 +281,19 @@ def test_logits_of_a_call_are_the_networks_in_evaluation_mode() -> None:
     module = classifier(tiny()).eval()
     images = batches(4)[0][0]
     assert torch.equal(module(images), module.network(images))
+
+
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_a_pass_adds_the_gradients_of_the_smoothed_loss(is_mixed: bool) -> None:
+    (images, labels), layer = batches(5)[0], nn.Linear(48, 3)
+    targets = nn.functional.one_hot(labels, 3).float()
+    if is_mixed:
+        targets = 0.3 * targets + 0.7 * targets.roll(1, 0)
+    network = nn.Sequential(nn.Flatten(), layer)
+    # Of softmax and cross entropy: mean over images of (probabilities - targets) times the input.
+    rest = layer(images.flatten(1)).softmax(1) - (0.9 * targets + 0.1 / 3)
+    expected = (rest.T @ images.flatten(1) / 5).detach()
+    float32 = Runtime(torch.device("cpu"), "32-true", threads=1)
+    for times in (1, 2):
+        forward_backward(network, images, targets if is_mixed else labels, float32, label_smoothing=0.1)
+        torch.testing.assert_close(layer.weight.grad, times * expected)

@@ -11,6 +11,7 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from intel_scenes import record
+from intel_scenes.config import CompareConfig
 from intel_scenes.studies.publish import compare_and_write
 from tests.studies.made import leave_run, leave_study
 
@@ -21,13 +22,11 @@ FLAGS = (
 )
 
 
-class Options:
-    baseline = None
-    rope = 0.5
+OPTIONS = CompareConfig(baseline=None, rope=0.5)
 
 
 def page(study, images=None):
-    compare_and_write(study, Options(), images=images)
+    compare_and_write(study, OPTIONS, images=images)
     return (study / "report.html").read_text()
 
 

@@ -6,16 +6,14 @@ import pytest
 import yaml
 from statsmodels.stats.multitest import multipletests
 
+from intel_scenes.config import CompareConfig
 from intel_scenes.errors import UserError
 from intel_scenes.studies.comparison import compare
 from intel_scenes.studies.publish import compare_and_write
 from intel_scenes.studies.report import PAIRWISE_COLUMNS, answer, leaderboard
 from tests.studies.made import leave_run, leave_study
 
-
-class Options:
-    baseline = None
-    rope = 0.5
+OPTIONS = CompareConfig(baseline=None, rope=0.5)
 
 
 def rows(path):
@@ -27,7 +25,7 @@ def test_results_have_a_row_for_each_run_with_what_was_typed_and_all_of_its_summ
     leave_study(tmp_path, {"sgd": 0, "adam": 1}, 2)
     failed = {"status": "failed", "error": "e", "traceback": "a\nb", "config_digest": None}
     leave_run(tmp_path, "failed", {"optim": "sgd", "seed": 3, "lr_scale": 3}, np.ones(6, bool), **failed)
-    compare_and_write(tmp_path, Options())
+    compare_and_write(tmp_path, OPTIONS)
     found = {row["run"]: row for row in rows(tmp_path / "results.csv")}
     assert len(found) == 5
     assert found["failed"]["override.lr_scale"] == "3"
@@ -40,7 +38,7 @@ def test_results_have_a_row_for_each_run_with_what_was_typed_and_all_of_its_summ
 
 def test_pairwise_has_a_row_for_each_pair_adjusted_by_holm(tmp_path):
     leave_study(tmp_path, {"sgd": 0, "adam": 2, "adamw": 0.3, "nadam": 0}, 3)
-    compare_and_write(tmp_path, Options())
+    compare_and_write(tmp_path, OPTIONS)
     found = rows(tmp_path / "pairwise.csv")
     assert tuple(found[0]) == PAIRWISE_COLUMNS
     assert len(found) == 6
@@ -57,9 +55,9 @@ def test_pairwise_has_a_row_for_each_pair_adjusted_by_holm(tmp_path):
 def test_reading_a_folder_twice_gives_the_same_bytes(tmp_path):
     leave_study(tmp_path, {"sgd": 0, "adam": 1}, 2)
     names = ("results.csv", "pairwise.csv", "report.html")
-    said = compare_and_write(tmp_path, Options())
+    said = compare_and_write(tmp_path, OPTIONS)
     first = [(tmp_path / name).read_bytes() for name in names]
-    assert compare_and_write(tmp_path, Options()) == said
+    assert compare_and_write(tmp_path, OPTIONS) == said
     assert [(tmp_path / name).read_bytes() for name in names] == first
 
 
@@ -91,16 +89,16 @@ def test_the_answer_says_who_leads_and_what_can_be_said_of_the_others(tmp_path):
 
 def test_other_formats_hold_the_same_table(tmp_path):
     leave_study(tmp_path, {"a_b": 0, "c|d": 1}, 2)
-    markdown = compare_and_write(tmp_path, Options(), form="markdown").splitlines()
+    markdown = compare_and_write(tmp_path, OPTIONS, form="markdown").splitlines()
     assert markdown[1].startswith("| --- |")
     assert "| c\\|d |" in markdown[2]
-    latex = compare_and_write(tmp_path, Options(), form="latex")
+    latex = compare_and_write(tmp_path, OPTIONS, form="latex")
     assert "a\\_b & 2 &" in latex
     assert "\\%" in latex
-    found = json.loads(compare_and_write(tmp_path, Options(), form="json"))
+    found = json.loads(compare_and_write(tmp_path, OPTIONS, form="json"))
     assert [one["optim"] for one in found["configurations"]] == ["c|d", "a_b"]
     with pytest.raises(UserError, match="format=html: there are table, markdown, latex, json"):
-        compare_and_write(tmp_path, Options(), form="html")
+        compare_and_write(tmp_path, OPTIONS, form="html")
 
 
 def leave_rates(study, best, *, optims=("sgd",), scales=(0.3, 1, 3, 10, 30), tied=None, lr=0.0003):
@@ -134,9 +132,9 @@ def test_a_search_for_the_rate_ends_with_the_best_one(tmp_path, best, options, s
     assert second.startswith(
         "Validation accuracy 84.2 % (84.2 % with the choice made on the other seeds), test accuracy "
     )
-    assert "all runs" not in compare_and_write(tmp_path, Options())
+    assert "all runs" not in compare_and_write(tmp_path, OPTIONS)
     assert said in (tmp_path / "report.html").read_text()
-    assert said in json.loads(compare_and_write(tmp_path, Options(), form="json"))["answer"]
+    assert said in json.loads(compare_and_write(tmp_path, OPTIONS, form="json"))["answer"]
 
 
 def test_each_arm_has_a_best_rate_of_its_own(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intel_scenes import record
+from intel_scenes.record import Status, Summary
 from intel_scenes.studies.arms import Arm, Configuration
 from intel_scenes.studies.collect import Run
 from intel_scenes.studies.pairs import compare_arms
@@ -51,8 +51,8 @@ def study(rng, spreads, num_seeds, pairing="paired", shift=0.0):
         right = table(rng, images, num_seeds, seed_sd, shift if number == 0 else 0.0) > 0
         order = "" if pairing == "paired" else f"{number}"
         digests = {"split_digest": "", "order_digest": order, "init_digest": ""}
-        summaries = [dict.fromkeys(record.SUMMARY_KEYS) | digests | {"seed": seed} for seed in range(num_seeds)]
-        runs = [Run(Path(f"{number}-{summary['seed']}"), {}, summary) for summary in summaries]
+        summaries = [Summary(status=Status.INTERRUPTED, seed=seed, **digests) for seed in range(num_seeds)]
+        runs = [Run(Path(f"{number}-{summary.seed}"), {}, summary) for summary in summaries]
         predicted = np.where(right, 0, 1).astype(np.int16)
         arms.append(Arm(f"{number}", [Configuration({}, runs)], labels=labels, predicted=predicted, runs=runs))
     return compare_arms(arms, None, 0.005)

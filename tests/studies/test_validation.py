@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scipy import stats
 from sklearn.metrics import log_loss
 
 from intel_scenes import record
+from intel_scenes.config import CompareConfig
 from intel_scenes.studies.comparison import compare
 from intel_scenes.studies.publish import compare_and_write
 from tests.studies.made import CLASSES, leave_run
@@ -16,9 +18,7 @@ NUM_VAL, SEEDS = 120, (1, 2, 3)
 TEMPERATURE = {"sgd": 1.0, "adam": 0.5}
 
 
-class Options:
-    baseline = "sgd"
-    rope = 0.5
+OPTIONS = CompareConfig(baseline="sgd", rope=0.5)
 
 
 @pytest.fixture
@@ -88,10 +88,10 @@ def test_a_loss_may_be_worse_by_more_than_one(study):
 
 def test_all_forms_and_files_tell_of_it(study):
     folder, _ = study
-    terminal = compare_and_write(folder, Options())
+    terminal = compare_and_write(folder, OPTIONS)
     assert "against sgd on validation  points of accuracy" in terminal
-    (one,) = json.loads(compare_and_write(folder, Options(), form="json"))["on_validation"]
-    assert f"| adam | {100 * one['val_accuracy']:+.1f} (" in compare_and_write(folder, Options(), form="markdown")
+    (one,) = json.loads(compare_and_write(folder, OPTIONS, form="json"))["on_validation"]
+    assert f"| adam | {100 * one['val_accuracy']:+.1f} (" in compare_and_write(folder, OPTIONS, form="markdown")
     with (folder / "pairwise.csv").open() as file:
         rows = {row["metric"]: row for row in csv.DictReader(file)}
     assert float(rows["val_accuracy"]["difference"]) == one["val_accuracy"]
@@ -102,8 +102,7 @@ def test_all_forms_and_files_tell_of_it(study):
 def test_without_a_baseline_named_beforehand_nothing_is_said_of_validation(study):
     folder, _ = study
     assert compare(folder).on_validation == []
-    Named = type("Named", (Options,), {"baseline": None})
-    assert "on validation  points" not in compare_and_write(folder, Named())
+    assert "on validation  points" not in compare_and_write(folder, replace(OPTIONS, baseline=None))
 
 
 @pytest.mark.parametrize("damage", ["temperature", "rows", "images"])

@@ -1,14 +1,12 @@
 import hashlib
 import itertools
-import os
 import re
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from intel_scenes.errors import UserError
-from intel_scenes.sweeps.names import UNNAMED, as_typed, composition_digest, named, run_name, sampled, sweep_name
+from intel_scenes.sweeps.names import UNNAMED, as_typed, named, run_name, sweep_name
 
 HASH = re.compile(r"-[0-9a-f]{8}$")
 
@@ -193,55 +191,6 @@ def test_a_single_run_and_a_question_for_help_have_no_name() -> None:
     assert named(["seed=1"]) == ["seed=1"]
     assert named(["--help"]) == ["--help"]
     assert named([]) == []
-
-
-def search(*texts: str, trials: int) -> list[list[float]]:
-    points = sampled(OverridesParser.create().parse_overrides(list(texts)), trials)
-    return [[float(text.partition("=")[2]) for text in point] for point in points]
-
-
-def test_a_search_covers_its_interval_evenly_on_the_scale_that_is_asked_for() -> None:
-    on_logs = [value for (value,) in search("optim.lr=tag(log,interval(0.001,1))", trials=64)]
-    for decade in (0.001, 0.01, 0.1):
-        assert 20 <= sum(decade <= value <= 10 * decade for value in on_logs) <= 23  # a third of 64 is 21.3
-    linear = [value for (value,) in search("optim.lr=interval(0,8)", trials=64)]
-    for half in (0, 4):
-        assert 31 <= sum(half <= value <= half + 4 for value in linear) <= 33
-    whole = [value for (value,) in search("epochs=int(interval(1,4))", trials=64)]
-    assert [15 <= whole.count(number) <= 17 for number in (1, 2, 3, 4)] == [True] * 4
-
-
-def test_a_longer_search_begins_with_the_points_of_a_shorter_one() -> None:
-    two = ("optim.lr=tag(log,interval(0.001,1))", "recipe.label_smoothing=interval(0,0.2)")
-    assert search(*two, trials=16)[:5] == search(*two, trials=5)
-    assert len({tuple(point) for point in search(*two, trials=16)}) == 16
-
-
-@pytest.mark.parametrize("text", ["a=interval(1,1)", "a=interval(2,1)", "a=tag(log,interval(0,1))"])
-def test_an_interval_that_leads_nowhere_is_refused_by_name(text: str) -> None:
-    with pytest.raises(UserError, match="from low to high"):
-        search(text, trials=4)
-
-
-def test_an_interval_is_for_numbers() -> None:
-    with pytest.raises(UserError, match="an interval is for a number"):
-        search("optim=interval(0,1)", trials=2)
-
-
-def test_the_digest_of_a_composition_covers_the_content_of_files_that_are_named(tmp_path: Path) -> None:
-    weights = tmp_path / "weights.pth"
-    weights.write_text("one")
-    job = [f"model.weights={weights}", "seed=1"]
-    first = composition_digest(job)
-    assert composition_digest(job[::-1]) == first
-    weights.write_text("two")
-    os.utime(weights, (1, 1))
-    assert composition_digest(job) != first
-
-
-def test_a_search_depends_on_no_order_of_its_intervals() -> None:
-    two = ("optim.lr=interval(0,1)", "recipe.label_smoothing=interval(0,0.2)")
-    assert search(*two, trials=5) == search(*reversed(two), trials=5)
 
 
 def test_leaving_images_out_makes_another_run() -> None:

@@ -18,7 +18,10 @@ import yaml
 from filelock import SoftFileLease
 
 from intel_scenes import record
+from intel_scenes.errors import UserError
+from intel_scenes.record import Origin, Status, Summary
 from intel_scenes.studies.collect import collect
+from intel_scenes.sweeps.runner import Ending, Job, Outcome, run_one
 from intel_scenes.training.claim import DEATHS, LEASE_SECONDS
 from tests.process import forked
 from tests.small import DRAWN, SMALL
@@ -150,6 +153,20 @@ def test_runs_that_fail_stop_no_other_and_run_again_when_the_cause_is_mended(swe
     assert len([path for path in study.iterdir() if "seed=" in path.name]) < 4, "stopped at the first that failed"
 
 
+def test_a_run_that_cannot_be_configured_by_now_fails_and_leaves_a_record(tmp_path, capsys):
+    def configure():
+        raise UserError("there is no key optim.momentun")
+
+    job = Job(tmp_path / "study/run", Origin(("optim=mine", "seed=1"), {"optim": "mine"}))
+    outcome = run_one(lambda *_: pytest.fail("it has no configuration"), configure, job)
+    assert outcome == Outcome(Ending.FAILED, "there is no key optim.momentun")
+    assert capsys.readouterr().err == "run failed: there is no key optim.momentun\n  optim=mine seed=1\n"
+    summary = Summary.read(job.folder)
+    assert (summary.status, summary.error, summary.optim) == (Status.FAILED, outcome.reason, "mine")
+    (run,) = collect(job.folder.parent)[0]
+    assert run.overrides["seed"] == "1"
+
+
 def test_another_configuration_is_refused_by_name_or_moved_aside(sweep, tmp_path):
     assert sweep("seed=1,2")[0] == 0
     study = tmp_path / "multirun/s"
@@ -206,7 +223,7 @@ def test_a_sweep_of_another_network_asks_for_a_name_before_it_joins_a_folder_tha
 @pytest.mark.parametrize("key", ["sweep.plan", "sweep.fail_fast"])
 def test_a_switch_of_a_sweep_is_true_or_false(sweep, tmp_path, key):
     status, said = sweep("seed=1", f"{key}=flase")
-    assert (status, said.strip()) == (1, f"{key}=flase must be true or false")
+    assert (status, said.strip()) == (1, f"{key}=flase must be one of true, false (did you mean false?)")
     assert not (tmp_path / "multirun").exists()
 
 

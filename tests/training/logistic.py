@@ -3,50 +3,47 @@
 `python -m tests.training.logistic FOLDER` prints both. Its regularization is chosen on the same validation split.
 """
 
-import json
 import sys
 import warnings
 from pathlib import Path
 
 import torch
-import yaml
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from intel_scenes import record
+from intel_scenes.config import of_record
 from intel_scenes.models.weights import resolve_weights
-from intel_scenes.training.build import network_of
-from intel_scenes.training.frozen_features import frozen, head_alone
-from intel_scenes.training.images import data_module
+from intel_scenes.record import Summary
+from intel_scenes.runtime import runtime_of_machine
+from intel_scenes.training.build import build_data, build_network
+from intel_scenes.training.frozen_features import Head, frozen_features
 
 INVERSE_DECAYS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 def main(folder: Path) -> None:
     """Fits on the training images of the run, chooses on its validation split, and reads the test images once."""
-    plain = yaml.safe_load((folder / record.CONFIG).read_text())
-    summary = json.loads((folder / record.SUMMARY).read_text())
-    weights = resolve_weights(plain["model"]["name"], plain["model"]["weights"])
-    assert weights is not None
-    torch.set_num_threads(summary["threads"])
-    images = data_module(plain)
-    network = network_of(plain, weights, images)
-    head = head_alone(network, plain)
-    assert head is not None, "the run trained more than the head"
-    data, _ = frozen(
-        network,
-        head,
-        images,
-        plain,
-        weights=weights.digest,
-        device=torch.device("cpu"),
-        precision=summary["precision"],
+    config, summary = of_record(folder), Summary.read(folder)
+    assert summary is not None
+    weights = resolve_weights(config.model.name, config.model.weights)
+    runtime = runtime_of_machine(summary.precision or "auto", summary.threads)
+    torch.set_num_threads(runtime.threads)
+    images = build_data(config)
+    network = build_network(config, weights, images)
+    assert config.recipe.trained == "head", "the run trained more than the head"
+    name = config.model.name
+    data, _ = frozen_features(
+        network, Head(network, name), images, model_name=name, weights=weights, seed=config.seed, runtime=runtime
     )
     (x, y), (x_val, y_val), (x_test, y_test) = (
         [part.numpy() for part in stored.batch(chosen)[:2]]
-        for stored, chosen in ((data.images, data.train), (data.images, data.val), (data.test_images, data.test))
+        for stored, chosen in (
+            (data.images, data.splits.train),
+            (data.images, data.splits.val),
+            (data.test_images, data.splits.test),
+        )
     )
     warnings.simplefilter("ignore", ConvergenceWarning)
     fitted = [
@@ -57,7 +54,7 @@ def main(folder: Path) -> None:
     print(
         f"logistic regression: valid {best.score(x_val, y_val):.2%}, test {best.score(x_test, y_test):.2%}, {best[-1]}"
     )
-    print(f"the run: valid {summary['val_accuracy']:.2%}, test {summary['test_accuracy']:.2%}")
+    print(f"the run: valid {summary.val_accuracy:.2%}, test {summary.test_accuracy:.2%}")
 
 
 if __name__ == "__main__":

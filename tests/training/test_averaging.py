@@ -4,8 +4,8 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from intel_scenes import predictions, record
-from intel_scenes.predictions import cross_entropies
+from intel_scenes import record
+from intel_scenes.probabilities import cross_entropies
 from intel_scenes.training.averaging import WarmedEMA, WarmedNorms, share
 from tests.small import QUIET
 
@@ -108,6 +108,6 @@ def test_a_short_training_from_random_weights_is_as_good_in_evaluation_mode_as_w
     assert float(last["train_accuracy"]) > 0.5  # of six classes
     assert float(last["train_eval_accuracy"]) > float(last["train_accuracy"]) - 0.1
     # What chose the epoch, what is kept and what is reported are one set of weights.
-    val = predictions.read(tmp_path / "run", "val")
-    assert (val.probabilities.argmax(1) == val.labels).mean() == pytest.approx(summary["val_accuracy"])
-    assert cross_entropies(val.probabilities, val.labels).mean() == pytest.approx(summary["val_loss"], rel=1e-4)
+    val = record.Predictions.read(tmp_path / "run", "val")
+    assert (val.probabilities.argmax(1) == val.labels).mean() == pytest.approx(summary.val_accuracy)
+    assert cross_entropies(val.probabilities, val.labels).mean() == pytest.approx(summary.val_loss, rel=1e-4)

@@ -4,13 +4,12 @@ import hydra
 import pytest
 import torch
 import yaml
-from omegaconf import OmegaConf
 
+from intel_scenes.keys import conf_folder
 from intel_scenes.models.schedules import warmup_cosine
-from intel_scenes.sweeps.names import conf_folder
-from intel_scenes.training.build import classifier_of, network_of, unguarded
-from intel_scenes.training.images import data_module
-from tests.small import DRAWN
+from intel_scenes.training.build import build_classifier, build_data, build_network, unguarded
+from intel_scenes.training.epoch_budget import with_steps
+from tests.small import DRAWN, asked
 
 
 @pytest.fixture
@@ -18,12 +17,12 @@ def classifier(cache):
     """The LightningModule of a configuration, as a run makes it."""
 
     def made(*overrides):
-        with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            cfg = hydra.compose("train", [*DRAWN, "model.weights=null", "trainer=cpu", "recipe=plain", *overrides])
-        cfg.data.cache_dir, cfg.folder, cfg.num_steps = str(cache), "", 10
-        plain = OmegaConf.to_container(cfg, resolve=True)
-        data = data_module(plain)
-        return classifier_of(plain, network_of(plain, None, data), data)
+        config = asked(
+            *DRAWN, "model.weights=null", "trainer=cpu", "recipe=plain", f"data.cache_dir={cache}", *overrides
+        )
+        data = build_data(config)
+        config = with_steps(config, data, config.epochs, folder=None)
+        return build_classifier(config, build_network(config, None, data), num_classes=6)
 
     return made
 

@@ -21,8 +21,8 @@ from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau, StepLR
 
 from intel_scenes import files, record
 from intel_scenes.errors import Busy, UserError
+from intel_scenes.keys import conf_folder
 from intel_scenes.models.classifier import SceneClassifier
-from intel_scenes.sweeps.names import conf_folder
 from intel_scenes.training.averaging import WarmedEMA
 from intel_scenes.training.build import unguarded
 from intel_scenes.training.checkpoints import EpochRecorder, FiniteLoss, WholeCheckpointIO
@@ -236,7 +236,7 @@ def test_the_best_file_holds_weights_and_their_place_alone(tmp_path: Path) -> No
 
 def test_the_first_of_equally_good_epochs_is_the_best(tmp_path: Path) -> None:
     recorder = fit(tmp_path, Scripted(2, 3, 3, 1), epochs=4)
-    assert recorder.best["epoch"] == 1
+    assert recorder.history.best.epoch == 1
     assert loaded(tmp_path, record.BEST)["epoch"] == 1
     assert loaded(tmp_path, record.LAST)["epoch"] == 3
     assert [float(row["val_accuracy"]) for row in history(tmp_path)] == [0.5, 0.75, 0.75, 0.25]

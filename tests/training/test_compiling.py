@@ -33,10 +33,10 @@ def test_a_compiled_network_learns_what_it_learns_without_and_its_warm_up_is_tol
     plain = run(*TINY, folder=tmp_path / "plain")
     summary = run(*TINY, "compile=true", folder=tmp_path / "compiled")
     assert compiled == [{}]
-    assert plain["compile_seconds"] is None
-    assert summary["compile_seconds"] > 0
-    assert summary["init_digest"] == plain["init_digest"]
-    assert summary["config_digest"] != plain["config_digest"]
+    assert plain.compile_seconds is None
+    assert summary.compile_seconds > 0
+    assert summary.init_digest == plain.init_digest
+    assert summary.config_digest != plain.config_digest
     for ours, theirs in zip(history(tmp_path / "compiled"), history(tmp_path / "plain"), strict=True):
         assert {**ours, "images_per_second": 0} == {**theirs, "images_per_second": 0}
 
@@ -67,8 +67,8 @@ def test_what_cannot_be_compiled_is_trained_without_and_a_warning_says_so(
         summary = run(*TINY, "compile=true", folder=tmp_path / "run")
     assert "the network cannot be compiled (" in caplog.text
     assert "it is trained without" in caplog.text
-    assert summary["status"] == "completed"
-    assert summary["compile_seconds"] is None
+    assert summary.status == "completed"
+    assert summary.compile_seconds is None
     run(*TINY, folder=tmp_path / "plain")
     for ours, theirs in zip(history(tmp_path / "run"), history(tmp_path / "plain"), strict=True):
         assert {**ours, "images_per_second": 0} == {**theirs, "images_per_second": 0}

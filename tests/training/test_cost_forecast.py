@@ -3,19 +3,17 @@ from pathlib import Path
 
 import pytest
 import torchvision
-from hydra import compose, initialize_config_dir
 
-from intel_scenes.sweeps.names import conf_folder
+from intel_scenes.record import Origin
 from intel_scenes.training import memory
-from intel_scenes.training import run as experiment
 from intel_scenes.training.cost_forecast import forward_gflop
-from tests.small import DRAWN
+from intel_scenes.training.dry_run import dry_run
+from tests.small import DRAWN, asked
 
 
 def forecast(cache: Path, *overrides: str) -> str:
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        images = (*DRAWN, f"data.cache_dir={cache}", "model.weights=null", "threads=1", "trainer=cpu")
-        return "\n".join(experiment.dry_run(compose("train", [*images, *overrides])))
+    images = (*DRAWN, f"data.cache_dir={cache}", "model.weights=null", "threads=1", "trainer=cpu")
+    return "\n".join(dry_run(asked(*images, *overrides), Origin()))
 
 
 def test_it_counts_what_a_run_will_do(cache):

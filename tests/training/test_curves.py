@@ -1,19 +1,27 @@
 import io
-from typing import Any
 
 from PIL import Image
 
+from intel_scenes.record import Epoch, History
 from intel_scenes.training.curves import draw_curves
 
 
-def history(num_epochs: int) -> list[dict[str, Any]]:
-    return [
-        {
-            **{"epoch": epoch, "train_loss": 1 / (epoch + 1), "val_loss": 1.1 / (epoch + 1)},
-            **{"train_accuracy": 0.5, "train_eval_accuracy": 0.6, "val_accuracy": 0.55 + 0.01 * epoch},
-        }
-        for epoch in range(num_epochs)
+def history(*val_accuracies: float) -> History:
+    epochs = [
+        Epoch(
+            epoch=number,
+            step=10 * number,
+            lr=0.1,
+            train_loss=1 / (number + 1),
+            train_accuracy=0.5,
+            train_eval_accuracy=0.6,
+            val_loss=1.1 / (number + 1),
+            val_accuracy=val_accuracy,
+            images_per_second=100.0,
+        )
+        for number, val_accuracy in enumerate(val_accuracies)
     ]
+    return History(tuple(epochs))
 
 
 def opened(content: bytes) -> Image.Image:
@@ -23,21 +31,20 @@ def opened(content: bytes) -> Image.Image:
 
 
 def test_curves_are_a_png_of_ten_by_four_inches_at_120_dots() -> None:
-    image = opened(draw_curves(history(10)))
+    image = opened(draw_curves(history(*(0.55 + 0.01 * epoch for epoch in range(10)))))
     assert image.format == "PNG"
     assert image.size == (1200, 480)
 
 
 def test_a_single_epoch_is_drawn_too() -> None:
-    image = opened(draw_curves(history(1))).convert("RGB")
+    image = opened(draw_curves(history(0.55))).convert("RGB")
     colors = {color for _, color in image.getcolors(maxcolors=1 << 20)}
     assert {(0xD5, 0x5E, 0x00), (0x00, 0x72, 0xB2)} <= colors  # a mark of train and one of valid
 
 
 def test_the_title_tells_of_the_best_epoch() -> None:
     def title(*val_accuracies: float) -> bytes:
-        rows = [row | {"val_accuracy": value} for row, value in zip(history(3), val_accuracies, strict=True)]
-        return opened(draw_curves(rows)).crop((0, 0, 600, 24)).tobytes()
+        return opened(draw_curves(history(*val_accuracies))).crop((0, 0, 600, 24)).tobytes()
 
     assert title(0.5, 0.9, 0.6) == title(0.5, 0.9, 0.7)
     assert title(0.5, 0.9, 0.6) != title(0.5, 0.6, 0.9)
@@ -45,8 +52,7 @@ def test_the_title_tells_of_the_best_epoch() -> None:
 
 
 def test_equal_histories_give_equal_bytes_and_others_give_others() -> None:
-    assert draw_curves(history(3)) == draw_curves(history(3))
-    assert draw_curves(history(3)) != draw_curves(history(4))
-    lower = history(3)
-    lower[2]["val_accuracy"] = 0.1
-    assert draw_curves(lower) != draw_curves(history(3))
+    three = draw_curves(history(0.55, 0.56, 0.57))
+    assert draw_curves(history(0.55, 0.56, 0.57)) == three
+    assert draw_curves(history(0.55, 0.56, 0.57, 0.58)) != three
+    assert draw_curves(history(0.55, 0.56, 0.1)) != three

@@ -1,7 +1,23 @@
 import pytest
 from torch import nn
 
+from intel_scenes.record import Epoch
 from intel_scenes.training.evaluation import warn_of_other_results
+
+
+def epoch(training: float, evaluating: float) -> Epoch:
+    """An epoch with these accuracies on training images, while training and in evaluation mode."""
+    return Epoch(
+        epoch=0,
+        step=1,
+        lr=0.1,
+        train_loss=1.0,
+        train_accuracy=training,
+        train_eval_accuracy=evaluating,
+        val_loss=1.0,
+        val_accuracy=0.5,
+        images_per_second=1.0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -18,7 +34,7 @@ from intel_scenes.training.evaluation import warn_of_other_results
 )
 def test_evaluation_far_below_training_is_told_with_its_cause(caplog, network, training, evaluating, cause):
     with caplog.at_level("WARNING"):
-        warn_of_other_results(network, [{"train_accuracy": training, "train_eval_accuracy": evaluating}] * 2)
+        warn_of_other_results(network, [epoch(training, evaluating)] * 2)
     if cause is None:
         assert caplog.text == ""
     else:
@@ -29,8 +45,8 @@ def test_evaluation_far_below_training_is_told_with_its_cause(caplog, network, t
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_epoch_with_the_widest_difference_is_told(caplog, order):
-    guesses = {"train_accuracy": 0.16, "train_eval_accuracy": 0.17}  # the best epoch, where no later one guesses better
-    lags = {"train_accuracy": 0.41, "train_eval_accuracy": 0.17}
+    guesses = epoch(0.16, 0.17)  # the best epoch, where no later one guesses better
+    lags = epoch(0.41, 0.17)
     with caplog.at_level("WARNING"):
         warn_of_other_results(nn.BatchNorm2d(3, momentum=0.01), [guesses, lags][::order])
     assert caplog.text.count("training accuracy was 41 %, but in evaluation mode it is 17 %") == 1

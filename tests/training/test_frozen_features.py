@@ -7,20 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional
 from torchvision import models
 
 from intel_scenes import record
-from intel_scenes.data.batches import order, prepare
+from intel_scenes.data.batches import order
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError
-from intel_scenes.sweeps.names import conf_folder
-from intel_scenes.training import run as experiment
-from intel_scenes.training.frozen_features import Head, begins_with_head, fit_head, make_whole
-from tests.small import DRAWN, SMALL
+from intel_scenes.training.build import build_data
+from intel_scenes.training.frozen_features import Head, add_backbone, fit_head
+from tests.small import DRAWN, SMALL, asked
 
 Run = Callable[..., dict[str, Any]]
 PROBE = (
@@ -48,8 +46,7 @@ def random_weights(folder: Path, name: str = "resnet18") -> tuple[str, nn.Module
 
 
 def images_of(cache: Path) -> SceneDataModule:
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return experiment.data_module_of(compose("train", [*DRAWN, *SMALL, *PROBE, f"data.cache_dir={cache}"]))
+    return build_data(asked(*DRAWN, *SMALL, *PROBE, f"data.cache_dir={cache}"))
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -83,15 +80,14 @@ def test_a_probe_is_the_head_trained_on_the_frozen_network(run: Run, cache: Path
 
     network.eval()  # the plain way: the whole network on every batch, its backbone in evaluation mode
     optimizer = torch.optim.SGD(network.fc.parameters(), 0.05, momentum=0.9)
-    labels, rows = torch.from_numpy(data.scenes.labels), history(tmp_path / "probe")
+    labels, rows = torch.from_numpy(data.splits.scenes.labels), history(tmp_path / "probe")
 
     def logits_of(chosen: np.ndarray) -> torch.Tensor:
-        stored, _, _ = data.images.batch(chosen)
-        found: torch.Tensor = network(prepare(stored, data.view))
+        found: torch.Tensor = network(data.pipeline.evaluate(data.images.batch(chosen).images))
         return found
 
     for epoch in range(3):
-        losses, shuffled = [], data.train[order(1, epoch, len(data.train))]
+        losses, shuffled = [], data.splits.train[order(1, epoch, len(data.splits.train))]
         for start in range(0, len(shuffled) // 16 * 16, 16):
             chosen = shuffled[start : start + 16]
             loss = functional.cross_entropy(logits_of(chosen), labels[chosen])
@@ -101,9 +97,9 @@ def test_a_probe_is_the_head_trained_on_the_frozen_network(run: Run, cache: Path
             losses.append(loss.item())
         assert rows[epoch]["train_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
         with torch.inference_mode():
-            val_loss = functional.cross_entropy(logits_of(data.val), labels[data.val]).item()
+            val_loss = functional.cross_entropy(logits_of(data.splits.val), labels[data.splits.val]).item()
         assert rows[epoch]["val_loss"] == pytest.approx(val_loss, rel=1e-4)
-    assert summary["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    assert summary.parameters == sum(parameter.numel() for parameter in network.parameters())
     assert len({row["train_loss"] for row in rows}) == 3, "else nothing was trained"
 
 
@@ -119,10 +115,10 @@ def test_the_record_of_a_probe_holds_the_whole_network(run: Run, cache: Path, tm
     data = images_of(cache)
     with (tmp_path / "probe" / record.PREDICTIONS).open() as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
-    stored, _, _ = data.test_images.batch(data.test)
+    stored = data.test_images.batch(data.splits.test).images
     with torch.inference_mode():
-        expected = network(prepare(stored, data.view)).softmax(1).numpy()
-    found = np.array([[float(row[name]) for name in data.classes] for row in rows])
+        expected = network(data.pipeline.evaluate(stored)).softmax(1).numpy()
+    found = np.array([[float(row[name]) for name in data.splits.classes] for row in rows])
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
 
 
@@ -151,24 +147,28 @@ def test_features_are_computed_once_for_all_runs_of_a_backbone_at_a_size(run: Ru
 def test_a_probe_is_complete_like_any_run(run: Run, tmp_path: Path) -> None:
     weights, _ = random_weights(tmp_path)
     summary = run(*PROBE, weights, folder=tmp_path / "probe")
-    assert summary["status"] == "completed"
-    assert summary["recipe_resolved"]["recipe"]["trained"] == "head"
-    missing = [key for key in (*record.RESULT_KEYS, *record.PAIRING_KEYS) if summary[key] is None]
-    assert missing == []
+    assert summary.status == "completed"
+    assert summary.recipe_resolved["recipe"]["trained"] == "head"
+    unknown = {key for key, value in vars(summary).items() if value is None}
+    no_run_has = {"error", "traceback", "git_commit", "git_dirty"}  # where all went well, or from a wheel
+    not_asked = {"study", "model", "optim", "scheduler", "recipe", "budget_minutes", "budget_digest", "compile_seconds"}
+    assert unknown <= no_run_has | not_asked | {"transform_input", "features_seconds"}  # these were in the cache
     assert run(*PROBE, weights, folder=tmp_path / "probe") == summary
     assert json.loads((tmp_path / "probe" / record.SUMMARY).read_text())["num_train"] == 108
 
 
 def test_a_head_is_fitted_as_logistic_regression_does(run: Run, cache: Path) -> None:
     data, generator = images_of(cache), np.random.default_rng(0)
-    values = generator.normal(size=(120, 10)).astype(np.float32) + np.eye(6, 10)[data.scenes.labels].astype(np.float32)
-    features = data.of_features(values, values[:30])
+    values = generator.normal(size=(120, 10)).astype(np.float32) + np.eye(6, 10)[data.splits.scenes.labels].astype(
+        np.float32
+    )
+    features = data.with_features(values, values[:30])
     layer = nn.Linear(10, 6)
-    fit_head(layer, features.images, features.train, label_smoothing=0.0)
-    chosen = data.train
+    fit_head(layer, features.images, features.splits.train, label_smoothing=0.0)
+    chosen = data.splits.train
     decay = 0.01  # of the mean loss; scikit-learn weighs the sum of the losses against half of the squares
     reference = LogisticRegression(C=1 / (decay * len(chosen)), tol=1e-8, max_iter=1000)
-    reference.fit(values[chosen], data.scenes.labels[chosen])
+    reference.fit(values[chosen], data.splits.scenes.labels[chosen])
     with torch.inference_mode():
         found = layer(torch.from_numpy(values)).softmax(1).numpy()
     np.testing.assert_allclose(found, reference.predict_proba(values), atol=2e-3)
@@ -179,7 +179,7 @@ def test_a_head_that_is_fitted_first_starts_where_the_probe_ends(run: Run, tmp_p
     base = ("model=resnet18", weights, "data.crop_fraction=1.0", "epochs=1", "optim.lr=1e-9", "augment=none")
     plain = run(*base, folder=tmp_path / "plain")
     first = run(*base, "recipe.head_first=true", "recipe.trains_norms=false", folder=tmp_path / "first")
-    assert first["init_digest"] == plain["init_digest"], "what is paired is what came before"
+    assert first.init_digest == plain.init_digest, "what is paired is what came before"
     assert history(tmp_path / "first")[0]["train_loss"] < history(tmp_path / "plain")[0]["train_loss"]
     state, given = (
         torch.load(path, weights_only=True) for path in (tmp_path / "first" / record.BEST, tmp_path / "weights.pth")
@@ -192,9 +192,9 @@ def test_a_head_that_is_fitted_first_starts_where_the_probe_ends(run: Run, tmp_p
 def test_without_weights_there_is_no_head_to_fit_first_and_no_rate_that_falls(run: Run, tmp_path: Path) -> None:
     default = run("model=resnet18", folder=tmp_path / "default")  # whose recipe has such rates
     plain = run("model=resnet18", "recipe.first_lr_scale=1.0", folder=tmp_path / "plain")
-    assert default["test_loss"] == plain["test_loss"]
-    assert default["recipe_resolved"] == plain["recipe_resolved"]
-    assert default["recipe_resolved"]["recipe"]["first_lr_scale"] == 1.0
+    assert default.test_loss == plain.test_loss
+    assert default.recipe_resolved == plain.recipe_resolved
+    assert default.recipe_resolved["recipe"]["first_lr_scale"] == 1.0
     for option in ("recipe.head_first=true", "recipe.first_lr_scale=0.1"):
         with pytest.raises(UserError, match=rf"^{option.split('=')[0]} has no effect on random weights"):
             run("model=resnet18", option, folder=tmp_path / "typed")
@@ -202,10 +202,9 @@ def test_without_weights_there_is_no_head_to_fit_first_and_no_rate_that_falls(ru
 
 
 def test_the_head_is_fitted_first_where_the_backbone_is_pretrained() -> None:
-    plain = {"recipe": {"head_first": True}, "model": {"weights": "DEFAULT"}}
-    assert begins_with_head(plain)
-    assert not begins_with_head({**plain, "model": {"weights": None}})
-    assert not begins_with_head({**plain, "recipe": {"head_first": False}})
+    assert asked("recipe.head_first=true").effective_recipe.head_first
+    assert not asked("recipe.head_first=true", "model.weights=null").effective_recipe.head_first
+    assert not asked("recipe.head_first=false").effective_recipe.head_first
 
 
 def test_a_head_that_is_not_linear_is_not_fitted_first(run, tmp_path) -> None:
@@ -217,8 +216,9 @@ def test_a_head_that_is_not_linear_is_not_fitted_first(run, tmp_path) -> None:
 
 def test_the_checkpoint_of_a_probe_says_how_its_network_takes_its_input(tmp_path: Path) -> None:
     network = models.googlenet(num_classes=6, init_weights=False, transform_input=True)
-    torch.save({"state_dict": {}}, tmp_path / "best.ckpt")
-    make_whole(tmp_path / "best.ckpt", network)
-    found = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    (tmp_path / record.BEST).parent.mkdir()
+    torch.save({"state_dict": {}}, tmp_path / record.BEST)
+    add_backbone(tmp_path, network)
+    found = torch.load(tmp_path / record.BEST, weights_only=True)
     assert found["transform_input"] is True
     assert len(found["state_dict"]) == len(network.state_dict())

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from intel_scenes.sweeps.names import conf_folder
-from intel_scenes.training import run as experiment
-from tests.small import DRAWN, SMALL
+from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.record import Origin
+from intel_scenes.training.build import build_data
+from intel_scenes.training.claim import Place
+from intel_scenes.training.run import run
+from tests.small import DRAWN, SMALL, asked
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
 
@@ -35,25 +37,20 @@ class NoWaiting(Callback):
 
 def test_no_step_waits_for_the_device(cache: Path, tmp_path: Path) -> None:
     overrides = [*DRAWN, *SMALL, f"data.cache_dir={cache}", "trainer=gpu", "data.batch_size=16"]
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        cfg = compose("train", overrides)
-    experiment.run(cfg, tmp_path, choices={}, overrides=overrides, composition_digest="", callbacks=[NoWaiting()])
+    run(asked(*overrides), Place(tmp_path), Origin(), callbacks=[NoWaiting()])
 
 
 @pytest.mark.parametrize("rule", ["square", "whole"])
 def test_batches_are_put_together_and_augmented_without_waiting(rule: str, cache: Path) -> None:
     overrides = [*DRAWN, *SMALL, f"data.store_rule={rule}", f"data.cache_dir={cache}"]
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        data = experiment.data_module_of(compose("train", overrides))
-    there, indices = data.resident(torch.device("cuda")), data.train[:16]
+    data = build_data(asked(*overrides))
+    there, indices = data.on(torch.device("cuda")), data.splits.train[:16]
 
-    def seen() -> torch.Tensor:
-        stored, _, positions = there.images.batch(indices)
-        return there.augmented(stored, positions, epoch=0)
+    def seen(data: SceneDataModule) -> torch.Tensor:
+        return data.pipeline.train(data.images.batch(indices), epoch=0, size=data.view.size, num_classes=6)[0]
 
-    seen()
+    seen(there)
     with no_waiting():
-        found = seen()
-    stored, _, positions = data.images.batch(indices)
-    expected = data.augmented(stored, positions, epoch=0)  # rounds to whole levels where the device does not
+        found = seen(there)
+    expected = seen(data)  # rounds to whole levels where the device does not
     np.testing.assert_allclose(found.cpu().numpy(), expected.numpy(), atol=1.5 / 255 / 0.22)

@@ -13,8 +13,8 @@ import yaml
 from PIL import Image
 
 from intel_scenes import record
-from intel_scenes.inference import ensembles as ensemble
-from intel_scenes.training import images
+from intel_scenes.inference.ensembles import evaluate_runs
+from intel_scenes.training import build
 
 Run = Callable[..., dict[str, Any]]
 COLOURS = {"dusk": (200, 90, 60), "noon": (60, 110, 220)}
@@ -40,11 +40,11 @@ def test_the_record_says_how_photographs_are_stored(photographs: tuple[str, ...]
     by_default = run(*photographs, "epochs=1", folder=tmp_path / "1")
     larger = run(*photographs, "epochs=1", "data.store_size=48", folder=tmp_path / "2")
     square = run(*photographs, "epochs=1", "data.store_rule=square", "data.store_size=48", folder=tmp_path / "3")
-    stored = [[summary["store_rule"], summary["store_size"]] for summary in (by_default, larger, square)]
+    stored = [[summary.store_rule, summary.store_size] for summary in (by_default, larger, square)]
     assert stored == [["whole", 32], ["whole", 48], ["square", 48]]  # random weights see the whole of 32 px
-    assert len({summary["config_digest"] for summary in (by_default, larger, square)}) == 3
-    assert len({summary["data_fingerprint"] for summary in (by_default, larger, square)}) == 1
-    assert by_default["status"] == "completed"
+    assert len({summary.config_digest for summary in (by_default, larger, square)}) == 3
+    assert len({summary.data_fingerprint for summary in (by_default, larger, square)}) == 1
+    assert by_default.status == "completed"
 
 
 def test_what_the_size_of_the_network_came_to_is_hashed(
@@ -52,11 +52,11 @@ def test_what_the_size_of_the_network_came_to_is_hashed(
 ) -> None:
     overrides = (*photographs, "epochs=1", "augment=none")
     before = run(*overrides, folder=tmp_path / "before")
-    published = images.preprocessing_of("mobilenet_v3_small", None)
+    published = build.preprocessing_of("mobilenet_v3_small", None)
     resized = replace(published, resize_size=published.crop_size + 32)
     for name, now in {"resized": resized, "bicubic": replace(published, interpolation="bicubic")}.items():
-        monkeypatch.setattr(images, "preprocessing_of", lambda *_, now=now: now)  # as of another torchvision
-        assert run(*overrides, folder=tmp_path / name)["config_digest"] != before["config_digest"]
+        monkeypatch.setattr(build, "preprocessing_of", lambda *_, now=now: now)  # as of another torchvision
+        assert run(*overrides, folder=tmp_path / name).config_digest != before.config_digest
 
 
 def test_a_run_on_photographs_is_the_same_again_and_seen_again(
@@ -65,9 +65,9 @@ def test_a_run_on_photographs_is_the_same_again_and_seen_again(
     overrides = (*photographs, "augment=trivial", "data.crop_fraction=0.8")
     one, two = (run(*overrides, folder=tmp_path / name) for name in ("1", "2"))
     assert (tmp_path / "1" / record.PREDICTIONS).read_bytes() == (tmp_path / "2" / record.PREDICTIONS).read_bytes()
-    (again,) = ensemble.evaluated([tmp_path / "1"], "mean", 1)["rows"]
-    assert again["test_loss"] == pytest.approx(one["test_loss"], rel=1e-6)
-    assert one["store_size"] == two["store_size"] == 40  # 32 / 0.8
+    (again,) = evaluate_runs([tmp_path / "1"], "mean", 1).rows
+    assert again.test_loss == pytest.approx(one.test_loss, rel=1e-6)
+    assert one.store_size == two.store_size == 40  # 32 / 0.8
 
 
 def test_features_of_squares_and_of_whole_photographs_are_kept_apart(
@@ -99,8 +99,8 @@ def test_a_record_from_before_the_rule_is_seen_again_as_it_was(run: Run, tmp_pat
     plain = yaml.safe_load(path.read_text())
     assert plain["data"].pop("store_rule") == "square"
     path.write_text(yaml.safe_dump(plain))
-    (again,) = ensemble.evaluated([tmp_path / "run"], "mean", 1)["rows"]
-    assert again["test_loss"] == pytest.approx(summary["test_loss"], rel=1e-6)
+    (again,) = evaluate_runs([tmp_path / "run"], "mean", 1).rows
+    assert again.test_loss == pytest.approx(summary.test_loss, rel=1e-6)
     assert run("epochs=1") == summary, "it is complete"
 
 

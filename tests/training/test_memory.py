@@ -44,11 +44,10 @@ print(json.dumps(found))
 """
 
 TRAINER = """
-from hydra import compose, initialize_config_dir
-from intel_scenes.sweeps.names import conf_folder
-from intel_scenes.training import run as experiment
-with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-    experiment.dry_run(compose("train", {overrides!r}))
+from intel_scenes.record import Origin
+from intel_scenes.training.dry_run import dry_run
+from tests.small import asked
+dry_run(asked(*{overrides!r}), Origin())
 """
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from intel_scenes import record
-from intel_scenes.sweeps.names import conf_folder
+from intel_scenes.record import Origin
+from intel_scenes.training.claim import Place
+from tests.small import asked
 
 NUM_KILLS = int(os.environ.get("INTEL_SCENES_KILLS", "12"))
 EPOCHS = 6
@@ -45,12 +46,10 @@ TIMING = {"started", "ended", "fit_seconds", "features_seconds", "images_per_sec
 
 
 def train(folder: Path, cache: Path, variant: str) -> None:
-    from intel_scenes.training import run as experiment
+    from intel_scenes.training.run import run
 
-    overrides = [*COMMON, *VARIANTS[variant], f"data.cache_dir={cache}"]
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        cfg = compose("train", overrides)
-    experiment.run(cfg, folder, choices={}, overrides=overrides, composition_digest="")
+    config = asked(*COMMON, *VARIANTS[variant], f"data.cache_dir={cache}")
+    run(config, Place(folder), Origin())
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from intel_scenes import files, record
 from intel_scenes.data.sources import drawn_folder
 from intel_scenes.errors import UserError
-from intel_scenes.sweeps.names import conf_folder
+from intel_scenes.keys import conf_folder
 
 NEVER_COMPARED = {
     *("started", "ended", "fit_seconds", "images_per_second", "peak_memory_bytes"),
@@ -46,13 +46,13 @@ def test_the_record_holds_what_the_contract_names(run, tmp_path):
         "checkpoints",
     }
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["best.ckpt"]
-    assert json.loads((folder / "summary.json").read_text()) == summary
-    assert summary["status"] == "completed"
+    assert record.Summary.read(folder) == summary
+    assert summary.status == "completed"
     known_later = {"study", "error", "traceback", "weights", "git_commit", "git_dirty", "model", "optim", "scheduler"}
     known_later |= {"compile_seconds", "features_seconds", "budget_minutes", "budget_digest"}
     known_later |= {"weights_digest", "transform_input"}
-    assert {key for key, value in summary.items() if value is None} <= known_later | {"recipe"}
-    assert (summary["num_train"], summary["num_val"], summary["num_test"]) == (108, 12, 30)
+    assert {key for key, value in vars(summary).items() if value is None} <= known_later | {"recipe"}
+    assert (summary.num_train, summary.num_val, summary.num_test) == (108, 12, 30)
     assert yaml.safe_load((folder / "config.yaml").read_text())["optim"]["_target_"] == "torch.optim.AdamW"
     assert "optim=adamw" in yaml.safe_load((folder / "overrides.yaml").read_text())
 
@@ -71,18 +71,18 @@ def test_results_follow_from_the_predictions_and_the_best_epoch(run, tmp_path):
     found = rows(tmp_path / "run" / record.PREDICTIONS)
     test = [row for row in found if row["split"] == "test"]
     labels = [int(row["label"]) for row in test]
-    probabilities = np.array([[float(row[name]) for name in summary["classes"]] for row in test])
-    assert [summary["classes"].index(row["path"].split("/")[0]) for row in found] == [int(r["label"]) for r in found]
-    assert summary["test_accuracy"] == accuracy_score(labels, [int(row["predicted"]) for row in test])
-    assert summary["test_loss"] == pytest.approx(log_loss(labels, probabilities, labels=range(6)))
+    probabilities = np.array([[float(row[name]) for name in summary.classes] for row in test])
+    assert [summary.classes.index(row["path"].split("/")[0]) for row in found] == [int(r["label"]) for r in found]
+    assert summary.test_accuracy == accuracy_score(labels, [int(row["predicted"]) for row in test])
+    assert summary.test_loss == pytest.approx(log_loss(labels, probabilities, labels=range(6)))
     history = rows(tmp_path / "run" / record.HISTORY)
     accuracies = [float(row["val_accuracy"]) for row in history]
     assert len(set(accuracies)) > 1
-    assert summary["val_accuracy"] == max(accuracies)
-    assert summary["best_epoch"] == accuracies.index(max(accuracies))
+    assert summary.val_accuracy == max(accuracies)
+    assert summary.best_epoch == accuracies.index(max(accuracies))
     val = [row for row in found if row["split"] == "val"]
     right = sum(row["label"] == row["predicted"] for row in val)
-    assert right / len(val) == pytest.approx(summary["val_accuracy"], abs=1e-7)
+    assert right / len(val) == pytest.approx(summary.val_accuracy, abs=1e-7)
 
 
 def test_the_best_checkpoint_holds_the_weights_that_made_the_predictions(run, tmp_path, cache):
@@ -91,14 +91,14 @@ def test_the_best_checkpoint_holds_the_weights_that_made_the_predictions(run, tm
     network = torchvision.models.mobilenet_v3_small(num_classes=6).eval()
     state = torch.load(folder / record.BEST, weights_only=True)["state_dict"]
     network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in state.items()})
-    summary = json.loads((folder / record.SUMMARY).read_text())
+    summary = record.Summary.read(folder)
     first = next(row for row in rows(folder / record.PREDICTIONS) if row["split"] == "test")
     image = next(cache.glob(f"drawn-120-30-32px*/seg_test/{first['path']}"))
     pixels = torchvision.transforms.functional.to_tensor(Image.open(image))
-    mean, std = summary["normalization"]["mean"], summary["normalization"]["std"]
+    mean, std = summary.normalization.mean, summary.normalization.std
     images = torchvision.transforms.functional.normalize(pixels, mean, std)[None]
     expected = network(images).softmax(1)[0].tolist()
-    assert [float(first[name]) for name in summary["classes"]] == pytest.approx(expected, abs=1e-5)
+    assert [float(first[name]) for name in summary.classes] == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(run, tmp_path):
@@ -111,17 +111,17 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(run, tmp_path
     assert without_timing(a / record.HISTORY) != without_timing(c / record.HISTORY)
     assert (a / record.PREDICTIONS).read_bytes() == (b / record.PREDICTIONS).read_bytes()
     compared = set(record.SUMMARY_KEYS) - NEVER_COMPARED
-    assert [summaries["a"][key] for key in compared] == [summaries["b"][key] for key in compared]
-    assert summaries["a"]["configuration_digest"] == summaries["c"]["configuration_digest"]
-    assert summaries["a"]["config_digest"] != summaries["c"]["config_digest"]
-    assert summaries["a"]["split_digest"] == summaries["c"]["split_digest"]
-    assert summaries["a"]["order_digest"] != summaries["c"]["order_digest"]
+    assert [getattr(summaries["a"], key) for key in compared] == [getattr(summaries["b"], key) for key in compared]
+    assert summaries["a"].configuration_digest == summaries["c"].configuration_digest
+    assert summaries["a"].config_digest != summaries["c"].config_digest
+    assert summaries["a"].split_digest == summaries["c"].split_digest
+    assert summaries["a"].order_digest != summaries["c"].order_digest
 
 
 def test_two_optimizers_see_the_same_batches_from_the_same_weights(run, tmp_path):
     paired = ("data_fingerprint", "split_digest", "order_digest", "init_digest")
     a, b = (run(f"optim={optim}", folder=tmp_path / optim) for optim in ("sgd", "adam"))
-    assert [a[key] for key in paired] == [b[key] for key in paired]
+    assert [getattr(a, key) for key in paired] == [getattr(b, key) for key in paired]
 
 
 def test_the_fifth_run_of_a_process_equals_the_first(run, tmp_path):
@@ -191,7 +191,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_failed_and_names_the_step(run
 def test_a_failed_run_is_moved_aside_where_its_cause_was_mended(run, tmp_path):
     with pytest.raises(UserError, match="not finite"):
         run("optim.lr=1e30", "scheduler=constant")
-    assert run("optim.lr=0.01", "scheduler=constant")["status"] == "completed"
+    assert run("optim.lr=0.01", "scheduler=constant").status == "completed"
     (aside,) = (tmp_path / ".replaced").iterdir()
     assert json.loads((aside / record.SUMMARY).read_text())["status"] == "failed"
 
@@ -206,10 +206,10 @@ def test_a_failed_run_is_moved_aside_where_its_cause_was_mended(run, tmp_path):
         (["+optim.nesterof=true"], "nesterof"),
         (["optim=sgd", "+optim.amsgrad=true"], "amsgrad"),
         (["scheduler=warmup_cosine", "scheduler.factory.lr_lambda.warmup_fraction=2"], "warmup_fraction=2"),
-        (["augment.scale=[0.9,0.1]"], "augment: scale="),
+        (["augment.scale=[0.9,0.1]"], "augment.scale=[0.9, 0.1] and augment.ratio="),
         (["+augment.mixup=1"], "mixup"),
         (["scheduler.interval=epoch"], "scheduler.interval=epoch does not fit: this schedule counts steps"),
-        (["+trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 must be a number above 0"),
+        (["+trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 must be a whole number of at least 1"),
         (["+trainer.limit_train_batches=null"], "trainer.limit_train_batches=None must be a number from"),
         (["scheduler=step", "scheduler.factory.step_size=0"], "scheduler.factory.step_size=0 must be a number above 0"),
         (
@@ -272,18 +272,18 @@ def test_bad_input_is_refused_before_anything_is_written(run, tmp_path, override
 @pytest.mark.parametrize("optim", OPTIMIZERS)
 def test_every_optimizer_runs_with_every_scheduler(run, optim, scheduler):
     summary = run(f"optim={optim}", f"scheduler={scheduler}", "model=resnet9_x0_5", "data.batch_size=54")
-    assert summary["status"] == "completed"
-    assert math.isfinite(summary["test_loss"])
+    assert summary.status == "completed"
+    assert math.isfinite(summary.test_loss)
 
 
 def test_real_images_train_through_all_layers(run, real_data):
     summary = run(
         "data=intel", f"data.root={real_data}", "model=resnet18", "epochs=1", "++trainer.limit_train_batches=4"
     )
-    assert summary["classes"] == ["buildings", "forest", "glacier", "mountain", "sea", "street"]
-    assert summary["num_train"] + summary["num_val"] == 14034
+    assert summary.classes == ("buildings", "forest", "glacier", "mountain", "sea", "street")
+    assert summary.num_train + summary.num_val == 14034
     # Known of the data set: all three are in train under another label.
-    assert summary["test_duplicates"] == ["buildings/20805.jpg", "glacier/21469.jpg", "street/21170.jpg"]
+    assert summary.test_duplicates == ("buildings/20805.jpg", "glacier/21469.jpg", "street/21170.jpg")
 
 
 def test_a_run_without_listed_images_says_so_by_its_data(run, cache, tmp_path):
@@ -292,30 +292,30 @@ def test_a_run_without_listed_images_says_so_by_its_data(run, cache, tmp_path):
     listed = sorted(line["path"] for line in predicted if line["split"] == "val")[::8][:2]  # of two classes
     (tmp_path / "exclude.txt").write_text(f"# not clear\n\nseg_train/{listed[0]}\n{listed[1]}\n")
     less = run(f"data.exclude={tmp_path / 'exclude.txt'}", folder=tmp_path / "less")
-    assert less["num_val"] == whole["num_val"] - 2
-    assert less["num_train"] == whole["num_train"]
-    assert less["data_fingerprint"] != whole["data_fingerprint"]
+    assert less.num_val == whole.num_val - 2
+    assert less.num_train == whole.num_train
+    assert less.data_fingerprint != whole.data_fingerprint
     with pytest.raises(UserError, match=r"^data.exclude=/nowhere cannot be read"):
         run("data.exclude=/nowhere", folder=tmp_path / "none")
 
 
 def test_gradients_are_clipped_in_sixteen_bits_too(run):
     found = run("++trainer.gradient_clip_val=0.001", "trainer.precision=bf16", "epochs=1", "model=resnet18")
-    assert found["status"] == "completed"
+    assert found.status == "completed"
 
 
 def test_a_run_whose_record_was_removed_begins_again(run, tmp_path):
     first = run("keep_last=true")
     (tmp_path / "run" / record.SUMMARY).unlink()
     again = run("keep_last=true")
-    assert (again["status"], again["val_loss"]) == ("completed", first["val_loss"])
+    assert (again.status, again.val_loss) == ("completed", first.val_loss)
 
 
 def test_a_single_image_a_step_is_enough_where_no_batch_norm_learns_from_it_alone(run, tmp_path):
     few = ("data.batch_size=1", "model=resnet18", "++trainer.limit_train_batches=2", "epochs=1")
-    assert run(*few, "recipe.trains_norms=false")["status"] == "completed"
+    assert run(*few, "recipe.trains_norms=false").status == "completed"
     # At 64 px each channel has four values left.
-    assert run(*few, "data.image_size=64", folder=tmp_path / "large")["status"] == "completed"
+    assert run(*few, "data.image_size=64", folder=tmp_path / "large").status == "completed"
 
 
 def damaged(path, how):
@@ -340,7 +340,7 @@ def test_a_run_whose_checkpoint_is_damaged_begins_anew_and_keeps_the_file(run, t
     kept = path.read_bytes()
     interrupted(tmp_path / "run")
     again = run(*few)
-    assert (again["status"], again["val_loss"], again["best_epoch"]) == ("completed", first["val_loss"], 0)
+    assert (again.status, again.val_loss, again.best_epoch) == ("completed", first.val_loss, 0)
     assert f"{path} is damaged: moved to {path.name}.damaged, and the run begins anew" in caplog.messages
     assert path.with_name(f"{path.name}.damaged").read_bytes() == kept
     assert [row["epoch"] for row in rows(tmp_path / "run" / record.HISTORY)] == ["0"]
@@ -351,7 +351,7 @@ def test_a_run_whose_best_epoch_is_gone_begins_anew(run, tmp_path, caplog):
     first = run(*few)
     (tmp_path / "run" / record.BEST).unlink()
     interrupted(tmp_path / "run")
-    assert run(*few)["val_loss"] == first["val_loss"]
+    assert run(*few).val_loss == first.val_loss
     assert f"{tmp_path / 'run' / record.BEST} is missing: the run begins anew" in caplog.messages
     assert not any("damaged" in message for message in caplog.messages)
 
@@ -366,3 +366,8 @@ def test_a_best_epoch_that_cannot_be_read_at_the_end_of_a_run_is_one_sentence(ru
         run("model=resnet9_x0_5", "epochs=1", callbacks=[Damages()])
     summary = json.loads((tmp_path / "run" / record.SUMMARY).read_text())
     assert summary["status"] == "failed"
+
+
+def test_a_complete_run_is_recognized_where_its_devices_are_not(run):
+    summary = run("epochs=1", "trainer.precision=32")
+    assert run("epochs=1", "trainer.precision=32", "trainer.accelerator=gpu") == summary

@@ -5,47 +5,59 @@ import io
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from omegaconf import DictConfig
 from torch.nn import functional
 
-from intel_scenes.benchmarks.measure import Compose, Row, row_of
-from intel_scenes.data.batches import TrainBatches, prepare
+from intel_scenes.benchmarks.turns import Row, row_of
+from intel_scenes.config import RunConfig
+from intel_scenes.data.batches import TrainBatches
+from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.models.backbones import build
-from intel_scenes.training import run as experiment
+from intel_scenes.record import Origin
+from intel_scenes.training.build import build_data
+from intel_scenes.training.claim import Place
+from intel_scenes.training.run import run
 
 TURN = 20  # steps
-NUM_DRAWN = 4800  # where there are no real images
+# One epoch: the checkpoint of an earlier one would be written in the rival's turn, and none is hidden.
+MEASURED = ("recipe=plain", "model.weights=null", "trainer=cpu", "epochs=1", "data.batch_size=64")
+CASES = (("resnet18", 64), ("mobilenet_v3_small", 96))  # and the side of the images in pixels
+MANY_DRAWN = ("data=synthetic", "data.num_train=4800")  # where there are no real images
 
 
-def measure_loop(compose: Compose, repeats: int) -> Iterator[Row]:
-    """Images a second of `Trainer.fit` over an epoch, with all that a run does, against a bare loop."""
-    for model, size in (("resnet18", 64), ("mobilenet_v3_small", 96)):
-        how = (
-            # One epoch: the checkpoint of an earlier one would be written in the rival's turn, and none is hidden.
-            *(f"model={model}", "model.weights=null", "recipe=plain", "trainer=cpu", "epochs=1"),
-            *(f"data.image_size={size}", "data.batch_size=64"),
-        )
-        cfg = compose(*how)
-        if cfg.data.source == "synthetic":
-            cfg.data.num_train = NUM_DRAWN
-        for _ in islice(_bare_loop(cfg), 3):
+def measure_loop(config: RunConfig, repeats: int) -> Iterator[Row]:
+    """Images a second of `Trainer.fit` over an epoch, with all that a run does, against a bare loop.
+
+    Args:
+        config: Of any network; composed with `MEASURED`.
+        repeats: How often each is measured.
+    """
+    for model, size in CASES:
+        one = of_network(config, model, size)
+        bare = partial(bare_loop, build_data(one), model, one.optim.lr, one.optim.others["momentum"])
+        for _ in islice(bare(), 3):
             pass  # the first steps choose kernels
-        yield row_of("loop", f"{model} {size} px", "images/s", [_rates(cfg) for _ in range(repeats)])
+        yield row_of("loop", f"{model} {size} px", "images/s", [_rates(one, bare()) for _ in range(repeats)])
 
 
-def _rates(cfg: DictConfig) -> tuple[float, float]:
-    """Ours, and the bare loop's."""
-    bare = _bare_loop(cfg)
+def of_network(config: RunConfig, model: str, size: int) -> RunConfig:
+    """A configuration for another network and side of the images in pixels."""
+    return replace(config, model=replace(config.model, name=model), data=replace(config.data, image_size=size))
+
+
+def _rates(config: RunConfig, bare: Iterator[int]) -> tuple[float, float]:
+    """Images a second of our run, and of the bare loop."""
     next(bare)
     turns = Turns(bare)
     bars = io.StringIO()  # drawn as into a file, and counted
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(bars), contextlib.redirect_stderr(bars):
-        experiment.run(cfg, Path(folder) / "run", choices={}, overrides=(), composition_digest="", callbacks=[turns])
+        run(config, Place(Path(folder) / "run"), Origin(), callbacks=[turns])
     return turns.num_images / turns.ours, turns.num_images / turns.theirs
 
 
@@ -96,22 +108,21 @@ class Turns(Callback):
         self.theirs += self._since - now
 
 
-def _bare_loop(cfg: DictConfig) -> Iterator[int]:
+def bare_loop(data: SceneDataModule, model_name: str, lr: float, momentum: float) -> Iterator[int]:
     """What one writes by hand: the same batches, layout and evaluation passes, plain SGD, and nothing else.
 
     Ours takes torch's fused SGD where that is faster. Gives way when all is ready, and after every step.
     """
-    data = experiment.data_module_of(cfg)
     torch.manual_seed(1)
-    network = build(cfg.model.name, len(data.classes), weights=None, image_size=data.view.size)
+    network = build(model_name, len(data.splits.classes), weights=None, image_size=data.view.size)
     network.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(network.parameters(), cfg.optim.lr, momentum=cfg.optim.momentum)
-    batches = TrainBatches(data.images, data.train, data.batch_size, data.seed, lambda: 0)
+    optimizer = torch.optim.SGD(network.parameters(), lr, momentum=momentum)
+    batches = TrainBatches(data.images, data.splits.train, data.batch_size, data.seed, lambda: 0)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches))
     network.train()
     yield 0
-    for stored, labels, indices in batches:
-        images = data.augmented(stored, indices, epoch=0)
+    for batch in batches:
+        images, labels = data.pipeline.train(batch, epoch=0, size=data.view.size, num_classes=len(data.splits.classes))
         optimizer.zero_grad()
         functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -120,5 +131,5 @@ def _bare_loop(cfg: DictConfig) -> Iterator[int]:
     network.eval()
     with torch.inference_mode():
         for loader in (data.evaluation("val"), data.evaluation("train_eval")):
-            for pixels, labels, _ in loader:
-                (network(prepare(pixels, data.view)).argmax(1) == labels).sum()
+            for batch in loader:
+                (network(data.pipeline.evaluate(batch.images)).argmax(1) == batch.labels).sum()

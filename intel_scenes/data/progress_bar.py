@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from intel_scenes.data.batches import Batch
+from intel_scenes.data.store import Batch
 
 log = logging.getLogger(__name__)
 
@@ -25,4 +25,4 @@ def shown(batches: Iterable[Batch], num_images: int, what: str) -> Iterator[Batc
     with bar(num_images, what, is_brief=True) as progress:
         for batch in batches:
             yield batch
-            progress.update(len(batch[1]))
+            progress.update(len(batch.labels))

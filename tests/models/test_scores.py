@@ -1,80 +1,18 @@
 import math
-from functools import partial
 
 import numpy as np
 import pytest
-import torch
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
-from torch import nn
-from torchvision.transforms.v2 import functional
 
-from intel_scenes.data.batches import Batch, View, views
-from intel_scenes.predictions import Probabilities, at_temperature
-from intel_scenes.training.inference import fitted_temperature, probabilities, scores
-
-VIEW = View(4, 4, "bilinear", mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.5))
-CPU = torch.device("cpu")
-
-
-def stored(*sizes: int) -> list[Batch]:
-    generator = torch.Generator().manual_seed(0)
-    return [
-        (
-            torch.randint(256, (size, 3, 4, 4), generator=generator, dtype=torch.uint8),
-            torch.zeros(size, dtype=torch.int64),
-            np.arange(size),
-        )
-        for size in sizes
-    ]
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(48, 3))
+from intel_scenes.models.scores import fitted_temperature, scores
+from intel_scenes.probabilities import Probabilities, at_temperature
 
 
 def drawn(num_images: int, num_classes: int) -> tuple[Probabilities, np.ndarray]:
     generator = np.random.default_rng(0)
     found = generator.dirichlet(np.ones(num_classes), num_images)
     return found, generator.integers(num_classes, size=num_images)
-
-
-def test_probabilities_are_the_softmax_of_the_logits_of_normalized_images() -> None:
-    layers, batches = network(), stored(3, 1, 2)
-    found = probabilities(layers, batches, partial(views, view=VIEW, kind=1), device=CPU, precision="32-true")
-    linear = layers[2]
-    weight, bias = linear.weight.detach().double().numpy(), linear.bias.detach().double().numpy()
-    pixels = np.concatenate([images.numpy() for images, _, _ in batches]) / 255
-    seen = (pixels - np.reshape(VIEW.mean, (3, 1, 1))) / np.reshape(VIEW.std, (3, 1, 1))
-    powers = np.exp(seen.reshape(6, 48) @ weight.T + bias)
-    np.testing.assert_allclose(found, powers / powers.sum(1, keepdims=True), rtol=1e-4)
-
-
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_probabilities_are_float64_and_their_rows_sum_to_one(precision: str) -> None:
-    found = probabilities(network(), stored(3, 1), partial(views, view=VIEW, kind=1), device=CPU, precision=precision)
-    assert (found.dtype, found.shape) == (np.float64, (4, 3))
-    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-14)
-
-
-def test_mixed_precision_rounds_logits_to_bfloat16() -> None:
-    batches = stored(4)
-    exact = probabilities(network(), batches, partial(views, view=VIEW, kind=1), device=CPU, precision="32-true")
-    mixed = probabilities(network(), batches, partial(views, view=VIEW, kind=1), device=CPU, precision="bf16-mixed")
-    assert not np.array_equal(exact, mixed)
-    np.testing.assert_allclose(exact, mixed, atol=0.05)  # bfloat16 keeps 8 bits
-
-
-def test_the_networks_mode_changes_nothing_and_nothing_is_learned() -> None:
-    layers = network().train()
-    before = [parameter.clone() for parameter in layers.parameters()]
-    first = probabilities(layers, stored(3), partial(views, view=VIEW, kind=1), device=CPU, precision="32-true")
-    second = probabilities(
-        layers.train(), stored(3), partial(views, view=VIEW, kind=1), device=CPU, precision="32-true"
-    )
-    assert np.array_equal(first, second)
-    assert all(map(torch.equal, before, layers.parameters()))
 
 
 @pytest.mark.parametrize("num_classes", [2, 6])
@@ -123,26 +61,6 @@ def test_a_class_without_images_has_no_accuracy_but_its_row_and_column() -> None
 def test_the_loss_of_a_certain_error_is_finite() -> None:
     result = scores(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0, 1]))
     assert result.loss == pytest.approx(-math.log(np.finfo(float).tiny) / 2)
-
-
-@pytest.mark.parametrize("kind", ["flip", "flip_crops"])
-def test_probabilities_are_means_over_the_views_of_an_image(kind: str) -> None:
-    view = View(14, 14, "bilinear", VIEW.mean, VIEW.std)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (5, 3, 16, 16), generator=generator, dtype=torch.uint8)
-    layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * 14 * 14, 3)).eval()
-    batches = [(images, torch.zeros(5, dtype=torch.int64), np.arange(5))]
-    found = probabilities(layers, batches, partial(views, view=view, kind=kind), device=CPU, precision="32-true")
-    if kind == "flip":
-        small = functional.resize(images, [14, 14], antialias=True)
-        seen = [small, functional.horizontal_flip(small)]
-    else:
-        seen = list(functional.ten_crop(images, [14, 14]))  # 16 is 8/7 of 14
-    with torch.inference_mode():
-        expected = [
-            layers(functional.normalize(one / 255, list(VIEW.mean), list(VIEW.std))).double().softmax(1) for one in seen
-        ]
-    np.testing.assert_allclose(found, torch.stack(expected).mean(0).numpy(), atol=1e-5)
 
 
 def test_a_temperature_is_found_again_and_changes_no_prediction() -> None:

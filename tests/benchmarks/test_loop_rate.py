@@ -4,8 +4,8 @@ import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from intel_scenes.benchmarks import measure_loop
-from intel_scenes.benchmarks.measure_loop import TURN, Turns
+from intel_scenes.benchmarks import loop_rate
+from intel_scenes.benchmarks.loop_rate import TURN, Turns
 from tests.small import QUIET
 
 
@@ -37,7 +37,7 @@ class Model(BoringModel):
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(measure_loop, "time", clock)
+    monkeypatch.setattr(loop_rate, "time", clock)
     return clock
 
 

@@ -1,57 +1,16 @@
-"""What a trained network says about images, and how right it is."""
+"""How right and how well calibrated predictions are."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
-from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
-from intel_scenes.data.batches import Batch
-from intel_scenes.data.buffers import on_device
-from intel_scenes.predictions import Labels, Probabilities, at_temperature, cross_entropies
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The precision of a run, as Lightning names it: "bf16-mixed" and "16-mixed" compute in sixteen bits."""
-    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
-
-
-@torch.inference_mode()
-def probabilities(
-    network: nn.Module,
-    batches: Iterable[Batch],
-    views: Callable[[Tensor], Iterable[Tensor]],
-    *,
-    device: torch.device,
-    precision: str,
-) -> Probabilities:
-    """Class probabilities of stored images, in the order of the batches.
-
-    Args:
-        network: (B, 3, H, W) to (B, C) logits; it is put into evaluation mode.
-        batches: Stored images with labels and positions.
-        views: Stored images to what the network takes, in one way or several whose probabilities are averaged.
-        device: Where to compute.
-        precision: Of the run, as Lightning names it; "bf16-mixed" and "16-mixed" compute under autocast.
-
-    Returns:
-        (N, C) float64, rows sum to 1.
-    """
-    network.to(device).eval()
-    found = []
-    with autocast(device, precision):
-        for images, _, _ in batches:
-            stored = on_device(images, device)
-            found.append(torch.stack([network(seen) for seen in views(stored)]))
-    logits = torch.cat(found, dim=1).cpu()
-    result: Probabilities = logits.double().softmax(2).mean(0).numpy()
-    return result
+from intel_scenes.probabilities import Labels, Probabilities, at_temperature, cross_entropies
 
 
 def fitted_temperature(predicted: Probabilities, labels: Labels) -> float:
@@ -116,10 +75,23 @@ def scores(predicted: Probabilities, labels: Labels) -> Scores:
     )
 
 
-def calibrated_results(
-    predicted: Mapping[str, Probabilities], labels: Mapping[str, Labels]
-) -> dict[str, float | list[float]]:
-    """How right and how well calibrated predictions of the test images are, under the keys of `summary.json`.
+@dataclass(frozen=True, kw_only=True)
+class TestResults:
+    """How right and how well calibrated predictions of the test images are, under the keys of `summary.json`."""
+
+    __test__ = False  # a name like this is no test
+
+    test_accuracy: float
+    test_loss: float
+    test_accuracy_interval: tuple[float, float]
+    test_ece: float
+    temperature: float
+    test_loss_calibrated: float
+    test_ece_calibrated: float
+
+
+def calibrated_results(predicted: Mapping[str, Probabilities], labels: Mapping[str, Labels]) -> TestResults:
+    """Scores of the test images, as predicted and at the temperature that fits the validation images best.
 
     Args:
         predicted: Probabilities of "val", which choose the temperature, and of "test".
@@ -128,12 +100,12 @@ def calibrated_results(
     temperature = fitted_temperature(predicted["val"], labels["val"])
     test = scores(predicted["test"], labels["test"])
     calibrated = scores(at_temperature(predicted["test"], temperature), labels["test"])
-    return {
-        "test_accuracy": test.accuracy,
-        "test_loss": test.loss,
-        "test_accuracy_interval": list(test.interval),
-        "test_ece": test.ece,
-        "temperature": temperature,
-        "test_loss_calibrated": calibrated.loss,
-        "test_ece_calibrated": calibrated.ece,
-    }
+    return TestResults(
+        test_accuracy=test.accuracy,
+        test_loss=test.loss,
+        test_accuracy_interval=test.interval,
+        test_ece=test.ece,
+        temperature=temperature,
+        test_loss_calibrated=calibrated.loss,
+        test_ece_calibrated=calibrated.ece,
+    )

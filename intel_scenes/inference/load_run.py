@@ -1,0 +1,125 @@
+"""A finished run, loaded by its record; and its images, its network and its weights, to predict again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from intel_scenes import record
+from intel_scenes.config import RunConfig, Views, of_record
+from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.errors import UserError
+from intel_scenes.models.backbones import build
+from intel_scenes.models.weights import network_state
+from intel_scenes.probabilities import Labels, Probabilities
+from intel_scenes.record import Predictions, Status, Summary
+from intel_scenes.runtime import Runtime, runtime_of_machine
+from intel_scenes.training.build import build_data
+from intel_scenes.training.checkpoints import read_best
+from intel_scenes.training.evaluation import SPLITS
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run.
+
+    Attributes:
+        folder: Of the run.
+        summary: What `summary.json` holds.
+        predictions: By split, "val" and "test".
+    """
+
+    folder: Path
+    summary: Summary
+    predictions: Mapping[str, Predictions]
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The configuration, read when it is first asked for.
+
+        Raises:
+            UserError: The record holds none that can be read.
+        """
+        return of_record(self.folder)
+
+    @property
+    def probabilities(self) -> dict[str, Probabilities]:
+        """Of each split, (N, C)."""
+        return {split: one.probabilities for split, one in self.predictions.items()}
+
+    @property
+    def labels(self) -> dict[str, Labels]:
+        """Of each split, (N,)."""
+        return {split: one.labels for split, one in self.predictions.items()}
+
+    @property
+    def runtime(self) -> Runtime:
+        """This machine, with the precision of the run."""
+        # A record from before it was kept is of full precision.
+        return runtime_of_machine(self.summary.precision or "32-true", torch.get_num_threads())
+
+
+def load_run(folder: Path) -> FinishedRun:
+    """Reads the record of a finished run.
+
+    Raises:
+        UserError: There is none, or its predictions cannot be read.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: run=FOLDER is that of a finished run")
+    summary = Summary.peek(folder)
+    if summary is None and any(folder.glob(f"*/{record.SUMMARY}")):
+        raise UserError(f"{folder} holds several runs: name them, run=[{folder}/RUN1,{folder}/RUN2,...]")
+    if summary is None or summary.status is not Status.COMPLETED:
+        raise UserError(f"{folder} holds no run that is complete: name the folder of one")
+    return FinishedRun(folder, summary, {split: Predictions.read(folder, split) for split in SPLITS})
+
+
+def load_images(run: FinishedRun, views: Views | None = None) -> SceneDataModule:
+    """Builds the data module of a run again.
+
+    Args:
+        run: A finished run.
+        views: Test-time augmentation; None is that of the run.
+
+    Raises:
+        UserError: The images are gone, or no longer those of the run.
+    """
+    config = run.config
+    if views is not None:
+        config = replace(config, recipe=replace(config.recipe, views=views))
+    data = build_data(config)
+    if data.splits.fingerprint != run.summary.data_fingerprint:
+        raise UserError(f"the images are no longer those of {run.folder}: put them back, or run it again")
+    return data
+
+
+def rebuild_network(run: FinishedRun, data: SceneDataModule) -> nn.Module:
+    """Builds the network of a run, which has yet to take weights.
+
+    Args:
+        run: A finished run.
+        data: Its images.
+    """
+    transforms = run.summary.transform_input
+    network = build(
+        run.config.model.name,
+        len(data.splits.classes),
+        weights=None,
+        image_size=data.view.size,
+        # A record from before it was kept: as the network was built then.
+        transform_input=run.summary.weights is not None if transforms is None else transforms,
+    )
+    return network.to(memory_format=torch.channels_last)
+
+
+def read_weights(run: FinishedRun) -> dict[str, Tensor]:
+    """Reads the weights of the best epoch of a run, under their names in the network.
+
+    Raises:
+        UserError: The checkpoint is missing or damaged.
+    """
+    return network_state(read_best(run.folder)["state_dict"])

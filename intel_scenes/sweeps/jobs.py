@@ -1,0 +1,80 @@
+"""The jobs of a sweep before the first one runs: their names, which are finished, and whether they can run at all."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from intel_scenes.config import RunConfig
+from intel_scenes.errors import UserError
+from intel_scenes.record import Status, Summary, keys_of
+from intel_scenes.sections import as_plain
+from intel_scenes.sweeps.names import run_name
+from intel_scenes.sweeps.overrides import Overrides, composition_digest
+
+DEVICE_KEYS = ("devices", "num_nodes", "strategy")  # of the Trainer
+
+Compose = Callable[[Overrides], RunConfig]  # the overrides of a job to its configuration
+
+
+def named_jobs(jobs: Sequence[Overrides], folder: Path) -> dict[str, Overrides]:
+    """Each job by the name of its run in the folder of a study; of jobs that compose alike, one."""
+    named: dict[str, Overrides] = {}
+    for job in jobs:
+        name = run_name(job, folder)
+        if name in named and composition_digest(named[name]) != composition_digest(job):
+            one, other = set(named[name]), set(job)
+            raise UserError(
+                f"{' '.join(sorted(one - other))} and {' '.join(sorted(other - one))} would share the folder {name}, "
+                "because they do not change the result: start a sweep for each, with a sweep.name of its own"
+            )
+        named[name] = job
+    return named
+
+
+def finished_jobs(named: Mapping[str, Overrides], folder: Path, compose: Compose) -> set[str]:
+    """Names of the runs that are complete and would be composed as they were, on the same images."""
+    complete: dict[tuple[str, ...], list[tuple[str, str | None]]] = {}
+    for name, job in named.items():
+        summary = Summary.peek(folder / name)
+        if summary is None or summary.status is not Status.COMPLETED:
+            continue
+        if summary.composition_digest == composition_digest(job):
+            of_data = tuple(sorted(text for text in job if text.lstrip("+").startswith("data")))
+            complete.setdefault(of_data, []).append((name, summary.data_fingerprint))
+    finished = set()
+    for runs in complete.values():
+        from intel_scenes.training.build import build_data  # imports torch, which nothing else here needs
+
+        try:
+            now = build_data(compose(named[runs[0][0]])).splits.fingerprint
+        except (UserError, OSError):  # their own jobs report it
+            continue
+        finished |= {name for name, fingerprint in runs if fingerprint == now}
+    return finished
+
+
+def check(jobs: Iterable[Overrides], compose: Compose) -> None:
+    """Composes every job before the first runs, and then checks what came out.
+
+    Raises:
+        UserError: A job could not run.
+    """
+    progress = tqdm(list(jobs), desc="checking", unit="run", leave=False, disable=None, delay=2)
+    configs = [(compose(job), job) for job in progress]
+    if any(config.dry_run for config, _ in configs):
+        raise UserError("dry_run=true is for one run: sweep.plan=true says what a sweep would cost")
+    if configs:
+        # They import torch, for which a misspelt name need not wait.
+        from intel_scenes.runtime import num_devices
+        from intel_scenes.training.build import check_parts
+
+        for config, job in configs:
+            if num_devices(config.trainer) > 1:
+                asked = as_plain(config.trainer)
+                given = [f"trainer.{key}={asked[key]}" for key in DEVICE_KEYS if asked.get(key)]
+                raise UserError(
+                    f"{' with '.join(given)} starts processes of its own, which know no sweep: set trainer.devices=1, "
+                    "and start a sweep for each GPU instead"
+                )
+            check_parts(config, keys_of(job))

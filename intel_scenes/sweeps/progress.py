@@ -1,0 +1,56 @@
+"""How far the sweep of this process is, for the line above each of its runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from intel_scenes import files
+
+
+@dataclass
+class Progress:
+    """How far a sweep is.
+
+    Attributes:
+        total: Number of runs.
+        skipped: Runs that were finished before.
+        started: When the sweep began, ISO 8601.
+        number: Of the current run, from 1, the skipped ones included.
+        failed: Runs that failed or were refused.
+        seconds: Duration of each run so far.
+    """
+
+    total: int
+    skipped: int
+    started: str
+    number: int
+    failed: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+    def line(self) -> str:
+        """One line such as `run 7 of 36, 2 skipped, 1 failed, about 12 minutes left`."""
+        text = f"run {self.number} of {self.total}, {self.skipped} skipped, {self.failed} failed"
+        if not self.seconds:
+            return text
+        left = sum(self.seconds) / len(self.seconds) * (self.total - self.number + 1) / 60
+        return f"{text}, about {left:.0f} minutes left" if left >= 1.5 else f"{text}, about a minute left"
+
+
+# Hydra calls a job with its configuration alone, so a sweep leaves its progress here for the jobs of its own process.
+_current: Progress | None = None
+
+
+def current() -> Progress | None:
+    """The progress of the sweep that this process runs; None in the worker of a launcher."""
+    return _current
+
+
+@contextmanager
+def begun(total: int, skipped: int) -> Iterator[Progress]:
+    """Makes the progress of a sweep known to its jobs while it runs."""
+    global _current
+    _current = Progress(total, skipped, files.now(), number=skipped)
+    try:
+        yield _current
+    finally:
+        _current = None

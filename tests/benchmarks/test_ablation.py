@@ -1,0 +1,44 @@
+"""Each trick is taken out where it says so, and is back afterwards."""
+
+import gc
+
+import pytest
+import torch
+
+from intel_scenes.benchmarks import ablation
+from intel_scenes.data import scenes
+from tests.small import DRAWN, SMALL, asked
+
+
+@pytest.fixture
+def config(cache):
+    return asked(*DRAWN, *SMALL, "recipe=plain", "optim=sgd", "data.batch_size=8", f"data.cache_dir={cache}")
+
+
+def test_a_start_without_known_digests_reads_the_files_again_and_leaves_what_was_known(config, monkeypatch):
+    monkeypatch.setattr(scenes, "CLOCK_SECONDS", 0)  # the images may have been drawn just now
+    assert ablation._start_seconds(config) > 0
+    known = dict(scenes.known_digests)
+    assert len(known) >= 150  # 120 and 30
+    with ablation.STARTS["digests of files known"]():
+        assert scenes.known_digests == {}
+        assert ablation._start_seconds(config) > 0
+        assert len(scenes.known_digests) == 150
+    assert scenes.known_digests == known
+
+
+def test_without_frozen_imports_collections_see_them():
+    gc.freeze()
+    try:
+        assert gc.get_freeze_count() > 0
+        with ablation.STARTS["imports not collected"]():
+            assert gc.get_freeze_count() == 0
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+
+
+def test_a_step_of_another_process_is_timed_there(config):
+    before = torch.get_num_threads()
+    assert ablation._in_new_process(ablation._step_seconds, config, True) > 0
+    assert torch.get_num_threads() == before

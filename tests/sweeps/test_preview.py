@@ -1,0 +1,85 @@
+import json
+from dataclasses import replace
+
+import hydra
+import pytest
+
+from intel_scenes import record
+from intel_scenes.composition import configured
+from intel_scenes.config import RunConfig
+from intel_scenes.keys import conf_folder
+from intel_scenes.record import Summary
+from intel_scenes.sweeps import preview
+from tests.studies.made import leave_run
+
+
+@pytest.fixture(scope="module")
+def config():
+    overrides = ["epochs=4", "model=resnet18", "data=synthetic", "data.image_size=64", "data.num_test=6"]
+    with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return configured(hydra.compose("train", overrides), RunConfig)
+
+
+@pytest.fixture
+def shown(config, capsys):
+    """What the plan of one more run says."""
+
+    def say(study):
+        preview.show({"new": ["seed=2"]}, set(), study, lambda _: config, tuned=(), has_baseline=False)
+        return capsys.readouterr().out
+
+    return say
+
+
+def test_a_run_is_estimated_by_those_of_its_network_and_size(tmp_path, shown):
+    leave_run(tmp_path, "there", {"seed": 1}, [True] * 6, epochs=2, fit_seconds=60.0)
+    assert "run      new  about 2.0 minutes" in shown(tmp_path)  # 30 seconds an epoch, four of them
+
+
+def test_a_run_that_does_not_know_its_time_estimates_nothing(tmp_path, shown):
+    leave_run(tmp_path, "there", {"seed": 1}, [True] * 6, fit_seconds=None)
+    assert "no run alike yet" in shown(tmp_path)
+    assert Summary.peek(tmp_path / "new") is None
+
+
+@pytest.mark.parametrize(
+    ("left", "action"),
+    [
+        *(
+            (json.dumps({"status": status}), action)
+            for status, action in (("interrupted", "continue"), ("failed", "retry"))
+        ),
+        *((json.dumps({"status": "completed"}), "check"), ("{", "check"), (None, "run")),
+    ],
+)
+def test_what_a_run_would_do_is_told_by_its_record(tmp_path, shown, left, action):
+    if left is not None:
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / record.SUMMARY).write_text(left)
+    said = shown(tmp_path)
+    assert f"  {action:<9}new  no run alike yet\n1 to {action}\n" in said
+    assert ("which may be refused" in said) == (action == "check")
+
+
+def test_what_the_seeds_would_show_is_reckoned_with_the_test_images_that_are_there(tmp_path, config, capsys):
+    for number in range(7):
+        for name in ("sea", "street"):
+            path = tmp_path / f"images/seg_test/{name}/{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    (tmp_path / "images/seg_test/sea/notes.txt").touch()
+
+    def said(source, root, study="study"):
+        run = replace(config, data=replace(config.data, source=source, root=root and str(root), num_test=50))
+        jobs = {f"{optim}{seed}": [f"optim={optim}", f"seed={seed}"] for optim in ("sgd", "adam") for seed in (1, 2)}
+        preview.show(jobs, set(), tmp_path / study, lambda _: run, tuned=(), has_baseline=False)
+        return capsys.readouterr().out
+
+    images, nothing = tmp_path / "images", tmp_path / "nothing"
+    for source, root, expected in (
+        *(("folder", images, 14), ("intel", images, 14), ("synthetic", None, 50), ("intel", nothing, "3,000")),
+    ):
+        assert f"assuming {expected} test images" in said(source, root)
+    assert "the smallest detectable difference is unknown: data.root has no test images" in said("folder", nothing)
+    leave_run(tmp_path / "earlier", "there", {"seed": 1}, [True] * 6)
+    assert "assuming 6 test images" in said("folder", images, "earlier")
