@@ -326,6 +326,23 @@ class SweepConfig(Section):
     plan: bool
     redo: Literal["changed"] | None
     fail_fast: bool
+    confirm: Annotated[int, Whole(0)] = 0
+    confirm_best: Count | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            UserError: One is of no use, or two do not go together.
+        """
+        super().__post_init__()
+        if self.name == "":
+            raise UserError("sweep.name is empty: give the folder below multirun/ a name, or leave it out")
+        if self.confirm_best is not None and not self.confirm:
+            raise UserError(
+                f"sweep.confirm_best={self.confirm_best} has no effect without sweep.confirm=N: leave one out, or add "
+                "the number of fresh seeds"
+            )
 
 
 @dataclass(frozen=True)
@@ -336,6 +353,32 @@ class CompareConfig(Section):
 
     baseline: Name | None
     rope: Annotated[float, Within(0, 100)]
+    audit: str | None = None
+    natural_bounds: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            UserError: One is of no use.
+        """
+        super().__post_init__()
+        try:
+            _ = self.bounds
+        except ValueError as error:
+            raise UserError(
+                f"compare.natural_bounds={shown(self.natural_bounds)} must be a list of KEY=NUMBER, such as "
+                "[optim.weight_decay=0]"
+            ) from error
+
+    @property
+    def bounds(self) -> dict[str, list[float]]:
+        """The natural bounds by key."""
+        bounds: dict[str, list[float]] = {}
+        for text in self.natural_bounds or ():
+            key, _, value = text.rpartition("=")
+            bounds.setdefault(key, []).append(float(value))
+        return bounds
 
 
 @dataclass(frozen=True)

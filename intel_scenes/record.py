@@ -2,10 +2,12 @@
 
 import csv
 import io
+import itertools
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, astuple, dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
@@ -327,32 +329,71 @@ class Predictions:
     probabilities: Probabilities
 
     @classmethod
-    def read(cls, folder: Path, split: str, *, with_probabilities: bool = True) -> Self:
+    def read(cls, folder: Path, split: str) -> Self:
         """Reads a split of the predictions of a run folder.
 
         Args:
             folder: Of the run.
             split: "val" or "test".
-            with_probabilities: Without them, which hundreds of runs may be, the file is read several times as fast.
 
         Raises:
             UserError: There are none, or they cannot be read.
         """
+        found = cls.read_splits(folder, split)
+        if split not in found:
+            raise UserError(f"{folder / PREDICTIONS} cannot be read (it has no {split} images): run it again")
+        return found[split]
+
+    @classmethod
+    def read_splits(cls, folder: Path, *splits: str) -> dict[str, Self]:
+        """Reads several splits at once, those that have images.
+
+        Raises:
+            UserError: They cannot be read.
+        """
         path = folder / PREDICTIONS
         try:
             text = path.read_bytes().decode(errors="replace")
-            rows = _rows(text, split, with_probabilities=with_probabilities)
-            if not rows:
-                raise ValueError(f"it has no {split} images")
-            paths, labels, predicted, *_ = zip(*rows, strict=True)
-            probabilities = np.array([[float(number) for number in row[3:]] for row in rows])
-            read = cls(list(paths), _whole(labels), _whole(predicted), probabilities)
-            classes = np.concatenate([read.labels, read.predicted])
-            if classes.min() < 0 or (with_probabilities and classes.max() >= probabilities.shape[1]):
-                raise ValueError(f"{split} images of a class that has no probability")
+            rows = {split: _rows(text, split) for split in splits}
+            found = {split: cls._of(split, fields, width) for split, (fields, width) in rows.items() if fields}
         except (OSError, ValueError, IndexError, OverflowError) as error:
             raise UserError(f"{path} cannot be read ({error}): run it again") from error
+        return found
+
+    @classmethod
+    def _of(cls, split: str, fields: list[str], width: int) -> Self:
+        """From the fields of all rows of a split, one after the other, and their number in a row."""
+        paths, labels, predicted, *columns = (fields[place::width] for place in range(1, width))
+        probabilities = np.array(columns, np.float64).reshape(len(columns), len(paths)).T
+        read = cls(paths, _whole(labels), _whole(predicted), np.ascontiguousarray(probabilities))
+        classes = np.concatenate([read.labels, read.predicted])
+        if classes.min() < 0 or classes.max() >= len(columns):
+            raise ValueError(f"{split} images of a class that has no probability")
         return read
+
+    @classmethod
+    def read_classes(cls, folder: Path) -> dict[str, Self]:
+        """Reads all splits without probabilities: several times as fast, for hundreds of runs.
+
+        Raises:
+            UserError: There are no test images, or they cannot be read.
+        """
+        path = folder / PREDICTIONS
+        try:
+            text = path.read_bytes().decode(errors="replace")
+            rows = {split: _heads(text, split) for split in ("test", "val")}
+            if not rows["test"]:
+                raise ValueError("it has no test images")
+            columns = {split: tuple(zip(*of_split, strict=True)) for split, of_split in rows.items() if of_split}
+            found = {
+                split: cls(list(paths), _whole(labels), _whole(predicted), np.empty((len(paths), 0)))
+                for split, (paths, labels, predicted) in columns.items()
+            }
+            if any(min(one.labels.min(), one.predicted.min()) < 0 for one in found.values()):
+                raise ValueError("images of a class below 0")
+        except (OSError, ValueError, IndexError, OverflowError) as error:
+            raise UserError(f"{path} cannot be read ({error}): run it again") from error
+        return found
 
     @staticmethod
     def write(folder: Path, classes: Sequence[str], splits: Mapping[str, "Predictions"]) -> None:
@@ -377,22 +418,42 @@ class Predictions:
         files.write_csv(folder / PREDICTIONS, ("split", "path", "label", "predicted", *classes), rows)
 
 
-def _rows(text: str, split: str, *, with_probabilities: bool) -> Sequence[Sequence[str]]:
-    """Path, label and predicted class of each image of a split, and its probabilities where asked.
-
-    A row that is cut off before its probabilities is too short in both cases.
+def _rows(text: str, split: str) -> tuple[list[str], int]:
+    """The fields of all rows of a split, one after the other, and their number in a row.
 
     Raises:
-        IndexError: A row is empty.
+        ValueError: Rows are of different length, or empty.
     """
-    if not with_probabilities and '"' not in text:
-        return [line.split(",", 4)[1:-1] for line in text.split("\n") if line.startswith(f"{split},")]
-    rows = [row[1:] for row in csv.reader(io.StringIO(text)) if row[0] == split]  # a path with a comma is in quotes
-    return rows if with_probabilities else [row[:-1][:3] for row in rows]
+    if '"' in text or "\r" in text:  # of a path with a comma, or written elsewhere
+        rows = [row for row in csv.reader(io.StringIO(text)) if row[0] == split]
+        fields, widths = list(itertools.chain.from_iterable(rows)), {len(row) for row in rows}
+    else:
+        lines = text.removesuffix("\n").split("\n")
+        if "" in lines:
+            raise ValueError("an empty line")
+        lines = [line for line in lines if line.startswith(split)]
+        fields, widths = ",".join(lines).split(",") if lines else [], {line.count(",") + 1 for line in lines}
+    if len(widths) > 1:
+        raise ValueError(f"{split} images with more columns than others")
+    return fields, max(widths, default=0)
+
+
+def _heads(text: str, split: str) -> Sequence[Sequence[str]]:
+    """Path, label and prediction of each row of a split.
+
+    Raises:
+        ValueError: A row is cut off before its probabilities.
+    """
+    if '"' in text:  # of a path with a comma
+        return [row[1:-1][:3] for row in csv.reader(io.StringIO(text)) if row[:1] == [split]]
+    rows = re.findall(rf"\n{split},([^,\n]*),([^,\n]*),([^,\n]*),", text)
+    if len(rows) < text.count(f"\n{split},"):
+        raise ValueError(f"{split} images without probabilities")
+    return rows
 
 
 def _whole(numbers: Sequence[str]) -> Labels:
-    return np.array([int(number) for number in numbers], dtype=np.int64)
+    return np.array(numbers, dtype=np.int64)
 
 
 SUMMARY_KEYS = tuple(field.name for field in fields(Summary))
@@ -413,6 +474,11 @@ def remove_leftovers(folder: Path) -> None:
 
 
 Asked = str | tuple[str, ...] | None  # a study's question, or its factors
+
+
+def said(what: Asked) -> str:
+    """A study's question or its factors as a sentence has them."""
+    return (what if isinstance(what, str) else ", ".join(what or [])) or "not said"
 
 
 class Interval(NamedTuple):
@@ -447,6 +513,57 @@ class Addition:
 
 
 @dataclass(frozen=True)
+class ConfirmedArm:
+    """An arm whose chosen configuration is run again on fresh seeds, which chose nothing.
+
+    Attributes:
+        label: Of the arm when it was chosen.
+        overrides: Of the chosen configuration, without the seed and keys that change no result.
+        chosen_by: Seeds of the arm's runs by which it was chosen.
+        seeds: The fresh ones, one for each run.
+        runs: Names of the confirming runs.
+    """
+
+    label: str
+    overrides: tuple[str, ...]
+    chosen_by: tuple[str, ...] = ()
+    seeds: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What an invocation of a sweep decided to confirm, before the first confirming run.
+
+    Attributes:
+        date: ISO 8601, UTC.
+        command: What was typed; None where it is unknown.
+        arms: New ones, or earlier ones on more seeds.
+    """
+
+    date: str | None = None
+    command: str | None = None
+    arms: tuple[ConfirmedArm, ...] = ()
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """An arm that was named as the one to compare all others with, and what could be known by then.
+
+    Attributes:
+        label: As it was typed.
+        date: When it was first named, ISO 8601, UTC.
+        num_completed: Runs of the study that were completed by then.
+        num_confirming: Confirming runs among them.
+    """
+
+    label: str
+    date: str | None = None
+    num_completed: int = 0
+    num_confirming: int = 0
+
+
+@dataclass(frozen=True)
 class StudyPlan:
     """`study.yaml`: what a study asks, and which runs were planned to answer it.
 
@@ -467,6 +584,8 @@ class StudyPlan:
         commit: Git commit of the checkout.
         planned: Names of the runs planned first.
         added: What later invocations added.
+        confirmed: What is run again on fresh seeds; an invocation that adds arms or seeds adds an entry.
+        baselines: The arms that were named to compare all others with, each when it was first named.
         twins: Runs that came to the same as another, with its name.
         fitted_epochs: Epochs that fit into `budget_minutes`, by budget digest.
         others: Keys that this version does not know, with any values, kept when the plan is written again.
@@ -486,14 +605,35 @@ class StudyPlan:
     commit: str | None = None
     planned: tuple[str, ...] = ()
     added: tuple[Addition, ...] = ()
+    confirmed: tuple[Confirmation, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
     twins: Mapping[str, str] = field(default_factory=dict)
     fitted_epochs: Mapping[str, int] = field(default_factory=dict)
     others: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def all_planned(self) -> tuple[str, ...]:
-        """Names of all runs, each once, including those added later."""
+    def tuning_runs(self) -> tuple[str, ...]:
+        """Names of the runs that may choose, each once: those planned first and those added later."""
         return tuple(dict.fromkeys([*self.planned, *(name for one in self.added for name in one.runs)]))
+
+    @property
+    def confirmed_arms(self) -> tuple[ConfirmedArm, ...]:
+        """Each confirmed configuration once, with all its fresh seeds and their runs."""
+        arms: dict[tuple[str, ...], ConfirmedArm] = {}
+        for one in (arm for entry in self.confirmed for arm in entry.arms):
+            held = arms.get(one.overrides, replace(one, seeds=(), runs=()))
+            arms[one.overrides] = replace(held, seeds=(*held.seeds, *one.seeds), runs=(*held.runs, *one.runs))
+        return tuple(arms.values())
+
+    @property
+    def confirming_runs(self) -> tuple[str, ...]:
+        """Names of the runs that confirm."""
+        return tuple(name for arm in self.confirmed_arms for name in arm.runs)
+
+    @property
+    def all_planned(self) -> tuple[str, ...]:
+        """Names of all runs, each once, including those added later and those that confirm."""
+        return tuple(dict.fromkeys([*self.tuning_runs, *self.confirming_runs]))
 
 
 def read_study(folder: Path) -> StudyPlan | None:
@@ -525,7 +665,7 @@ def write_study(folder: Path, plan: StudyPlan) -> None:
         if not addition["changed"]:
             del addition["changed"]
     unknown = [key for key, value in values.items() if value is None and key not in ("question", "commit")]
-    unknown += [key for key in ("twins", "fitted_epochs") if not values[key]]
+    unknown += [key for key in ("confirmed", "baselines", "twins", "fitted_epochs") if not values[key]]
     unknown += ["swept"] if plan.fixed is None else []
     others = values.pop("others")
     written = {key: value for key, value in values.items() if key not in unknown} | others
@@ -551,6 +691,8 @@ def _study_plan(found: Any) -> StudyPlan:  # noqa: ANN401
         commit=_text(get("commit")),
         planned=_texts(get("planned")),
         added=tuple(map(_addition, get("added") or [])),
+        confirmed=tuple(map(_confirmation, get("confirmed") or [])),
+        baselines=tuple(map(_baseline, get("baselines") or [])),
         twins={str(name): str(twin) for name, twin in (get("twins") or {}).items()},
         fitted_epochs={str(digest): int(epochs) for digest, epochs in (get("fitted_epochs") or {}).items()},
         others={key: value for key, value in found.items() if key not in known},
@@ -560,6 +702,25 @@ def _study_plan(found: Any) -> StudyPlan:  # noqa: ANN401
 def _addition(found: Any) -> Addition:  # noqa: ANN401
     changed = {key: (_asked(old), _asked(new)) for key, (old, new) in (found.get("changed") or {}).items()}
     return Addition(_text(found.get("date")), _command(found.get("command")), _texts(found.get("runs")), changed)
+
+
+def _confirmation(found: Any) -> Confirmation:  # noqa: ANN401
+    return Confirmation(
+        _text(found.get("date")), _command(found.get("command")), tuple(map(_confirmed_arm, found.get("arms") or []))
+    )
+
+
+def _confirmed_arm(found: Any) -> ConfirmedArm:  # noqa: ANN401
+    lists = (_texts(found.get(key)) for key in ("overrides", "chosen_by", "seeds", "runs"))
+    arm = ConfirmedArm(str(found.get("label")), *lists)
+    if len(arm.seeds) != len(arm.runs):
+        raise ValueError(f"{arm.label} has not one seed for each run")
+    return arm
+
+
+def _baseline(found: Any) -> Baseline:  # noqa: ANN401
+    counts = (int(found.get(key) or 0) for key in ("num_completed", "num_confirming"))
+    return Baseline(str(found.get("label")), _text(found.get("date")), *counts)
 
 
 def _asked(value: object) -> Asked:

@@ -44,7 +44,9 @@ def test_a_section_is_read_where_other_keys_have_no_value_yet() -> None:
     with pytest.raises(UserError, match=r"^model\.name is not given"):
         configured(cfg, RunConfig)
     assert section(cfg, SweepConfig) == SweepConfig("DEFAULT", trials=16, plan=False, redo=None, fail_fast=False)
-    assert section(cfg, CompareConfig) == CompareConfig(baseline=None, rope=1)
+    compare = section(cfg, CompareConfig)
+    assert (compare.baseline, compare.rope, compare.bounds["recipe.first_lr_scale"]) == (None, 1, [0, 1])
+    assert section(composed("compare", "folder=."), CompareConfig).bounds == compare.bounds
 
 
 def test_a_section_that_is_wrong_or_taken_out_is_told() -> None:

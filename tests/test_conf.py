@@ -1,3 +1,4 @@
+import math
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -214,3 +215,20 @@ def test_each_arm_of_the_recipe_study_is_another_configuration() -> None:
     assert set(arms) == set(GROUPS["without"])
     found = {yaml.safe_dump(plain("study=recipe", f"without={arm}")) for arm in arms}
     assert len(found) == len(arms)
+
+
+@pytest.mark.parametrize(("name", "num_arms", "total"), [("optimizers", 3, 45), ("schedulers", 8, 88)])
+def test_a_study_that_tunes_and_compares_confirms_on_more_seeds_than_it_tunes_by(
+    name: str, num_arms: int, total: int
+) -> None:
+    text = (CONF / "study" / f"{name}.yaml").read_text()
+    study = yaml.safe_load(text)
+    levels = {key: str(value).split(",") for key, value in study["hydra"]["sweeper"]["params"].items()}
+    num_tuning = math.prod(map(len, levels.values()))
+    assert math.prod(len(levels[key]) for key in study["study"]["compared"]) == num_arms
+    num_seeds = plain(f"study={name}")["sweep"]["confirm"]
+    assert num_seeds == 5 > len(levels["seed"])
+    assert num_tuning + num_arms * num_seeds == total
+    for number in (f"{num_tuning} runs that choose", f"{num_arms * num_seeds} that confirm", f"Cost: {total} runs"):
+        assert number in text
+    assert plain(f"study={name}", "sweep.confirm=3")["sweep"]["confirm"] == 3, "what was typed holds"

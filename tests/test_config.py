@@ -151,6 +151,11 @@ def test_a_key_that_is_taken_out_is_missed() -> None:
         ("augment.scale=[0.9,0.5]", "augment.scale=[0.9, 0.5] and augment.ratio=[0.75, 1.3333333333333333] must rise"),
         ("trainer.precision=8", "trainer.precision=8 must be one of auto, 32"),
         ("trainer.devices=1.5", "trainer.devices=1.5 must be"),
+        ("compare.natural_bounds=10", "compare.natural_bounds=10 must be a list"),
+        (
+            "compare.natural_bounds=[lr_scale]",
+            "compare.natural_bounds=['lr_scale'] must be a list of KEY=NUMBER, such as [optim.weight_decay=0]",
+        ),
     ],
 )
 def test_a_value_of_another_kind_is_refused_by_its_key(override: str, sentence: str) -> None:

@@ -42,7 +42,10 @@ def test_every_command_is_checked(config_name: str) -> None:
         ("+recipe.label_smothing=0.1", "there is no key recipe.label_smothing (did you mean recipe.label_smoothing?)"),
         ("+model._target_=net.Net", "there is no key model._target_: model takes name, weights"),
         ("+augment.hue=0.1", "there is no key augment.hue: augment takes flip, policy, ratio, scale"),
-        ("+sweep={a:1}", "there is no key sweep.a: sweep takes fail_fast, name, plan, redo, trials"),
+        (
+            "+sweep={a:1}",
+            "there is no key sweep.a: sweep takes confirm, confirm_best, fail_fast, name, plan, redo, trials",
+        ),
         ("+a={}", "there is no key a"),
         ("+data.exclude.b=1", "there is no key data.exclude.b (did you mean data.exclude?)"),
         ("+data.num_test=9", "data.num_test is a key of data=synthetic alone (~data.num_test takes it out)"),

@@ -210,7 +210,7 @@ def test_a_split_of_predictions_is_read_in_its_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_labels_alone_are_those_that_are_read_with_probabilities(tmp_path: Path, rows: str, split: str) -> None:
     predictions(tmp_path, HEAD + rows)
-    whole, alone = Predictions.read(tmp_path, split), Predictions.read(tmp_path, split, with_probabilities=False)
+    whole, alone = Predictions.read(tmp_path, split), Predictions.read_classes(tmp_path)[split]
     assert alone.paths == whole.paths
     np.testing.assert_array_equal(alone.labels, whole.labels)
     np.testing.assert_array_equal(alone.predicted, whole.predicted)
@@ -248,7 +248,7 @@ def test_predictions_that_are_broken_are_named(tmp_path: Path, text: str) -> Non
 @pytest.mark.parametrize("others", ["", "val,ice/1.jpg,0,1,0.25,0.75\n", 'test,"a,b.jpg",0,1,0.25,0.75\n'])
 def test_labels_that_are_broken_are_named(tmp_path: Path, row: str, others: str) -> None:
     with pytest.raises(UserError, match=r"predictions\.csv cannot be read \(.+\): run it again$"):
-        Predictions.read(predictions(tmp_path, f"{HEAD}{others}{row}\n"), "val", with_probabilities=False)
+        Predictions.read_classes(predictions(tmp_path, f"{HEAD}{others}{row}\ntest,sea/2.jpg,1,1,0.1,0.9\n"))
 
 
 def test_predictions_that_are_not_there_are_named(tmp_path: Path) -> None:
@@ -303,6 +303,44 @@ twins:
 fitted_epochs:
   abc: 3
 """
+CONFIRMED_PLAN = PLAN.replace(
+    "twins:\n",
+    """\
+confirmed:
+- date: '2026-11-29T09:40:00+00:00'
+  command: python -m intel_scenes.train -m epochs=1 optim=sgd,adamw seed=1,2 sweep.confirm=1
+  arms:
+  - label: sgd
+    overrides:
+    - epochs=1
+    - optim=sgd
+    chosen_by:
+    - '1'
+    - '2'
+    seeds:
+    - '101'
+    runs:
+    - optim=sgd,seed=101
+- date: null
+  command: null
+  arms:
+  - label: sgd
+    overrides:
+    - epochs=1
+    - optim=sgd
+    chosen_by: []
+    seeds:
+    - '102'
+    runs:
+    - optim=sgd,seed=102
+baselines:
+- label: sgd
+  date: '2026-11-29T09:41:00+00:00'
+  num_completed: 3
+  num_confirming: 1
+twins:
+""",
+)
 OLDER_PLAN = """\
 question: Which optimizer?
 compared:
@@ -322,7 +360,7 @@ note: by hand
 """
 
 
-@pytest.mark.parametrize("text", [PLAN, OLDER_PLAN], ids=["now", "older"])
+@pytest.mark.parametrize("text", [PLAN, CONFIRMED_PLAN, OLDER_PLAN], ids=["0.2", "confirmed", "older"])
 def test_a_plan_is_written_as_it_was_read(tmp_path: Path, text: str) -> None:
     (tmp_path / record.STUDY).write_text(text)
     plan = record.read_study(tmp_path)
@@ -346,6 +384,18 @@ def test_a_plan_has_typed_fields_and_all_its_runs(tmp_path: Path) -> None:
     assert plan.all_planned == ("optim=sgd,seed=1", "optim=sgd,seed=2", "optim=sgd,seed=3")
 
 
+def test_a_plan_tells_what_confirms_from_what_may_choose(tmp_path: Path) -> None:
+    (tmp_path / record.STUDY).write_text(CONFIRMED_PLAN)
+    plan = record.read_study(tmp_path)
+    assert plan is not None
+    assert plan.confirming_runs == ("optim=sgd,seed=101", "optim=sgd,seed=102")
+    assert plan.tuning_runs == ("optim=sgd,seed=1", "optim=sgd,seed=2", "optim=sgd,seed=3")
+    assert plan.all_planned == (*plan.tuning_runs, *plan.confirming_runs)
+    (arm,) = plan.confirmed_arms
+    assert (arm.label, arm.chosen_by, arm.seeds) == ("sgd", ("1", "2"), ("101", "102"))
+    assert plan.baselines == (record.Baseline("sgd", "2026-11-29T09:41:00+00:00", 3, 1),)
+
+
 def test_a_plan_written_by_hand_may_lack_every_key(tmp_path: Path) -> None:
     assert record.read_study(tmp_path) is None
     (tmp_path / record.STUDY).write_text("{}")
@@ -360,6 +410,7 @@ def test_a_plan_written_by_hand_may_lack_every_key(tmp_path: Path) -> None:
     [
         *("", "[", "- 1", "abc", "tuned: 3", "tuned: abc", "planned: 3", "added: [x]", "added: [{runs: 3}]"),
         *("threads: many", "searched: {lr_scale: [1]}", "searched: [lr_scale]", "twins: [a]"),
+        *("confirmed: [a]", "confirmed: [{arms: [{label: a, seeds: [1], runs: []}]}]", "baselines: [sgd]"),
     ],
 )
 def test_a_plan_that_is_none_is_refused_by_name(tmp_path: Path, content: str) -> None:

@@ -52,4 +52,4 @@ def test_the_main_job_of_the_readme_runs_offline(installed, tmp_path):
     assert {summary["git_commit"] for summary in summaries} == {None}, "an installed package knows of no repository"
     assert "8 of 8 runs complete" in done.stdout
     (page,) = tmp_path.glob("multirun/quickstart/report.html")
-    assert "on validation (" in page.read_text()
+    assert "has the best validation accuracy" in page.read_text()

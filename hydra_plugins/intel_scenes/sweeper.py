@@ -93,6 +93,9 @@ class SceneSweeper(BasicSweeper):
         intervals = [override for override in typed if override.is_interval_sweep()]
         if not intervals and any(override.key_or_group == "sweep.trials" for override in typed):
             raise UserError("sweep.trials has no effect where no key is set to interval(LOW,HIGH): leave it out")
+        for override in typed:
+            if override.is_sweep_override() and override.key_or_group.startswith(("sweep.", "compare.", "study.")):
+                raise UserError(f"{override.input_line} is for a whole sweep: give it one value")
         sweep = self._asked({override.key_or_group: interval_of(override) for override in intervals})
         points = sampled(intervals, sweep.options.trials)
         (grid,) = self.split_arguments([override for override in typed if override not in intervals], None)

@@ -1,21 +1,23 @@
-"""Runs as configurations and arms, with what their predictions say."""
+"""Runs as configurations, and configurations as the candidates of arms."""
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from intel_scenes.errors import UserError
-from intel_scenes.studies.collect import Run, TestImages, value_of
-from intel_scenes.studies.naming import few, label_of
-from intel_scenes.studies.statistics.estimates import Estimate, Ledger, Table, ledger, mean_accuracy, wilson
-from intel_scenes.studies.statistics.selection import best_of
+from intel_scenes.studies.align import Aligned, Classes, TestImages
+from intel_scenes.studies.load import Run, Study
+from intel_scenes.studies.naming import factors_of, label_of, value_of, with_recipe
+from intel_scenes.studies.notices import Kind, Notice
+from intel_scenes.studies.statistics.crossed import Runs
+from intel_scenes.studies.statistics.estimates import Estimate, Ledger, Table, ledger, wilson
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Configuration:
     """Runs that differ in their seed alone.
 
@@ -23,20 +25,17 @@ class Configuration:
         values: Of the factors that vary, by key.
         runs: Completed, by seed; those with equal predictions once.
         num_failed: Further runs, that failed.
-        estimate: Of the test accuracy, from two seeds on.
-        interval: Of the test accuracy, 95 %: over seeds and images, with one seed over images alone; None without
-            predictions.
-        per_class: Mean test accuracy of each class, NaN where the test split has none of it.
-        ledger: Of the spread over seeds, from two seeds on.
+        evaluated: Those of the runs that have predictions.
+        predicted: (evaluated, N) int16, the predicted classes of the test images.
+        images: The test images.
     """
 
-    values: dict[str, str]
-    runs: list[Run]
-    num_failed: int = 0
-    estimate: Estimate | None = None
-    interval: tuple[float, float] | None = None
-    per_class: npt.NDArray[np.float64] | None = None
-    ledger: Ledger | None = None
+    values: Mapping[str, str]
+    runs: tuple[Run, ...]
+    num_failed: int
+    evaluated: tuple[Run, ...]
+    predicted: Classes
+    images: TestImages
 
     def mean(self, key: str) -> float | None:
         """Of a key of `summary.json` over the runs that have it."""
@@ -44,19 +43,19 @@ class Configuration:
         known = [value for value in values if value is not None]
         return statistics.fmean(known) if known else None
 
-    @property
+    @cached_property
     def val_accuracy(self) -> float:
         """Mean over seeds of the validation accuracy that chooses."""
         return statistics.fmean(run.val_accuracy for run in self.runs)
 
-    @property
+    @cached_property
     def test_accuracy(self) -> float:
-        """Mean over seeds."""
-        return statistics.fmean(run.test_accuracy for run in self.runs)
+        """Mean over seeds, of the runs that have predictions where some do: the interval is of these."""
+        return statistics.fmean(run.test_accuracy for run in self.evaluated or self.runs)
 
     @property
     def gaps(self) -> list[float]:
-        """Train accuracy (evaluation mode) less valid accuracy at the best epoch, of each run that knows it."""
+        """Train accuracy (evaluation mode) less validation accuracy at the best epoch, of each run that knows it."""
         known = [(run.summary.train_accuracy, run.summary.val_accuracy) for run in self.runs]
         return [train - val for train, val in known if train is not None and val is not None]
 
@@ -71,190 +70,200 @@ class Configuration:
         return sorted({str(run.summary.device) for run in self.runs})
 
     @property
-    def balanced_accuracy(self) -> float | None:
-        """Mean over the classes that the test split has."""
-        return None if self.per_class is None else float(np.nanmean(self.per_class))
-
-    @property
     def label(self) -> str:
         """Its values of the factors, such as `optim=sgd, lr_scale=3`."""
         return ", ".join(f"{key}={value}" for key, value in self.values.items()) or "all runs"
 
-
-@dataclass
-class Arm:
-    """What a study compares, at the values of its tuned factors that validation chose.
-
-    Attributes:
-        label: Its values of the compared factors.
-        configurations: Best validation accuracy first, of those with most seeds; the first is chosen.
-        lost: Configurations without a completed run.
-        labels: (N,) int16 of the test images.
-        predicted: (seeds, N) int16, of the chosen configuration; None without predictions.
-        runs: The runs of those rows.
-        unequal: Why its tuning is not that of the others; empty where it is.
-    """
-
-    label: str
-    configurations: list[Configuration]
-    lost: list[Configuration] = field(default_factory=list)
-    labels: npt.NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
-    predicted: npt.NDArray[np.int16] | None = None
-    runs: list[Run] = field(default_factory=list)
-    unequal: list[str] = field(default_factory=list)
-
     @property
-    def chosen(self) -> Configuration:
-        """The configuration that validation chose."""
-        return self.configurations[0]
-
-    @property
-    def tried(self) -> list[Configuration]:
-        """All configurations, those that failed too."""
-        return [*self.configurations, *self.lost]
-
-    @property
-    def table(self) -> Table | None:
-        """(seeds, N) float32, 1 where a test image is right."""
-        return None if self.predicted is None else (self.predicted == self.labels).astype(np.float32)
-
-    @property
-    def num_failed(self) -> int:
-        """Runs of the chosen configuration that failed."""
-        return self.chosen.num_failed
+    def table(self) -> Table:
+        """(evaluated, N) float32, 1 where a test image is right."""
+        right: Table = (self.predicted == self.images.labels).astype(np.float32)
+        return right
 
     @property
     def share_of_guess(self) -> float:
         """What guessing would have right, with as many images of each class."""
-        return 1 / max(len(np.unique(self.labels)), 1)
+        return 1 / max(len(np.unique(self.images.labels)), 1)
+
+    @cached_property
+    def estimate(self) -> Estimate | None:
+        """Of the test accuracy; None below two seeds."""
+        if len(self.evaluated) < 2:
+            return None
+        return Runs.of(self.table, groups=self.images.groups).mean(range(len(self.evaluated)))
+
+    @cached_property
+    def interval(self) -> tuple[float, float] | None:
+        """Of the test accuracy, 95 %: over seeds and images, with one seed over images; None without predictions."""
+        if self.estimate is not None:
+            low, high = self.estimate.interval()
+            return max(0.0, low), high
+        return wilson(int(self.table.sum()), self.predicted.shape[1]) if self.evaluated else None
 
     @property
-    def best_of(self) -> list[float]:
-        """Expected best validation accuracy of 1, 2, ... of its trials."""
-        return best_of([configuration.val_accuracy for configuration in self.configurations])
+    def ledger(self) -> Ledger | None:
+        """Of the spread over seeds; None below two."""
+        return ledger(self.table) if len(self.evaluated) > 1 else None
+
+    @cached_property
+    def per_class(self) -> npt.NDArray[np.float64] | None:
+        """Mean test accuracy of each class, NaN where the test split has none of it; None without predictions."""
+        if not self.evaluated:
+            return None
+        labels, num_classes = self.images.labels, len(self.images.classes)
+        right = np.bincount(labels, weights=self.table.mean(axis=0, dtype=np.float64), minlength=num_classes)
+        counts = np.bincount(labels, minlength=num_classes)
+        accuracies: npt.NDArray[np.float64] = np.full(len(counts), np.nan)
+        return np.divide(right, counts, out=accuracies, where=counts > 0)
+
+    @property
+    def balanced_accuracy(self) -> float | None:
+        """Mean over the classes that the test split has."""
+        return None if self.per_class is None else float(np.nanmean(self.per_class))
 
 
-def arms_of(
-    runs: Sequence[Run],
-    failed: Sequence[Run],
-    factors: Sequence[str],
-    named: Sequence[str],
-    problems: list[str],
-    gaps: list[str],
-) -> list[Arm]:
-    """Arms with their configurations, ordered by validation; labels settle a tie.
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The configurations of an arm, of which validation chooses one.
 
-    Args:
-        runs: Completed.
-        failed: They count for the configuration that has their factors.
-        factors: All that vary.
-        named: Those whose values make an arm and its label.
-        problems: Gets a sentence for what is left out.
-        gaps: Gets one for each configuration without a completed run.
+    Attributes:
+        label: Of the arm: its values of the compared factors.
+        configurations: With at least one completed run.
+        lost: Without one.
+        confirmed: What was chosen earlier and run again on fresh seeds, which take no part in the choice; None where
+            nothing was.
     """
-    arms: dict[str, Arm] = {}
-    for configuration in _configurations(runs, failed, factors):
-        arm = arms.setdefault(label_of(configuration.values, named), Arm("", []))
-        if not configuration.runs:
-            gaps.append(f"no run of {configuration.label} is completed, {configuration.num_failed} failed")
-            arm.lost.append(configuration)
-            continue
-        _keep_one_configuration(configuration, problems)
-        configuration.runs.sort(key=lambda run: (str(run.summary.seed).zfill(20), run.name))
-        arm.configurations.append(configuration)
-    for label, arm in arms.items():
-        arm.label = label
-        most = max((len(one.runs) for one in arm.configurations), default=0)
-        arm.configurations.sort(key=lambda one: (len(one.runs) < most, -one.val_accuracy, one.label))
-        if any(one.val_accuracy > arm.chosen.val_accuracy for one in arm.configurations):
-            problems.append(f"{label}: a configuration with fewer than {most} completed runs was not chosen")
-    there = [arm for arm in arms.values() if arm.configurations]
-    return sorted(there, key=lambda arm: (-arm.chosen.val_accuracy, arm.label))
+
+    label: str
+    configurations: tuple[Configuration, ...]
+    lost: tuple[Configuration, ...]
+    confirmed: Configuration | None
 
 
-def _configurations(runs: Sequence[Run], failed: Sequence[Run], factors: Sequence[str]) -> list[Configuration]:
-    """Runs grouped by their factors; runs of one digest are one configuration whatever was typed."""
-    groups: dict[tuple[str, ...], Configuration] = {}
-    by_digest: dict[str, Configuration] = {}
-    for run in sorted([*runs, *failed], key=lambda run: (not run.is_completed, -len(run.overrides), run.name)):
-        values = {key: value_of(run, key) for key in factors}
-        digest = run.summary.configuration_digest
-        group = by_digest.get(digest) if digest else None
-        group = group or groups.setdefault(tuple(values.values()), Configuration(values, []))
-        if digest:
-            by_digest.setdefault(digest, group)
-        if run.is_completed:
-            group.runs.append(run)
-        else:
-            group.num_failed += 1
-    return list(groups.values())
+@dataclass(frozen=True)
+class Grouped:
+    """The runs of a study as candidates for its arms.
+
+    Attributes:
+        compared: Factors that make an arm.
+        tuned: Factors chosen on validation within an arm.
+        bundled: Those of the compared ones whose values go with the recipe, which alone names an arm.
+        candidates: For each arm that has a completed run.
+        notices: What is odd.
+    """
+
+    compared: tuple[str, ...]
+    tuned: tuple[str, ...]
+    bundled: tuple[str, ...]
+    candidates: tuple[Candidates, ...]
+    notices: tuple[Notice, ...]
 
 
-def _keep_one_configuration(configuration: Configuration, problems: list[str]) -> None:
-    """Leaves out runs that differ from most in more than the factors and the seed."""
-    counts = Counter(str(run.summary.configuration_digest) for run in configuration.runs)
-    largest = max(sorted(counts), key=lambda digest: counts[digest])
-    others = [run.name for run in configuration.runs if str(run.summary.configuration_digest) != largest]
-    if others:
-        problems.append(
-            f"{few(others)} are left out: they differ from the other runs of {configuration.label} in more than "
-            "what was typed (a weights file, threads, precision or a configuration file)"
+def group(study: Study, aligned: Aligned) -> Grouped:
+    """Groups the completed runs of a study by the factors that vary; failed runs count for their configuration.
+
+    Runs that confirm an earlier choice are kept apart.
+    """
+    confirming = set(study.plan.confirming_runs)
+    usable = [run for run in study.runs if run.name not in aligned.contradictory]
+    chosen_by = [[run for run in all_ if run.name not in confirming] for all_ in (usable, study.failed)]
+    compared, tuned = factors_of(study.plan, *chosen_by)
+    bundled = with_recipe([*chosen_by[0], *chosen_by[1]], compared, study.plan.compared)
+    named = [key for key in compared if key not in bundled]
+    seen = _Seen()
+    by_label: dict[str, list[Configuration]] = {}
+    confirmed: dict[str, Configuration] = {}
+    for values, runs in _by_factors([*usable, *study.failed], [*compared, *tuned]):
+        label = label_of(values, named)
+        if tuning := [run for run in runs if run.name not in confirming]:
+            by_label.setdefault(label, []).append(_configuration(values, tuning, aligned, seen))
+        if again := [run for run in runs if run.name in confirming]:
+            configuration = _configuration(values, again, aligned, seen)
+            if failed := tuple(run.name for run in again if not run.is_completed):
+                seen.notices.append(Notice(Kind.FAILED_CONFIRMING, failed, {"arm": label, "num_all": len(again)}))
+            if configuration.runs:
+                confirmed.setdefault(label, configuration)
+    lost = [one for of_arm in by_label.values() for one in of_arm if not one.runs]
+    seen.notices += [Notice(Kind.LOST, (), {"configuration": one.label, "num_failed": one.num_failed}) for one in lost]
+    candidates = [
+        Candidates(
+            label,
+            tuple(one for one in all_ if one.runs),
+            tuple(one for one in all_ if not one.runs),
+            confirmed.get(label),
         )
-        configuration.runs = [run for run in configuration.runs if run.name not in others]
+        for label, all_ in by_label.items()
+    ]
+    there = tuple(one for one in candidates if one.configurations)
+    return Grouped(tuple(compared), tuple(tuned), tuple(bundled), there, seen.told())
 
 
-def read_images(arms: Sequence[Arm], problems: list[str]) -> TestImages:
-    """The test images; fills in what the predictions of all runs say of the arms, as `_read_arm` does."""
-    images, digests = TestImages(), dict[str, str]()
-    for arm in arms:
-        _read_arm(arm, images, digests, problems)
-    return images
+def _by_factors(runs: Sequence[Run], factors: Sequence[str]) -> list[tuple[dict[str, str], list[Run]]]:
+    """Values of the factors and runs, failed ones too; runs of one digest are together whatever was typed."""
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    by_digest: dict[str, tuple[str, ...]] = {}
+    for run in sorted(runs, key=lambda run: (not run.is_completed, -len(run.overrides), run.name)):
+        values = tuple(value_of(run, key) for key in factors)
+        if digest := run.summary.configuration_digest:
+            values = by_digest.setdefault(digest, values)
+        groups.setdefault(values, []).append(run)
+    return [(dict(zip(factors, values, strict=True)), of_group) for values, of_group in groups.items()]
 
 
-def _read_arm(arm: Arm, images: TestImages, digests: dict[str, str], problems: list[str]) -> None:
-    """Fills in what the predictions of an arm's runs say; those of the chosen configuration are kept.
+class _Seen:
+    """What was met while the runs were grouped."""
 
-    Args:
-        arm: Of a comparison.
-        images: Of all arms.
-        digests: Names of the runs that were read before, by digest of their predictions.
-        problems: Gets a sentence for what is left out, and for runs that predict what others do.
-    """
-    for configuration in arm.configurations:
-        rows, runs, own = [], [], dict[str, str]()
-        for run in list(configuration.runs):
-            try:
-                predicted, digest = images.aligned(run)
-            except UserError as error:
-                problems.append(f"the predictions of {run.name} are left out: {error}")
-                continue
-            if digest in own:
-                problems.append(f"{run.name} predicts what {own[digest]} does, and is counted once")
-                configuration.runs.remove(run)
-                continue
-            if digest in digests:
-                problems.append(f"{run.name} predicts what {digests[digest]} does: what tells them apart has no effect")
-            own[digest] = run.name
-            digests.setdefault(digest, run.name)
-            rows.append(predicted)
-            runs.append(run)
-        if not rows:
+    def __init__(self) -> None:
+        self.notices: list[Notice] = []
+        self.names: dict[str, str] = {}  # of the run that first predicted what a digest stands for
+        self.alike: dict[Kind, list[tuple[str, str]]] = {Kind.EQUAL_PREDICTIONS: [], Kind.NO_EFFECT: []}
+
+    def told(self) -> tuple[Notice, ...]:
+        """The notices, one for all runs that predict what others do."""
+        alike = [
+            Notice(kind, tuple(run for run, _ in pairs), {"pairs": tuple(pairs)})
+            for kind, pairs in self.alike.items()
+            if pairs
+        ]
+        return (*self.notices, *alike)
+
+
+def _configuration(values: dict[str, str], runs: Sequence[Run], aligned: Aligned, seen: _Seen) -> Configuration:
+    """A configuration of the completed runs that can be told apart; `seen` gets a notice for the others."""
+    num_failed = sum(not run.is_completed for run in runs)
+    completed = [run for run in runs if run.is_completed]
+    empty = Configuration(values, (), num_failed, (), np.empty((0, 0), np.int16), aligned.images)
+    if not completed:
+        return empty
+    own: dict[str, Run] = {}
+    distinct: list[Run] = []
+    for run in sorted(
+        _of_one_digest(completed, empty.label, seen), key=lambda run: (str(run.summary.seed).zfill(20), run.name)
+    ):
+        digest, seed = aligned.digests.get(run.name), run.summary.seed
+        if distinct and seed is not None and seed == distinct[-1].summary.seed:
+            seen.notices.append(Notice(Kind.REPEATED_SEED, (run.name,), {"seed": seed, "other": distinct[-1].name}))
             continue
-        stacked = np.stack(rows)
-        table = (stacked == images.labels).astype(np.float32)
-        configuration.per_class = _per_class(table, images.labels, len(images.classes))
-        if len(table) > 1:
-            configuration.estimate, configuration.ledger = mean_accuracy(table), ledger(table)
-            low, high = configuration.estimate.interval()
-            configuration.interval = max(0.0, low), high
-        else:
-            configuration.interval = wilson(int(table.sum()), table.shape[1])
-        if configuration is arm.chosen:
-            arm.labels, arm.predicted, arm.runs = images.labels, stacked, runs
+        if digest in own:
+            seen.alike[Kind.EQUAL_PREDICTIONS].append((run.name, own[digest].name))
+            continue
+        distinct.append(run)
+        if digest is None:
+            continue
+        if digest in seen.names:
+            seen.alike[Kind.NO_EFFECT].append((run.name, seen.names[digest]))
+        own[digest] = run
+        seen.names.setdefault(digest, run.name)
+    evaluated = tuple(run for run in distinct if run.name in aligned.predicted)
+    predicted = np.stack([aligned.predicted[run.name] for run in evaluated]) if evaluated else empty.predicted
+    return replace(empty, runs=tuple(distinct), evaluated=evaluated, predicted=predicted)
 
 
-def _per_class(table: Table, labels: npt.NDArray[np.int16], num_classes: int) -> npt.NDArray[np.float64]:
-    right = np.bincount(labels, weights=table.mean(axis=0, dtype=np.float64), minlength=num_classes)
-    counts = np.bincount(labels, minlength=num_classes)
-    accuracies: npt.NDArray[np.float64] = np.full(len(counts), np.nan)
-    return np.divide(right, counts, out=accuracies, where=counts > 0)
+def _of_one_digest(runs: Sequence[Run], label: str, seen: _Seen) -> list[Run]:
+    """Leaves out runs that differ from most in more than the factors and the seed."""
+    counts = Counter(str(run.summary.configuration_digest) for run in runs)
+    largest = max(sorted(counts), key=lambda digest: counts[digest])
+    same = [run for run in runs if str(run.summary.configuration_digest) == largest]
+    if others := tuple(run.name for run in runs if run not in same):
+        seen.notices.append(Notice(Kind.OTHER_SETTINGS, others, {"configuration": label}))
+    return same

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from intel_scenes import record
-from intel_scenes.studies.collect import Run, as_written, value_of, varying
+from intel_scenes.digests import is_neutral
+from intel_scenes.studies.load import Run
 
 OTHER_GROUPS = ("augment", "data", "trainer", "without")  # whose files' names stand alone where nothing else varies
 SAY_NOTHING = ("true", "false", "none", "null", "default")  # values that need their key
@@ -20,6 +21,38 @@ def factors_of(plan: record.StudyPlan, completed: Sequence[Run], failed: Sequenc
     return list(dict.fromkeys(compared)), tuned
 
 
+def varying(runs: Sequence[Run]) -> list[str]:
+    """The keys of overrides whose values differ between runs, sorted, without those that have no effect.
+
+    Where no run says what was typed, the groups whose files differ.
+    """
+    keys = sorted({key for run in runs for key in run.overrides if not is_neutral(key)})
+    keys = keys or [key for key in record.GROUP_KEYS if not is_neutral(key)]
+    return [key for key in keys if len(_levels(runs, key)) > 1]
+
+
+def _levels(runs: Sequence[Run], key: str) -> set[str]:
+    """The values of a factor; of runs with one digest that of one who typed it, since all come to the same."""
+    by_digest: dict[str, str] = {}
+    for run in sorted(runs, key=lambda run: key not in run.overrides):
+        by_digest.setdefault(run.summary.configuration_digest or run.name, value_of(run, key))
+    return set(by_digest.values())
+
+
+def value_of(run: Run, key: str) -> str:
+    """What a factor was set to, as labels have it; for a group that nobody typed, the file that was taken."""
+    default = getattr(run.summary, key) if key in record.GROUP_KEYS else None
+    return as_written(run.overrides.get(key, str(default) if default is not None else "default"))
+
+
+def as_written(value: str) -> str:
+    """A value as labels have it: numbers in one way of writing, so that `1.0` is `1`."""
+    try:
+        return f"{float(value):.15g}"
+    except ValueError:
+        return value
+
+
 def with_recipe(runs: Sequence[Run], factors: Sequence[str], planned: Sequence[str]) -> list[str]:
     """Keys whose values go with the recipe and are not planned: an arm is named after the recipe alone."""
     if "recipe" not in factors:
@@ -31,18 +64,6 @@ def with_recipe(runs: Sequence[Run], factors: Sequence[str], planned: Sequence[s
         if key not in (*record.GROUP_KEYS, *planned)
         and len({(value_of(run, "recipe"), value_of(run, key)) for run in runs}) == len(recipes)
     ]
-
-
-def told_once(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
-    """What each recipe goes with, where its name stands for that too."""
-    if not keys:
-        return []
-    said = {
-        value_of(run, "recipe"): ", ".join(f"{key}={value_of(run, key)}" for key in keys if key in run.overrides)
-        for run in runs
-    }
-    goes_with = "; ".join(f"{recipe} with {values or 'its own values'}" for recipe, values in sorted(said.items()))
-    return [f"arms are named after their recipe alone: {goes_with}"]
 
 
 def label_of(values: Mapping[str, str], keys: Sequence[str]) -> str:
@@ -63,6 +84,14 @@ def is_named(label: str, text: str) -> bool:
     wanted = "/".join(f"{key}{sign}{as_written(value)}" for key, sign, value in parts)
     short, values = re.sub(r"[\w.]+\.(?=\w+=)", "", label), re.sub(r"[\w.]+=", "", label)
     return text == label or wanted in (label, short, values)
+
+
+def in_order(level: str) -> tuple[float, str]:
+    """A key to sort levels of a factor by: numbers by their size, before names."""
+    try:
+        return float(level), level
+    except ValueError:
+        return float("inf"), level
 
 
 def few(texts: Sequence[str], num: int = 4) -> str:

@@ -3,22 +3,16 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 import numpy as np
+import numpy.typing as npt
 
-from intel_scenes.studies.arms import Arm
-from intel_scenes.studies.collect import Run
-from intel_scenes.studies.statistics.estimates import (
-    Components,
-    Estimate,
-    Table,
-    mcnemar,
-    paired_difference,
-    probability_of_better,
-    unpaired_difference,
-)
-from intel_scenes.studies.statistics.families import moderated, unsteady
+from intel_scenes.studies.choose import Arm, comparable
+from intel_scenes.studies.load import Run
+from intel_scenes.studies.notices import Kind, Notice
+from intel_scenes.studies.statistics.crossed import Runs
+from intel_scenes.studies.statistics.estimates import Estimate, mcnemar, probability_of_better
+from intel_scenes.studies.statistics.families import moderated
 from intel_scenes.studies.statistics.verdicts import (
     BETTER,
     NOT_TUNED,
@@ -29,10 +23,7 @@ from intel_scenes.studies.statistics.verdicts import (
     judge,
 )
 
-SMALLER = (0.005, 0.01, 0.02)  # differences that a study may want to show, as fractions
-# Of two configurations at about 90 %, in the simulations of the tests.
-ASSUMED = {"seed": 2 * 0.003**2, "image": 0.0064, "rest": 0.12}
-ASSUMED_IN_WORDS = "0.3 points from seed to seed, and two runs that differ on 13 % of the images"
+MAX_ARMS = 100  # that are compared each with each: 4,950 pairs
 
 
 @dataclass(frozen=True)
@@ -42,15 +33,13 @@ class Pair:
     Attributes:
         a: Label of the first.
         b: Label of the second.
-        difference: Test accuracy of a less that of b.
+        difference: Test accuracy of a less that of b; of partly paired arms over the seeds that both have.
         is_paired: The seeds are pairs.
-        num_seeds: Of a and of b.
-        estimate: From two seeds on each side; its spread leans on that of the family.
+        num_seeds: Of a and of b, that the difference is over.
+        estimate: From two seeds on each side; its variance over seeds borrows from that of the other arms.
         verdict: In the family; None where the pair is not in it.
         text: Of the verdict, or why there is none; empty where the pair is not in the family.
-        num_arms: In the family.
-        p_better: P(a > b) with its interval.
-        note: A sentence on what else is to be known of the pair; may be empty.
+        p_better: P(a > b), the share of pairs of runs.
     """
 
     a: str
@@ -61,19 +50,25 @@ class Pair:
     estimate: Estimate | None
     verdict: Verdict | None
     text: str
-    num_arms: int
-    p_better: tuple[float, float, float]
-    note: str = ""
+    p_better: float
 
-    def adjusted_interval(self) -> tuple[float, float] | None:
-        """The interval that goes with the verdict; None where there is none."""
-        if self.estimate is None or self.verdict is None:
-            return None
-        return self.estimate.interval(1 - self.verdict.level_holm)
+    def holm_interval(self) -> tuple[float, float] | None:
+        """The interval that goes with the verdict: Holm-adjusted, not simultaneous; None where there is none."""
+        return self._interval(self.verdict.level_holm) if self.verdict else None
+
+    def verdict_interval(self) -> tuple[float, float] | None:
+        """As `holm_interval`, but that of both one-sided tests where the verdict is `practically equal`."""
+        return self._interval(1 - self.verdict.confidence) if self.verdict else None
+
+    def bonferroni_interval(self) -> tuple[float, float] | None:
+        """One of the simultaneous intervals of all pairs of the family; None where it is not in it."""
+        return self._interval(self.verdict.level_bonferroni) if self.verdict else None
+
+    def _interval(self, level: float) -> tuple[float, float] | None:
+        return self.estimate.interval(1 - level) if self.estimate else None
 
     def turned(self) -> "Pair":
         """What the second is against the first."""
-        share, low, high = self.p_better
         return replace(
             self,
             a=self.b,
@@ -82,112 +77,181 @@ class Pair:
             num_seeds=self.num_seeds[::-1],
             estimate=self.estimate and replace(self.estimate, value=-self.estimate.value),
             text={BETTER: WORSE, WORSE: BETTER}.get(self.text, self.text),
-            p_better=(1 - share, 1 - high, 1 - low),
+            p_better=1 - self.p_better,
         )
 
 
 @dataclass(frozen=True)
-class _Sample:
-    """The runs of an arm's chosen configuration, and failed ones that are taken to have guessed."""
+class Tested:
+    """The pairs of a study's arms.
 
-    arm: Arm
-    num_guesses: int = 0
-    share: float = 0.0  # of images that a guess has right
+    Attributes:
+        pairs: The better on validation first; a baseline first where it is the only one that others are compared with.
+        design: What the study can show of a pair of its family; None where nothing can be tested.
+        notices: What is odd.
+    """
 
-    @property
-    def table(self) -> Table:
-        table = self.arm.table
-        assert table is not None
-        guesses = np.full((self.num_guesses, table.shape[1]), self.share, np.float32)
-        return np.concatenate([table, guesses]) if self.num_guesses else table
+    pairs: tuple[Pair, ...]
+    design: Design | None
+    notices: tuple[Notice, ...]
 
 
-def compare_arms(arms: Sequence[Arm], baseline: Arm | None, rope: float, *, all_pairs: bool = True) -> list[Pair]:
-    """Pairs of the arms that have predictions; the family of the tests is all of them, or those with the baseline.
+def compare_arms(arms: Sequence[Arm], baseline: Arm | None, rope: float) -> Tested:
+    """Pairs of the arms that can be compared; the family of the tests is all of them, or those with the baseline.
+
+    Of more than `MAX_ARMS` each is compared with the best on validation alone.
 
     Args:
         arms: Best on validation first.
         baseline: What the others are compared with; None compares each with each.
         rope: The largest difference that makes no practical difference, a fraction.
-        all_pairs: Also those that a baseline leaves out of the family; without a verdict.
     """
-    told = [arm for arm in arms if arm.predicted is not None]
-    samples = [_Sample(arm) for arm in told]
-    pairs = _pairs(samples, baseline, rope, all_pairs=all_pairs)
-    if not any(arm.num_failed for arm in told):
-        return pairs
-    guesses = [_Sample(arm, arm.num_failed, arm.share_of_guess) for arm in told]
-    return [
-        replace(pair, note=pair.note or _if_failed_had_guessed(pair, worst))
-        for pair, worst in zip(pairs, _pairs(guesses, baseline, rope, all_pairs=all_pairs), strict=True)
-    ]
+    told = comparable(arms)
+    if len(told) < 2:
+        return Tested((), None, ())
+    all_pairs = len(told) <= MAX_ARMS
+    only_leader = baseline is None and not all_pairs
+    baseline = told[0] if only_leader else baseline
+    pairs, design = _pairs(told, baseline, rope, all_pairs=all_pairs)
+    notices = [Notice(Kind.ONLY_LEADER, (), {"most": MAX_ARMS, "leader": told[0].label})] if only_leader else []
+    if partly := tuple(
+        (pair.a, pair.b, pair.num_seeds[0])
+        for pair, (one, other) in zip(pairs, _couples(told, baseline, all_pairs=all_pairs), strict=True)
+        if pair.is_paired and max(len(one.tested.evaluated), len(other.tested.evaluated)) > pair.num_seeds[0]
+    ):
+        notices.append(Notice(Kind.PARTLY_PAIRED, (), {"pairs": partly}))
+    if unpaired := tuple((pair.a, pair.b) for pair in pairs if pair.estimate and not pair.is_paired):
+        notices.append(Notice(Kind.UNPAIRED, (), {"pairs": unpaired}))
+    if any(arm.tested.num_failed for arm in told):
+        worst, _ = _pairs(told, baseline, rope, all_pairs=all_pairs, guesses=True)
+        notices += [
+            Notice(Kind.IF_FAILED_GUESSED, (), {"a": pair.a, "b": pair.b, "worst": other.text, "verdict": pair.text})
+            for pair, other in zip(pairs, worst, strict=True)
+            if pair.text != other.text and pair.num_seeds != (1, 1)
+        ]
+    return Tested(tuple(pairs), design, tuple(notices))
 
 
-def _pairs(samples: Sequence[_Sample], baseline: Arm | None, rope: float, *, all_pairs: bool) -> list[Pair]:
+def _couples(arms: Sequence[Arm], baseline: Arm | None, *, all_pairs: bool) -> list[tuple[Arm, Arm]]:
     if all_pairs or baseline is None:
-        couples = list(itertools.combinations(samples, 2))
-    else:
-        first = next((sample for sample in samples if sample.arm is baseline), None)
-        couples = [(first, sample) for sample in samples if first is not None and sample is not first]
-    pairs = [_pair(one, other) for one, other in couples]
-    family = [
-        place
-        for place, ((one, other), pair) in enumerate(zip(couples, pairs, strict=True))
-        if pair.estimate is not None and (baseline is None or one.arm is baseline or other.arm is baseline)
+        return list(itertools.combinations(arms, 2))
+    return [(baseline, arm) for arm in arms if arm is not baseline] if baseline in arms else []
+
+
+def _pairs(
+    arms: Sequence[Arm],
+    baseline: Arm | None,
+    rope: float,
+    *,
+    all_pairs: bool,
+    guesses: bool = False,
+) -> tuple[list[Pair], Design | None]:
+    """The pairs, with failed runs left out or taken to have guessed, and what their family can show."""
+    tables = [_table(arm, guesses=guesses) for arm in arms]
+    runs = Runs.of(np.concatenate(tables), groups=arms[0].tested.images.groups)
+    ends = np.cumsum([len(table) for table in tables])
+    rows = {arm.label: list(range(end - len(table), end)) for arm, table, end in zip(arms, tables, ends, strict=True)}
+    places = {arm.label: place for place, arm in enumerate(arms)}
+    couples = _couples(arms, baseline, all_pairs=all_pairs)
+    num_shown = len(couples)
+    if not all_pairs:  # so that the variance of each arm is determined: those with the leader alone leave one open
+        couples = couples + list(itertools.pairwise([arm for arm in arms if arm is not baseline]))
+    differences = [_difference(runs, one, other, rows) for one, other in couples]
+    tested = [place for place, difference in enumerate(differences) if difference is not None]
+    raw = [difference for difference in differences if difference is not None]
+    of_arms = [(places[couples[place][0].label], places[couples[place][1].label]) for place in tested]
+    lent = dict(zip(tested, moderated(raw, of_arms), strict=True)) if raw else {}
+    family = [place for place in tested if place < num_shown and (baseline is None or baseline in couples[place])]
+    judged = dict(zip(family, judge([lent[place] for place in family], rope), strict=True))
+    varies = any(difference.components.rest > 0 for difference in raw)  # else seeds predict alike, and tell nothing
+    design = None
+    if family and varies and not guesses:
+        accuracy = float(runs.means.mean())
+        design = Design.of(raw, of_arms, has_baseline=baseline is not None, accuracy=accuracy)
+    pairs = [
+        _pair(one, other, runs, rows, differences[place], lent.get(place), judged.get(place))
+        for place, (one, other) in enumerate(couples[:num_shown])
     ]
-    members = {id(sample.arm): sample for place in family for sample in couples[place]}
-    wild = dict(zip(members, unsteady([_by_run(sample) for sample in members.values()]), strict=True))
-    calm = [place for place in family if not any(wild[id(sample.arm)] for sample in couples[place])]
-    estimates = {place: estimate for place in family if (estimate := pairs[place].estimate)}
-    leaning = moderated([estimates[place] for place in calm], len(members) - sum(wild.values()))
-    estimates |= dict(zip(calm, leaning, strict=True))
-    verdicts = judge(list(estimates.values()), rope)
-    judged = dict(zip(estimates, verdicts, strict=True))
-    result = []
-    for place, ((one, other), pair) in enumerate(zip(couples, pairs, strict=True)):
-        if (verdict := judged.get(place)) is not None:
-            text = NOT_TUNED if one.arm.unequal or other.arm.unequal else verdict.text
-            result.append(replace(pair, estimate=estimates[place], verdict=verdict, text=text, num_arms=len(members)))
-        else:
-            result.append(replace(pair, text="" if pair.estimate is not None else pair.text))
-    return result
+    return pairs, design
 
 
-def _by_run(sample: _Sample) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    accuracies: np.ndarray[tuple[int], np.dtype[np.float64]] = sample.table.mean(axis=1, dtype=np.float64)
-    return accuracies
+def _table(arm: Arm, *, guesses: bool) -> npt.NDArray[np.float32]:
+    """(runs, N) 1 where a test image is right; failed runs that are taken to have guessed are right by chance."""
+    table = arm.tested.table
+    if not guesses or not arm.tested.num_failed:
+        return table
+    guessed = np.full((arm.tested.num_failed, table.shape[1]), arm.tested.share_of_guess, np.float32)
+    return np.concatenate([table, guessed])
 
 
-def _pair(one: _Sample, other: _Sample) -> Pair:
-    """Two arms by themselves."""
-    first, second = one.table, other.table
-    rows = paired_rows(one.arm.runs, other.arm.runs)
-    is_paired = len(rows) == len(first) == len(second)
-    if is_paired:
-        second = second[[row for _, row in rows]]
-    by_run = first.mean(axis=1, dtype=np.float64), second.mean(axis=1, dtype=np.float64)
-    num_seeds, estimate, note = (len(first), len(second)), None, ""
-    if min(num_seeds) >= 2:
-        estimate = (paired_difference if is_paired else unpaired_difference)(first, second)
-    elif num_seeds == (1, 1):
-        only_a, only_b, p_value = mcnemar(first[0] > 0, second[0] > 0)
-        note = (
-            f"of these two runs, that of {one.arm.label} alone is right on {only_a} test images and that of "
-            f"{other.arm.label} alone on {only_b} (McNemar's exact p {p_value:.2g}): it says nothing of other seeds"
-        )
+def _difference(runs: Runs, one: Arm, other: Arm, rows: dict[str, list[int]]) -> Estimate | None:
+    first, second = rows[one.label], rows[other.label]
+    has_guesses = len(first) > len(one.tested.evaluated) or len(second) > len(other.tested.evaluated)
+    common = [] if has_guesses else paired_rows(one.tested.evaluated, other.tested.evaluated)
+    return runs.difference(first, second, [(first[row], second[match]) for row, match in common])
+
+
+def _pair(
+    one: Arm,
+    other: Arm,
+    runs: Runs,
+    rows: dict[str, list[int]],
+    difference: Estimate | None,
+    lent: Estimate | None,
+    verdict: Verdict | None,
+) -> Pair:
+    first, second = rows[one.label], rows[other.label]
+    num_seeds = difference.num_seeds if difference else (len(first), len(second))
+    is_paired = (
+        difference.is_paired if difference else len(paired_rows(one.tested.evaluated, other.tested.evaluated)) == 1
+    )
+    matched = paired_rows(one.tested.evaluated, other.tested.evaluated) if difference and is_paired else []
+    by_run = runs.means[first], runs.means[second]
+    if matched:
+        by_run = runs.means[[first[row] for row, _ in matched]], runs.means[[second[match] for _, match in matched]]
+    text = "" if difference else UNTESTABLE
+    if verdict:
+        text = NOT_TUNED if one.is_unequal or other.is_unequal else verdict.text
     return Pair(
-        a=one.arm.label,
-        b=other.arm.label,
-        difference=float(by_run[0].mean() - by_run[1].mean()),
+        a=one.label,
+        b=other.label,
+        difference=difference.value if difference else float(by_run[0].mean() - by_run[1].mean()),
         is_paired=is_paired,
         num_seeds=num_seeds,
-        estimate=estimate,
-        verdict=None,
-        text=UNTESTABLE,
-        num_arms=2,
-        p_better=probability_of_better(*by_run, is_paired=is_paired),
-        note=note,
+        estimate=lent,
+        verdict=verdict,
+        text=text,
+        p_better=probability_of_better(*by_run, is_paired=bool(matched)),
     )
+
+
+@dataclass(frozen=True)
+class OneSeed:
+    """Two runs of one seed each: what can be said of them alone.
+
+    Attributes:
+        a: Label of the arm of the first.
+        b: Label of the arm of the second.
+        only_a: Test images that only the first has right.
+        only_b: Test images that only the second has right.
+        p_value: Of McNemar's exact test.
+    """
+
+    a: str
+    b: str
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+def single_runs(arms: Sequence[Arm]) -> tuple[OneSeed, ...]:
+    """Each other arm of a single run against the best one on validation that has a single run, too."""
+    single = [arm for arm in comparable(arms) if len(arm.tested.evaluated) == 1]
+    found = []
+    for arm in single[1:]:
+        counts = mcnemar(arm.tested.table[0] > 0, single[0].tested.table[0] > 0)
+        found.append(OneSeed(arm.label, single[0].label, *counts))
+    return tuple(found)
 
 
 def paired_rows(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[int, int]]:
@@ -207,63 +271,3 @@ def paired_rows(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[int, int
         if all(digest is not None and digest == other_digest for digest, other_digest in pairs):
             rows.append((row, match[0]))
     return rows
-
-
-def _if_failed_had_guessed(pair: Pair, worst: Pair) -> str:
-    """How the verdict would change; empty where it would stay."""
-    if pair.text == worst.text:
-        return ""
-    return f"had the failed runs guessed, {pair.a} against {pair.b} would be: {worst.text}, and not: {pair.text}"
-
-
-def would_show(
-    pairs: Sequence[Pair], num_arms: int, num_seeds: int, *, num_images: int, has_baseline: bool
-) -> list[str]:
-    """What a study of so many arms and seeds would show, by the spread that pairs have, or one that is assumed.
-
-    Args:
-        pairs: Of earlier runs; those that can be tested count, and none may be there.
-        num_arms: Two or more.
-        num_seeds: Of each arm.
-        num_images: Of the test split.
-        has_baseline: All are compared with one of them alone.
-    """
-    if num_seeds < 2:
-        return ["one seed an arm: no difference between arms can be tested, seed=1,2,3 asks for three"]
-    known = [pair.estimate.components for pair in pairs if pair.estimate]
-    parts, source = (
-        Components(**ASSUMED, num_images=num_images),
-        f"assuming {num_images:,} test images, {ASSUMED_IN_WORDS}",
-    )
-    if known:
-        seed, image, rest = (fmean(getattr(one, name) for one in known) for name in ("seed", "image", "rest"))
-        parts, source = Components(seed, image, rest, known[0].num_images), "by the spread of the runs that are there"
-    design = Design(parts, num_arms, has_baseline)
-    shown = f"{num_arms} arms with {num_seeds} seeds would show {100 * design.smallest_shown(num_seeds):.1f} points"
-    chances = [f"{100 * size:g} points {design.power_of_leader(size, num_seeds):.0%}" for size in SMALLER]
-    return [
-        f"{shown} of test accuracy, in four studies of five ({source})",
-        f"an arm that is better than all others would be shown to be in so many of its pairs: {', '.join(chances)}",
-        f"seeds needed for {_needs(design)}",
-    ]
-
-
-def could_have_shown(pair: Pair, *, has_baseline: bool) -> str:
-    """The smallest difference that the seeds of a pair would show in its family, and the seeds that others need."""
-    if pair.estimate is None or pair.estimate.components.variance(2) == 0:
-        return ""
-    design = Design(pair.estimate.components, pair.num_arms, has_baseline, pair.is_paired)
-    shown = f"{100 * design.smallest_shown(min(pair.num_seeds)):.1f} points"
-    return f"could have been shown: {shown}; seeds needed for {_needs(design)}"
-
-
-def _needs(design: Design) -> str:
-    needed = {size: design.seeds_needed(size) for size in SMALLER}
-    texts = [
-        f"{100 * size:g} points: {num if num <= 100 else 'more than 100'}"
-        for size, num in needed.items()
-        if num is not None
-    ]
-    if limited := [f"{100 * size:g}" for size, num in needed.items() if num is None]:
-        texts.append(f"{' or '.join(limited)} points: no number of seeds, the test images are the limit")
-    return ", ".join(texts)

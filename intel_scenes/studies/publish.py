@@ -5,8 +5,11 @@ from pathlib import Path
 from intel_scenes.config import CompareConfig
 from intel_scenes.errors import UserError
 from intel_scenes.studies.comparison import compare
-from intel_scenes.studies.page import REPORT, write_page
-from intel_scenes.studies.report import FORMS, write_pairwise, write_results
+from intel_scenes.studies.render.csv_files import PAIRWISE, write_all
+from intel_scenes.studies.render.page import REPORT, write_page
+from intel_scenes.studies.render.text import FORMS
+
+__all__ = ["PAIRWISE", "compare_and_write"]
 
 
 def compare_and_write(folder: Path, options: CompareConfig, *, images: Path | None = None, form: str = "table") -> str:
@@ -24,9 +27,14 @@ def compare_and_write(folder: Path, options: CompareConfig, *, images: Path | No
     if form not in FORMS:
         raise UserError(f"format={form}: there are {', '.join(FORMS)}")
     baseline, rope = options.baseline, options.rope / 100
-    found = compare(folder, baseline=None if baseline is None else str(baseline), rope=rope)
-    write_results(folder, [*found.runs, *found.elsewhere, *found.failed, *found.unfinished])
-    write_pairwise(found)
-    write_page(found, rope, images)
+    found = compare(
+        folder,
+        baseline=None if baseline is None else str(baseline),
+        rope=rope,
+        audit=None if options.audit is None else Path(options.audit).expanduser(),
+        bounds=options.bounds,
+    )
+    write_all(found)
+    write_page(found, images)
     told = FORMS[form](found)
     return f"{told}\n\nwritten to {folder / REPORT}" if form == "table" else told

@@ -12,6 +12,9 @@ from intel_scenes.sweeps.overrides import Overrides, is_override, normalized, pa
 
 LABEL_LENGTH = 80
 FIRST = ("model", "model.name", "optim", "optim.lr", "lr_scale", "scheduler", "recipe", "data.batch_size", "seed")
+EMPTY = ("sweep.name=", "hydra.run.dir=", "hydra.sweep.dir=")
+# Keys that other sweepers than ours do not know.
+OF_SCENES = ("sweep.trials", "sweep.confirm", "sweep.confirm_best", "sweep.plan")
 UNNAMED = "+hydra.sweeper.is_named=false"  # stands before a sweep.name that nobody typed
 
 
@@ -79,14 +82,24 @@ def named(arguments: Sequence[str]) -> list[str]:
 
     The name is an override because Hydra composes each job anew, and there knows no longer what was swept. `UNNAMED`
     before it tells the sweeper that nobody typed it.
+
+    Raises:
+        UserError: A folder has no name, or another sweeper is asked for what it does not know.
     """
     overrides = [text for text in arguments if is_override(text)]
     arguments = [*(text for text in arguments if text not in overrides), *overrides]
     keys = record.keys_of(overrides)
+    for text in overrides:
+        if text in EMPTY:
+            raise UserError(f"{text} is empty: give a folder, or leave it out")
     is_multirun = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments)) or "study" in keys
     if not is_multirun:
         return list(arguments)
     name = sweep_name(overrides)
+    if ignored := sorted(keys.intersection(OF_SCENES)) if "hydra/sweeper" in keys else []:
+        other = next(text for text in overrides if text.startswith("hydra/sweeper="))
+        if other != "hydra/sweeper=scenes":
+            raise UserError(f"{ignored[0]} has no effect with {other}, a sweeper that does not know it: leave one out")
     if "sweep.name" in keys:
         return list(arguments)
     mark = [] if "hydra/sweeper" in keys else [UNNAMED]  # which another sweeper does not take

@@ -13,9 +13,20 @@ from intel_scenes import files, record
 from intel_scenes.config import StudyConfig
 from intel_scenes.digests import is_neutral
 from intel_scenes.errors import UserError
-from intel_scenes.record import Addition, Asked, Interval, StudyPlan, read_study, write_study
+from intel_scenes.record import (
+    Addition,
+    Asked,
+    Baseline,
+    Interval,
+    Status,
+    StudyPlan,
+    Summary,
+    read_study,
+    said,
+    write_study,
+)
 from intel_scenes.sections import as_plain
-from intel_scenes.studies.collect import said
+from intel_scenes.studies.naming import as_written, is_named
 from intel_scenes.sweeps.jobs import Compose
 from intel_scenes.sweeps.names import as_typed
 from intel_scenes.sweeps.overrides import Overrides, of_command, shared_and_swept
@@ -130,10 +141,15 @@ def _plan_of(
         fixed=tuple(sorted(fixed.values())),
         swept=tuple(sorted(swept)),
         date=files.now(),
-        command=shlex.join(["python", "-m", "intel_scenes.train", *as_typed(sys.argv[1:])]),
+        command=typed_command(),
         commit=identity.git_state().commit,
         planned=tuple(named),
     )
+
+
+def typed_command() -> str:
+    """What was typed to start this sweep."""
+    return shlex.join(["python", "-m", "intel_scenes.train", *as_typed(sys.argv[1:])])
 
 
 def _amended(before: StudyPlan, now: StudyPlan, joined: Iterable[str]) -> StudyPlan:
@@ -174,6 +190,44 @@ def _with_addition(folder: Path, before: StudyPlan, plan: StudyPlan, now: StudyP
     if not names and not changed:
         return plan
     return replace(plan, added=(*before.added, Addition(now.date, now.command, names, changed)))
+
+
+def note_baseline(folder: Path, label: str) -> Baseline:
+    """When an arm was first named to compare all others with: written into `study.yaml` where it is not there yet.
+
+    A plan that cannot be written is left as it is.
+
+    Args:
+        folder: Of the study.
+        label: Of the arm, as it was typed.
+    """
+    parts = [part.rpartition("=") for part in label.split("/")]
+    label = "/".join(f"{key}{sign}{as_written(value)}" for key, sign, value in parts)
+    if known := _named_before(read_study(folder), label):
+        return known
+    try:
+        if not (folder / record.STUDY).exists():
+            return _named_now(folder, StudyPlan(), label)
+        with FileLock(folder / record.STUDY_LOCK):
+            plan = read_study(folder) or StudyPlan()
+            known = _named_before(plan, label)
+            if known is None:
+                known = _named_now(folder, plan, label)
+                write_study(folder, replace(plan, baselines=(*plan.baselines, known)))
+    except OSError:  # a folder of someone else
+        return _named_now(folder, read_study(folder) or StudyPlan(), label)
+    return known
+
+
+def _named_before(plan: StudyPlan | None, label: str) -> Baseline | None:
+    named = plan.baselines if plan else ()
+    return next((one for one in named if is_named(one.label, label) or is_named(label, one.label)), None)
+
+
+def _named_now(folder: Path, plan: StudyPlan, label: str) -> Baseline:
+    summaries = {path.parent.name: Summary.peek(path.parent) for path in folder.glob(f"*/{record.SUMMARY}")}
+    completed = {name for name, one in summaries.items() if one is not None and one.status is Status.COMPLETED}
+    return Baseline(label, files.now(), len(completed), len(completed.intersection(plan.confirming_runs)))
 
 
 def note_twin(folder: Path, name: str, twin: str) -> None:

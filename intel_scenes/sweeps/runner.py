@@ -15,11 +15,12 @@ from hydra.core.utils import JobReturn
 from intel_scenes import files, record
 from intel_scenes.config import CompareConfig, RunConfig, StudyConfig, SweepConfig
 from intel_scenes.errors import Busy, Refused, Twin, UserError, first_line
-from intel_scenes.record import Interval, Origin, Status, Summary
+from intel_scenes.record import Interval, Origin, Status, StudyPlan, Summary, read_study
 from intel_scenes.sections import as_plain
-from intel_scenes.sweeps import plan, preview, progress
+from intel_scenes.studies.naming import few
+from intel_scenes.sweeps import confirmation, plan, preview, progress
 from intel_scenes.sweeps.jobs import Compose, check, finished_jobs, named_jobs
-from intel_scenes.sweeps.overrides import Overrides
+from intel_scenes.sweeps.overrides import Overrides, values_by_key
 
 STOPPED = ".stopped"  # left by a run that failed, where `sweep.fail_fast` holds
 FAILED, OPEN = 1, 3
@@ -61,10 +62,23 @@ class Sweep:
     threads: int | None
     num_parallel: int
 
+
+@dataclass(frozen=True)
+class Batch:
+    """Jobs of a sweep that go on together.
+
+    Attributes:
+        named: The overrides of each run, by its name.
+        finished: Names of the runs that are complete.
+    """
+
+    named: Mapping[str, Overrides]
+    finished: frozenset[str]
+
     @property
-    def tuned(self) -> set[str]:
-        """Keys whose best value is taken within an arm."""
-        return {*(self.study.tuned or ()), *self.searched}
+    def left(self) -> dict[str, Overrides]:
+        """The jobs that are not finished, by name."""
+        return {name: job for name, job in self.named.items() if name not in self.finished}
 
 
 class Ending(StrEnum):
@@ -124,32 +138,133 @@ def run(
         KeyboardInterrupt: Ctrl-C; what is there has been shown.
     """
     folder, options = sweep.folder, sweep.options
-    named = named_jobs(jobs, folder)
-    finished = finished_jobs(named, folder, compose) if sweep.is_covered else set()
-    left = {name: job for name, job in named.items() if name not in finished}
-    check(left.values(), compose)
+    if sweep.compare.audit is not None and not Path(sweep.compare.audit).expanduser().is_file():
+        raise UserError(f"compare.audit={sweep.compare.audit} is no file: give the audit.csv of these images")
+    tuning = _batch(jobs, sweep, compose)
     factors = {*(sweep.study.compared or ()), *(sweep.study.tuned or ()), *sweep.params}
-    others = plan.other_choices(named, folder, factors, compose)
+    others = plan.other_choices(tuning.named, folder, factors, compose)
     if others and not sweep.is_named:
         raise UserError(plan.ask_for_name(others, folder, str(options.name)))
+    before = read_study(folder) or StudyPlan()
+    confirmation.refuse_confirming_seeds(tuning.named.values(), before)
+    tuned = {*(sweep.study.tuned or before.tuned), *before.searched, *sweep.searched}
+    asked = confirmation.asked_of(tuning.named, folder, options, tuned)
     if options.plan:
-        has_baseline = sweep.compare.baseline is not None
-        preview.show(named, finished, folder, compose, tuned=sweep.tuned, has_baseline=has_baseline)
+        _preview(tuning, asked, sweep, compose)
         return 0
-    if left:
-        plan.write(folder, named, sweep.study, sweep.searched, _threads(sweep), joined=others)
+    if tuning.left or (options.confirm and not asked.is_decided(before)):
+        plan.write(folder, tuning.named, sweep.study, sweep.searched, _threads(sweep), joined=others)
+    if sweep.compare.baseline is not None:
+        plan.note_baseline(folder, str(sweep.compare.baseline))
     if options.fail_fast:
         (folder / STOPPED).unlink(missing_ok=True)
-    outcomes = {name: Outcome(Ending.COMPLETED if name in finished else Ending.LOST) for name in named}
+    outcomes, waits_for, anything_ran = dict[str, Outcome](), list[str](), bool(tuning.left)
     try:
-        with progress.begun(len(named), len(finished)) as begun:
-            outcomes |= _launched(left, launch)
-            if busy := {name: left[name] for name in left if outcomes[name].ending == Ending.BUSY}:
-                begun.number = len(named) - len(busy)
-                outcomes |= _launched(busy, launch)
+        _complete(tuning, outcomes, launch)
+        if options.confirm and not (waits_for := _unfinished(sweep, outcomes)):
+            failed = [name for name, outcome in outcomes.items() if outcome.is_failure]
+            confirming = _confirming(asked, failed, sweep, compose, has_tuned=bool(tuning.left))
+            anything_ran = anything_ran or bool(confirming.left)
+            _complete(confirming, outcomes, launch)
     finally:
-        status = _conclude(folder, outcomes, sweep.compare, anything_ran=bool(left))
-    return status
+        status = _conclude(folder, outcomes, sweep.compare, anything_ran=anything_ran)
+    for sentence in confirmation.waits_for(waits_for, asked):
+        print(sentence)
+    return status or (OPEN if waits_for else 0)
+
+
+def _confirming(
+    asked: confirmation.Asked, failed: Sequence[str], sweep: Sweep, compose: Compose, *, has_tuned: bool
+) -> Batch:
+    """The runs that confirm, of which `study.yaml` tells from now on."""
+    before = read_study(sweep.folder) or StudyPlan()
+    decided = confirmation.decide(asked)
+    batch = _batch(confirmation.confirming_jobs(asked, decided), sweep, compose)
+    if batch.left:
+        print(f"\nchosen, and to be confirmed: {confirmation.told(asked, decided)}", file=sys.stderr)
+    if decided.confirmed != before.confirmed:
+        for sentence in confirmation.edges(asked, sweep.compare.bounds):
+            print(
+                f"  {sentence}; Ctrl-C now, and a wider grid with a sweep.name of its own, saves these runs",
+                file=sys.stderr,
+            )
+    if decided.confirmed != before.confirmed and failed:
+        runs = "it runs" if len(failed) == 1 else "they run"
+        print(
+            f"{few(failed)} failed and took no part in the choice, which stays if {runs} again",
+            file=sys.stderr,
+        )
+    if before.confirmed and (has_tuned or batch.left) and (others := confirmation.chosen_otherwise(asked, decided)):
+        print(
+            f"validation would choose otherwise by now for {few(others)}: what study.yaml confirms stays",
+            file=sys.stderr,
+        )
+    return batch
+
+
+def _preview(tuning: Batch, asked: confirmation.Asked, sweep: Sweep, compose: Compose) -> None:
+    """Prints what the runs would do and cost, and what the study would show."""
+    named, finished, confirming, waiting = dict(tuning.named), tuning.finished, None, list[str]()
+    if sweep.options.confirm:
+        known = read_study(sweep.folder) or StudyPlan()
+        others = confirmation.open_runs(sweep.folder, known, tuning.named)
+        can_choose = not (tuning.left or others)
+        known = confirmation.proposed(asked, known) if can_choose else known
+        batch = _batch(confirmation.confirming_jobs(asked, known), sweep, compose)
+        named |= batch.named
+        finished |= batch.finished
+        num_arms, num_seeds = asked.size(known)
+        num_arms = len(asked.held(known)) if can_choose else num_arms
+        examples = {confirmation.arm_key(job, asked.tuned): job for job in tuning.named.values()}
+        num_unknown = 0 if can_choose else num_arms * num_seeds - len(batch.named)
+        confirming = preview.Confirming(num_arms, num_seeds, num_unknown, tuple(examples.values()))
+        waiting = confirmation.waits_for(others, asked)
+    preview.show(
+        named,
+        finished,
+        sweep.folder,
+        compose,
+        tuned=asked.tuned,
+        has_baseline=sweep.compare.baseline is not None,
+        confirming=confirming,
+    )
+    for sentence in waiting:
+        print(sentence)
+
+
+def _batch(jobs: Sequence[Overrides], sweep: Sweep, compose: Compose) -> Batch:
+    """Jobs that go on together, those that are left of them checked.
+
+    Raises:
+        UserError: One could not run.
+    """
+    named = named_jobs(jobs, sweep.folder)
+    finished = finished_jobs(named, sweep.folder, compose) if sweep.is_covered else set()
+    batch = Batch(named, frozenset(finished))
+    check(batch.left.values(), compose)
+    return batch
+
+
+def _complete(
+    batch: Batch, outcomes: dict[str, Outcome], launch: Callable[[Sequence[Overrides]], Sequence[JobReturn]]
+) -> None:
+    """Runs what is left; `outcomes` gets how each run ended, and holds all that is known where Ctrl-C breaks it off."""
+    outcomes |= {name: Outcome(Ending.COMPLETED if name in batch.finished else Ending.LOST) for name in batch.named}
+    with progress.begun(len(batch.named), len(batch.finished)) as begun:
+        outcomes |= _launched(batch.left, launch)
+        if busy := {name: job for name, job in batch.left.items() if outcomes[name].ending == Ending.BUSY}:
+            begun.number = len(batch.named) - len(busy)
+            outcomes |= _launched(busy, launch)
+
+
+def _unfinished(sweep: Sweep, outcomes: Mapping[str, Outcome]) -> list[str]:
+    """Names of the runs that have to end before a choice is made; one that failed has, but for `sweep.fail_fast`."""
+    by_record = {name: _by_record(sweep.folder / name, outcome) for name, outcome in outcomes.items()}
+    done = {name for name, outcome in by_record.items() if outcome.is_done or outcome.is_failure}
+    failed = [name for name, outcome in by_record.items() if outcome.is_failure]
+    left = [name for name in outcomes if name not in done]
+    left += confirmation.open_runs(sweep.folder, read_study(sweep.folder) or StudyPlan(), outcomes)
+    return left or (failed if sweep.options.fail_fast else [])
 
 
 def _threads(sweep: Sweep) -> int:
@@ -172,12 +287,10 @@ def run_one(train: Callable[[RunConfig, Job], None], configure: Callable[[], Run
         begun.number += 1
     try:
         config = configure()
-        if config.threads is None and (planned := record.read_study(study)):
+        if config.threads is None and (planned := read_study(study)):
             config = replace(config, threads=planned.threads)
     except Exception as error:
-        if begun:
-            begun.failed += 1
-        return _failed(job, None, error)
+        return _unconfigured(job, error)
     if config.sweep.fail_fast and (study / STOPPED).exists():
         remove_empty(job.folder)
         return Outcome(Ending.STOPPED)
@@ -193,6 +306,16 @@ def run_one(train: Callable[[RunConfig, Job], None], configure: Callable[[], Run
         if outcome.ending not in (Ending.BUSY, Ending.TWIN):
             begun.seconds.append(time.monotonic() - start)
     return outcome
+
+
+def _unconfigured(job: Job, error: Exception) -> Outcome:
+    """The outcome of a job without a configuration, of whose keys only the typed ones are known."""
+    if begun := progress.current():
+        begun.failed += 1
+    if values_by_key(job.origin.overrides).get("sweep.fail_fast") == "True":
+        job.folder.parent.mkdir(parents=True, exist_ok=True)
+        (job.folder.parent / STOPPED).touch()
+    return _failed(job, None, error)
 
 
 def _outcome(train: Callable[[RunConfig, Job], None], config: RunConfig, job: Job) -> Outcome:
@@ -245,8 +368,7 @@ def _launched(
 
 def _conclude(folder: Path, outcomes: Mapping[str, Outcome], compare: CompareConfig, *, anything_ran: bool) -> int:
     """Writes and shows what is there; returns the exit status."""
-    if any(folder.glob(f"*/{record.SUMMARY}")):
-        _compare(folder, compare, anything_ran=anything_ran)
+    is_compared = not any(folder.glob(f"*/{record.SUMMARY}")) or _compare(folder, compare, anything_ran=anything_ran)
     by_record = {name: _by_record(folder / name, outcome) for name, outcome in outcomes.items()}
     failed = {name: outcome for name, outcome in by_record.items() if outcome.is_failure}
     left = [name for name, outcome in by_record.items() if not (outcome.is_done or outcome.is_failure)]
@@ -256,7 +378,7 @@ def _conclude(folder: Path, outcomes: Mapping[str, Outcome], compare: CompareCon
         print(f"  {name} {outcome.ending}: {outcome.reason}")
     for name in left:
         print(f"  {name} open: the same command goes on with it")
-    return FAILED if failed else OPEN if left else 0
+    return FAILED if failed or not is_compared else OPEN if left else 0
 
 
 def _by_record(folder: Path, outcome: Outcome) -> Outcome:
@@ -271,17 +393,19 @@ def _by_record(folder: Path, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _compare(folder: Path, options: CompareConfig, *, anything_ran: bool) -> None:
-    """Shows what the runs of the folder show, and writes it where it may have changed."""
-    from intel_scenes.studies import publish, report  # imports scipy, for which --help need not wait
+def _compare(folder: Path, options: CompareConfig, *, anything_ran: bool) -> bool:
+    """Shows what the runs of the folder show, and writes it where it may have changed; returns whether it could."""
+    from intel_scenes.studies import publish  # imports scipy, for which --help need not wait
 
-    if not anything_ran and (folder / report.PAIRWISE).exists():
+    if not anything_ran and (folder / publish.PAIRWISE).exists():
         print(f"nothing has run; python -m intel_scenes.compare folder={folder} shows the table again")
-        return
+        return True
     try:
         print(f"\n{publish.compare_and_write(folder, options)}\n")
     except Exception as error:  # the runs are done, and their own end is still to be told
         print(f"no comparison: {first_line(error)}", file=sys.stderr)
+        return False
+    return True
 
 
 def remove_empty(folder: Path) -> None:

@@ -22,7 +22,15 @@ def keys(**values: object) -> dict[str, object]:
 
 
 def leave_run(
-    study: Path, name: str, typed: dict[str, object], right: np.ndarray, *, num_val: int = 0, epochs: int = 2, **summary
+    study: Path,
+    name: str,
+    typed: dict[str, object],
+    right: np.ndarray,
+    *,
+    num_val: int = 0,
+    val_right: np.ndarray | None = None,
+    epochs: int = 2,
+    **summary,
 ) -> Path:
     """Leaves the record of a completed run.
 
@@ -31,7 +39,8 @@ def leave_run(
         name: Of the run's folder.
         typed: Overrides; `seed` among them.
         right: (N,) whether each test image is right.
-        num_val: Rows of the val split in `predictions.csv`.
+        num_val: Rows of the val split in `predictions.csv`, all right.
+        val_right: (num_val,) whether each is right instead.
         epochs: Rows of `history.csv`.
         summary: Keys that differ from the usual.
     """
@@ -53,11 +62,13 @@ def leave_run(
     }
     (folder / record.SUMMARY).write_text(json.dumps(whole))
     (folder / record.OVERRIDES).write_text(yaml.safe_dump([f"{key}={value}" for key, value in typed.items()]))
-    labels = np.arange(max(len(right), num_val)) % len(CLASSES)
+    val_right = np.ones(num_val, bool) if val_right is None else val_right
+    labels = np.arange(max(len(right), len(val_right))) % len(CLASSES)
     predicted = np.where(right, labels[: len(right)], (labels[: len(right)] + 1) % len(CLASSES))
     share = [0.01] * (len(CLASSES) - 1)
     lines = [",".join(("split", "path", "label", "predicted", *CLASSES))]
-    for split, found in (("val", labels[:num_val]), ("test", predicted)):
+    of_val = np.where(val_right, labels[: len(val_right)], (labels[: len(val_right)] + 1) % len(CLASSES))
+    for split, found in (("val", of_val), ("test", predicted)):
         for index, one in enumerate(found.tolist()):
             label = int(labels[index])
             chances = [*share[:one], 0.95 + (seed if isinstance(seed, int) else 0) / 1e6, *share[one:]]
@@ -99,7 +110,7 @@ def leave_study(study: Path, shifts: dict[str, float], num_seeds: int, *, num_im
 def main(study: Path, num_runs: int) -> None:
     """Leaves a large study."""
     rng = np.random.default_rng(1)
-    images = world(rng, 3_000)
+    images = world(rng, 4_400)
     optims, schedulers = ("sgd", "adam", "adamw", "nadam"), ("constant", "cosine", "onecycle", "step", "wsd")
     for number in range(num_runs // 5):
         typed = {
@@ -108,7 +119,9 @@ def main(study: Path, num_runs: int) -> None:
             "lr_scale": round(0.1 * 1.3 ** (number // 20), 4),
         }
         for seed, row in enumerate(table(rng, images, 5, 0.3, 0.1 * rng.normal()), start=1):
-            leave_run(study, f"run{number:04}-{seed}", typed | {"seed": seed}, row > 0, num_val=1_400, epochs=30)
+            right = row > 0
+            of_val = {"val_right": right[3_000:], "val_accuracy": float(right[3_000:].mean()), "temperature": 1.0}
+            leave_run(study, f"run{number:04}-{seed}", typed | {"seed": seed}, right[:3_000], epochs=30, **of_val)
 
 
 if __name__ == "__main__":

@@ -1,43 +1,177 @@
-"""Made studies with a known truth: logits of images, shifted by configuration and seed."""
+"""Simulated studies with a known truth: logits of images, shifted by arm and seed."""
+
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 from scipy.optimize import brentq
 
-LOGIT, IMAGE_SD, OWN_SD = 3.6, 2.2, 0.6
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
+IMAGE_SD, OWN_SD = 2.2, 0.6  # of the logits over images: common to all arms, and an arm's own
+CONCENTRATION = 1.2  # of the beta distribution of an image's chance of being right
+T_DEGREES = 3
 
 
-def accuracy(shift: float) -> float:
-    """Of a configuration whose logits are shifted, over all images of the world and the configuration's own spread."""
-    spread = np.hypot(IMAGE_SD, OWN_SD)
-    return float(special.expit(LOGIT + shift + spread * NODES) @ WEIGHTS / WEIGHTS.sum())
+@dataclass(frozen=True)
+class Cell:
+    """A kind of study, of which many are simulated.
+
+    Attributes:
+        name: What is varied, and its values.
+        seed_sds: Standard deviation from seed to seed on endless images of each arm, in percentage points.
+        differences: True test accuracy of each arm less that of the first, in percentage points.
+        num_seeds: Of each arm.
+        pairing: `paired`; `partly`, where each arm lacks one of the seeds, in turn; `lost`, where the first arm lost a
+            run; or `unpaired`.
+        num_images: Of the test split.
+        accuracy: Of the first arm, a fraction.
+        tails: Of the seed effects: `normal` or `t3`.
+        difficulty: Of the images: `normal` logits or `beta` chances.
+        shared_sd: Of seed effects that all arms share, in percentage points.
+        trials: Of each arm, equally good, of which the best on as many validation images is chosen.
+        reading: Of a tuned arm: `fresh` seeds that chose nothing; the `same` seeds that chose; or `crossed`, where each
+            seed is read at the choice of the others.
+        num_choosing: Seeds that choose, where the seeds are fresh.
+    """
+
+    name: str
+    seed_sds: tuple[float, ...]
+    differences: tuple[float, ...] = ()
+    num_seeds: int = 3
+    pairing: str = "paired"
+    num_images: int = 1500
+    accuracy: float = 0.9
+    tails: str = "normal"
+    difficulty: str = "normal"
+    shared_sd: float = 0.0
+    trials: int = 1
+    reading: str = "fresh"
+    num_choosing: int = 2
+
+    @property
+    def truth(self) -> np.ndarray:
+        """(arms,) true accuracies less that of the first arm, as fractions."""
+        return np.array(self.differences or (0.0,) * len(self.seed_sds)) / 100
 
 
-def shift_for(points: float) -> float:
-    """The shift of the logits that raises the accuracy by so many percentage points."""
-    return brentq(lambda shift: accuracy(shift) - accuracy(0) - points / 100, -4, 4)
+@lru_cache
+def _logits(difficulty: str, accuracy: float) -> np.ndarray:
+    """A fine grid of the logits that images have for an arm without seed effects, with the arm's own part."""
+    chances = (np.arange(2000) + 0.5) / 2000
+    own = OWN_SD * special.ndtri((np.arange(9) + 0.5) / 9)
+    if difficulty == "beta":
+        base = special.logit(
+            np.clip(stats.beta.ppf(chances, CONCENTRATION * accuracy, CONCENTRATION * (1 - accuracy)), 1e-12, 1 - 1e-12)
+        )
+        return (base[:, None] + own).ravel()
+    base = np.hypot(IMAGE_SD, OWN_SD) * special.ndtri(chances)
+    return base + brentq(lambda mean: special.expit(base + mean).mean() - accuracy, -20, 30)
 
 
-SLOPE = (accuracy(0.05) - accuracy(-0.05)) / 0.1  # of the accuracy, per unit of shift
+@lru_cache
+def _effects(tails: str) -> np.ndarray:
+    """A grid of seed effects with a standard deviation of 1."""
+    chances = (np.arange(200) + 0.5) / 200
+    effects = stats.t.ppf(chances, T_DEGREES) if tails == "t3" else special.ndtri(chances)
+    return effects / (np.sqrt(T_DEGREES / (T_DEGREES - 2)) if tails == "t3" else 1.0)
+
+
+@lru_cache
+def _slope(difficulty: str, accuracy: float) -> float:
+    """Of the accuracy, per unit of logit, at the first arm."""
+    chances = special.expit(_logits(difficulty, accuracy) + _centre(difficulty, accuracy))
+    return float((chances * (1 - chances)).mean())
+
+
+@lru_cache
+def _centre(difficulty: str, accuracy: float) -> float:
+    logits = _logits(difficulty, accuracy)
+    return float(brentq(lambda shift: special.expit(logits + shift).mean() - accuracy, -10, 10))
+
+
+@lru_cache
+def _shift(difficulty: str, accuracy: float, tails: str, seed_sd: float, difference: float) -> float:
+    """The shift that gives an arm its true mean accuracy, over images and seeds, in spite of what its seeds do."""
+    logits = _logits(difficulty, accuracy)
+    effects = seed_sd / 100 / _slope(difficulty, accuracy) * _effects(tails) if seed_sd else np.zeros(1)
+    grid = np.quantile(logits, (np.arange(1000) + 0.5) / 1000) if len(logits) > 2000 else logits
+
+    def mean(shift: float) -> float:
+        return float(special.expit(grid[:, None] + effects + shift).mean())
+
+    target = accuracy + difference / 100
+    centre = _centre(difficulty, accuracy)
+    return float(brentq(lambda shift: mean(shift) - target, centre - 20, centre + 20, xtol=1e-5))
+
+
+def right(cell: Cell, rng: np.random.Generator) -> np.ndarray:
+    """(arms, seeds, images) float32, 1 where an image is right, of one study."""
+    if cell.trials == 1:
+        return _drawn(cell, rng, np.array(cell.seed_sds), cell.truth, cell.num_seeds, cell.num_images)
+    num_choosing = cell.num_choosing if cell.reading == "fresh" else 0
+    sds, truth = (np.repeat(one, cell.trials) for one in (cell.seed_sds, cell.truth))
+    table = _drawn(cell, rng, sds, truth, num_choosing + cell.num_seeds, 2 * cell.num_images)
+    table = table.reshape(len(cell.seed_sds), cell.trials, -1, 2 * cell.num_images)
+    validation, test = table[..., : cell.num_images].mean(axis=3), table[..., cell.num_images :]
+    arms = np.arange(len(test))
+    if cell.reading == "fresh":
+        return test[arms, validation[..., :num_choosing].mean(axis=2).argmax(axis=1), num_choosing:]
+    if cell.reading == "same":
+        return test[arms, validation.mean(axis=2).argmax(axis=1)]
+    others = validation.sum(axis=2, keepdims=True) - validation
+    chosen = others.argmax(axis=1)  # (arms, seeds)
+    return test[arms[:, None], chosen, np.arange(cell.num_seeds)]
+
+
+def rows_of(cell: Cell) -> list[list[int]]:
+    """Seeds of which each arm has a run."""
+    seeds = list(range(cell.num_seeds))
+    lacks = {"partly": lambda arm: arm % cell.num_seeds, "lost": lambda arm: 0 if arm == 0 else None}
+    lacking = lacks.get(cell.pairing, lambda arm: None)
+    return [[seed for seed in seeds if seed != lacking(arm)] for arm in range(len(cell.seed_sds))]
+
+
+def _drawn(
+    cell: Cell, rng: np.random.Generator, seed_sds: np.ndarray, truth: np.ndarray, num_seeds: int, num_images: int
+) -> np.ndarray:
+    slope = _slope(cell.difficulty, cell.accuracy)
+    if cell.difficulty == "beta":
+        chances = rng.beta(CONCENTRATION * cell.accuracy, CONCENTRATION * (1 - cell.accuracy), num_images)
+        images = special.logit(np.clip(chances, 1e-12, 1 - 1e-12))
+    else:
+        images = rng.normal(_logits("normal", cell.accuracy).mean(), IMAGE_SD, num_images)
+    shifts = [
+        _shift(cell.difficulty, cell.accuracy, cell.tails, float(sd), round(float(100 * difference), 9))
+        for sd, difference in zip(np.hypot(seed_sds, cell.shared_sd), truth, strict=True)
+    ]
+    draw = (len(seed_sds), num_seeds)
+    if cell.tails == "t3":
+        effects = rng.standard_t(T_DEGREES, draw) / np.sqrt(T_DEGREES / (T_DEGREES - 2))
+    else:
+        effects = rng.standard_normal(draw)
+    effects = effects * seed_sds[:, None] + cell.shared_sd * rng.standard_normal(num_seeds)
+    logits = rng.standard_normal((len(seed_sds), 1, num_images), dtype=np.float32) * np.float32(OWN_SD)
+    logits = logits + images.astype(np.float32)
+    logits = logits + (effects / 100 / slope + np.array(shifts)[:, None]).astype(np.float32)[..., None]
+    return (rng.random(logits.shape, dtype=np.float32) < special.expit(logits)).astype(np.float32)
 
 
 def world(rng: np.random.Generator, num_images: int) -> np.ndarray:
-    """Logits of the images of a test split."""
-    return rng.normal(LOGIT, IMAGE_SD, num_images).astype(np.float32)
+    """Logits of the images of a test split, of which about 90 % are right."""
+    return rng.normal(_logits("normal", 0.9).mean(), IMAGE_SD, num_images).astype(np.float32)
 
 
 def table(rng: np.random.Generator, images: np.ndarray, num_seeds: int, seed_sd: float, shift: float = 0.0):
-    """(seeds, images) right or wrong, of one configuration.
+    """(seeds, images) float32, 1 where an image is right, of one arm.
 
     Args:
         rng: Of everything but the images.
         images: Their logits.
         num_seeds: Rows.
         seed_sd: Standard deviation of the accuracy from seed to seed on endless images, in percentage points.
-        shift: Of the configuration's logits.
+        shift: Of the arm's logits.
     """
     own = rng.normal(0, OWN_SD, len(images)).astype(np.float32)
-    seeds = rng.normal(0, seed_sd / 100 / SLOPE, num_seeds).astype(np.float32)
+    seeds = rng.normal(0, seed_sd / 100 / _slope("normal", 0.9), num_seeds).astype(np.float32)
     chances = special.expit(images + own + np.float32(shift) + seeds[:, None])
     return (rng.random((num_seeds, len(images)), dtype=np.float32) < chances).astype(np.float32)

@@ -3,12 +3,16 @@ import json
 import numpy as np
 import pytest
 import yaml
+from scipy import stats
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.studies.comparison import compare
-from intel_scenes.studies.report import answer, leaderboard
+from intel_scenes.studies.render.answer import answer
+from intel_scenes.studies.render.sentences import notes, problems, unplanned
+from intel_scenes.studies.render.tables import leaderboard
 from tests.studies.made import leave, leave_run, leave_study, right
+from tests.studies.simulated import table, world
 
 RNG = np.random.default_rng(3)
 
@@ -26,7 +30,7 @@ def test_arms_are_ordered_by_validation_and_judged_on_the_test_images(tmp_path):
     (pair,) = found.pairs
     assert (pair.a, pair.b, pair.text, pair.is_paired) == ("adam", "sgd", "worse", True)
     assert pair.difference == pytest.approx(0.60 - 0.95)
-    assert pair.p_better[0] == 0
+    assert pair.p_better == 0
 
 
 def test_keys_that_go_with_a_recipe_are_told_once_and_name_no_arm(tmp_path):
@@ -37,10 +41,10 @@ def test_keys_that_go_with_a_recipe_are_told_once_and_name_no_arm(tmp_path):
         leave_run(tmp_path, f"notebook{seed}", typed, right(0.8, seed=seed), recipe="notebook")
     found = compare(tmp_path)
     assert [arm.label for arm in found.arms] == ["default", "notebook"]
-    assert found.factors == ["data.image_size", "optim.lr", "recipe"]
+    assert found.factors == ("data.image_size", "optim.lr", "recipe")
     assert found.arms[0].chosen.values == {"data.image_size": "160", "optim.lr": "0.0005", "recipe": "default"}
     told = "default with data.image_size=160, optim.lr=0.0005; notebook with its own values"
-    assert f"arms are named after their recipe alone: {told}" in found.notes
+    assert f"arms are named after their recipe alone: {told}" in notes(found.notices)
     smaller = own | {"data.image_size": 96, "seed": 3}
     leave_run(tmp_path, "smaller", smaller, right(0.7, seed=3), recipe="default")
     labels = {arm.label for arm in compare(tmp_path).arms}
@@ -61,11 +65,13 @@ def test_validation_chooses_the_tuned_values_within_an_arm(tmp_path):
             for scale, val in ((0.1, 0.7), (1, 0.9 if optim == "sgd" else 0.6), (10, 0.8)):
                 leave(tmp_path, optim, seed, 0.8, typed={"lr_scale": scale}, val_accuracy=val)
     found = compare(tmp_path)
-    assert found.factors == ["optim", "lr_scale"]
+    assert found.factors == ("optim", "lr_scale")
     sgd, adam = found.arms
     assert [one.values["lr_scale"] for one in sgd.configurations] == ["1", "10", "0.1"]
-    assert (sgd.chosen.values["lr_scale"], sgd.unequal) == ("1", [])
-    assert adam.unequal == ["its best lr_scale=10 is at the edge of the grid: add lr_scale=100"]
+    assert (sgd.chosen.values["lr_scale"], sgd.is_unequal) == ("1", False)
+    assert adam.is_unequal
+    said = "not comparable, because the best lr_scale=10 is at the edge of the grid: add lr_scale=100 (adam)"
+    assert said in problems(found.notices)
     assert verdicts(found) == {("sgd", "adam"): "not tuned"}
 
 
@@ -74,7 +80,11 @@ def test_one_seed_a_side_gives_a_sentence_about_two_runs_and_no_verdict(tmp_path
     leave(tmp_path, "adam", 1, 0.5)
     found = compare(tmp_path)
     assert found.pairs[0].text == "untestable"
-    assert "McNemar" in found.pairs[0].note
+    (one,) = found.single_runs
+    right = [arm.tested.table[0] > 0 for arm in reversed(found.arms)]
+    assert (one.a, one.b) == ("adam", "sgd")
+    assert (one.only_a, one.only_b) == tuple(int((mine & ~theirs).sum()) for mine, theirs in (right, right[::-1]))
+    assert one.p_value == pytest.approx(stats.binomtest(one.only_a, one.only_a + one.only_b).pvalue)
     assert found.corrected is None
 
 
@@ -102,7 +112,7 @@ def test_the_largest_group_of_one_data_set_is_compared_and_the_others_are_named(
     leave(tmp_path, "nadam", 1, 0.99, data_fingerprint="other")
     found = compare(tmp_path)
     assert [arm.label for arm in found.arms] == ["sgd", "adam"]
-    assert any("of other images" in line and "optim=nadam,seed=1" in line for line in found.problems)
+    assert any("images differ" in line and "optim=nadam,seed=1" in line for line in unplanned(found.notices))
 
 
 def test_runs_with_equal_predictions_are_named_and_counted_once(tmp_path):
@@ -111,8 +121,8 @@ def test_runs_with_equal_predictions_are_named_and_counted_once(tmp_path):
     first = tmp_path / "optim=sgd,seed=1" / record.PREDICTIONS
     (tmp_path / "optim=sgd,seed=2" / record.PREDICTIONS).write_bytes(first.read_bytes())
     found = compare(tmp_path)
-    assert found.arms[0].table.shape == (2, 120)
-    assert any("optim=sgd,seed=2 predicts what optim=sgd,seed=1 does" in line for line in found.problems)
+    assert found.arms[0].chosen.table.shape == (2, 120)
+    assert any("counted once: optim=sgd,seed=2 and optim=sgd,seed=1" in line for line in unplanned(found.notices))
 
 
 def test_the_same_run_in_two_folders_counts_once(tmp_path):
@@ -121,7 +131,7 @@ def test_the_same_run_in_two_folders_counts_once(tmp_path):
     leave_run(tmp_path, "twin", {"optim": "sgd", "seed": 2}, right(0.9, seed=2), config_digest="{'optim': 'sgd'} 2")
     found = compare(tmp_path)
     assert len(found.runs) == 2
-    assert any("twin is the same run as optim=sgd,seed=2" in line for line in found.problems)
+    assert any("twin is the same run as optim=sgd,seed=2" in line for line in problems(found.notices))
 
 
 def test_failed_runs_stay_in_the_denominator(tmp_path):
@@ -130,10 +140,13 @@ def test_failed_runs_stay_in_the_denominator(tmp_path):
         leave(tmp_path, "adam", seed, 0.6)
     leave(tmp_path, "sgd", 4, 0.9, status="failed", error="the loss is not finite", config_digest=None)
     found = compare(tmp_path)
-    assert [run.name for run in found.failed] == ["optim=sgd,seed=4"]
-    assert found.arms[0].num_failed == 1
-    assert "sgd: failed 1 of 4" in found.problems
-    assert "had the failed runs guessed, sgd against adam would be: no difference shown" in found.pairs[0].note
+    assert [run.name for run in found.study.failed] == ["optim=sgd,seed=4"]
+    assert found.arms[0].chosen.num_failed == 1
+    assert "sgd: 1 of 4 runs failed" in problems(found.notices)
+    assert any(
+        "if the failed runs had predicted at chance, sgd against adam would be: no difference shown" in line
+        for line in notes(found.notices)
+    )
 
 
 def test_a_baseline_is_what_all_others_are_compared_with(tmp_path):
@@ -180,7 +193,8 @@ def test_what_is_broken_gives_a_sentence_and_the_rest_is_compared(tmp_path, file
     broken = leave(tmp_path, "nadam", 1, 0.7) / file
     broken.unlink() if content is None else broken.write_text(content)
     found = compare(tmp_path)
-    assert any("optim=nadam,seed=1" in line and said in line for line in found.problems), found.problems
+    lines = problems(found.notices) + unplanned(found.notices)
+    assert any("optim=nadam,seed=1" in line and said in line for line in lines), lines
     assert ("sgd", "adam") in verdicts(found)
 
 
@@ -194,8 +208,8 @@ def test_paths_with_commas_and_another_order_are_the_same_images(tmp_path):
             (folder / record.PREDICTIONS).write_text("\n".join([head, *rows]) + "\n")
     found = compare(tmp_path)
     assert "buildings/a, b.jpg" in found.images.paths
-    assert not found.problems
-    assert [float(arm.table.mean()) for arm in found.arms] == pytest.approx([0.9, 0.5], abs=0.01)
+    assert not problems(found.notices)
+    assert [float(arm.chosen.table.mean()) for arm in found.arms] == pytest.approx([0.9, 0.5], abs=0.01)
 
 
 def test_a_class_that_the_test_split_lacks_has_no_accuracy(tmp_path):
@@ -225,17 +239,25 @@ def test_a_single_surviving_seed_is_not_chosen_over_all_of_them(tmp_path):
         leave(tmp_path, "sgd", seed, 0.9, typed={"lr_scale": 3}, val_accuracy=0.9, **fate)
     found = compare(tmp_path)
     assert found.arms[0].chosen.values["lr_scale"] == "1"
-    assert any("fewer than 3 completed runs was not chosen" in line for line in found.problems)
+    assert any("fewer than 3 completed runs was not chosen" in line for line in problems(found.notices))
 
 
-def test_other_seeds_on_a_side_make_no_pairs_and_drop_none(tmp_path):
+def test_arms_are_compared_on_the_seeds_that_both_have_where_these_are_most(tmp_path):
     for seed in range(1, 6):
         leave(tmp_path, "sgd", seed, 0.9)
-        if seed <= 3:
+        if seed <= 4:
             leave(tmp_path, "adam", seed, 0.6)
+        leave(tmp_path, "nadam", seed + 4, 0.6)
     found = compare(tmp_path)
-    assert (found.pairs[0].is_paired, found.pairs[0].num_seeds) == (False, (5, 3))
-    assert any("seeds are not paired" in line for line in found.notes)
+    pairs = {(pair.a, pair.b): (pair.is_paired, pair.num_seeds) for pair in found.pairs}
+    assert pairs == {
+        ("sgd", "adam"): (True, (4, 4)),
+        ("sgd", "nadam"): (False, (5, 5)),
+        ("adam", "nadam"): (False, (4, 5)),
+    }
+    lines = unplanned(found.notices)
+    assert "compared on the seeds that both arms have: sgd and adam (4)" in lines
+    assert any("seeds are not paired" in line and "sgd and nadam" in line for line in lines)
     assert found.corrected is None
 
 
@@ -250,7 +272,7 @@ def test_one_configuration_is_one_whatever_was_typed(tmp_path):
     for seed, typed in ((1, {"lr_scale": "1"}), (2, {"lr_scale": "1.0"}), (3, {})):
         leave(tmp_path, "sgd", seed, 0.9, typed=typed, configuration_digest="same")
         leave(tmp_path, "adam", seed, 0.9, typed=typed, configuration_digest="other")
-    assert [(arm.label, len(arm.runs)) for arm in compare(tmp_path).arms] == [("adam", 3), ("sgd", 3)]
+    assert [(arm.label, len(arm.chosen.evaluated)) for arm in compare(tmp_path).arms] == [("adam", 3), ("sgd", 3)]
 
 
 def test_a_factor_that_is_named_twice_counts_once(tmp_path):
@@ -259,7 +281,7 @@ def test_a_factor_that_is_named_twice_counts_once(tmp_path):
     for scale in (1, 2):
         for optim in ("sgd", "adam"):
             leave(tmp_path, optim, 1, 0.9, typed={"lr_scale": scale})
-    assert compare(tmp_path).factors == ["optim", "lr_scale"]
+    assert compare(tmp_path).factors == ("optim", "lr_scale")
 
 
 def test_of_very_many_arms_each_is_compared_with_the_leader(tmp_path):
@@ -278,7 +300,7 @@ def test_a_folder_without_runs_says_so(tmp_path):
     with pytest.raises(UserError, match="there is no folder"):
         compare(tmp_path / "none")
     leave(tmp_path, "sgd", 1, 0.9, status="failed", error="x")
-    assert compare(tmp_path).arms == []
+    assert compare(tmp_path).arms == ()
 
 
 def test_arms_with_equal_predictions_are_named_for_what_tells_them_apart_has_no_effect(tmp_path):
@@ -287,8 +309,9 @@ def test_arms_with_equal_predictions_are_named_for_what_tells_them_apart_has_no_
         second = leave(tmp_path, "adam", seed, 0.9)
         (second / record.PREDICTIONS).write_bytes((first / record.PREDICTIONS).read_bytes())
     found = compare(tmp_path)
-    assert any(line.startswith("optim=sgd,seed=1 predicts what optim=adam,seed=1 does") for line in found.problems)
-    assert [len(arm.runs) for arm in found.arms] == [2, 2]
+    said = "has no effect: optim=sgd,seed=1 and optim=adam,seed=1, optim=sgd,seed=2 and optim=adam,seed=2"
+    assert any(line.endswith(said) for line in problems(found.notices))
+    assert [len(arm.chosen.evaluated) for arm in found.arms] == [2, 2]
 
 
 def test_runs_that_predict_the_same_are_counted_once_whatever_other_arms_predict(tmp_path):
@@ -298,8 +321,8 @@ def test_runs_that_predict_the_same_are_counted_once_whatever_other_arms_predict
         other = leave(tmp_path, "adam", seed, 0.9)
         (other / record.PREDICTIONS).write_bytes((first / record.PREDICTIONS).read_bytes())
     found = compare(tmp_path)
-    assert {arm.label: len(arm.runs) for arm in found.arms} == {"sgd": 2, "adam": 1}
-    assert any("predicts what optim=adam,seed=1 does, and is counted once" in line for line in found.problems)
+    assert {arm.label: len(arm.chosen.evaluated) for arm in found.arms} == {"sgd": 2, "adam": 1}
+    assert any("counted once: optim=adam,seed=2 and optim=adam,seed=1" in line for line in unplanned(found.notices))
 
 
 VIEWS = {
@@ -325,8 +348,8 @@ def test_test_time_augmentation_is_chosen_by_what_it_gives_on_validation(tmp_pat
     assert [arm.chosen.values["recipe.views"] for arm in found.arms] == ["flip_crops", "1", "flip"]
     assert found.corrected == pytest.approx(0.883)
     names, first, *_ = leaderboard(found)
-    assert dict(zip(names, first, strict=True))["val % (TTA)"] == "88.3 ± 0.0"
-    assert answer(found)[0].startswith("recipe.views=flip_crops leads on validation (88.3 %")
+    assert dict(zip(names, first, strict=True))["validation % (TTA)"] == "88.3 ± 0.0"
+    assert answer(found)[0].startswith("recipe.views=flip_crops has the best validation accuracy: 88.3 %")
     assert found.arms[0].chosen.gap == pytest.approx(0.85 - 0.842, abs=1e-3), "both of one view"
 
 
@@ -337,7 +360,7 @@ def test_records_that_do_not_know_it_are_ranked_among_the_others_without_it(tmp_
             leave_views(tmp_path, one, seed, **({"val_accuracy_tta": None} if one == views else {}))
     found = compare(tmp_path)
     assert {arm.chosen.val_accuracy for arm in found.arms} == {0.842}
-    said = [line for line in found.problems if "without test-time augmentation" in line]
+    said = [line for line in unplanned(found.notices) if "without test-time augmentation" in line]
     assert len(said) == 1
     assert f"because the records of {views}1, {views}2 lack" in said[0]
 
@@ -348,7 +371,7 @@ def test_older_records_of_one_view_are_ranked_by_what_they_have(tmp_path):
             leave_views(tmp_path, views, seed, **({"val_accuracy_tta": None} if views == "1" else {}))
     found = compare(tmp_path)
     assert [arm.chosen.val_accuracy for arm in found.arms] == pytest.approx([0.883, 0.842, 0.825])
-    assert not any("test-time augmentation" in line for line in found.problems)
+    assert not any("test-time augmentation" in line for line in unplanned(found.notices))
 
 
 @pytest.mark.parametrize("name", ["0.001", "1e-3", "optim.lr=0.001", "optim.lr=.001", "lr=0.001"])
@@ -375,10 +398,39 @@ def test_equal_accuracies_tie_whatever_key_holds_them(tmp_path):
     for seed in (1, 2):
         leave(tmp_path, "sgd", seed, 0.8, val_accuracy=float(np.float32(0.3)))
         leave(tmp_path, "adam", seed, 0.8, val_accuracy=float(np.float32(0.3)), val_accuracy_tta=0.3)
-    assert answer(compare(tmp_path))[0].startswith("adam, sgd tie for the lead on validation (30.0 %)")
+    assert answer(compare(tmp_path))[0].startswith("adam, sgd tie for the best validation accuracy: 30.0 %")
 
 
 def test_runs_of_another_version_of_the_package_are_told(tmp_path):
     for seed, version in ((1, "0.1.0"), (2, "0.2.0")):
         leave(tmp_path, "sgd", seed, 0.8, package_version=version, git_commit=None)
-    assert "the runs are of several versions: package 0.1.0, 0.2.0" in compare(tmp_path).problems
+    assert "package version: 0.1.0 (all runs), 0.2.0 (all runs)" in unplanned(compare(tmp_path).notices)
+
+
+def test_of_very_many_arms_the_verdicts_with_the_leader_are_those_that_all_pairs_give(tmp_path, monkeypatch):
+    """The variance of each arm is known from all pairs, or beyond some arms from those with the leader and a chain."""
+    rng = np.random.default_rng(4)
+    images = world(rng, 300)
+    for number in range(12):
+        shift = 1.5 if number == 0 else 0.0
+        for seed, row in enumerate(table(rng, images, 3, 0.3, shift), start=1):
+            typed = {"lr_scale": number, "seed": seed}
+            leave_run(tmp_path, f"{number}-{seed}", typed, row > 0, val_accuracy=0.9 - number / 100)
+    whole = {pair.b: pair for pair in compare(tmp_path).pairs if pair.a == "lr_scale=0"}
+    monkeypatch.setattr("intel_scenes.studies.pairs.MAX_ARMS", 10)
+    found = compare(tmp_path)
+    assert {pair.a for pair in found.pairs} == {"lr_scale=0"}
+    for pair in found.pairs:
+        assert pair.estimate.variance == pytest.approx(whole[pair.b].estimate.variance, rel=0.5)
+    assert "more than 10 arms: each is compared with lr_scale=0 only" in notes(found.notices)
+
+
+def test_an_arm_without_predictions_leads_and_the_others_are_compared(tmp_path):
+    for seed in (1, 2, 3):
+        (leave(tmp_path, "nadam", seed, 0.9, val_accuracy=0.99) / record.PREDICTIONS).unlink()
+        leave(tmp_path, "sgd", seed, 0.95, val_accuracy=0.9)
+        leave(tmp_path, "adam", seed, 0.5, val_accuracy=0.8)
+    found = compare(tmp_path)
+    assert (found.arms[0].label, found.reference) == ("nadam", "sgd")
+    assert any(line.startswith("Significantly worse than sgd: adam (-") for line in answer(found))
+    assert any(line.startswith("nadam has no predictions, so nothing is compared") for line in problems(found.notices))

@@ -195,3 +195,9 @@ def test_a_single_run_and_a_question_for_help_have_no_name() -> None:
 
 def test_leaving_images_out_makes_another_run() -> None:
     assert run_name(["data.exclude=a.txt"]) != run_name([])
+
+
+@pytest.mark.parametrize("text", ["sweep.name=", "hydra.run.dir=", "hydra.sweep.dir="])
+def test_a_folder_without_a_name_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(text)} is empty: give a folder, or leave it out$"):
+        named(["seed=1", text])

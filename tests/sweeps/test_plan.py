@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import hydra
 import pytest
 import yaml
@@ -7,8 +9,9 @@ from intel_scenes import record
 from intel_scenes.composition import configured
 from intel_scenes.config import RunConfig, StudyConfig
 from intel_scenes.keys import conf_folder
-from intel_scenes.record import Interval
+from intel_scenes.record import Confirmation, ConfirmedArm, Interval
 from intel_scenes.sweeps import plan
+from tests.studies.made import leave_run, right
 
 
 def written(folder, command, question=None, compared=(), tuned=()):
@@ -49,6 +52,39 @@ def test_a_run_that_is_the_same_as_another_is_noted_once(tmp_path):
     for _ in range(2):
         plan.note_twin(tmp_path, "a", "b")
     assert yaml.safe_load((tmp_path / record.STUDY).read_text())["twins"] == {"a": "b"}
+
+
+def test_a_baseline_is_noted_when_it_is_first_named_with_the_results_that_were_there(tmp_path):
+    written(tmp_path, "12")
+    assert plan.note_baseline(tmp_path, "sgd").num_completed == 0
+    for seed in (1, 2):
+        leave_run(tmp_path, f"{seed}", {"optim": "sgd", "seed": seed}, right(0.5, seed=seed))
+    leave_run(tmp_path, "failed", {"optim": "sgd", "seed": 3}, right(0.5), status="failed")
+    arm = ConfirmedArm("sgd", ("optim=sgd",), seeds=("2",), runs=("2",))
+    record.write_study(tmp_path, replace(record.read_study(tmp_path), confirmed=(Confirmation(arms=(arm,)),)))
+    late = plan.note_baseline(tmp_path, "optim.lr=0.10")
+    assert (late.num_completed, late.num_confirming) == (2, 1)
+    assert [one.label for one in record.read_study(tmp_path).baselines] == ["sgd", "optim.lr=0.1"]
+    for label in ("optim.lr=0.1", "0.10", "lr=1e-1"):
+        assert plan.note_baseline(tmp_path, label) == late, "the same arm, written in another way"
+    assert plan.note_baseline(tmp_path, "sgd").num_completed == 0
+
+
+def test_a_baseline_is_told_and_not_noted_where_nothing_can_be_written(tmp_path, monkeypatch):
+    leave_run(tmp_path, "1", {"optim": "sgd", "seed": 1}, right(0.5))
+    assert plan.note_baseline(tmp_path, "sgd").num_completed == 1
+    assert not (tmp_path / record.STUDY).exists(), "a folder that no sweep made"
+    written(tmp_path, "1")
+    before = (tmp_path / record.STUDY).read_bytes()
+
+    def refuse(*_):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(plan, "write_study", refuse)
+    assert plan.note_baseline(tmp_path, "sgd").num_completed == 1
+    monkeypatch.setattr(plan, "FileLock", refuse)
+    assert plan.note_baseline(tmp_path, "sgd").num_completed == 1
+    assert (tmp_path / record.STUDY).read_bytes() == before
 
 
 def test_what_is_searched_is_tuned_too_and_stays_so(tmp_path):

@@ -38,7 +38,7 @@ def test_a_run_is_estimated_by_those_of_its_network_and_size(tmp_path, shown):
 
 def test_a_run_that_does_not_know_its_time_estimates_nothing(tmp_path, shown):
     leave_run(tmp_path, "there", {"seed": 1}, [True] * 6, fit_seconds=None)
-    assert "no run alike yet" in shown(tmp_path)
+    assert "run      new  new\n" in shown(tmp_path)
     assert Summary.peek(tmp_path / "new") is None
 
 
@@ -57,8 +57,44 @@ def test_what_a_run_would_do_is_told_by_its_record(tmp_path, shown, left, action
         (tmp_path / "new").mkdir()
         (tmp_path / "new" / record.SUMMARY).write_text(left)
     said = shown(tmp_path)
-    assert f"  {action:<9}new  no run alike yet\n1 to {action}\n" in said
+    assert f"  {action:<9}new  new\n1 to {action}\n" in said
     assert ("which may be refused" in said) == (action == "check")
+
+
+@pytest.mark.parametrize("seconds", [60.0, None])
+def test_runs_that_confirm_are_counted_and_estimated_before_they_are_chosen(tmp_path, config, capsys, seconds):
+    leave_run(tmp_path, "there", {"seed": 1}, [True] * 6, epochs=2, fit_seconds=seconds)
+    jobs = {f"{optim}{lr}": [f"optim={optim}", f"lr_scale={lr}"] for optim in ("sgd", "adam") for lr in (1, 3)}
+    confirming = preview.Confirming(num_arms=2, num_seeds=5, num_unknown=10, examples=[jobs["sgd1"], jobs["adam1"]])
+    preview.show(
+        jobs, {"sgd1"}, tmp_path, lambda _: config, tuned=["lr_scale"], has_baseline=False, confirming=confirming
+    )
+    said = capsys.readouterr().out
+    assert "then 10 runs to confirm what validation chooses: 2 arms with 5 fresh seeds each" in said
+    if seconds:  # 30 seconds an epoch, four of them, for three runs and ten
+        assert "about 26 minutes and 0 MB for 13 runs" in said
+    else:
+        assert "minutes and disk unknown for 13 runs" in said
+    assert "2 arms with 5 seeds: smallest detectable difference" in said
+
+
+def test_one_seed_that_confirms_each_arm_and_seeds_that_choose_and_test_are_told(tmp_path, config, capsys):
+    jobs = {f"{optim}{lr}": [f"optim={optim}", f"lr_scale={lr}"] for optim in ("sgd", "adam") for lr in (1, 3)}
+    one = preview.Confirming(num_arms=2, num_seeds=1, num_unknown=2, examples=[jobs["sgd1"]])
+    for tuned, confirming, expected in (
+        (["lr_scale"], one, "one seed confirms each arm: no difference between arms can be tested"),
+        (
+            ["lr_scale"],
+            None,
+            "the seeds that choose lr_scale are tested too: sweep.confirm=5 tests the choice on five fresh seeds",
+        ),
+        ([], None, ""),
+    ):
+        options = {"tuned": tuned, "has_baseline": False, "confirming": confirming}
+        preview.show(jobs, set(), tmp_path, lambda _: config, **options)
+        said = capsys.readouterr().out
+        assert expected in said
+        assert ("sweep.confirm" in said) == bool(tuned)
 
 
 def test_what_the_seeds_would_show_is_reckoned_with_the_test_images_that_are_there(tmp_path, config, capsys):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ from filelock import SoftFileLease
 from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.record import Origin, Status, Summary
-from intel_scenes.studies.collect import collect
-from intel_scenes.sweeps.runner import Ending, Job, Outcome, run_one
+from intel_scenes.studies.load import collect
+from intel_scenes.sweeps.runner import STOPPED, Ending, Job, Outcome, run_one
 from intel_scenes.training.claim import DEATHS, LEASE_SECONDS
 from tests.process import forked
 from tests.small import DRAWN, SMALL
@@ -148,8 +149,8 @@ def test_runs_that_fail_stop_no_other_and_run_again_when_the_cause_is_mended(swe
     assert all(said.count(name) >= 2 for name, summary in found.items() if summary["status"] == "failed")
     assert "1 of 4 runs complete, 3 failed or refused" in said
 
-    status, said = sweep("model.weights=null", optimizers, "sweep.fail_fast=true", "seed=7,8")
-    assert status == 1, said
+    status, said = sweep("model.weights=null", optimizers, "sweep.fail_fast=true", "seed=7,8", "sweep.confirm=1")
+    assert (status, "nothing is confirmed yet: " in said) == (1, True), said
     assert len([path for path in study.iterdir() if "seed=" in path.name]) < 4, "stopped at the first that failed"
 
 
@@ -165,6 +166,16 @@ def test_a_run_that_cannot_be_configured_by_now_fails_and_leaves_a_record(tmp_pa
     assert (summary.status, summary.error, summary.optim) == (Status.FAILED, outcome.reason, "mine")
     (run,) = collect(job.folder.parent)[0]
     assert run.overrides["seed"] == "1"
+
+
+@pytest.mark.parametrize("fail_fast", ["true", "false"])
+def test_a_run_that_cannot_be_configured_stops_the_others_where_so_asked(tmp_path, fail_fast):
+    def configure():
+        raise UserError("there is no key optim.momentun")
+
+    job = Job(tmp_path / "study/run", Origin(("seed=1", f"sweep.fail_fast={fail_fast}")))
+    run_one(lambda *_: pytest.fail("it has no configuration"), configure, job)
+    assert (tmp_path / "study" / STOPPED).exists() == (fail_fast == "true")
 
 
 def test_another_configuration_is_refused_by_name_or_moved_aside(sweep, tmp_path):
@@ -218,6 +229,118 @@ def test_a_sweep_of_another_network_asks_for_a_name_before_it_joins_a_folder_tha
     assert (status, len(summaries(study))) == (0, 3), said
     plan = yaml.safe_load((study / record.STUDY).read_text())
     assert plan["swept"] == ["model", "optim.lr"], "by now the study compares networks"
+
+
+CONFIRMED = ("optim=sgd,adamw", "lr_scale=1,30", "study.tuned=[lr_scale]", "seed=1", "sweep.confirm=2")
+
+
+def confirmed(study):
+    """The entries of `study.yaml`, and the summaries of tuning and of confirming runs by name."""
+    plan = record.read_study(study)
+    found = summaries(study)
+    tuning = {name: found[name] for name in plan.tuning_runs if name in found}
+    return plan.confirmed, tuning, {name: found[name] for name in plan.confirming_runs if name in found}
+
+
+def test_what_validation_chose_runs_on_fresh_seeds_once_all_that_may_choose_have_ended(sweep, tmp_path):
+    status, said = sweep(*CONFIRMED, "sweep.plan=true")
+    assert (status, "4 to run\nthen 4 runs to confirm what validation chooses: 2 arms" in said) == (0, True), said
+    study = tmp_path / "multirun/s"
+    held = study / next(word for word in said.split() if "optim=adamw,lr_scale=30" in word)
+    held.mkdir(parents=True)
+    with SoftFileLease(held / ".lock", lease_duration=LEASE_SECONDS):
+        status, said = sweep(*CONFIRMED)
+    assert status == 3, said
+    assert f"nothing is confirmed yet: {held.name} has not completed; the same command goes on" in said
+    assert confirmed(study)[0] == ()
+
+    status, said = sweep(*CONFIRMED)
+    assert status == 0, said
+    assert "run 4 of 4, 0 skipped" in said
+    assert "8 of 8 runs complete" in said
+    (entry,), tuning, confirming = confirmed(study)
+    for arm in entry.arms:
+        own = {name: one for name, one in tuning.items() if f"optim={arm.label}" in name}
+        best = max(sorted(own), key=lambda name: own[name]["val_accuracy_tta"])
+        assert f"lr_scale={30 if 'lr_scale=30' in best else 1}" in arm.overrides
+        assert {confirming[name]["seed"] for name in arm.runs} == {101, 102}
+        digests = {one["configuration_digest"] for one in (tuning[best], *(confirming[name] for name in arm.runs))}
+        assert len(digests) == 1, "the configuration is the one that was chosen"
+    assert all(entry.date <= one["started"] for one in confirming.values()), "it was written before they began"
+
+    before = {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()}
+    status, said = sweep(*CONFIRMED)
+    assert (status, "nothing has run" in said, "8 of 8 runs complete" in said) == (0, True, True), said
+    assert {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()} == before
+    status, said = sweep(*CONFIRMED[:-1], "sweep.confirm=3", "sweep.plan=true")
+    assert (status, "8 to skip, 2 to run" in said, "2 arms with 3 seeds: smallest detectable difference" in said) == (
+        0,
+        True,
+        True,
+    ), said
+    assert "for 2 runs" in said
+    status, said = sweep("optim=sgd", "seed=101")
+    assert (status, "seed=101 confirms what was chosen" in said) == (1, True), said
+
+
+def test_a_run_that_an_earlier_sweep_gave_up_is_named_with_a_way_out(sweep, tmp_path):
+    study = tmp_path / "multirun/s"
+    assert sweep("lr_scale=1", "optim=sgd", "study.tuned=[lr_scale]", "seed=1")[0] == 0
+    plan = record.read_study(study)
+    record.write_study(study, replace(plan, planned=(*plan.planned, "lr_scale=100")))
+    arguments = ("lr_scale=1", "optim=sgd,adamw", "study.tuned=[lr_scale]", "seed=1", "sweep.confirm=1")
+    expected = (
+        "nothing is confirmed yet: lr_scale=100 has not completed, planned by another sweep of multirun/s: run it, or "
+        "take it out of planned (or added) in study.yaml"
+    )
+    _, planned = sweep(*arguments, "sweep.plan=true")
+    assert expected in planned
+    status, said = sweep(*arguments)
+    assert (status, expected in said, "the same command goes on" in said) == (3, True, False), said
+    plan = record.read_study(study)
+    record.write_study(study, replace(plan, planned=plan.planned[:-1]))
+    status, said = sweep(*arguments)
+    assert (status, "by seed 101" in said) == (0, True), said
+
+
+def test_confirmation_that_failed_or_was_broken_off_goes_on_with_the_same_choice(start, sweep, tmp_path):
+    (tmp_path / "fragile.py").write_text(
+        "from pathlib import Path\n"
+        "from torch.optim import AdamW\n"
+        "def adamw(*groups, **options):\n"
+        "    if Path('broken').exists() and list(Path('multirun/s').glob('*seed=101*')):\n"
+        "        raise RuntimeError('out of memory')\n"
+        "    return AdamW(*groups, **options)\n"
+    )
+    arguments = ("optim._target_=fragile.adamw", *CONFIRMED[1:])
+    (tmp_path / "broken").touch()
+    status, said = sweep(*arguments)
+    assert status == 1, said
+    study = tmp_path / "multirun/s"
+    entries, tuning, confirming = confirmed(study)
+    assert {one["status"] for one in tuning.values()} == {"completed"}
+    assert [one["status"] for one in confirming.values()] == ["failed", "failed"]
+    assert "2 of 4 runs complete, 2 failed or refused" in said
+
+    (tmp_path / "broken").unlink()
+    process = start(*arguments)
+    while process.poll() is None and all(one["status"] == "failed" for one in confirmed(study)[2].values()):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=100)
+    assert process.returncode == 130
+    (name,) = (name for name in tuning if f"{entries[0].arms[0].overrides[-1]}," not in name)  # was not chosen
+    (study / name / "summary.json").write_text(
+        json.dumps(tuning[name] | {"val_accuracy_tta": 1.0, "val_accuracy": 1.0})
+    )
+    (study / name / record.PREDICTIONS).unlink()  # which would contradict that
+    status, said = sweep(*arguments)
+    assert status == 0, said
+    assert "validation would choose otherwise by now for" in said
+    assert "4 of 4 runs complete" in said
+    now, _, confirming = confirmed(study)
+    assert now == entries
+    assert [one["status"] for one in confirming.values()] == ["completed", "completed"]
 
 
 @pytest.mark.parametrize("key", ["sweep.plan", "sweep.fail_fast"])
@@ -282,6 +405,14 @@ def test_ctrl_c_saves_shows_what_is_there_and_goes_on(start, sweep, tmp_path):
         (["study=models,optimizers"], "chooses several studies"),
         (["data.root=/a,/b"], "would share the folder"),
         (["seed=1,2", "dry_run=true"], "dry_run=true is for one run"),
+        (["seed=1,2", "sweep.confirm=-1"], "sweep.confirm=-1 must be a whole number of at least 0"),
+        (["seed=1,2", "sweep.confirm=2,3"], "sweep.confirm=2,3 is for a whole sweep: give it one value"),
+        (["seed=1,2", "sweep.confirm_best=2"], "sweep.confirm_best=2 has no effect without sweep.confirm=N"),
+        (
+            ["seed=1,2", "sweep.confirm=2", "hydra/sweeper=basic"],
+            "sweep.confirm has no effect with hydra/sweeper=basic",
+        ),
+        (["seed=1,2", "sweep.name="], "sweep.name= is empty: give a folder, or leave it out"),
         (["seed=1,2", "sweep.trials=3"], "sweep.trials has no effect where no key is set to interval(LOW,HIGH)"),
     ],
 )

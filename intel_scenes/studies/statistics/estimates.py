@@ -16,6 +16,10 @@ import numpy.typing as npt
 from scipy import special, stats
 
 Table = npt.NDArray[np.float32]  # (seeds, images), 0 to 1
+NEGLIGIBLE = 1e-9
+EXPONENT = 0.4  # a; by the simulations of tests.studies.grid: with 0.5, two noisy arms have too many false verdicts
+_STEPS = np.linspace(0.0, 1.0, 64)
+_TRAPEZOID = _STEPS * np.where(_STEPS == 1, 0.5, 1.0)
 RULE_OF_THREE = 3.0  # where none of n images differs, at most 3 in n do (Hanley and Lippman-Hand, JAMA 249, 1983)
 
 
@@ -41,26 +45,6 @@ class Components:
         """Of the mean, with so many seeds."""
         return self.seed / num_seeds + self.image / self.num_images + self.rest / (num_seeds * self.num_images)
 
-    def degrees_of_freedom(self, num_seeds: int, *, prior: float = 0.0, is_paired: bool = True) -> float:
-        """What Satterthwaite's formula gives for the mean squares that are expected with so many seeds.
-
-        Args:
-            num_seeds: Of each configuration.
-            prior: Degrees that a family adds.
-            is_paired: The seeds of the two configurations are pairs.
-        """
-        seeds = (num_seeds - 1 + prior) * (1 if is_paired else 2)
-        squares = (
-            (self.num_images * self.seed + self.rest, seeds),
-            (num_seeds * self.image + self.rest, self.num_images - 1),
-            (self.rest, seeds * (self.num_images - 1)),
-        )
-        scale = num_seeds * self.num_images
-        signs = (1, 1, -1)
-        return _satterthwaite(
-            [(sign * square / scale, degrees) for sign, (square, degrees) in zip(signs, squares, strict=True)]
-        )
-
 
 @dataclass(frozen=True)
 class Side:
@@ -83,9 +67,14 @@ class Side:
 class Estimate:
     """A mean accuracy or a difference of two, as a fraction, with what its variance is made of.
 
-    With n images, S seeds and the mean squares MS of a side, the variance is
-    images / n + sum over sides of max(0, MS_seed - MS_rest) / (S n); with one side that is
-    (MS_seed + MS_image - MS_rest) / (S n). Where the component of the images comes out negative it is left out too.
+    With n images, S seeds and the mean squares MS of a side, n times the variance is
+    `images` + sum over sides of (MS_seed - MS_rest) / S. The sum of MS_rest / S, nearly known since it comes from n
+    images, is the least that the sum of MS_seed / S can truly be, whereas few seeds tell little of the latter. So its
+    posterior is taken, over values from that bound on (Tiao and Tan, Biometrika 52, 1965; Box and Tiao, "Bayesian
+    Inference in Statistical Analysis", 1973, chapter 5), under the prior dt / ((t - bound)^a t^(1 - a)) with a = 0.4:
+    uniform in the logarithm of the standard deviation of seeds where that is large, and (a = 0.5) in itself where it is
+    small. The reference distribution is Student's t whose scale and degrees of freedom have the posterior mean and
+    variance of the precision.
 
     Attributes:
         value: The mean.
@@ -101,40 +90,49 @@ class Estimate:
     num_images: int
     largest: float = 1.0
 
-    @cached_property
-    def _terms(self) -> list[tuple[float, float]]:
-        """Mean squares with their factors and degrees of freedom, whose sum is the variance."""
-        num = self.num_images
-        if self.images <= sum(side.rest / side.num_seeds for side in self.sides):
-            return [(max(side.seed, side.rest) / (side.num_seeds * num), side.degrees) for side in self.sides]
-        terms = [(self.images / num, float(num - 1))]
-        for side in self.sides:
-            if side.seed > side.rest or side.num_seeds == 2:  # two that happen to be alike tell nothing of the spread
-                scale = side.num_seeds * num
-                seed = max(side.seed, side.rest)
-                terms += [(seed / scale, side.degrees), (-side.rest / scale, side.degrees * (num - 1))]
-        return terms
+    @property
+    def is_paired(self) -> bool:
+        """Whether a difference is that of paired seeds."""
+        return len(self.sides) == 1
+
+    @property
+    def num_seeds(self) -> tuple[int, int]:
+        """That count, of the one and of the other."""
+        return self.sides[0].num_seeds, self.sides[-1].num_seeds
 
     @cached_property
+    def _bound(self) -> float:
+        return sum(side.rest / side.num_seeds for side in self.sides)
+
+    @cached_property
+    def _posterior(self) -> tuple[float, float]:
+        """Variance and degrees of freedom of Student's t."""
+        seeds = sum(side.seed / side.num_seeds for side in self.sides)
+        degrees = satterthwaite([(side.seed / side.num_seeds, side.degrees) for side in self.sides])
+        images = max(0.0, self.images - self._bound)
+        if images + max(seeds, self._bound) <= 1e-15 * self.num_images:
+            floor = RULE_OF_THREE / float(special.ndtri(0.975)) / self.num_images
+            return floor**2, float(self.num_images - 1)
+        mean, spread = (float(moment) for moment in precision(images, seeds, self._bound, degrees))
+        spread += 2 * (images * mean) ** 2 / (self.num_images - 1)
+        return 1 / (mean * self.num_images), 2 / spread
+
+    @property
     def variance(self) -> float:
         """Of the value; where no run and no image differs, so that a 95 % interval reaches to 3 in n."""
-        found = sum(square for square, _ in self._terms)
-        floor = float(RULE_OF_THREE / special.ndtri(0.975) / self.num_images) ** 2
-        return found if found > 1e-15 else floor
+        return self._posterior[0]
 
-    @cached_property
+    @property
     def degrees_of_freedom(self) -> float:
         """Of Student's t."""
-        is_constant = all(square <= 1e-15 for square, _ in self._terms)
-        return float(self.num_images - 1) if is_constant else _satterthwaite(self._terms)
+        return self._posterior[1]
 
     @property
     def components(self) -> Components:
         """What other numbers of seeds would give; where the sides differ in theirs, as many on each."""
         rest = sum(side.rest for side in self.sides)
         seed = sum(max(0.0, side.seed - side.rest) for side in self.sides) / self.num_images
-        image = max(0.0, self.images - sum(side.rest / side.num_seeds for side in self.sides))
-        return Components(seed, image, rest, self.num_images)
+        return Components(seed, max(0.0, self.images - self._bound), rest, self.num_images)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's interval around the value."""
@@ -151,50 +149,59 @@ class Estimate:
         return float(special.stdtr(self.degrees_of_freedom, (self.value - bound) / math.sqrt(self.variance)))
 
 
+def precision(
+    images: npt.ArrayLike, seeds: npt.ArrayLike, bound: npt.ArrayLike, degrees: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Posterior mean, and squared coefficient of variation, of 1 / (images + t) for t from `bound` on; see `Estimate`.
+
+    Args:
+        images: (...) known part of a variance.
+        seeds: (...) estimates of t, mean squares; these three are not all 0.
+        bound: (...) the least that t can be.
+        degrees: (...) of freedom, of `seeds`.
+    """
+    t, weights = posterior(np.asarray(images), np.asarray(seeds), np.asarray(bound), np.asarray(degrees))
+    precisions = 1 / (np.asarray(images)[..., None] + t)
+    mean = (weights * precisions).sum(-1)
+    return mean, (weights * np.square(precisions / mean[..., None] - 1)).sum(-1)
+
+
+def posterior(
+    images: npt.NDArray[np.float64],
+    seeds: npt.NDArray[np.float64],
+    bound: npt.NDArray[np.float64],
+    degrees: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Values (..., K) of t and their weights, for `precision`.
+
+    With t = bound cosh(x)^2 the prior is tanh(x)^(1 - 2 a) in x; the steps grow linearly, since it is steep at 0.
+    """
+    scale = np.maximum(images, np.maximum(seeds, bound))
+    bound = np.maximum(bound, NEGLIGIBLE * scale)
+    seeds = np.maximum(seeds, NEGLIGIBLE * scale)
+    # The ends leave out less than a millionth.
+    low = np.maximum(bound, seeds * degrees / special.chdtri(degrees, 1e-9))
+    high = np.maximum(bound, seeds) * degrees / special.chdtri(degrees, 1 - 1e-7)
+    first, last = (np.arccosh(np.sqrt(end / bound)) for end in (low, high))
+    t = bound[..., None] * np.square(np.cosh(first[..., None] + (last - first)[..., None] * np.square(_STEPS)))
+    log_likelihood = -degrees[..., None] / 2 * (np.log(t / seeds[..., None]) + seeds[..., None] / t)
+    prior = (1 - bound[..., None] / t).clip(0) ** (0.5 - EXPONENT)
+    weights = _TRAPEZOID * prior * np.exp(log_likelihood - log_likelihood.max(-1, keepdims=True))
+    return t, weights / weights.sum(-1, keepdims=True)
+
+
 def wilson(num_right: int, num_images: int, level: float = 0.95) -> tuple[float, float]:
     """Interval of the accuracy of one run over images (Wilson, JASA 22, 1927)."""
     found = stats.binomtest(num_right, num_images).proportion_ci(level, method="wilson")
     return float(found.low), float(found.high)
 
 
-def mean_accuracy(table: Table) -> Estimate:
-    """The mean of a table of at least two seeds and two images."""
-    by_image = table.mean(axis=0, dtype=np.float64)
-    return Estimate(float(by_image.mean()), float(by_image.var(ddof=1)), (_side(table),), table.shape[1])
-
-
-def paired_difference(one: Table, other: Table) -> Estimate:
-    """Of two tables whose rows are pairs, the same seed of two configurations: the mean of the table of differences."""
-    return mean_accuracy(one - other)
-
-
-def unpaired_difference(one: Table, other: Table) -> Estimate:
-    """Of two tables with the same images and seeds of their own, at least two on each side."""
-    by_image = one.mean(axis=0, dtype=np.float64) - other.mean(axis=0, dtype=np.float64)
-    sides = (_side(one), _side(other))
-    return Estimate(float(by_image.mean()), float(by_image.var(ddof=1)), sides, one.shape[1])
-
-
-def _side(table: Table) -> Side:
-    """The mean squares of the two-way analysis of variance without replication."""
-    num_seeds, num_images = table.shape
-    by_seed, by_image = table.mean(axis=1, dtype=np.float64), table.mean(axis=0, dtype=np.float64)
-    mean = float(by_image.mean())
-    of_seeds = num_images * float(np.square(by_seed - mean).sum())
-    of_images = num_seeds * float(np.square(by_image - mean).sum())
-    in_all = float(np.square(table).sum(dtype=np.float64)) - num_seeds * num_images * mean**2
-    rest = max(0.0, in_all - of_seeds - of_images)
-    return Side(
-        of_seeds / (num_seeds - 1), rest / ((num_seeds - 1) * (num_images - 1)), num_seeds, float(num_seeds - 1)
-    )
-
-
-def _satterthwaite(terms: Sequence[tuple[float, float]]) -> float:
+def satterthwaite(terms: Sequence[tuple[float, float]]) -> float:
     """Degrees of freedom of a sum of mean squares, some of them taken away; not fewer than the fewest of a term."""
     variance = sum(square for square, _ in terms)
     spread = sum(square**2 / degrees for square, degrees in terms)
     fewest = min(degrees for _, degrees in terms)
-    return max(variance**2 / spread, fewest) if spread else fewest
+    return max(variance**2 / spread, fewest) if spread > 0 else fewest
 
 
 def mcnemar(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> tuple[int, int, float]:
@@ -207,13 +214,8 @@ def mcnemar(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> tuple[i
     return only_one, only_other, float(stats.binomtest(only_one, discordant).pvalue) if discordant else 1.0
 
 
-def probability_of_better(
-    one: npt.NDArray[np.float64], other: npt.NDArray[np.float64], *, is_paired: bool
-) -> tuple[float, float, float]:
-    """P(A > B) over pairs of runs, ties half, with the interval of Clopper and Pearson (Biometrika 26, 1934).
-
-    To be read against 0.5, no preference, and 0.75, a meaningful one (Bouthillier et al., MLSys 2021). Descriptive:
-    pairs of unpaired runs share runs, so the interval counts as many as the smaller side has.
+def probability_of_better(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64], *, is_paired: bool) -> float:
+    """P(A > B) over pairs of runs, ties half (Bouthillier et al., MLSys 2021). Descriptive: it ignores the images.
 
     Args:
         one: Accuracies of runs of A.
@@ -221,12 +223,7 @@ def probability_of_better(
         is_paired: Compare seed by seed, else each with each.
     """
     differences = one - other if is_paired else (one[:, None] - other[None, :]).ravel()
-    share = float(np.mean((differences > 0) + 0.5 * (differences == 0)))
-    num = min(len(one), len(other))
-    wins = share * num
-    low = float(special.betaincinv(wins, num - wins + 1, 0.025)) if wins > 0 else 0.0
-    high = float(special.betaincinv(wins + 1, num - wins, 0.975)) if wins < num else 1.0
-    return share, low, high
+    return float(np.mean((differences > 0) + 0.5 * (differences == 0)))
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def crossing(one: Sequence[float], other: Sequence[float]) -> int | None:
 
 
 def at_edge(chosen: str, tried: Sequence[str], bounds: Sequence[float] | None = None) -> bool:
-    """Whether a chosen number is the smallest or the largest of several that were tried; names have no edge.
+    """Whether a chosen number is the smallest or the largest of three and more that were tried; names have no edge.
 
     Args:
         chosen: The number.
@@ -69,7 +69,7 @@ def at_edge(chosen: str, tried: Sequence[str], bounds: Sequence[float] | None = 
     except ValueError:
         return False
     if bounds is None:
-        return len(numbers) > 1 and number in (numbers[0], numbers[-1])
+        return len(numbers) > 2 and number in (numbers[0], numbers[-1])
     low, high, is_log = bounds
     if is_log:
         low, high, number = math.log(low), math.log(high), math.log(number)

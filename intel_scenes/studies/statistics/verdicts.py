@@ -3,19 +3,24 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
-from scipy import special, stats
+import numpy.typing as npt
+from scipy import special
 
-from intel_scenes.studies.statistics.estimates import Components, Estimate
-from intel_scenes.studies.statistics.families import prior_degrees
+from intel_scenes.studies.statistics.estimates import Components, Estimate, posterior, precision
+from intel_scenes.studies.statistics.families import borrowed, mean_squares
 
 BETTER, WORSE, EQUAL, NONE_SHOWN = "better", "worse", "practically equal", "no difference shown"
 UNTESTABLE, NOT_TUNED = "untestable", "not tuned"
 LEVEL = 0.05
 POWER = 0.8
 MAX_SEEDS = 10_000
-NUM_DRAWN = 4_000
+MIN_DEGREES = 4.0  # with fewer the posterior of a variance has so heavy a tail that promises rest on it
+MAX_RATIO = 5.0  # of a (1 - a) of two arms, up to which the growth of the variance is extrapolated
+NUM_DRAWN = 500
+NUM_QUANTILES = 100
 
 
 @dataclass(frozen=True)
@@ -27,37 +32,51 @@ class Verdict:
         p_value: Of this difference alone.
         p_holm: Adjusted for the family.
         level_holm: The level at which Holm's procedure came to test this pair: the interval at 1 - level_holm leaves
-            out 0 where the verdict is `better` or `worse`, and only there.
+            out 0 where the verdict is `better` or `worse`, and only there. Holm-adjusted, not simultaneous.
+        level_bonferroni: The intervals at 1 - level_bonferroni cover all differences of the family together in 95 %.
+        p_equal: Of a difference of `rope` or more, up or down, by this difference alone.
+        p_equal_holm: Adjusted for the family.
+        level_equal: The level at which Holm's procedure came to test that.
     """
 
     text: str
     p_value: float
     p_holm: float
     level_holm: float
+    level_bonferroni: float
+    p_equal: float
+    p_equal_holm: float
+    level_equal: float
+
+    @property
+    def confidence(self) -> float:
+        """Of the interval that agrees with the verdict: of both one-sided tests where it is `practically equal`."""
+        return 1 - (2 * self.level_equal if self.text == EQUAL else self.level_holm)
 
 
 def judge(differences: Sequence[Estimate], rope: float) -> list[Verdict]:
     """Verdicts on a family of differences.
 
     `better` and `worse` by Holm's step-down procedure on two-sided tests (Holm, Scand. J. Statistics 6, 1979); else
-    `practically equal` where both one-sided tests at 5 % reject a difference of `rope` (Schuirmann, J. Pharmacokinetics
-    and Biopharmaceutics 15, 1987); else `no difference shown`.
+    `practically equal` by the same procedure on tests of equivalence, the larger p of both one-sided tests of a
+    difference of `rope` (Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987); else `no difference shown`.
 
     Args:
         differences: One for each pair.
         rope: The largest difference that makes no practical difference, a fraction.
     """
-    p_values = [difference.p_value() for difference in differences]
-    adjusted, levels = holm(p_values)
+    p_values = [one.p_value() for one in differences]
+    p_equal = [max(one.p_below(rope), 1 - one.p_below(-rope)) for one in differences]
+    (adjusted, levels), (adjusted_equal, levels_equal) = holm(p_values), holm(p_equal)
     verdicts = []
-    for difference, p_value, p_holm, level in zip(differences, p_values, adjusted, levels, strict=True):
-        if p_holm <= LEVEL:
+    for place, difference in enumerate(differences):
+        if adjusted[place] <= LEVEL:
             text = BETTER if difference.value > 0 else WORSE
-        elif difference.p_below(rope) < LEVEL and 1 - difference.p_below(-rope) < LEVEL:
-            text = EQUAL
         else:
-            text = NONE_SHOWN
-        verdicts.append(Verdict(text, p_value, p_holm, level))
+            text = EQUAL if adjusted_equal[place] <= LEVEL else NONE_SHOWN
+        adjustments = adjusted[place], levels[place], LEVEL / len(differences)
+        of_equality = p_equal[place], adjusted_equal[place], levels_equal[place]
+        verdicts.append(Verdict(text, p_values[place], *adjustments, *of_equality))
     return verdicts
 
 
@@ -80,84 +99,199 @@ def holm(p_values: Sequence[float]) -> tuple[list[float], list[float]]:
 class Design:
     """What a study of `num_arms` arms, each against each or all against one, can show of a pair.
 
+    Chances are averages over drawn studies, whose mean squares of the seeds go through what a family's go through.
+    Where the variance of the seeds is an estimate, each study draws it anew from its posterior, so that a promise
+    counts its uncertainty ("assurance": O'Hagan, Stevens and Campbell, Pharmaceutical Statistics 4, 2005).
+
     Attributes:
         components: Of the variance of the difference of two arms.
         num_arms: At least two.
         has_baseline: All are compared with one of them alone.
         is_paired: The seeds of the arms are pairs.
+        accuracy: At which `components` were found. The worse arm of a pair that differs has more wrong: with effects
+            that add up as logits its variance over images goes with a (1 - a) and that over seeds with the square of
+            it, which matters near 1. None leaves them as they are.
+        degrees: Of freedom, of the estimate `components.seed`; infinite where it is assumed.
     """
 
     components: Components
     num_arms: int
     has_baseline: bool = False
     is_paired: bool = True
+    accuracy: float | None = None
+    degrees: float = math.inf
+
+    @classmethod
+    def of(
+        cls,
+        differences: Sequence[Estimate],
+        pairs: Sequence[tuple[int, int]],
+        *,
+        has_baseline: bool = False,
+        accuracy: float | None = None,
+    ) -> "Design":
+        """Of a study like one that was run, by the variance components of all of its arms pooled.
+
+        Args:
+            differences: Of all pairs of its arms that can be tested, before they were moderated.
+            pairs: Places of the two arms of each difference.
+            has_baseline: Its family is that of a baseline.
+            accuracy: Mean over the arms.
+        """
+        arms = mean_squares(differences, pairs)
+        parts = [one.components for one in differences]
+        image, rest = fmean(part.image for part in parts), fmean(part.rest for part in parts)
+        num_images = parts[0].num_images
+        pooled = Components(2 * arms.excess / num_images, image, rest, num_images)
+        num_arms = len({arm for pair in pairs for arm in pair})
+        is_paired = all(one.is_paired for one in differences)
+        degrees = max(arms.pooled_degrees, MIN_DEGREES)
+        return cls(pooled, num_arms, has_baseline, is_paired, accuracy, degrees)
+
+    @property
+    def num_pairs(self) -> int:
+        """In the family."""
+        others = self.num_arms - 1
+        return others if self.has_baseline else self.num_arms * others // 2
 
     @property
     def level(self) -> float:
         """The strictest of Holm's levels, at which the first pair is tested."""
-        others = self.num_arms - 1
-        return LEVEL / (others if self.has_baseline else self.num_arms * others // 2)
+        return LEVEL / self.num_pairs
 
     def power(self, difference: float, num_seeds: int) -> float:
-        """Chance that a true difference of one pair is shown, at `level`, by the non-central t.
+        """Chance that a true difference of one pair is shown, at `level`.
 
         Holm's later steps are less strict, so the chance is a little higher where several pairs differ.
         """
-        error = math.sqrt(self.components.variance(num_seeds))
-        return _chance(abs(difference) / error, *self._test(num_seeds)) if error else float(difference != 0)
+        return self._power(difference, num_seeds, self._squares())
 
-    def smallest_shown(self, num_seeds: int) -> float:
-        """The smallest true difference that four studies of five show with so many seeds."""
-        error = math.sqrt(self.components.variance(num_seeds))
-        critical, degrees = self._test(num_seeds)
-        low = high = critical
-        while _chance(high, critical, degrees) < POWER:
-            high += 1.0
-        for _ in range(30):  # the chance grows with the shift
-            shift = (low + high) / 2
-            is_enough = _chance(shift, critical, degrees) >= POWER
-            low, high = (low, shift) if is_enough else (shift, high)
-        return high * error
+    def smallest_shown(self, num_seeds: int) -> float | None:
+        """The smallest true difference that four studies of five show with so many seeds.
+
+        Returns:
+            None where none does that is small enough to tell: with few seeds and many pairs, an arm far below others
+            near 100 % may vary so much more that its own few degrees of freedom never reach the level of the family.
+        """
+        squares = self._squares()
+        low, high = 0.0, 1e-6
+        while self._power(high, num_seeds, squares) < POWER:
+            if high > self._most or self._ratio(high) > MAX_RATIO:
+                return None
+            low, high = high, 2 * high
+        for _ in range(20):
+            middle = (low + high) / 2
+            is_enough = self._power(middle, num_seeds, squares) >= POWER
+            low, high = (low, middle) if is_enough else (middle, high)
+        return high
+
+    def seeds_needed(self, difference: float) -> tuple[int, int | None] | None:
+        """The fewest seeds that show a true difference in four studies of five.
+
+        Returns:
+            For the seeds' variance at the 10 % and the 90 % point of its posterior; the second is None where the
+            images are the limit there, all is None where they are for both.
+        """
+        fewest = [
+            self._seeds_needed(difference, np.quantile(self._squares(), (point,), method="inverted_cdf"))
+            for point in (0.1, 0.9)
+        ]
+        return None if fewest[0] is None else (fewest[0], fewest[1])
 
     def power_of_leader(self, difference: float, num_seeds: int) -> float:
-        """Share of its pairs in which one arm that differs from all others alike is shown to, with all of Holm's steps.
-
-        Of 4,000 drawn studies, with normal errors of the arms and a chi-square for the variance of each pair.
-        """
+        """Share of its pairs in which one arm that differs from all others alike is shown to, with Holm's steps."""
         rng = np.random.default_rng(1)
-        _, degrees = self._test(num_seeds)
-        arms = rng.normal(0, math.sqrt(self.components.variance(num_seeds) / 2), (NUM_DRAWN, self.num_arms))
-        arms[:, 0] += difference
+        num_drawn = max(200, min(2000, 100_000 // self.num_pairs))
         one, other = np.triu_indices(self.num_arms, k=1)
         if self.has_baseline:
-            one, other = np.zeros(self.num_arms - 1, dtype=np.intp), np.arange(1, self.num_arms)
-        errors = np.sqrt(self.components.variance(num_seeds) * rng.chisquare(degrees, (NUM_DRAWN, len(one))) / degrees)
-        p_values = 2 * special.stdtr(degrees, -np.abs(arms[:, one] - arms[:, other]) / errors)
+            one, other = np.zeros(self.num_pairs, dtype=np.intp), np.arange(1, self.num_arms)
+        squares = rng.choice(self._squares(), num_drawn)
+        truth, variances, degrees = self._tests(rng, difference, num_seeds, squares, (one, other))
+        errors = rng.normal(0, np.sqrt(truth))
+        errors[:, 0] += difference
+        p_values = 2 * special.stdtr(degrees, -np.abs(errors[:, one] - errors[:, other]) / np.sqrt(variances))
         order = np.argsort(p_values, axis=1)
         factors = np.arange(len(one), 0, -1)
         is_shown = np.logical_and.accumulate(np.take_along_axis(p_values, order, 1) * factors <= LEVEL, axis=1)
         return float(is_shown[(one == 0)[order]].mean())
 
-    def seeds_needed(self, difference: float) -> int | None:
-        """The fewest seeds that show a true difference in four studies of five; None where the images are the limit."""
+    @property
+    def _most(self) -> float:
+        return 1.0 if self.accuracy is None else max(self.accuracy, 1 - self.accuracy)
+
+    def _squares(self) -> npt.NDArray[np.float64]:
+        """Expected mean squares of the seeds of a pair: one, or the quantiles of its posterior."""
+        parts = self.components
+        square = np.asarray(parts.num_images * parts.seed + parts.rest)
+        if math.isinf(self.degrees) or square == 0:
+            return np.full(1, square)
+        bound = np.asarray(parts.rest)
+        values, weights = posterior(np.zeros(()), square, bound, np.asarray(self.degrees))
+        points = (np.arange(NUM_QUANTILES) + 0.5) / NUM_QUANTILES
+        return np.interp(points, np.cumsum(weights) - weights / 2, values)
+
+    def _power(self, difference: float, num_seeds: int, squares: npt.NDArray[np.float64]) -> float:
+        rng = np.random.default_rng(1)  # the same draws for all differences: the chance grows with the difference
+        pair = np.zeros(1, np.intp), np.ones(1, np.intp)
+        truth, variances, degrees = self._tests(rng, difference, num_seeds, np.resize(squares, NUM_DRAWN), pair)
+        critical = special.stdtrit(degrees, 1 - self.level / 2) * np.sqrt(variances)
+        error, size = np.sqrt(truth[:, :2].sum(axis=1, keepdims=True)), abs(difference)
+        chances = special.ndtr((size - critical) / error) + special.ndtr((-size - critical) / error)
+        return float(chances.mean())
+
+    def _tests(
+        self,
+        rng: np.random.Generator,
+        difference: float,
+        num_seeds: int,
+        squares: npt.NDArray[np.float64],
+        pairs: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]],
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Of drawn studies in which the first arm differs from all others alike.
+
+        Returns:
+            True variances of the arms (D, A), those that the tests of each pair assume, and their degrees (D, P).
+        """
+        parts, num_images, own = self.components, self.components.num_images, num_seeds - 1.0
+        ratios = np.ones(self.num_arms)
+        ratios[0] = self._ratio(difference)
+        expected = np.maximum(squares - parts.rest, 0.0)[:, None] / 2 * ratios**2 + parts.rest / 2 * ratios
+        truth = (parts.image / 2 * ratios + expected / num_seeds) / num_images
+        chances = rng.chisquare(own, expected.shape) / own
+        arms = expected * chances
+        one, other = pairs
+        if self.num_arms == 2 and self.is_paired:
+            seeds = chances[:, :1] * expected.sum(axis=1, keepdims=True)
+            degrees = np.full(seeds.shape, own)
+        else:
+            freedom: npt.NDArray[np.float64] = np.full(arms.shape, own)
+            if self.num_arms > 2:
+                pooled_degrees = own * (self.num_arms - self.is_paired)
+                rests = parts.rest / 2 * ratios
+                pooled = np.maximum((arms - rests).mean(axis=1, keepdims=True), 0.0) + rests
+                arms, freedom = borrowed(arms, own, pooled, pooled_degrees)
+            seeds = arms[:, one] + arms[:, other]
+            degrees = seeds**2 / (arms[:, one] ** 2 / freedom[:, one] + arms[:, other] ** 2 / freedom[:, other])
+        growth = (ratios[one] + ratios[other]) / 2
+        image, bound = (np.broadcast_to(part * growth, seeds.shape) for part in (parts.image, parts.rest / num_seeds))
+        mean, spread = precision(image, seeds / num_seeds, bound, degrees)
+        spread += 2 * (image * mean) ** 2 / (num_images - 1)
+        return truth, 1 / (mean * num_images), 2 / spread
+
+    def _ratio(self, difference: float) -> float:
+        """Of a (1 - a) of the arm that differs, taken for the worse, to that at `accuracy`."""
+        if self.accuracy is None or not 0 < self.accuracy < 1:
+            return 1.0
+        worse = min(max(self.accuracy - abs(difference), 0.0), 1.0)
+        return worse * (1 - worse) / (self.accuracy * (1 - self.accuracy))
+
+    def _seeds_needed(self, difference: float, squares: npt.NDArray[np.float64]) -> int | None:
         few, many = 1, 2
-        while self.power(difference, many) < POWER:
+        while self._power(difference, many, squares) < POWER:
             if many > MAX_SEEDS:
                 return None
             few, many = many, 2 * many
         while many - few > 1:
             middle = (few + many) // 2
-            few, many = (few, middle) if self.power(difference, middle) >= POWER else (middle, many)
+            few, many = (few, middle) if self._power(difference, middle, squares) >= POWER else (middle, many)
         return many
-
-    def _test(self, num_seeds: int) -> tuple[float, float]:
-        """The critical value of t, and its degrees of freedom."""
-        prior = prior_degrees(self.num_arms, num_seeds)
-        degrees = self.components.degrees_of_freedom(num_seeds, prior=prior, is_paired=self.is_paired)
-        return float(special.stdtrit(degrees, 1 - self.level / 2)), degrees
-
-
-def _chance(shift: float, critical: float, degrees: float) -> float:
-    """That a t with a shifted centre falls outside of +- critical."""
-    # The far side as the near side of the opposite shift: scipy's cdf gives NaN at some small values.
-    return float(stats.nct.sf(critical, degrees, shift) + stats.nct.sf(critical, degrees, -shift))

@@ -3,19 +3,19 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
+from intel_scenes.studies.statistics.crossed import Runs
 from intel_scenes.studies.statistics.estimates import (
+    Estimate,
     ledger,
     mcnemar,
-    mean_accuracy,
-    paired_difference,
+    precision,
     probability_of_better,
-    unpaired_difference,
     wilson,
 )
 
@@ -29,12 +29,16 @@ def right(seed: int, shape: tuple[int, int] = (4, 30)) -> np.ndarray:
     return (rng.random(shape) < chances).astype(np.float32)
 
 
+def mean_accuracy(table: np.ndarray) -> Estimate:
+    return Runs.of(table).mean(range(len(table)))
+
+
 def flat(rows: np.ndarray, num_images: int = 20) -> np.ndarray:
     """A table in which all images are alike, so that seeds alone differ."""
     return np.repeat(rows[:, None], num_images, axis=1)
 
 
-def test_the_variance_is_that_of_the_analysis_of_variance():
+def test_the_components_are_those_of_the_analysis_of_variance():
     table = right(1)
     seeds, images = np.indices(table.shape)
     frame = pd.DataFrame({"y": table.ravel(), "seed": seeds.ravel(), "image": images.ravel()})
@@ -44,19 +48,33 @@ def test_the_variance_is_that_of_the_analysis_of_variance():
     assert image > rest
     found = mean_accuracy(table)
     assert found.value == pytest.approx(table.mean())
-    assert found.variance == pytest.approx((seed + image - rest) / table.size, rel=1e-5)
-    degrees = (seed + image - rest) ** 2 / (seed**2 / 3 + image**2 / 29 + rest**2 / (3 * 29))
-    assert found.degrees_of_freedom == pytest.approx(degrees, rel=1e-5)
-    parts = found.components
-    assert parts.variance(4) == pytest.approx(found.variance, rel=1e-5)
-    assert parts.degrees_of_freedom(4) == pytest.approx(found.degrees_of_freedom, rel=1e-4)
+    assert (found.sides[0].seed, found.sides[0].rest) == pytest.approx((seed, rest))
+    assert found.components.variance(4) == pytest.approx((seed + image - rest) / table.size)
+
+
+@pytest.mark.parametrize("seeds", [0.02, 0.5, 3.0])
+@pytest.mark.parametrize("degrees", [1, 2, 15])
+def test_the_posterior_of_the_precision_is_that_of_numerical_integration(seeds, degrees):
+    images, bound = 0.1, 0.4
+
+    def density(t: float) -> float:
+        likelihood = stats.chi2.pdf(degrees * seeds / t, degrees) / t
+        return likelihood / ((t - bound) ** 0.4 * t**0.6)
+
+    def moment(power: int) -> float:
+        inner = integrate.quad(lambda t: density(t) / (images + t) ** power, bound, 2 * bound)[0]
+        return inner + integrate.quad(lambda t: density(t) / (images + t) ** power, 2 * bound, np.inf)[0]
+
+    mean, spread = precision(images, seeds, bound, degrees)
+    assert mean == pytest.approx(moment(1) / moment(0), rel=2e-3)
+    assert spread == pytest.approx(moment(2) * moment(0) / moment(1) ** 2 - 1, rel=2e-2)
 
 
 def test_where_images_are_alike_it_is_students_t_over_seeds():
     test = stats.ttest_1samp(ROWS - 0.9, 0)
     found = mean_accuracy(flat(ROWS - 0.9))
-    assert found.p_value() == pytest.approx(test.pvalue)
-    assert found.interval() == pytest.approx(test.confidence_interval(0.95))
+    assert found.p_value() == pytest.approx(test.pvalue, rel=1e-3)
+    assert found.interval() == pytest.approx(test.confidence_interval(0.95), rel=1e-3)
 
 
 def test_where_seeds_are_alike_it_is_students_t_over_images():
@@ -69,31 +87,26 @@ def test_where_seeds_are_alike_it_is_students_t_over_images():
 
 def test_unpaired_seeds_of_images_that_are_alike_are_welchs_test():
     test = stats.ttest_ind(ROWS, OTHER, equal_var=False)
-    found = unpaired_difference(flat(ROWS), flat(OTHER))
-    assert found.p_value() == pytest.approx(test.pvalue)
-    assert found.interval() == pytest.approx(test.confidence_interval(0.95))
-
-
-def test_a_paired_difference_is_the_mean_of_the_table_of_differences():
-    one, other = right(3), right(4)
-    assert paired_difference(one, other) == mean_accuracy(one - other)
-    swapped = paired_difference(other, one)
-    assert swapped.interval() == pytest.approx([-bound for bound in reversed(paired_difference(one, other).interval())])
+    found = Runs.of(np.concatenate([flat(ROWS), flat(OTHER)])).unpaired_difference(range(4), range(4, 7))
+    assert found.p_value() == pytest.approx(test.pvalue, rel=1e-3)
+    assert found.interval() == pytest.approx(test.confidence_interval(0.95), rel=1e-3)
 
 
 def test_runs_that_never_differ_may_still_differ_on_other_images():
-    found = paired_difference(right(5), right(5))
+    found = Runs.of(np.concatenate([right(5), right(5)])).paired_difference(range(4), range(4, 8))
     assert (found.value, found.p_value()) == (0, 1)
     # Of 30 images none differs: by the rule of three at most a tenth of all do; the t of 29 images is a little wider.
     assert found.interval() == pytest.approx((-0.1, 0.1), abs=0.005)
 
 
-def test_two_seeds_that_happen_to_be_alike_do_not_count_as_many():
+def test_seeds_that_happen_to_be_alike_do_not_make_their_variance_known():
     one = right(9, (1, 30))
-    table = np.concatenate([one, one])
+    table = np.concatenate([one, one, one])
     table[1, :2] = table[1, 1::-1]  # as accurate, on other images
-    assert mean_accuracy(table).degrees_of_freedom < 28
-    assert mean_accuracy(np.concatenate([table, one])).degrees_of_freedom == pytest.approx(29)
+    found = mean_accuracy(table)
+    assert found.sides[0].seed == pytest.approx(0, abs=1e-12)
+    assert found.variance > found.images / 30
+    assert found.degrees_of_freedom < 28
 
 
 def test_wilson_and_mcnemar_are_those_of_statsmodels():
@@ -108,12 +121,10 @@ def test_wilson_and_mcnemar_are_those_of_statsmodels():
 
 def test_the_probability_of_better_counts_pairs_and_ties_half():
     one, other = np.array([0.9, 0.8, 0.7, 0.9]), np.array([0.8, 0.8, 0.8, 0.7])
-    share, low, high = probability_of_better(one, other, is_paired=True)
-    assert share == (2 + 0.5) / 4
-    assert (low, high) == pytest.approx(proportion_confint(2.5, 4, method="beta"))
-    share, *_ = probability_of_better(np.array([0.9, 0.7]), np.array([0.8, 0.7, 0.6]), is_paired=False)
+    assert probability_of_better(one, other, is_paired=True) == (2 + 0.5) / 4
+    share = probability_of_better(np.array([0.9, 0.7]), np.array([0.8, 0.7, 0.6]), is_paired=False)
     assert share == (3 + 1 + 0.5) / 6
-    assert probability_of_better(one, one - 0.1, is_paired=True)[0::2] == (1.0, 1.0)
+    assert probability_of_better(one, one - 0.1, is_paired=True) == 1.0
 
 
 def test_the_ledger_is_that_of_all_ways_to_halve_the_images():

@@ -1,26 +1,88 @@
+import itertools
+
 import numpy as np
 import pytest
+from scipy import stats
 
-from intel_scenes.studies.statistics.estimates import mean_accuracy
-from intel_scenes.studies.statistics.families import moderated, unsteady
+from intel_scenes.studies.statistics.crossed import Runs
+from intel_scenes.studies.statistics.estimates import Estimate
+from intel_scenes.studies.statistics.families import mean_squares, moderated
 
-ROWS = np.array([0.90, 0.93, 0.91, 0.97])  # accuracies of four seeds
-
-
-def test_among_several_differences_the_spread_of_seeds_leans_on_the_others():
-    differences = [mean_accuracy(np.repeat(rows[:, None] - 0.9, 20, axis=1)) for rows in (ROWS, ROWS[:3])]
-    own = [20 * ROWS.var(ddof=1), 20 * ROWS[:3].var(ddof=1)]
-    family, prior = sum(own) / 2, 4  # of six arms with three seeds: the least of 4 and (6 - 2) (3 - 1)
-    for found, mine, degrees in zip(moderated(differences, 6), own, (3, 2), strict=True):
-        expected = (prior * family + degrees * mine) / (prior + degrees)
-        assert found.variance == pytest.approx(expected / (20 * (degrees + 1)))
-        assert found.degrees_of_freedom == prior + degrees
-    assert moderated(differences, 2) == differences
-    assert moderated(differences, 3)[0].degrees_of_freedom == 3 + (3 - 2) * (3 - 1)
+NUM_IMAGES = 20
 
 
-def test_an_arm_that_spreads_far_more_than_the_others_is_unsteady():
-    calm = [np.array([0.90, 0.91, 0.92]), np.array([0.80, 0.82, 0.81]), np.array([0.85, 0.86, 0.84])]
-    assert unsteady([*calm, np.array([0.2, 0.9, 0.5])]) == [False, False, False, True]
-    assert unsteady([*calm, np.array([0.9])]) == [False] * 4
-    assert unsteady([calm[0], np.array([0.2, 0.9, 0.5])]) == [False, False], "of two, none is like the others"
+def family(accuracies: np.ndarray, *, is_paired: bool = True) -> tuple[list[Estimate], list[tuple[int, int]]]:
+    """All pairs of arms whose images are all alike, so that seeds alone differ: (arms, seeds)."""
+    num_arms, num_seeds = accuracies.shape
+    runs = Runs.of(np.repeat(accuracies.reshape(-1, 1), NUM_IMAGES, axis=1))
+    rows = np.arange(num_arms * num_seeds).reshape(num_arms, num_seeds)
+    pairs = list(itertools.combinations(range(num_arms), 2))
+    difference = runs.paired_difference if is_paired else runs.unpaired_difference
+    return [difference(rows[a], rows[b]) for a, b in pairs], pairs
+
+
+def drawn(seed: int, num_arms: int, num_seeds: int = 3) -> np.ndarray:
+    return 0.9 + np.random.default_rng(seed).normal(0, 0.01, (num_arms, num_seeds))
+
+
+def test_arms_of_their_own_seeds_have_the_variance_of_their_runs():
+    accuracies = drawn(1, 5)
+    found = mean_squares(*family(accuracies, is_paired=False))
+    assert found.squares == pytest.approx(NUM_IMAGES * accuracies.var(axis=1, ddof=1))
+    assert found.excess == pytest.approx(NUM_IMAGES * accuracies.var(axis=1, ddof=1).mean())
+
+
+def test_effects_of_the_seeds_that_all_arms_share_are_no_variance_of_theirs():
+    accuracies = drawn(2, 4, 40)
+    shared = np.random.default_rng(3).normal(0, 0.1, 40)
+    found = mean_squares(*family(accuracies + shared))
+    assert found.squares == pytest.approx(mean_squares(*family(accuracies)).squares)
+    residuals = accuracies - accuracies.mean(axis=1, keepdims=True)
+    residuals -= residuals.mean(axis=0)
+    # Grubbs' estimator of each arm, from the residuals of the two-way table.
+    own = (residuals**2).sum(axis=1) / 39
+    grubbs = (own - own.sum() / 3 / 4) / (1 - 2 / 4)
+    assert found.squares == pytest.approx(NUM_IMAGES * grubbs)
+
+
+def test_quiet_arms_take_the_pooled_variance_and_a_noisy_one_keeps_its_own():
+    accuracies = np.array([[0.90, 0.91, 0.92], [0.80, 0.82, 0.81], [0.85, 0.86, 0.84], [0.70, 0.90, 0.80]])
+    differences, pairs = family(accuracies, is_paired=False)
+    own = NUM_IMAGES * accuracies.var(axis=1, ddof=1)
+    pooled, degrees = own.mean(), 3 * 2
+    assert stats.f.sf(own[3] / pooled, 2, degrees) < 0.2
+    for difference, (_, b) in zip(moderated(differences, pairs), pairs, strict=True):
+        one, other = difference.sides
+        assert (one.seed, one.degrees) == pytest.approx((pooled, degrees))
+        assert (other.seed, other.degrees) == pytest.approx((own[3], 2) if b == 3 else (pooled, degrees))
+
+
+def test_paired_arms_add_up_as_in_satterthwaites_formula():
+    differences, pairs = family(drawn(4, 12))
+    arms = mean_squares(differences, pairs)
+    quiet = [place for place, pair in enumerate(pairs) if max(arms.squares[list(pair)]) < arms.excess]
+    found = moderated(differences, pairs)[quiet[0]]
+    assert found.sides[0].seed == pytest.approx(2 * arms.excess)
+    assert found.sides[0].degrees == pytest.approx(2 * 5 * 2)
+    assert found.value == differences[quiet[0]].value
+
+
+def test_an_arm_that_diverged_is_kept_out_of_the_pool():
+    accuracies = np.concatenate([drawn(5, 5), [[0.2, 0.9, 0.5]]])
+    with_it, without = mean_squares(*family(accuracies, is_paired=False)), drawn(5, 5).var(axis=1, ddof=1)
+    assert with_it.excess == pytest.approx(NUM_IMAGES * without.mean())
+
+
+def test_the_less_accurate_arm_has_no_larger_variance_over_seeds_for_that():
+    rng = np.random.default_rng(7)
+    table = np.concatenate([rng.random((40, 2000)) < chance for chance in (0.99, 0.98, 0.97, 0.7)]).astype(float)
+    rows, pairs = np.arange(160).reshape(4, 40), list(itertools.combinations(range(4), 2))
+    runs = Runs.of(table)
+    found = mean_squares([runs.paired_difference(rows[a], rows[b]) for a, b in pairs], pairs)
+    assert found.rests == pytest.approx([0.0099, 0.0196, 0.0291, 0.21], rel=0.15)
+    assert found.excess < 0.02, "runs differ by the binomial law alone"
+
+
+def test_two_arms_have_nothing_to_borrow():
+    differences, pairs = family(drawn(6, 2))
+    assert moderated(differences, pairs) == differences

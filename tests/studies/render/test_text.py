@@ -10,7 +10,9 @@ from intel_scenes.config import CompareConfig
 from intel_scenes.errors import UserError
 from intel_scenes.studies.comparison import compare
 from intel_scenes.studies.publish import compare_and_write
-from intel_scenes.studies.report import PAIRWISE_COLUMNS, answer, leaderboard
+from intel_scenes.studies.render.answer import answer
+from intel_scenes.studies.render.csv_files import PAIRWISE_COLUMNS
+from intel_scenes.studies.render.tables import leaderboard
 from tests.studies.made import leave_run, leave_study
 
 OPTIONS = CompareConfig(baseline=None, rope=0.5)
@@ -64,36 +66,36 @@ def test_reading_a_folder_twice_gives_the_same_bytes(tmp_path):
 def test_the_leaderboard_has_the_factors_that_vary_and_orders_by_validation(tmp_path):
     tables = leave_study(tmp_path, {"sgd": 0, "adam": 2}, 3)
     names, first, second = leaderboard(compare(tmp_path))
-    assert names[:5] == ["optim", "seeds", "valid %", "test %", "test interval"]
-    assert [first[0], first[-1], second[0], second[-1]] == ["adam", "the leader", "sgd", "worse"]
+    assert names[:6] == ["optim", "validation %", "test %", "95 % CI", "against the leader", "seeds"]
+    assert [first[0], first[4], second[0], second[4]] == ["adam", "the leader", "sgd", "worse"]
     by_seed = 100 * tables["adam"].mean(axis=1)
-    assert first[2] == f"{by_seed.mean():.1f} ± {by_seed.std(ddof=1):.1f}"
-    assert first[3] == f"{by_seed.mean():.1f}"
+    assert first[1] == f"{by_seed.mean():.1f} ± {by_seed.std(ddof=1):.1f}"
+    assert first[2] == f"{by_seed.mean():.1f}"
 
 
 def test_the_answer_says_who_leads_and_what_can_be_said_of_the_others(tmp_path):
     leave_study(tmp_path, {"sgd": 0, "adam": 2}, 3)
     first, second = answer(compare(tmp_path))
-    assert first.startswith("adam leads on validation")
-    assert "95 % interval over seeds and images" in first
-    assert "sgd is shown to be worse than it (-" in second
+    assert first.startswith("adam has the best validation accuracy: ")
+    assert "(95 % CI " in first
+    assert second.startswith("Significantly worse than it: sgd (-")
     leave_study(tmp_path / "one", {"sgd": 0}, 1)
-    first, second = answer(compare(tmp_path / "one"))
-    assert "over images alone" in first
-    assert "nothing to compare it with" in second
+    (first,) = answer(compare(tmp_path / "one"))
+    assert "images alone" in first
     leave_study(tmp_path / "two", {"sgd": 0, "adam": 0}, 1)
     first, second = answer(compare(tmp_path / "two"))
-    assert "cannot be estimated from one seed" in first
-    assert "is not to be told from it with one seed" in second
+    assert "one seed, so how much it owes to being chosen is unknown" in first
+    assert second.startswith("Cannot be distinguished from it with one seed (seed=1,2,3 asks for three): ")
 
 
 def test_other_formats_hold_the_same_table(tmp_path):
     leave_study(tmp_path, {"a_b": 0, "c|d": 1}, 2)
-    markdown = compare_and_write(tmp_path, OPTIONS, form="markdown").splitlines()
-    assert markdown[1].startswith("| --- |")
-    assert "| c\\|d |" in markdown[2]
+    said, table, *_ = compare_and_write(tmp_path, OPTIONS, form="markdown").split("\n\n")
+    assert said.startswith("c|d has the best validation accuracy")
+    assert table.splitlines()[1].startswith("| --- |")
+    assert "| c\\|d |" in table.splitlines()[2]
     latex = compare_and_write(tmp_path, OPTIONS, form="latex")
-    assert "a\\_b & 2 &" in latex
+    assert "a\\_b & " in latex
     assert "\\%" in latex
     found = json.loads(compare_and_write(tmp_path, OPTIONS, form="json"))
     assert [one["optim"] for one in found["configurations"]] == ["c|d", "a_b"]
@@ -117,11 +119,11 @@ def leave_rates(study, best, *, optims=("sgd",), scales=(0.3, 1, 3, 10, 30), tie
 @pytest.mark.parametrize(
     ("best", "options", "said"),
     [
-        (3, {}, "best learning rate: optim.lr=0.0009 (lr_scale=3)."),
-        (3, {"lr": None}, "best learning rate: lr_scale=3."),
-        (3, {"tied": 1}, "best learning rate: optim.lr=0.0003 (lr_scale=1), tied with lr_scale=3."),
-        (30, {}, "best learning rate: optim.lr=0.009 (lr_scale=30), at the edge of the grid: add lr_scale=100."),
-        (0.3, {}, "best learning rate: optim.lr=9e-05 (lr_scale=0.3), at the edge of the grid: add lr_scale=0.1."),
+        (3, {}, "Best learning rate: optim.lr=0.0009 (lr_scale=3)."),
+        (3, {"lr": None}, "Best learning rate: lr_scale=3."),
+        (3, {"tied": 1}, "Best learning rate: optim.lr=0.0003 (lr_scale=1), tied with lr_scale=3."),
+        (30, {}, "Best learning rate: optim.lr=0.009 (lr_scale=30), at the edge of the grid: add lr_scale=100."),
+        (0.3, {}, "Best learning rate: optim.lr=9e-05 (lr_scale=0.3), at the edge of the grid: add lr_scale=0.1."),
     ],
 )
 def test_a_search_for_the_rate_ends_with_the_best_one(tmp_path, best, options, said):
@@ -130,7 +132,7 @@ def test_a_search_for_the_rate_ends_with_the_best_one(tmp_path, best, options, s
     first, second = answer(found)
     assert first == said
     assert second.startswith(
-        "Validation accuracy 84.2 % (84.2 % with the choice made on the other seeds), test accuracy "
+        "Validation accuracy 84.2 % (84.2 % with the choice made on the other seeds). Test accuracy "
     )
     assert "all runs" not in compare_and_write(tmp_path, OPTIONS)
     assert said in (tmp_path / "report.html").read_text()
@@ -145,7 +147,7 @@ def test_each_arm_has_a_best_rate_of_its_own(tmp_path):
         "adamw optim.lr=0.003 (lr_scale=10), at the edge of the grid: add lr_scale=30",
         "sgd optim.lr=0.03 (lr_scale=3)",
     )
-    assert last == f"best learning rate: {'; '.join(rates)}."
+    assert last == f"Best learning rate: {'; '.join(rates)}."
 
 
 def test_what_is_tuned_beside_the_rate_is_told_with_it(tmp_path):
@@ -155,6 +157,6 @@ def test_what_is_tuned_beside_the_rate_is_told_with_it(tmp_path):
         typed = {"optim.lr": rate, "optim.momentum": momentum}
         leave_run(tmp_path, str(number), typed, np.arange(120) > 20, val_accuracy=0.9 - number / 10, lr=rate)
     assert answer(compare(tmp_path))[0] == (
-        "best learning rate: optim.lr=0.00119 (optim.momentum=0.8), optim.lr at the edge of the interval searched, "
+        "Best learning rate: optim.lr=0.00119 (optim.momentum=0.8), optim.lr at the edge of the interval searched, "
         "0.001 to 0.1: widen it, optim.momentum at the edge of the grid."
     )

@@ -4,7 +4,9 @@ import pytest
 import yaml
 
 from intel_scenes import record
-from intel_scenes.studies.collect import collect, varying
+from intel_scenes.studies.load import collect
+from intel_scenes.studies.naming import varying
+from intel_scenes.studies.render.sentences import sentence
 
 
 def leave(study, name, overrides, **summary):
@@ -20,11 +22,12 @@ def test_runs_with_a_record_are_found_and_one_of_two_alike(tmp_path):
     leave(tmp_path, "c", ["optim=adam", "seed=1", "lr_scale=1.0"], status="completed", config_digest="a")
     leave(tmp_path / ".replaced", "d", [], status="completed")
     (tmp_path / "e").mkdir()
-    runs, problems = collect(tmp_path)
+    runs, notices = collect(tmp_path)
     assert [(run.name, run.is_completed) for run in runs] == [("a", True), ("b", False)]
     assert runs[0].overrides == {"optim": "sgd", "seed": "1"}
     assert runs[0].summary.val_loss is None
-    assert problems == ["c is the same run as a and counted once", "e is left out: it has no summary.json"]
+    said = [sentence(notice) for notice in notices]
+    assert said == ["c is the same run as a and counted once", "e is left out: it has no summary.json"]
 
 
 def test_a_folder_that_is_not_there_yet_has_no_runs(tmp_path):
@@ -54,11 +57,11 @@ def test_factors_are_what_differs_and_has_an_effect(tmp_path):
 def test_a_record_that_holds_something_else_is_left_out_by_name(tmp_path, key, value):
     leave(tmp_path, "a", [], status="completed")
     leave(tmp_path, "b", [], status="completed", **{key: value})
-    runs, problems = collect(tmp_path)
+    runs, notices = collect(tmp_path)
     assert [run.name for run in runs] == ["a"]
-    assert len(problems) == 1
-    assert problems[0].startswith(f"b is left out: {tmp_path}/b/summary.json says")
-    assert key in problems[0]
+    (notice,) = notices
+    assert sentence(notice).startswith(f"b is left out: {tmp_path}/b/summary.json says")
+    assert key in sentence(notice)
 
 
 def test_numbers_are_one_factor_level_however_they_are_written(tmp_path):

@@ -1,0 +1,172 @@
+"""What a reader must know beside the verdicts: what is missing, failed or suspect."""
+
+import itertools
+from collections.abc import Sequence
+
+from intel_scenes.record import StudyPlan, Summary
+from intel_scenes.studies.arms import Candidates, Grouped
+from intel_scenes.studies.choose import Arm
+from intel_scenes.studies.load import Run, Study
+from intel_scenes.studies.naming import value_of
+from intel_scenes.studies.notices import Kind, Notice
+from intel_scenes.studies.statistics.selection import crossing
+
+
+def check(study: Study, grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
+    """All that can be seen without the verdicts."""
+    there = [*study.runs, *study.elsewhere, *study.failed, *study.unfinished]
+    return [
+        *_missing(study.plan, there),
+        *_guessing(arms),
+        *_failures(grouped.candidates),
+        *([Notice(Kind.UNFINISHED, _names(study.unfinished))] if study.unfinished else []),
+        *_different(grouped, arms),
+        *_confounded(arms, [key for key in grouped.compared if key not in grouped.bundled]),
+        *_named_by_recipe(study.runs, grouped.bundled),
+        *_suspects(arms, grouped.compared, grouped.tuned),
+        *_crossings(arms),
+    ]
+
+
+def _names(runs: Sequence[Run]) -> tuple[str, ...]:
+    return tuple(run.name for run in runs)
+
+
+def _missing(plan: StudyPlan, runs: Sequence[Run]) -> list[Notice]:
+    """What was planned and is not there; runs that came to the same as others need no record of their own."""
+    there = set(_names(runs))
+    twins = {name: other for name, other in plan.twins.items() if name not in there and other in there}
+    absent = tuple(name for name in plan.all_planned if name not in there | twins.keys())
+    notices = [Notice(Kind.MISSING, absent, {"num_all": len(plan.all_planned)})] if absent else []
+    return [*notices, Notice(Kind.TWINS, tuple(twins), {"twins": twins})] if twins else notices
+
+
+def _failures(candidates: Sequence[Candidates]) -> list[Notice]:
+    notices = []
+    for one in candidates:
+        tried = (*one.configurations, *one.lost)
+        num_failed = sum(configuration.num_failed for configuration in tried)
+        num_all = num_failed + sum(len(configuration.runs) for configuration in tried)
+        if num_failed:
+            counts = {"num_failed": num_failed, "num_all": num_all}
+            notices.append(Notice(Kind.FAILED, (), {"arm": one.label, **counts}))
+    return notices
+
+
+def _guessing(arms: Sequence[Arm]) -> list[Notice]:
+    """Arms that learned nothing: a verdict on them says nothing of what they were meant to show."""
+    labels = []
+    for arm in arms:
+        predicted = arm.tested.predicted
+        if not arm.tested.evaluated:
+            continue
+        if bool((predicted == predicted[:, :1]).all()) or arm.chosen.val_accuracy <= arm.tested.share_of_guess:
+            labels.append(arm.label)
+    return [Notice(Kind.GUESSING, (), {"arms": tuple(labels)})] if labels else []
+
+
+# What may differ between arms only where one of these keys is a factor: a key of the summary, and its name in words.
+SETTINGS = (
+    ("image_size", "image size", ("data.image_size", "data", "recipe")),
+    ("epochs", "epochs", ("epochs", "budget_minutes", "recipe")),
+    ("batch_size", "batch size", ("data.batch_size", "data", "recipe")),
+    ("num_train", "training images", ("data", "data.val_fraction", "data.num_train", "data.exclude")),
+    ("precision", "precision", ("trainer", "trainer.precision")),
+    ("threads", "threads", ("threads",)),
+    ("device", "device", ("trainer", "trainer.accelerator")),
+    ("package_version", "package version", ()),
+    ("git_commit", "commit", ()),
+)
+
+
+def _different(grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
+    """Settings in which compared runs differ although no factor says so: they may explain a difference of the arms."""
+    factors = {*grouped.compared, *grouped.tuned}
+    runs = [(arm.label, run.summary) for arm in arms for run in arm.tested.runs]
+    notices = []
+    for key, name, planned in SETTINGS:
+        if not factors & set(planned):
+            notices += _by_value(name, [(label, getattr(summary, key)) for label, summary in runs])
+    packages = dict.fromkeys(package for _, summary in runs for package in summary.versions or {})
+    for package in packages:
+        notices += _by_value(package, [(label, (summary.versions or {}).get(package)) for label, summary in runs])
+    if not factors & {"model.weights", "recipe"}:
+        for model in dict.fromkeys(summary.model_name for _, summary in runs):
+            of_model = [(label, _weights(summary)) for label, summary in runs if summary.model_name == model]
+            notices += _by_value(f"initial weights of {model}", of_model)
+    dirty = tuple(run.name for arm in arms for run in arm.tested.runs if run.summary.git_dirty)
+    return [*notices, Notice(Kind.UNCOMMITTED, dirty, {"num_all": len(runs)})] if dirty else notices
+
+
+def _confounded(arms: Sequence[Arm], factors: Sequence[str]) -> list[Notice]:
+    """Factors whose levels go together in all arms, so that their effects cannot be told apart."""
+    notices = []
+    for one, other in itertools.combinations(factors, 2):
+        levels = {(arm.tested.values[one], arm.tested.values[other]) for arm in arms}
+        nums = len({first for first, _ in levels}), len({second for _, second in levels})
+        if nums == (len(levels), len(levels)) and len(levels) > 1:
+            notices.append(Notice(Kind.CONFOUNDED, (), {"one": one, "other": other}))
+    return notices
+
+
+def _weights(summary: Summary) -> str:
+    """Initial weights as a reader tells them apart."""
+    digest = f" ({summary.weights_digest[:8]})" if summary.weights_digest else ""
+    return f"{summary.weights or 'random'}{digest}"
+
+
+def _by_value(setting: str, values: Sequence[tuple[str, object]]) -> list[Notice]:
+    """A notice where the known values of a setting differ."""
+    arms: dict[str, list[str]] = {}
+    for label, value in values:
+        if value is not None:
+            arms.setdefault(str(value), []).append(label)
+    if len(arms) < 2:
+        return []
+    return [
+        Notice(
+            Kind.DIFFERENT,
+            (),
+            {"setting": setting, "arms": {value: tuple(dict.fromkeys(labels)) for value, labels in arms.items()}},
+        )
+    ]
+
+
+def _named_by_recipe(runs: Sequence[Run], bundled: Sequence[str]) -> list[Notice]:
+    """What each recipe goes with, where its name stands for that too."""
+    if not bundled:
+        return []
+    recipes = {
+        value_of(run, "recipe"): tuple(f"{key}={value_of(run, key)}" for key in bundled if key in run.overrides)
+        for run in runs
+    }
+    return [Notice(Kind.NAMED_BY_RECIPE, (), {"recipes": dict(sorted(recipes.items()))})]
+
+
+def _suspects(arms: Sequence[Arm], compared: Sequence[str], tuned: Sequence[str]) -> list[Notice]:
+    """General methods below their own special case at equal grids, which a search space that suits them would not give.
+
+    Momentum below none, any schedule below a constant rate (Choi et al., "On Empirical Comparisons of Optimizers for
+    Deep Learning", 2019).
+    """
+    below = []
+    for key, special in (("scheduler", "constant"), ("optim.momentum", "0")):
+        for one, other in itertools.permutations(arms, 2) if key in compared and tuned else ():
+            mine, theirs = one.chosen.values, other.chosen.values
+            alike = all(mine[name] == theirs[name] for name in compared if name != key)
+            grids = [sorted(tuple(tried.values[name] for name in tuned) for tried in arm.tried) for arm in (one, other)]
+            is_below = one.chosen.val_accuracy < other.chosen.val_accuracy
+            if alike and grids[0] == grids[1] and theirs[key] == special != mine[key] and is_below:
+                below.append((one.label, other.label))
+    return [Notice(Kind.SUSPECT, (), {"arms": tuple(below)})] if below else []
+
+
+def _crossings(arms: Sequence[Arm]) -> list[Notice]:
+    """At which number of trials the order of two arms turns."""
+    crossings = []
+    for one, other in itertools.combinations(arms[:6], 2):
+        first, second = one.best_of, other.best_of
+        if size := crossing(first, second):
+            ahead, behind = (one, other) if first[0] > second[0] else (other, one)
+            crossings.append((ahead.label, behind.label, size))
+    return [Notice(Kind.CROSSING, (), {"crossings": tuple(crossings)})] if crossings else []

@@ -1,0 +1,1 @@
+"""A comparison as words, tables, files, figures and a page."""

@@ -1,0 +1,845 @@
+"""What each factor of a study does: differences of its levels over matched cells, interactions, shares of the spread.
+
+A cell is a configuration: one level of each factor, with a row of images for each run. Levels are fixed; seeds and
+images are crossed random effects. Whatever is estimated is a contrast, a weighted sum of the runs, and its variance has
+two parts:
+
+- Images: the variance over images of the contrast's image vector, divided by their number.
+- Seeds: the variance of the contrast over seeds, beyond what the finite test set gives it. A contrast averages over
+  units (matched cells, which differ in nothing but the levels compared). Runs of a unit with the same seed are paired,
+  so what all of them share cancels. The seeds of all units are pooled, unless they agree more than independent runs
+  would: runs of one level can share what their seed does (one backbone starts them all from the same weights), which no
+  number of other factors averages out. Then the seed means over the units are the error term, as those of level x seed
+  are in an analysis of variance with seeds as blocks. A preliminary F test decides (Bozivich, Bancroft and Hartley,
+  Annals of Mathematical Statistics 27, 1956).
+"""
+
+import itertools
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg, special
+
+from intel_scenes.studies.statistics.crossed import Runs
+from intel_scenes.studies.statistics.verdicts import BETTER, EQUAL, NONE_SHOWN, WORSE, holm
+
+Array = npt.NDArray[np.float64]
+LEVEL = 0.05
+# Of the preliminary test. 0.1 shows a true point between two of three optimizers in 6 to 7 % more of the studies with
+# three seeds, but names a false effect in 9 % of those with two seeds in which the runs of a backbone share theirs.
+POOLING_LEVEL = 0.25
+RULE_OF_THREE = 3.0 / 1.96  # where no run and no image differs, a 95 % interval reaches to 3 in n (see estimates.py)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A configuration and its runs.
+
+    Attributes:
+        levels: Factor to level; the same factors in every cell of a study, no two cells alike.
+        runs: (runs, images), right as 1 and wrong as 0, or losses; the same images in the same order in every cell.
+        seeds: A label for each run. Equal labels in two cells make a pair, whose runs may share what their seed does.
+    """
+
+    levels: Mapping[str, str]
+    runs: npt.NDArray[np.floating]
+    seeds: Sequence[Hashable]
+
+
+@dataclass(frozen=True)
+class LevelDifference:
+    """One level of a factor against another, over matched cells with equal weight.
+
+    Attributes:
+        factor: Whose levels these are.
+        level: The first.
+        against: The second.
+        within: `all` for a main effect, `factor=level` for a simple effect: within that level of another factor.
+        difference: Mean of `level` less that of `against`, a fraction or in units of the loss.
+        variance: Of the difference.
+        degrees: Of freedom, of Student's t.
+        p: Two-sided, of this difference alone.
+        p_equal: Of two one-sided tests against the margin; 1 without a margin.
+        p_holm: `p` adjusted for its family: all main effects, or all simple effects.
+        level_holm: The level at which Holm's procedure came to test it.
+        level_equal: The level at which Holm's procedure came to test equivalence.
+        verdict: What `level` is against `against`, by `p_holm`, else by `p_equal` after Holm's adjustment.
+        matched: Indices of the cells, (level, against), that agree in all other factors.
+        num_runs: That are used, on both sides.
+    """
+
+    factor: str
+    level: str
+    against: str
+    within: str
+    difference: float
+    variance: float
+    degrees: float
+    p: float
+    p_equal: float
+    p_holm: float
+    level_holm: float
+    level_equal: float
+    verdict: str
+    matched: tuple[tuple[int, int], ...]
+    num_runs: int
+
+    @property
+    def num_cells(self) -> int:
+        """On both sides."""
+        return 2 * len(self.matched)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the difference."""
+        return math.sqrt(self.variance)
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % interval of this difference alone."""
+        return self.interval()[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95 % interval of this difference alone."""
+        return self.interval()[1]
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Student's interval around the difference."""
+        return _interval(self.difference, self.variance, self.degrees, level)
+
+    def holm_interval(self) -> tuple[float, float]:
+        """The interval that leaves out 0 where `p_holm` shows a difference, and only there; not simultaneous."""
+        return self.interval(1 - self.level_holm)
+
+    def verdict_interval(self) -> tuple[float, float]:
+        """The interval that agrees with the verdict: that of both one-sided tests where it is `practically equal`."""
+        return self.interval(1 - 2 * self.level_equal) if self.verdict == EQUAL else self.holm_interval()
+
+
+@dataclass(frozen=True)
+class MarginalMean:
+    """The mean of a level over the cells of the other factors, with equal weight.
+
+    Attributes:
+        factor: Whose level it is.
+        level: Of the factor.
+        mean: A fraction or in units of the loss.
+        variance: Of the mean.
+        degrees: Of freedom, of Student's t.
+        cells: Their indices.
+        is_matched: The cells are those whose combination of the other factors has every level of this one, so that the
+            means of the levels compare; False where there is no such combination and all cells of the level count.
+    """
+
+    factor: str
+    level: str
+    mean: float
+    variance: float
+    degrees: float
+    cells: tuple[int, ...]
+    is_matched: bool
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % interval."""
+        return _interval(self.mean, self.variance, self.degrees)[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95 % interval."""
+        return _interval(self.mean, self.variance, self.degrees)[1]
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Whether the differences of one factor's levels depend on the level of another.
+
+    Attributes:
+        factors: The two.
+        levels: Of each, in the complete sub-design that is tested.
+        cells: Indices of its cells.
+        statistic: F of the analysis-of-variance type.
+        df: Of its numerator; a fraction where the contrasts are correlated or unequally variable.
+        df_denominator: Of its variance.
+        p: Of this interaction alone.
+        p_holm: Adjusted for all interactions.
+    """
+
+    factors: tuple[str, str]
+    levels: tuple[tuple[str, ...], tuple[str, ...]]
+    cells: tuple[int, ...]
+    statistic: float
+    df: float
+    df_denominator: float
+    p: float
+    p_holm: float
+
+    @property
+    def is_shown(self) -> bool:
+        """Holm's procedure rejects at 5 % that there is none."""
+        return self.p_holm <= LEVEL
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a source explains of the variance of the cell means.
+
+    Attributes:
+        source: A factor, `interactions`, `seeds` or `images`.
+        fraction: Bias-corrected eta squared (epsilon squared, Kelley, PNAS 21, 1935); those of a study sum to 1.
+    """
+
+    source: str
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What the factors of a study do, in one metric.
+
+    Attributes:
+        main: Level differences over all matched cells, one Holm family.
+        simple: Those within one level of another factor, a second one.
+        interactions: Of each two factors with a complete sub-design of 2 x 2 or more, a third one.
+        means: Of each level of each factor.
+        shares: Of the spread of the cell means; empty where the cell means are all alike.
+        left_out: Indices of cells with fewer than two runs, which say nothing of their spread.
+    """
+
+    main: list[LevelDifference]
+    simple: list[LevelDifference]
+    interactions: list[Interaction]
+    means: list[MarginalMean]
+    shares: list[Share]
+    left_out: tuple[int, ...]
+
+
+def effects(
+    cells: Sequence[Cell],
+    rope: float | None,
+    *,
+    lower_is_better: bool = False,
+    groups: npt.NDArray[np.integer] | None = None,
+) -> Effects:
+    """What the factors do, each over the matched cells of the others; designs may be incomplete and unbalanced.
+
+    Args:
+        cells: Of the study. Factors and levels keep the order in which they first appear.
+        rope: The largest difference that makes no practical difference, in units of the runs; None calls nothing equal.
+        lower_is_better: As for a loss.
+        groups: (images,) number of the group of near-identical images that each one is in, see `Runs.of`.
+
+    Raises:
+        ValueError: Cells differ in their factors or images, or two are alike in their levels.
+    """
+    design = Design.of([cell.levels for cell in cells], [cell.seeds for cell in cells])
+    if not design.places:
+        return Effects([], [], [], [], [], design.left_out)
+    runs = Runs.of(np.concatenate([cells[place].runs for place in design.places]), groups=groups)
+    return analyse(design, runs, rope, lower_is_better=lower_is_better)
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which cells a study has, and which of their runs are paired.
+
+    Attributes:
+        factors: Those with two levels or more, and their levels.
+        levels: Of each cell that is analysed.
+        places: Indices of these cells among those given.
+        rows: Seed to row among the runs of all analysed cells, for each of them.
+        left_out: Indices of cells with fewer than two runs.
+    """
+
+    factors: dict[str, list[str]]
+    levels: list[dict[str, str]]
+    places: tuple[int, ...]
+    rows: list[dict[Hashable, int]]
+    left_out: tuple[int, ...]
+
+    @staticmethod
+    def of(levels: Sequence[Mapping[str, str]], seeds: Sequence[Sequence[Hashable]]) -> "Design":
+        """From the levels of each cell and the seeds of its runs.
+
+        Raises:
+            ValueError: Cells differ in their factors, two are alike, or a seed comes twice in one.
+        """
+        if len({frozenset(one) for one in levels}) > 1 or len({frozenset(one.items()) for one in levels}) < len(levels):
+            raise ValueError("cells need the same factors, and each its own combination of levels")
+        if any(len(set(one)) < len(one) for one in seeds):
+            raise ValueError("a cell needs another label for each of its runs")
+        places = tuple(place for place, one in enumerate(seeds) if len(one) > 1)
+        kept = [dict(levels[place]) for place in places]
+        count = itertools.count()
+        rows = [{seed: next(count) for seed in seeds[place]} for place in places]
+        factors = {factor: list(dict.fromkeys(one[factor] for one in kept)) for factor in (kept[0] if kept else ())}
+        varied = {factor: of_factor for factor, of_factor in factors.items() if len(of_factor) > 1}
+        left_out = tuple(place for place in range(len(seeds)) if place not in places)
+        return Design(varied, kept, places, rows, left_out)
+
+    @property
+    def num_runs(self) -> int:
+        """Of all analysed cells."""
+        return sum(map(len, self.rows))
+
+    def find(self, levels: Mapping[str, str]) -> int | None:
+        """The cell with these levels."""
+        return self._cells.get(frozenset(levels.items()))
+
+    @cached_property
+    def _cells(self) -> dict[frozenset[tuple[str, str]], int]:
+        return {frozenset(one.items()): place for place, one in enumerate(self.levels)}
+
+    def matched(self, factor: str, of_factor: Sequence[str], within: Mapping[str, str]) -> list[tuple[int, ...]]:
+        """The cells of several levels, for each combination of the other factors that has them all."""
+        found = []
+        for place, one in enumerate(self.levels):
+            if one[factor] != of_factor[0] or any(one[other] != level for other, level in within.items()):
+                continue
+            cells = [place, *(self.find({**one, factor: level}) for level in of_factor[1:])]
+            if None not in cells:
+                found.append(tuple(cell for cell in cells if cell is not None))
+        return found
+
+    def complete(self, one: str, other: str) -> "_Crossed | None":
+        """A complete sub-design of two factors: the largest on the way as one level after the other is left out."""
+        kept = {one: self.factors[one], other: self.factors[other]}
+        found = [self._crossed(kept)]
+        while smaller := [
+            {**kept, factor: [level for level in levels if level != left_out]}
+            for factor, levels in kept.items()
+            if len(levels) > 2
+            for left_out in levels
+        ]:
+            crossed = max(map(self._crossed, smaller), key=lambda crossed: (crossed.num_cells, crossed.num_present))
+            kept = crossed.levels
+            found.append(crossed)
+        largest = max(found, key=lambda crossed: crossed.num_cells)
+        return largest if largest.units else None
+
+    def _crossed(self, kept: dict[str, list[str]]) -> "_Crossed":
+        """The combinations of the other factors that have all combinations of these levels."""
+        present = [one for one in self.levels if all(one[factor] in levels for factor, levels in kept.items())]
+        rests = {frozenset(one.items() - {(factor, one[factor]) for factor in kept}): one for one in present}
+        units = []
+        for rest in rests.values():
+            combinations = itertools.product(*kept.values())
+            cells = [self.find({**rest, **dict(zip(kept, levels, strict=True))}) for levels in combinations]
+            if None not in cells:
+                units.append(tuple(cell for cell in cells if cell is not None))
+        return _Crossed(kept, units, len(present))
+
+    @cached_property
+    def pairs(self) -> list["_Pair"]:
+        """Each two levels of each factor with matched cells, over all of these and within each level of the others."""
+        found = []
+        for factor, levels in self.factors.items():
+            others = [(other, level) for other in self.factors if other != factor for level in self.factors[other]]
+            for within in [{}, *({other: level} for other, level in others)]:
+                for level, against in itertools.combinations(levels, 2):
+                    if matched := self.matched(factor, (level, against), within):
+                        contrast = _contrast(self, matched, np.array([[1.0, -1.0]]))
+                        found.append(_Pair(factor, level, against, within, matched, contrast))
+        return found
+
+    @cached_property
+    def interactions(self) -> list[tuple["_Crossed", "_Contrast"]]:
+        """Of each two factors, orthonormal contrasts over a complete sub-design."""
+        found = []
+        for one, other in itertools.combinations(self.factors, 2):
+            if crossed := self.complete(one, other):
+                sizes = [len(levels) for levels in crossed.levels.values()]
+                weights = np.kron(linalg.helmert(sizes[0]), linalg.helmert(sizes[1]))
+                found.append((crossed, _contrast(self, crossed.units, weights)))
+        return found
+
+    @cached_property
+    def margins(self) -> list[tuple[str, str, list[int], bool, "_Contrast"]]:
+        """Of each level of each factor: the cells, whether they are matched, and their mean."""
+        found = []
+        for factor, levels in self.factors.items():
+            matched = self.matched(factor, levels, {})
+            for number, level in enumerate(levels):
+                cells = [unit[number] for unit in matched]
+                cells = cells or [place for place, one in enumerate(self.levels) if one[factor] == level]
+                contrast = _contrast(self, [(cell,) for cell in cells], np.ones((1, 1)))
+                found.append((factor, level, cells, bool(matched), contrast))
+        return found
+
+
+@dataclass(frozen=True)
+class _Crossed:
+    """Levels of two factors; for each combination of the others the cells of all of theirs; how many cells exist."""
+
+    levels: dict[str, list[str]]
+    units: list[tuple[int, ...]]
+    num_present: int
+
+    @property
+    def num_cells(self) -> int:
+        return sum(map(len, self.units))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two levels of a factor, what they are compared within, their matched cells and the contrast."""
+
+    factor: str
+    level: str
+    against: str
+    within: dict[str, str]
+    matched: list[tuple[int, ...]]
+    contrast: "_Contrast"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """For each of some groups of runs, rows of weights whose sum of outer products estimates a covariance.
+
+    Attributes:
+        runs: (groups, runs) their indices; a smaller group is filled up with runs of weight 0.
+        weights: (groups, rows, contrasts, runs).
+    """
+
+    runs: npt.NDArray[np.intp]
+    weights: Array
+
+    @staticmethod
+    def of(groups: Sequence[tuple[Sequence[int], Array]]) -> "_Part":
+        """From the runs of each group and its weights (rows, contrasts, runs)."""
+        shape = np.max([weights.shape for _, weights in groups], axis=0)
+        weights = np.zeros((len(groups), *shape))
+        indices = np.zeros((len(groups), shape[2]), np.intp)
+        for number, (runs, of_group) in enumerate(groups):
+            rows, _, size = of_group.shape
+            weights[number, :rows, :, :size] = of_group
+            indices[number, : len(runs)] = runs
+        return _Part(indices, weights)
+
+    def square(self, runs: Runs) -> tuple[Array, Array]:
+        """The estimates, and what of them the finite test set is expected to give: (groups, contrasts, contrasts)."""
+        num_groups, num_rows, num, size = self.weights.shape
+        flat = self.weights.reshape(num_groups, num_rows * num, size)
+        values = (flat @ runs.means[self.runs][..., None]).reshape(num_groups, num_rows, num)
+        noisy = flat @ (runs.covariances[self.runs[:, :, None], self.runs[:, None, :]] / runs.num_images)
+        if num == 1:
+            return np.swapaxes(values, 1, 2) @ values, (noisy * flat).sum(axis=(1, 2))[:, None, None]
+        noise = np.einsum("gekr,gelr->gkl", noisy.reshape(self.weights.shape), self.weights)
+        return np.swapaxes(values, 1, 2) @ values, noise
+
+
+@dataclass(frozen=True)
+class _Contrast:
+    """The mean over units (matched cells) of one or several contrasts of the cells of a unit.
+
+    Attributes:
+        value: One row, its weights.
+        within: For each group of paired runs (or of those of a cell), the rows of its part of the variance over seeds.
+        degrees: Of freedom of each group, for one contrast.
+        ranks: How many contrasts vary independently in each group: all of paired runs, one of the runs of a cell.
+        across: The rows of the seeds' means over all units; None where no two groups share a seed.
+        across_degrees: Of freedom, for one contrast.
+        is_paired: No unit compares cells of other seeds.
+    """
+
+    value: _Part
+    within: _Part
+    degrees: Array
+    ranks: Array
+    across: _Part | None
+    across_degrees: int
+    is_paired: bool
+
+    @property
+    def num_runs(self) -> int:
+        return self.value.runs.size
+
+
+_Group = dict[Hashable, tuple[list[int], Array]]  # seed to its runs and their weights (contrasts, runs)
+
+
+def _groups(design: Design, units: Sequence[Sequence[int]], weights: Array) -> tuple[list[_Group], bool]:
+    """The runs whose spread over seeds is read together, and whether all cells of every unit are paired.
+
+    The seeds that all cells of a unit have make pairs, and the other runs are left out, so that what a seed does to all
+    of them cancels. Where there are fewer than two such seeds, each cell has seeds of its own.
+    """
+    groups: list[_Group] = []
+    is_paired = True
+    for unit in units:
+        rows = [design.rows[cell] for cell in unit]
+        common = [seed for seed in rows[0] if all(seed in one for one in rows)]
+        if len(common) > 1:
+            groups.append({seed: ([one[seed] for one in rows], weights) for seed in common})
+        else:
+            is_paired = False
+            columns = np.split(weights, len(unit), axis=1)
+            groups += [
+                {seed: ([row], column) for seed, row in one.items()} for one, column in zip(rows, columns, strict=True)
+            ]
+    return groups, is_paired
+
+
+def _contrast(design: Design, units: Sequence[Sequence[int]], weights: Array) -> _Contrast:
+    """The mean over units of `weights` (contrasts, cells of a unit) times the means of the cells."""
+    groups, is_paired = _groups(design, units, weights)
+    num = len(weights)
+    parts: list[tuple[list[int], Array]] = []
+    values: list[tuple[list[int], Array]] = []
+    seeds: dict[Hashable, list[tuple[list[int], Array]]] = {}
+    for group in groups:
+        runs = sorted(run for members, _ in group.values() for run in members)
+        place = {run: number for number, run in enumerate(runs)}
+        table = np.stack([_sum([of_seed], place, num) for of_seed in group.values()]) / len(units)
+        size, mean = len(group), table.mean(axis=0)
+        centred = table - mean
+        parts.append((runs, centred / math.sqrt(size * (size - 1))))
+        values.append((runs, mean))
+        for seed, row in zip(group, centred / size, strict=True):
+            seeds.setdefault(seed, []).append((runs, row))
+    used = sorted({run for runs, _ in values for run in runs})
+    place = {run: number for number, run in enumerate(used)}
+    sizes = np.array([len(group) for group in groups], np.float64)
+    across, across_degrees = None, 0
+    if len(seeds) < sizes.sum():
+        # With equal numbers of seeds this is S / (S - 1): each group's seeds are centred on their own mean.
+        unbiased = math.sqrt((1 / sizes).sum() / ((sizes - 1) / sizes**2).sum())
+        across = _Part.of([(used, unbiased * np.stack([_sum(rows, place, num) for rows in seeds.values()]))])
+        across_degrees = _rank(groups, list(seeds)) - len(groups)
+    return _Contrast(
+        value=_Part.of([(used, _sum(values, place, num)[None])]),
+        within=_Part.of(parts),
+        degrees=sizes - 1,
+        ranks=np.array([min(next(iter(group.values()))[1].shape) for group in groups]),
+        across=across,
+        across_degrees=across_degrees,
+        is_paired=is_paired,
+    )
+
+
+def _sum(rows: Iterable[tuple[list[int], Array]], place: Mapping[int, int], num_contrasts: int) -> Array:
+    """Weights (contrasts, runs) of several groups of runs, in one array."""
+    total = np.zeros((num_contrasts, len(place)))
+    for runs, weights in rows:
+        total[:, [place[run] for run in runs]] += weights
+    return total
+
+
+def _rank(groups: Sequence[Iterable[Hashable]], seeds: Sequence[Hashable]) -> int:
+    """Of the indicators of groups and seeds: that of the groups and the degrees of freedom of the seeds within them."""
+    place = {seed: number for number, seed in enumerate(seeds)}
+    rows = []
+    for number, group in enumerate(groups):
+        for seed in group:
+            row = np.zeros(len(groups) + len(seeds))
+            row[[number, len(groups) + place[seed]]] = 1
+            rows.append(row)
+    return int(np.linalg.matrix_rank(np.array(rows)))
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Values of contrasts, and covariances of them.
+
+    Attributes:
+        value: (contrasts,)
+        images: (contrasts, contrasts) over test sets, given the runs.
+        within: Over seeds, pooled over the groups of runs.
+        within_noise: What of it the finite test set gives.
+        traces: Of each group's part of `within`.
+        across: Trace over seeds of their means over all units; None where no two groups share a seed.
+        contrast: Whose they are.
+    """
+
+    value: Array
+    images: Array
+    within: Array
+    within_noise: Array
+    traces: Array
+    across: float | None
+    contrast: _Contrast
+
+    @staticmethod
+    def of(contrast: _Contrast, runs: Runs) -> "_Moments":
+        within, noise = contrast.within.square(runs)
+        images = contrast.value.square(runs)[1][0]
+        across = float(np.trace(contrast.across.square(runs)[0][0])) if contrast.across else None
+        value = contrast.value.weights[0, 0] @ runs.means[contrast.value.runs[0]]
+        traces = np.trace(within, axis1=1, axis2=2)
+        return _Moments(value, images, within.sum(axis=0), noise.sum(axis=0), traces, across, contrast)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What runs of different units share, where they do: beyond what the units by themselves give the seeds' means.
+
+    Attributes:
+        excess: Trace over the contrasts, as the mean of a family.
+        degrees: Of freedom of the seeds' means.
+        units: How many independent units `_Moments.within` would have to be divided by.
+    """
+
+    excess: float
+    degrees: float
+    units: float
+
+    def of(self, one: _Moments) -> float:
+        """The trace over seeds of these contrasts: each has its own units, and the family's excess."""
+        assert one.across is not None
+        return self.excess + self.alone(one)
+
+    def alone(self, one: _Moments) -> float:
+        """What its units give the seeds' means where they are independent."""
+        assert one.across is not None
+        return max(0.0, (self.units * float(one.traces.sum()) - one.across) / (self.units - 1))
+
+
+def _shared(family: Sequence[_Moments], pooling_level: float = POOLING_LEVEL) -> _Shared | None:
+    """Whether the units of a family of alike contrasts share what their seeds do, by an F test; None where not."""
+    several = [one for one in family if one.across is not None]
+    if not several:
+        return None
+    # All pairs of L levels have L - 1 independent differences, L of seeds are not paired.
+    levels = (1 + math.sqrt(1 + 8 * len(several))) / 2
+    share = 2 / levels if all(one.contrast.is_paired for one in several) else 1 / (levels - 1)
+    sizes = [share * len(one.value) for one in several]
+    degrees = sum(size * one.contrast.across_degrees for size, one in zip(sizes, several, strict=True))
+    in_all = share * sum(float(one.contrast.degrees @ one.contrast.ranks) for one in several)
+    across, within = sum(one.across or 0.0 for one in several), sum(float(one.traces.sum()) for one in several)
+    if not in_all > degrees > 0 or within <= 0:
+        return None
+    units = in_all / degrees
+    alone = (units * within - across) / (units - 1)
+    if alone > 0 and float(special.fdtrc(degrees, in_all - degrees, across / alone)) >= pooling_level:
+        return None
+    return _Shared((across - max(0.0, alone)) / len(several), degrees, units)
+
+
+@dataclass(frozen=True)
+class _Variance:
+    """Of contrasts: the trace of their covariance, its degrees of freedom, how many independent ones they are worth."""
+
+    total: float
+    degrees: float
+    size: float
+
+
+def _variance(one: _Moments, shared: _Shared | None, num_images: int) -> _Variance:
+    """The trace of the covariance of contrasts, with Satterthwaite's degrees of freedom.
+
+    The term of the seeds is never dropped: a mean square of seeds below that of the rest counts as that of the rest.
+    """
+    shared = None if one.across is None else shared
+    noise, pooled, images = (float(np.trace(part)) for part in (one.within_noise, one.within, one.images))
+    seeds = max(shared.of(one) if shared else pooled, noise)
+    total = images + seeds - noise
+    num, of_groups = len(one.value), one.contrast.degrees
+    if total <= 1e-15:
+        return _Variance(num * (RULE_OF_THREE / num_images) ** 2, num_images - 1.0, num)
+    all_degrees = float(of_groups.sum())
+    size = 1.0 if num == 1 else _size(pooled, _square(one.within, all_degrees), num)
+    ranks = np.minimum(one.contrast.ranks, size)
+    degrees = shared.degrees * size / num if shared else _welch(one.traces, of_groups * ranks)
+    terms = [(images, num_images - 1.0), (seeds, degrees), (-noise, degrees * (num_images - 1))]
+    if num == 1:
+        return _Variance(total, _satterthwaite(terms), 1.0)
+    # tr(V V) of V = images + seeds - noise, with the square of the seeds' part freed from its bias.
+    square = float(np.sum(one.images**2))
+    if seeds > noise and pooled > 0:
+        factor = seeds / pooled
+        net = factor * one.within - one.within_noise
+        square += float(2 * np.sum(one.images * net) + np.sum(net**2))
+        square += factor**2 * (_square(one.within, all_degrees) - float(np.sum(one.within**2)))
+    return _Variance(total, _satterthwaite(terms), _size(total, square, num))
+
+
+def _square(covariance: Array, degrees: float) -> float:
+    """tr(C C) of the covariance C of a sample, without bias (Bai and Saranadasa, Statistica Sinica 6, 1996)."""
+    square, trace = float(np.sum(covariance**2)), float(np.trace(covariance))
+    if degrees <= 1:
+        return square
+    return degrees**2 / ((degrees - 1) * (degrees + 2)) * (square - trace**2 / degrees)
+
+
+def _size(trace: float, square: float, num: int) -> float:
+    """Box's degrees of freedom of a sum of squares: 1 to the number of contrasts."""
+    return min(float(num), max(1.0, trace**2 / square)) if square > 0 else float(num)
+
+
+def _welch(squares: Array, degrees: Array) -> float:
+    """Degrees of freedom of a sum of mean squares, less the bias of their squares (Welch, Biometrika 34, 1947)."""
+    spread = float(np.sum(squares**2 / (degrees + 2)))
+    if spread == 0:
+        return float(degrees.sum())
+    return float(np.clip(squares.sum() ** 2 / spread - 2, degrees.min(), degrees.sum()))
+
+
+def _satterthwaite(terms: Sequence[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of mean squares, some taken away (Satterthwaite, Biometrics Bulletin 2, 1946)."""
+    spread = sum(square**2 / degrees for square, degrees in terms)
+    fewest = min(degrees for square, degrees in terms if square)
+    return max(fewest, sum(square for square, _ in terms) ** 2 / spread)
+
+
+def _interval(value: float, variance: float, degrees: float, level: float = 0.95) -> tuple[float, float]:
+    half = float(special.stdtrit(degrees, (1 + level) / 2)) * math.sqrt(variance)
+    return value - half, value + half
+
+
+def analyse(design: Design, runs: Runs, rope: float | None, *, lower_is_better: bool = False) -> Effects:
+    """The effects of a design's factors, see `effects`.
+
+    Args:
+        design: The cells.
+        runs: Those of all its cells, in the order of its rows.
+        rope: The largest difference that makes no practical difference, in units of the runs; None calls nothing equal.
+        lower_is_better: As for a loss.
+    """
+    differences = _differences(design, runs, rope)
+    main = [one for one in differences if one.within == "all"]
+    simple = [one for one in differences if one.within != "all"]
+    return Effects(
+        main=_judged(main, lower_is_better=lower_is_better),
+        simple=_judged(simple, lower_is_better=lower_is_better),
+        interactions=_interactions(design, runs),
+        means=_means(design, runs),
+        shares=_shares(design, runs, main),
+        left_out=design.left_out,
+    )
+
+
+def _differences(design: Design, runs: Runs, rope: float | None) -> list[LevelDifference]:
+    """Of all pairs of levels; their verdicts are still to come."""
+    families: dict[tuple[str, str], list[_Moments]] = {}
+    names = ["".join(f"{factor}={level}" for factor, level in pair.within.items()) or "all" for pair in design.pairs]
+    moments = [_Moments.of(pair.contrast, runs) for pair in design.pairs]
+    for pair, within, one in zip(design.pairs, names, moments, strict=True):
+        families.setdefault((pair.factor, within), []).append(one)
+    shared = {name: _shared(family) for name, family in families.items()}
+    found = []
+    for pair, within, one in zip(design.pairs, names, moments, strict=True):
+        variance = _variance(one, shared[pair.factor, within], runs.num_images)
+        value, error = float(one.value[0]), math.sqrt(variance.total)
+        below = [float(special.stdtr(variance.degrees, (value - bound) / error)) for bound in (0.0, rope or 0.0)]
+        above = float(special.stdtr(variance.degrees, -(value + (rope or 0.0)) / error))
+        found.append(
+            LevelDifference(
+                factor=pair.factor,
+                level=pair.level,
+                against=pair.against,
+                within=within,
+                difference=value,
+                variance=variance.total,
+                degrees=variance.degrees,
+                p=min(1.0, 2 * min(below[0], 1 - below[0])),
+                p_equal=1.0 if rope is None else max(below[1], above),
+                p_holm=1.0,
+                level_holm=LEVEL,
+                level_equal=LEVEL,
+                verdict=NONE_SHOWN,
+                matched=tuple((design.places[a], design.places[b]) for a, b in pair.matched),
+                num_runs=pair.contrast.num_runs,
+            )
+        )
+    return found
+
+
+def _judged(family: Sequence[LevelDifference], *, lower_is_better: bool) -> list[LevelDifference]:
+    """With the verdicts of Holm's procedure on differences, and on equivalence where none is shown."""
+    adjusted, levels = holm([one.p for one in family])
+    equal, levels_equal = holm([one.p_equal for one in family])
+    judged = []
+    for one, p_holm, level, p_equal, level_equal in zip(family, adjusted, levels, equal, levels_equal, strict=True):
+        text = EQUAL if p_equal <= LEVEL else NONE_SHOWN
+        if p_holm <= LEVEL:
+            text = BETTER if (one.difference > 0) is not lower_is_better else WORSE
+        judged.append(replace(one, p_holm=p_holm, level_holm=level, level_equal=level_equal, verdict=text))
+    return judged
+
+
+def _interactions(design: Design, runs: Runs) -> list[Interaction]:
+    """F tests of the analysis-of-variance type (Brunner, Dette and Munk, JASA 92, 1997).
+
+    The sum of squares of the contrasts over the trace of their covariance: unlike Wald's statistic it needs no inverse
+    of a covariance of which a few seeds say little, and cells may differ in their spread. Its numerator has Box's
+    degrees of freedom (Annals of Mathematical Statistics 25, 1954).
+    """
+    found = []
+    for crossed, contrast in design.interactions:
+        one = _Moments.of(contrast, runs)
+        variance = _variance(one, _shared([one]), runs.num_images)
+        statistic = float(one.value @ one.value) / variance.total
+        df, df_denominator = variance.size, variance.degrees
+        (first, levels), (second, others) = crossed.levels.items()
+        found.append(
+            Interaction(
+                factors=(first, second),
+                levels=(tuple(levels), tuple(others)),
+                cells=tuple(design.places[cell] for unit in crossed.units for cell in unit),
+                statistic=statistic,
+                df=df,
+                df_denominator=df_denominator,
+                p=float(special.fdtrc(df, df_denominator, statistic)),
+                p_holm=1.0,
+            )
+        )
+    adjusted = holm([one.p for one in found])[0]
+    return [replace(one, p_holm=p_holm) for one, p_holm in zip(found, adjusted, strict=True)]
+
+
+def _means(design: Design, runs: Runs) -> list[MarginalMean]:
+    found = []
+    for factor, level, cells, is_matched, contrast in design.margins:
+        one = _Moments.of(contrast, runs)
+        # What a seed does to all cells alike does not cancel in a mean, and the images' part is large: never pooled.
+        variance = _variance(one, _shared([one], pooling_level=1.0), runs.num_images)
+        places = tuple(design.places[cell] for cell in cells)
+        found.append(
+            MarginalMean(factor, level, float(one.value[0]), variance.total, variance.degrees, places, is_matched)
+        )
+    return found
+
+
+def _shares(design: Design, runs: Runs, main: Sequence[LevelDifference]) -> list[Share]:
+    """Of the variance of the cell means: what chance adds to it is taken off each factor and named by its source."""
+    rows = [list(one.values()) for one in design.rows]
+    mean = np.zeros((len(rows), design.num_runs))
+    for number, of_cell in enumerate(rows):
+        mean[number, of_cell] = 1 / len(of_cell)
+    mean -= mean.mean(axis=0)  # of the other cells too: all that is left is their spread
+    parts = {}
+    for factor in design.factors:
+        pairs = [one for one in main if one.factor == factor]
+        levels = len({level for one in pairs for level in (one.level, one.against)})
+        parts[factor] = sum(one.difference**2 - one.variance for one in pairs) / max(levels, 1) ** 2
+    total = float(np.mean((mean @ runs.means) ** 2))
+    images = float(np.sum((mean @ runs.covariances) * mean)) / runs.num_images / len(rows)
+    seeds = _seed_variance(design, runs) * float(np.sum(mean**2)) / len(rows)
+    parts = {factor: max(0.0, part) for factor, part in parts.items()}
+    parts["interactions"] = max(0.0, total - images - seeds - sum(parts.values()))
+    parts |= {"seeds": seeds, "images": images}
+    whole = sum(parts.values())
+    return [Share(source, part / whole) for source, part in parts.items()] if whole > 0 else []
+
+
+def _seed_variance(design: Design, runs: Runs) -> float:
+    """Of a run, over seeds: beyond its cell, the test set, and what its seed does to all cells that have it."""
+    seeds = {seed: number for number, seed in enumerate(dict.fromkeys(itertools.chain(*design.rows)))}
+    of_cells = np.zeros((design.num_runs, len(design.rows)))
+    of_seeds = np.zeros((design.num_runs, len(seeds)))
+    for number, rows in enumerate(design.rows):
+        for seed, row in rows.items():
+            of_cells[row, number] = of_seeds[row, seeds[seed]] = 1
+    for indicators in (np.hstack([of_cells, of_seeds]), of_cells):
+        basis = linalg.orth(indicators)
+        degrees = design.num_runs - basis.shape[1]
+        if degrees > 0:  # else each run has a seed of its own
+            break
+    squares = float(runs.means @ runs.means - np.sum((basis.T @ runs.means) ** 2))
+    noise = float(np.trace(runs.covariances) - np.sum((runs.covariances @ basis) * basis)) / runs.num_images
+    return max(0.0, squares - noise) / float(degrees)

@@ -1,0 +1,91 @@
+import csv
+
+import numpy as np
+import pytest
+
+from intel_scenes.errors import UserError
+from intel_scenes.record import PREDICTIONS
+from intel_scenes.studies.align import align, near_groups
+from intel_scenes.studies.comparison import compare
+from intel_scenes.studies.load import load
+from intel_scenes.studies.render.sentences import notes, unplanned
+from tests.studies.made import leave, leave_run, right
+
+
+def test_the_test_images_are_those_of_most_runs_whoever_leads(tmp_path):
+    odd = leave_run(tmp_path, "odd", {"optim": "a", "seed": 1}, right(0.99, 60), optim="a", val_accuracy=0.999)
+    for seed in (1, 2):
+        for optim in ("sgd", "adam"):
+            leave(tmp_path, optim, seed, 0.9)
+    aligned = align(load(tmp_path).runs)
+    assert len(aligned.images.paths) == 120
+    assert odd.name not in aligned.predicted
+    found = compare(tmp_path)
+    assert [len(arm.tested.evaluated) for arm in found.arms] == [0, 2, 2]
+    assert "predictions left out (they are of other test images than most): odd" in unplanned(found.notices)
+
+
+def test_a_run_whose_validation_accuracy_is_not_that_of_its_predictions_does_not_choose(tmp_path):
+    for seed in (1, 2):
+        leave(tmp_path, "sgd", seed, 0.8, num_val=100, val_accuracy=1.0)  # made predictions of val are right
+        leave(tmp_path, "adam", seed, 0.8, num_val=100, val_accuracy=1.0 if seed == 1 else 0.5)
+    found = compare(tmp_path)
+    assert {arm.label: len(arm.chosen.runs) for arm in found.arms} == {"sgd": 2, "adam": 1}
+    said = "left out, because the record has val_accuracy=0.5000 and its predictions 1.0000: optim=adam,seed=2"
+    assert said in unplanned(found.notices)
+
+
+def leave_audit(path, *pairs):
+    columns = ("kind", "split", "path", "other_split", "other_path")
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([columns, *pairs])
+    return path
+
+
+def test_nearly_equal_test_images_are_one_group_by_any_chain_of_pairs(tmp_path):
+    audit = leave_audit(
+        tmp_path / "audit.csv",
+        ("near", "test", "a/0.jpg", "test", "a/1.jpg"),
+        ("identical", "test", "a/1.jpg", "test", "b/2.jpg"),
+        ("near", "train", "a/3.jpg", "test", "a/4.jpg"),
+        ("label", "test", "a/5.jpg", "", ""),
+    )
+    paths = ["a/0.jpg", "a/1.jpg", "b/2.jpg", "a/3.jpg", "a/4.jpg", "a/5.jpg"]
+    with pytest.raises(UserError, match=r"names a/1\.jpg, which is no test image here"):
+        near_groups(audit, ["a/0.jpg", "b/2.jpg", "a/4.jpg"])
+    groups = near_groups(audit, paths)
+    assert groups[0] == groups[1] == groups[2]
+    assert len(set(groups.tolist())) == 4
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "hello.csv").write_text("hello\n")
+    for wrong in ("other.csv", "hello.csv", "none.csv"):
+        with pytest.raises(UserError, match=r"is no audit\.csv that can be read"):
+            near_groups(tmp_path / wrong, paths)
+
+
+def test_copies_of_test_images_make_an_interval_no_narrower(tmp_path):
+    """Each image ten times: the interval is that of a tenth of the images."""
+    rng = np.random.default_rng(2)
+    pairs = []
+    for seed in (1, 2, 3):
+        for optim, share in (("sgd", 0.9), ("adam", 0.8)):
+            few = rng.random(60) < share
+            leave_run(tmp_path / "few", f"{optim}{seed}", {"optim": optim, "seed": seed}, few, optim=optim)
+            many = np.repeat(few.reshape(10, 6), 10, axis=0).ravel()  # classes go by place modulo six
+            folder = leave_run(tmp_path / "many", f"{optim}{seed}", {"optim": optim, "seed": seed}, many, optim=optim)
+    lines = (folder / PREDICTIONS).read_text().splitlines()
+    paths = np.array([line.split(",")[1] for line in lines if line.startswith("test,")]).reshape(10, 10, 6)
+    for block in range(10):
+        for column in range(6):
+            first, *others = paths[block, :, column]
+            pairs += [("near", "test", first, "test", other) for other in others]
+    audit = leave_audit(tmp_path / "audit.csv", *pairs)
+    alone, grouped = compare(tmp_path / "few"), compare(tmp_path / "many", audit=audit)
+    assert grouped.pairs[0].estimate.interval() == pytest.approx(alone.pairs[0].estimate.interval())
+    assert grouped.arms[0].tested.interval == pytest.approx(alone.arms[0].tested.interval)
+    of_images = [found.pairs[0].estimate for found in (compare(tmp_path / "many"), alone)]
+    ignored, honest = (one.images / one.num_images for one in of_images)
+    assert ignored == pytest.approx(honest / 10, rel=0.05)
+    assert any(line.startswith("nearly equal test images count as independent") for line in notes(alone.notices))
+    assert not any(line.startswith("nearly equal") for line in notes(grouped.notices))
