@@ -78,18 +78,20 @@ def align(runs: Sequence[Run], audit: Path | None = None) -> Aligned:
     """
     read: dict[str, _Read] = {}
     notices = []
-    # Hundreds of runs have the same thousands of paths in the same order, which are sorted once.
+    # Hundreds of runs have the same thousands of paths in the same order, which are kept and sorted once.
+    same_paths: dict[tuple[str, ...], tuple[str, ...]] = {}
     orders: dict[tuple[str, ...], npt.NDArray[np.intp]] = {}
     numbers: dict[tuple[str, ...], int] = {}
     keys: dict[str, tuple[int, bytes]] = {}  # the images of each run and their labels, in whatever order they stand
     for run in runs:
         try:
-            read[run.name] = one = _read(run)
+            one = _read(run)
         except UserError as error:
             reason = str(error).replace(f"{run.folder}/", "")
             notices.append(Notice(Kind.NO_PREDICTIONS, (run.name,), {"reason": reason}))
             continue
-        paths = one.images.paths
+        paths = same_paths.setdefault(one.images.paths, one.images.paths)
+        read[run.name] = replace(one, images=replace(one.images, paths=paths))
         if paths not in orders:
             orders[paths] = np.array(sorted(range(len(paths)), key=paths.__getitem__))
             numbers[paths] = numbers.setdefault(tuple(sorted(paths)), len(numbers))
