@@ -131,14 +131,13 @@ def choose(
         arms.append(Arm(one.label, ordered, one.lost, edges, bool(edges) or has_less or is_outdated, one.confirmed))
         notices += odd
     arms.sort(key=lambda arm: (-arm.chosen.val_accuracy, arm.label))
+    at_edge: dict[Edge, list[str]] = {}
     for arm in arms if len(arms) > 1 else ():  # a single arm is comparable with nothing anyway
+        for edge in arm.edges:
+            at_edge.setdefault(edge, []).append(arm.label)
         if tuned and arm.budget < most:
             counts = dict(zip(("trials", "runs", "most_trials", "most_runs"), (*arm.budget, *most), strict=True))
             notices.append(Notice(Kind.FEWER_TRIALS, (), {"arm": arm.label, **counts}))
-    at_edge: dict[Edge, list[str]] = {}
-    for arm in arms if len(arms) > 1 else ():
-        for edge in arm.edges:
-            at_edge.setdefault(edge, []).append(arm.label)
     notices += [Notice(Kind.AT_EDGE, (), {"arms": tuple(labels), "edge": edge}) for edge, labels in at_edge.items()]
     if tuned and len(arms) > 1 and not any(arm.confirmed for arm in arms):
         notices.append(Notice(Kind.SAME_SEEDS_CHOSE, (), {"tuned": tuple(tuned)}))

@@ -8,7 +8,7 @@ import numpy as np
 from intel_scenes.errors import UserError
 from intel_scenes.studies.align import TestImages
 from intel_scenes.studies.choose import Arm, comparable
-from intel_scenes.studies.naming import in_order
+from intel_scenes.studies.naming import level_order
 from intel_scenes.studies.notices import Kind, Notice
 from intel_scenes.studies.pairs import MAX_ARMS
 from intel_scenes.studies.scores import Paths, Reader
@@ -50,12 +50,12 @@ def effects_of(
         reader: Of the predictions.
         images: The test images, in the order of the arms' tables.
     """
-    told, cells = cells_of(arms, factors)
+    told, varying = _crossed(arms, factors)
+    if len(varying) < 2 or len({tuple(arm.tested.values[key] for key in varying) for arm in told}) < len(told):
+        return FactorEffects({})
     if len(told) > MAX_ARMS:  # of so many cells each two levels of each factor take minutes
         return FactorEffects({}, (Notice(Kind.NO_EFFECTS, (), {"most": MAX_ARMS}),))
-    num_factors = len(cells[0].levels) if cells else 0
-    if num_factors < 2 or len({tuple(cell.levels.values()) for cell in cells}) < len(told):
-        return FactorEffects({})
+    _, cells = cells_of(arms, factors)
     design = Design.of([cell.levels for cell in cells], [cell.seeds for cell in cells])
     if not design.interactions:  # no two levels of one factor are crossed with two of another
         return FactorEffects({})
@@ -87,12 +87,17 @@ def cells_of(arms: Sequence[Arm], factors: Sequence[str]) -> tuple[list[Arm], li
         arms: Of a study.
         factors: Whose values make an arm.
     """
-    told = [arm for arm in comparable(arms) if len(arm.tested.evaluated) > 1]
-    told.sort(key=lambda arm: [in_order(arm.tested.values[key]) for key in factors])
-    varying = [key for key in factors if len({arm.tested.values[key] for arm in told}) > 1]
+    told, varying = _crossed(arms, factors)
     return told, [
         Cell({key: arm.tested.values[key] for key in varying}, arm.tested.table, _labels(arm)) for arm in told
     ]
+
+
+def _crossed(arms: Sequence[Arm], factors: Sequence[str]) -> tuple[list[Arm], list[str]]:
+    """The arms that effects are about, in the order of their levels, and the factors that vary among them."""
+    told = [arm for arm in comparable(arms) if len(arm.tested.evaluated) > 1]
+    told.sort(key=lambda arm: [level_order(arm.tested.values[key]) for key in factors])
+    return told, [key for key in factors if len({arm.tested.values[key] for arm in told}) > 1]
 
 
 def _labels(arm: Arm) -> list[Hashable]:

@@ -1,7 +1,7 @@
 """What a study compares, and what its arms are called."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from intel_scenes import record
 from intel_scenes.digests import is_neutral
@@ -86,12 +86,17 @@ def is_named(label: str, text: str) -> bool:
     return text == label or wanted in (label, short, values)
 
 
-def in_order(level: str) -> tuple[float, str]:
+def level_order(level: str) -> tuple[float, str]:
     """A key to sort levels of a factor by: numbers by their size, before names."""
     try:
         return float(level), level
     except ValueError:
         return float("inf"), level
+
+
+def seeds_in_order(seeds: Iterable[str]) -> tuple[str, ...]:
+    """Seeds, each once, as numbers are ordered."""
+    return tuple(sorted(set(seeds), key=lambda seed: (len(seed), seed)))
 
 
 def few(texts: Sequence[str], num: int = 4) -> str:

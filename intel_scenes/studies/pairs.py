@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from intel_scenes.studies.arms import Configuration
 from intel_scenes.studies.choose import Arm, comparable
 from intel_scenes.studies.load import Run
 from intel_scenes.studies.notices import Kind, Notice
@@ -148,15 +149,16 @@ def _pairs(
 ) -> tuple[list[Pair], Design | None]:
     """The pairs, with failed runs left out or taken to have guessed, and what their family can show."""
     tables = [_table(arm, guesses=guesses) for arm in arms]
-    runs = Runs.of(np.concatenate(tables), groups=arms[0].tested.images.groups)
-    ends = np.cumsum([len(table) for table in tables])
-    rows = {arm.label: list(range(end - len(table), end)) for arm, table, end in zip(arms, tables, ends, strict=True)}
+    runs, of_tables = Runs.stacked(tables, groups=arms[0].tested.images.groups)
+    rows = {arm.label: own for arm, own in zip(arms, of_tables, strict=True)}
     places = {arm.label: place for place, arm in enumerate(arms)}
     couples = _couples(arms, baseline, all_pairs=all_pairs)
     num_shown = len(couples)
     if not all_pairs:  # so that the variance of each arm is determined: those with the leader alone leave one open
         couples = couples + list(itertools.pairwise([arm for arm in arms if arm is not baseline]))
-    differences = [_difference(runs, one, other, rows) for one, other in couples]
+    differences = [
+        difference_of(runs, one.tested, other.tested, rows[one.label], rows[other.label]) for one, other in couples
+    ]
     tested = [place for place, difference in enumerate(differences) if difference is not None]
     raw = [difference for difference in differences if difference is not None]
     of_arms = [(places[couples[place][0].label], places[couples[place][1].label]) for place in tested]
@@ -184,11 +186,20 @@ def _table(arm: Arm, *, guesses: bool) -> npt.NDArray[np.float32]:
     return np.concatenate([table, guessed])
 
 
-def _difference(runs: Runs, one: Arm, other: Arm, rows: dict[str, list[int]]) -> Estimate | None:
-    first, second = rows[one.label], rows[other.label]
-    has_guesses = len(first) > len(one.tested.evaluated) or len(second) > len(other.tested.evaluated)
-    common = [] if has_guesses else paired_rows(one.tested.evaluated, other.tested.evaluated)
-    return runs.difference(first, second, [(first[row], second[match]) for row, match in common])
+def difference_of(
+    runs: Runs, one: Configuration, other: Configuration, rows_a: Sequence[int], rows_b: Sequence[int]
+) -> Estimate | None:
+    """The mean of one configuration less that of another, paired by seeds; rows beyond their runs have no partner."""
+    return runs.difference(rows_a, rows_b, _common(one, other, rows_a, rows_b))
+
+
+def _common(
+    one: Configuration, other: Configuration, rows_a: Sequence[int], rows_b: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Pairs of rows whose runs share a seed; none where a failed run that is taken to have guessed is among them."""
+    if len(rows_a) > len(one.evaluated) or len(rows_b) > len(other.evaluated):
+        return []
+    return [(rows_a[row], rows_b[match]) for row, match in paired_rows(one.evaluated, other.evaluated)]
 
 
 def _pair(
@@ -201,14 +212,13 @@ def _pair(
     verdict: Verdict | None,
 ) -> Pair:
     first, second = rows[one.label], rows[other.label]
+    common = _common(one.tested, other.tested, first, second)
     num_seeds = difference.num_seeds if difference else (len(first), len(second))
-    is_paired = (
-        difference.is_paired if difference else len(paired_rows(one.tested.evaluated, other.tested.evaluated)) == 1
-    )
-    matched = paired_rows(one.tested.evaluated, other.tested.evaluated) if difference and is_paired else []
+    is_paired = difference.is_paired if difference else len(common) == 1
+    has_partners = difference is not None and is_paired
     by_run = runs.means[first], runs.means[second]
-    if matched:
-        by_run = runs.means[[first[row] for row, _ in matched]], runs.means[[second[match] for _, match in matched]]
+    if has_partners:
+        by_run = runs.means[[row for row, _ in common]], runs.means[[match for _, match in common]]
     text = "" if difference else UNTESTABLE
     if verdict:
         text = NOT_TUNED if one.is_unequal or other.is_unequal else verdict.text
@@ -221,7 +231,7 @@ def _pair(
         estimate=lent,
         verdict=verdict,
         text=text,
-        p_better=probability_of_better(*by_run, is_paired=bool(matched)),
+        p_better=probability_of_better(*by_run, is_paired=has_partners),
     )
 
 

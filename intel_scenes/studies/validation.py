@@ -5,12 +5,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from intel_scenes.errors import UserError
 from intel_scenes.studies.choose import Arm, comparable
 from intel_scenes.studies.notices import Kind, Notice
-from intel_scenes.studies.pairs import paired_rows
+from intel_scenes.studies.pairs import difference_of
 from intel_scenes.studies.scores import Paths, Reader
 from intel_scenes.studies.statistics.crossed import Runs
 from intel_scenes.studies.statistics.estimates import Estimate, Table
@@ -87,15 +85,11 @@ def on_validation(arms: Sequence[Arm], baseline: Arm, reader: Reader) -> Validat
 
 def _differences(arms: Sequence[Arm], tables: Sequence[Table], largest: float) -> list[Estimate]:
     """Of each arm but the first less the first; all pairs lend to the variance over seeds, as on the test images."""
-    runs = Runs.of(np.concatenate(tables), largest=largest)
-    ends = np.cumsum([len(table) for table in tables])
-    rows = [list(range(end - len(table), end)) for table, end in zip(tables, ends, strict=True)]
+    runs, rows = Runs.stacked(tables, largest=largest)
     pairs = [(later, earlier) for earlier, later in itertools.combinations(range(len(arms)), 2)]
     differences = []
     for one, other in pairs:
-        common = paired_rows(arms[one].tested.evaluated, arms[other].tested.evaluated)
-        matched = [(rows[one][row], rows[other][match]) for row, match in common]
-        difference = runs.difference(rows[one], rows[other], matched)
+        difference = difference_of(runs, arms[one].tested, arms[other].tested, rows[one], rows[other])
         assert difference is not None, "each arm has two seeds"
         differences.append(difference)
     return moderated(differences, pairs)[: len(arms) - 1]

@@ -20,7 +20,7 @@ from intel_scenes.config import SweepConfig
 from intel_scenes.digests import is_neutral
 from intel_scenes.errors import UserError
 from intel_scenes.record import Confirmation, ConfirmedArm, Status, StudyPlan, Summary, read_study, write_study
-from intel_scenes.studies.naming import few
+from intel_scenes.studies.naming import few, seeds_in_order
 from intel_scenes.sweeps.names import run_name
 from intel_scenes.sweeps.overrides import Overrides, normalized, parsed, values_by_key
 from intel_scenes.sweeps.plan import typed_command
@@ -45,7 +45,7 @@ def chosen_arms(folder: Path, plan: StudyPlan) -> list[ConfirmedArm]:
         ConfirmedArm(
             arm.label,
             _overrides(arm.chosen.runs[0].folder),
-            _in_order(str(run.summary.seed) for one in arm.configurations for run in one.runs),
+            seeds_in_order(str(run.summary.seed) for one in arm.configurations for run in one.runs),
         )
         for arm in _choice(folder, plan, {}).arms
     ]
@@ -106,11 +106,6 @@ def _typed(run: Path) -> dict[str, str] | None:
         return {parsed(str(text)).key_or_group: str(text) for text in typed}
     except (OSError, TypeError, ValueError, yaml.YAMLError, HydraException):
         return None
-
-
-def _in_order(seeds: Iterable[str]) -> tuple[str, ...]:
-    """Seeds, each once, as numbers are ordered."""
-    return tuple(sorted(set(seeds), key=lambda seed: (len(seed), seed)))
 
 
 def arm_key(overrides: Overrides, tuned: Collection[str]) -> ArmKey:
@@ -208,7 +203,7 @@ def proposed(asked: Asked, plan: StudyPlan) -> StudyPlan:
 def _seeds(asked: Asked, plan: StudyPlan) -> tuple[str, ...]:
     """Those of the sweep's arms, then those of other arms, with which they are paired, then fresh ones."""
     own, all_ = (
-        _in_order(seed for arm in arms for seed in arm.seeds) for arms in (asked.held(plan), plan.confirmed_arms)
+        seeds_in_order(seed for arm in arms for seed in arm.seeds) for arms in (asked.held(plan), plan.confirmed_arms)
     )
     num = max(asked.num_seeds, len(own))
     known = (*own, *(seed for seed in all_ if seed not in own))[:num]
@@ -318,5 +313,5 @@ def told(asked: Asked, plan: StudyPlan) -> str:
     for arm in held:
         values = [f"{key}={value}" for key, value in values_by_key(arm.overrides).items() if key in asked.tuned]
         texts.append(f"{arm.label} at {' '.join(values)}" if values else arm.label)
-    seeds = _in_order(seed for arm in held for seed in arm.seeds)
+    seeds = seeds_in_order(seed for arm in held for seed in arm.seeds)
     return f"{few(texts)}, by seed{'s' * (len(seeds) > 1)} {few(seeds, 10)}"

@@ -292,6 +292,7 @@ def test_of_very_many_arms_each_is_compared_with_the_leader(tmp_path):
     found = compare(tmp_path)
     assert len(found.pairs) == 100
     assert {pair.a for pair in found.pairs} == {found.arms[0].label} == {"lr_scale=100"}
+    assert not any("effects of factors" in line for line in notes(found.notices)), "one factor has none to leave out"
 
 
 def test_a_folder_without_runs_says_so(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intel_scenes import pages
-from intel_scenes.studies.choose import Arm
+from intel_scenes.studies.choose import Arm, comparable
 from intel_scenes.studies.comparison import Comparison
 
 NUM_IMAGES = 24  # of each kind
@@ -62,7 +62,7 @@ def galleries(found: Comparison, root: Path | None) -> list[Gallery]:
         found: The arms.
         root: Folder with seg_test; None takes what the runs recorded.
     """
-    told = [arm for arm in found.arms[:MAX_ARMS] if arm.tested.evaluated]
+    told = comparable(found.arms)[:MAX_ARMS]
     if len(told) < 2:
         return []
     folder = _test_folder(found, root)

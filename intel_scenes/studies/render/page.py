@@ -12,9 +12,9 @@ from plotly.offline import get_plotlyjs
 from intel_scenes import files, pages
 from intel_scenes.record import StudyPlan, said
 from intel_scenes.studies.arms import Configuration
-from intel_scenes.studies.choose import Arm
+from intel_scenes.studies.choose import Arm, comparable
 from intel_scenes.studies.comparison import Comparison
-from intel_scenes.studies.naming import few
+from intel_scenes.studies.naming import few, seeds_in_order
 from intel_scenes.studies.render.answer import answer
 from intel_scenes.studies.render.csv_files import RESULTS
 from intel_scenes.studies.render.factor_tables import factor_tables, matched_notes
@@ -118,7 +118,7 @@ def _chose(found: Comparison) -> str:
 
 
 def _seeds(one: Configuration) -> tuple[str, ...]:
-    return tuple(sorted({str(run.summary.seed) for run in one.runs}, key=lambda seed: (len(seed), seed)))
+    return seeds_in_order(str(run.summary.seed) for run in one.runs)
 
 
 def _by_seeds(seeds: Mapping[str, tuple[str, ...]]) -> str:
@@ -170,7 +170,7 @@ def _ledger(found: Comparison) -> Rows:
 
 def _confusions(found: Comparison) -> list[tuple[str, list[tuple[str, list[tuple[float, str]]]]]]:
     """Of the leader and of the arm that differs most from it: for each class the shares of what was predicted."""
-    told = [arm for arm in found.arms if arm.tested.evaluated]
+    told = comparable(found.arms)
     if not told:
         return []
     shown = [told[0]]

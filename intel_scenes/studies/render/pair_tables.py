@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from intel_scenes.studies.choose import Arm
+from intel_scenes.studies.choose import Arm, comparable
 from intel_scenes.studies.comparison import Comparison
-from intel_scenes.studies.pairs import Pair, paired_rows
+from intel_scenes.studies.pairs import Pair, difference_of
 from intel_scenes.studies.render.plot import MAX_POINTS
 from intel_scenes.studies.render.tables import Rows, p_value, points
 from intel_scenes.studies.statistics.crossed import Runs
@@ -94,8 +94,7 @@ def class_differences(found: Comparison) -> Rows:
 
     The runner-up on validation comes first. Intervals are over seeds and the images of a class, paired as the pair is.
     """
-    is_confirmed = any(arm.confirmed for arm in found.arms)
-    told = [arm for arm in found.arms if len(arm.tested.evaluated) > 1 and (arm.confirmed or not is_confirmed)]
+    told = [arm for arm in comparable(found.arms) if len(arm.tested.evaluated) > 1]
     reference = next((arm for arm in told if arm.label == found.reference), None)
     others = [arm for arm in told if arm is not reference][:MAX_POINTS]
     if reference is None or not others:
@@ -110,11 +109,9 @@ def _difference(arm: Arm, reference: Arm, columns: npt.NDArray[np.intp], groups:
     """On these images; a dash where there are fewer than two groups of them."""
     if len(np.unique(groups[columns])) < 2:
         return "-"
-    first, second = arm.tested.table[:, columns], reference.tested.table[:, columns]
-    num = len(first)
-    matched = [(row, num + match) for row, match in paired_rows(arm.tested.evaluated, reference.tested.evaluated)]
-    runs = Runs.of(np.concatenate([first, second]), groups=groups[columns])
-    difference = runs.difference(range(num), range(num, num + len(second)), matched)
+    tables = [one.tested.table[:, columns] for one in (arm, reference)]
+    runs, rows = Runs.stacked(tables, groups=groups[columns])
+    difference = difference_of(runs, arm.tested, reference.tested, *rows)
     assert difference is not None, "each arm has two seeds"
     low, high = difference.interval()
     return f"{points(difference.value)} ({points(low)} to {points(high)})"

@@ -57,6 +57,19 @@ class Runs:
         covariances /= num_images - 1
         return cls(means, covariances, num_images, largest)
 
+    @classmethod
+    def stacked(
+        cls,
+        tables: Sequence[npt.NDArray[np.generic]],
+        *,
+        groups: npt.NDArray[np.integer] | None = None,
+        largest: float = 1.0,
+    ) -> "tuple[Runs, list[list[int]]]":
+        """From the tables of several arms, one upon the other, with the rows of each; arguments are those of `of`."""
+        ends = np.cumsum([len(table) for table in tables]).tolist()
+        rows = [list(range(end - len(table), end)) for table, end in zip(tables, ends, strict=True)]
+        return cls.of(np.concatenate(tables), groups=groups, largest=largest), rows
+
     def mean(self, rows: Sequence[int]) -> Estimate:
         """The mean of at least two runs of one configuration."""
         block, means = self._block(rows, rows), self.means[list(rows)]

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from scipy import linalg, special
 
 from intel_scenes.studies.statistics.crossed import Runs
-from intel_scenes.studies.statistics.verdicts import BETTER, EQUAL, NONE_SHOWN, WORSE, holm
+from intel_scenes.studies.statistics.verdicts import EQUAL, NONE_SHOWN, by_holm, holm
 
 Array = npt.NDArray[np.float64]
 LEVEL = 0.05
@@ -751,15 +751,12 @@ def _differences(design: Design, runs: Runs, rope: float | None) -> list[LevelDi
 
 def _judged(family: Sequence[LevelDifference], *, lower_is_better: bool) -> list[LevelDifference]:
     """With the verdicts of Holm's procedure on differences, and on equivalence where none is shown."""
-    adjusted, levels = holm([one.p for one in family])
-    equal, levels_equal = holm([one.p_equal for one in family])
-    judged = []
-    for one, p_holm, level, p_equal, level_equal in zip(family, adjusted, levels, equal, levels_equal, strict=True):
-        text = EQUAL if p_equal <= LEVEL else NONE_SHOWN
-        if p_holm <= LEVEL:
-            text = BETTER if (one.difference > 0) is not lower_is_better else WORSE
-        judged.append(replace(one, p_holm=p_holm, level_holm=level, level_equal=level_equal, verdict=text))
-    return judged
+    is_better = [(one.difference > 0) is not lower_is_better for one in family]
+    verdicts = by_holm(is_better, [one.p for one in family], [one.p_equal for one in family])
+    return [
+        replace(one, p_holm=of.p_holm, level_holm=of.level_holm, level_equal=of.level_equal, verdict=of.text)
+        for one, of in zip(family, verdicts, strict=True)
+    ]
 
 
 def _interactions(design: Design, runs: Runs) -> list[Interaction]:

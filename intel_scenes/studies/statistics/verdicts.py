@@ -67,14 +67,25 @@ def judge(differences: Sequence[Estimate], rope: float) -> list[Verdict]:
     """
     p_values = [one.p_value() for one in differences]
     p_equal = [max(one.p_below(rope), 1 - one.p_below(-rope)) for one in differences]
+    return by_holm([one.value > 0 for one in differences], p_values, p_equal)
+
+
+def by_holm(is_better: Sequence[bool], p_values: Sequence[float], p_equal: Sequence[float]) -> list[Verdict]:
+    """Verdicts on a family, as in `judge`.
+
+    Args:
+        is_better: Whether the first is the better one in each estimate.
+        p_values: Two-sided, of no difference.
+        p_equal: Of a difference as large as the margin.
+    """
     (adjusted, levels), (adjusted_equal, levels_equal) = holm(p_values), holm(p_equal)
     verdicts = []
-    for place, difference in enumerate(differences):
+    for place, better in enumerate(is_better):
         if adjusted[place] <= LEVEL:
-            text = BETTER if difference.value > 0 else WORSE
+            text = BETTER if better else WORSE
         else:
             text = EQUAL if adjusted_equal[place] <= LEVEL else NONE_SHOWN
-        adjustments = adjusted[place], levels[place], LEVEL / len(differences)
+        adjustments = adjusted[place], levels[place], LEVEL / len(p_values)
         of_equality = p_equal[place], adjusted_equal[place], levels_equal[place]
         verdicts.append(Verdict(text, p_values[place], *adjustments, *of_equality))
     return verdicts
