@@ -73,7 +73,7 @@ def _forest(found: Comparison) -> list[Figure]:
     for verdict in dict.fromkeys(pair.text for pair in pairs):
         part = [pair for pair in pairs if pair.text == verdict]
         values = [100 * pair.difference for pair in part]
-        bounds = [_points(pair, pair.verdict_interval()) for pair in part]
+        bounds = [_points(pair, pair.holm_interval()) for pair in part]
         colour = COLOUR_OF.get(verdict, OTHER)
         figure.add_scatter(
             x=rounded(values),
@@ -91,7 +91,7 @@ def _forest(found: Comparison) -> list[Figure]:
     rows = [
         [
             pair.a,
-            *(f"{end:+.2f}" for end in (value, *_points(pair, pair.verdict_interval()), *thin)),
+            *(f"{end:+.2f}" for end in (value, *_points(pair, pair.holm_interval()), *thin)),
             pair.text,
         ]
         for pair, value, thin in zip(pairs, differences, simultaneous, strict=True)
