@@ -92,8 +92,8 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
     ),
     Kind.BASELINE_NAMED_LATE: lambda _, v, __: (
         f"the baseline {v['baseline']} was first named {'on ' + v['date'][:10] if v['date'] else 'now'}, when "
-        f"{v['num_completed']} runs had completed: one that is chosen by results gives a false verdict "
-        "in 10 to 15 % of simulated studies"
+        f"{v['num_completed']} runs had completed: one that is chosen by results raises the rate of "
+        "false verdicts above 5 %"
     ),
     Kind.NOT_COMPARED: lambda _, v, __: (
         f"{v['arm']} was not confirmed, so nothing is compared with it: sweep.confirm=N confirms it"
@@ -137,7 +137,7 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
     ),
     Kind.SAME_SEEDS_CHOSE: lambda _, v, __: (
         f"{' and '.join(v['tuned'])} tuned on the seeds that are tested, which favours noisy arms (a false winner "
-        "in up to 19 % of simulated studies): sweep.confirm=5 tests what was chosen on fresh seeds"
+        "in up to 13 % of simulated studies): sweep.confirm=5 tests what was chosen on fresh seeds"
     ),
     Kind.IF_FAILED_GUESSED: lambda _, v, __: (
         f"if the failed runs had predicted at chance, {v['a']} against {v['b']} would be: {v['worst']}, "
