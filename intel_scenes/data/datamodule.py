@@ -13,17 +13,23 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from intel_scenes.data.batches import EvalBatches, TrainBatches
-from intel_scenes.data.packed import Packed, StoreRule, pack, pack_whole
+from intel_scenes.data.packed import Packed, StoreRule
 from intel_scenes.data.pipelines import FeaturePipeline, ImagePipeline, Pipeline, size_of
+from intel_scenes.data.readable import Storing
 from intel_scenes.data.scenes import Scenes, find_split, read_scenes
 from intel_scenes.data.sources import Source
 from intel_scenes.data.splits import Splits, cut_splits
-from intel_scenes.data.store import Batch, Stored, shapes_of
+from intel_scenes.data.store import Batch, Stored
 from intel_scenes.errors import UserError, counted
 
 # Of evaluation, where training has smaller batches: without gradients there is room, and few images take longer each.
 EVAL_BATCH_SIZE = 64
 MOST_TIMES = 4  # as large as a batch of training, which is lowered where memory is short
+
+
+def eval_batch_size(batch_size: int) -> int:
+    """Images of a batch of evaluation, given that of training."""
+    return max(batch_size, min(EVAL_BATCH_SIZE, MOST_TIMES * batch_size))
 
 
 class SceneDataModule(LightningDataModule):
@@ -82,6 +88,7 @@ class SceneDataModule(LightningDataModule):
         super().__init__()
         self.source, self.cache_dir = source, cache_dir
         self.store_rule, self.store_size = store_rule, store_size
+        self.storing = Storing(cache_dir, store_size, store_rule, pipeline.view)
         self.on_unreadable, self.exclude = on_unreadable, exclude
         self.val_fraction, self.split_seed = val_fraction, split_seed
         self.pipeline: Pipeline = pipeline
@@ -113,8 +120,8 @@ class SceneDataModule(LightningDataModule):
             split: {scenes.paths[index]: reason for index, reason in sorted(decoded.unreadable.items())}
             for split, (scenes, decoded) in zip(("train", "test"), self._packed, strict=True)
         }
-        readable, stored = self._usable(train, packed)
-        test_scenes, self.test_images = self._usable(test, test_packed)
+        readable, stored = self.storing.readable(train, packed)
+        test_scenes, self.test_images = self.storing.readable(test, test_packed)
         kept = np.array([path not in self.exclude for path in readable.paths])
         self.images = stored.select(kept)
         self.splits = cut_splits(readable, kept, test_scenes, self.val_fraction, self.split_seed)
@@ -127,27 +134,7 @@ class SceneDataModule(LightningDataModule):
         root = self.source.folder(self.cache_dir)
         train = read_scenes(find_split(root, "seg_train"))
         test = read_scenes(find_split(root, "seg_test"), classes=train.classes)
-        return [(scenes, self._pack(scenes)) for scenes in (train, test)]
-
-    def _pack(self, scenes: Scenes) -> Packed:
-        if self.store_rule == "whole":
-            return pack_whole(scenes, self.cache_dir, self.store_size, self.view.interpolation)
-        return pack(scenes, self.cache_dir, self.store_size)
-
-    def _usable(self, scenes: Scenes, packed: Packed) -> tuple[Scenes, Stored]:
-        """The images that can be decoded."""
-        kept = np.setdiff1d(np.arange(len(scenes)), list(packed.unreadable))
-        usable = scenes.select(kept)
-        if lost := sorted(set(scenes.labels) - set(usable.labels)):
-            folder = scenes.root / scenes.classes[lost[0]]
-            raise UserError(
-                f"no image in the class folder {folder} can be decoded: put some there, or remove the folder"
-            )
-        values, labels, rows = map(torch.from_numpy, (packed.images, usable.labels, kept))
-        if packed.sizes is None:
-            return usable, Stored(values, labels, rows)
-        crop = self.view.size if self.view.resize == self.store_size else self.store_size
-        return usable, Stored(values, labels, rows, shapes_of(packed.sizes, self.store_size, crop).select(kept))
+        return [(scenes, self.storing.pack(scenes)) for scenes in (train, test)]
 
     def with_features(self, train: npt.NDArray[np.float32], test: npt.NDArray[np.float32]) -> Self:
         """The same splits, with features in place of images.
@@ -213,7 +200,7 @@ class SceneDataModule(LightningDataModule):
 
     @property
     def _eval_batch_size(self) -> int:
-        return max(self.batch_size, min(EVAL_BATCH_SIZE, MOST_TIMES * self.batch_size))  # over all devices
+        return eval_batch_size(self.batch_size)  # over all devices
 
     @property
     def _epoch(self) -> int:

@@ -17,7 +17,7 @@ from intel_scenes.models.weights import network_state
 from intel_scenes.probabilities import Labels, Probabilities
 from intel_scenes.record import Predictions, Status, Summary
 from intel_scenes.runtime import Runtime, runtime_of_machine
-from intel_scenes.training.build import build_data
+from intel_scenes.training.build import build_data, view_of
 from intel_scenes.training.checkpoints import read_best
 from intel_scenes.training.evaluation import SPLITS
 
@@ -97,19 +97,14 @@ def load_images(run: FinishedRun, views: Views | None = None) -> SceneDataModule
     return data
 
 
-def rebuild_network(run: FinishedRun, data: SceneDataModule) -> nn.Module:
-    """Builds the network of a run, which has yet to take weights.
-
-    Args:
-        run: A finished run.
-        data: Its images.
-    """
+def rebuild_network(run: FinishedRun) -> nn.Module:
+    """Builds the network of a run, which has yet to take weights."""
     transforms = run.summary.transform_input
     network = build(
         run.config.model.name,
-        len(data.splits.classes),
+        run.probabilities["test"].shape[1],
         weights=None,
-        image_size=data.view.size,
+        image_size=view_of(run.config.model, run.config.data).size,
         # A record from before it was kept: as the network was built then.
         transform_input=run.summary.weights is not None if transforms is None else transforms,
     )
