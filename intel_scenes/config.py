@@ -500,10 +500,22 @@ class AuditConfig(Section):
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(Section):
-    """Several finished runs as one."""
+class LabelledConfig(Section):
+    """Labelled images to evaluate on; without a root, what runs predicted of their own images counts."""
 
+    section = "data"
+
+    root: str | None
+    cache_dir: str
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Section):
+    """Finished runs, each alone and all as one, on their own images or on those of a folder."""
+
+    data: LabelledConfig
     run: str | tuple[str, ...]
+    split: Literal["train", "val", "test"] | None
     combine: Combine
     views: Views | None
     output: str | None

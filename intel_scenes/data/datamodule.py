@@ -15,7 +15,7 @@ from torch import Tensor
 from intel_scenes.data.batches import EvalBatches, TrainBatches
 from intel_scenes.data.packed import Packed, StoreRule
 from intel_scenes.data.pipelines import FeaturePipeline, ImagePipeline, Pipeline, size_of
-from intel_scenes.data.readable import Storing
+from intel_scenes.data.readable import Packing
 from intel_scenes.data.scenes import Scenes, find_split, read_scenes
 from intel_scenes.data.sources import Source
 from intel_scenes.data.splits import Splits, cut_splits
@@ -88,7 +88,7 @@ class SceneDataModule(LightningDataModule):
         super().__init__()
         self.source, self.cache_dir = source, cache_dir
         self.store_rule, self.store_size = store_rule, store_size
-        self.storing = Storing(cache_dir, store_size, store_rule, pipeline.view)
+        self.packing = Packing(cache_dir, store_size, store_rule, pipeline.view)
         self.on_unreadable, self.exclude = on_unreadable, exclude
         self.val_fraction, self.split_seed = val_fraction, split_seed
         self.pipeline: Pipeline = pipeline
@@ -120,8 +120,8 @@ class SceneDataModule(LightningDataModule):
             split: {scenes.paths[index]: reason for index, reason in sorted(decoded.unreadable.items())}
             for split, (scenes, decoded) in zip(("train", "test"), self._packed, strict=True)
         }
-        readable, stored = self.storing.readable(train, packed)
-        test_scenes, self.test_images = self.storing.readable(test, test_packed)
+        readable, stored = self.packing.readable(train, packed)
+        test_scenes, self.test_images = self.packing.readable(test, test_packed)
         kept = np.array([path not in self.exclude for path in readable.paths])
         self.images = stored.select(kept)
         self.splits = cut_splits(readable, kept, test_scenes, self.val_fraction, self.split_seed)
@@ -134,7 +134,7 @@ class SceneDataModule(LightningDataModule):
         root = self.source.folder(self.cache_dir)
         train = read_scenes(find_split(root, "seg_train"))
         test = read_scenes(find_split(root, "seg_test"), classes=train.classes)
-        return [(scenes, self.storing.pack(scenes)) for scenes in (train, test)]
+        return [(scenes, self.packing.pack(scenes)) for scenes in (train, test)]
 
     def with_features(self, train: npt.NDArray[np.float32], test: npt.NDArray[np.float32]) -> Self:
         """The same splits, with features in place of images.

@@ -14,8 +14,8 @@ from intel_scenes.errors import UserError
 
 
 @dataclass(frozen=True)
-class Storing:
-    """How images are stored for a network.
+class Packing:
+    """How images are decoded and stored for a network.
 
     Attributes:
         cache_dir: Where decoded images are kept.

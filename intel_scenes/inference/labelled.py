@@ -17,10 +17,11 @@ from intel_scenes.config import NO_AUGMENTATION, Views
 from intel_scenes.data import progress_bar
 from intel_scenes.data.batches import EvalBatches
 from intel_scenes.data.datamodule import eval_batch_size
+from intel_scenes.data.layouts import Split, read_labelled
 from intel_scenes.data.mixing import Mixing
 from intel_scenes.data.pipelines import FeaturePipeline, ImagePipeline, Pipeline
-from intel_scenes.data.readable import Storing
-from intel_scenes.data.scenes import Scenes, find_split, read_scenes
+from intel_scenes.data.readable import Packing
+from intel_scenes.data.scenes import Scenes
 from intel_scenes.data.store import Stored
 from intel_scenes.errors import UserError, counted
 from intel_scenes.inference.load_run import FinishedRun, read_weights, rebuild_network
@@ -77,7 +78,6 @@ class FolderScores:
         ece_calibrated: The calibration error at that temperature.
         classes: Of each class of the run, in its order.
         confusion: (C, C) counts, rows the true and columns the predicted classes.
-        predictions: Of each image, as predicted, in the order of the folder.
     """
 
     name: str
@@ -92,7 +92,6 @@ class FolderScores:
     ece_calibrated: float | None
     classes: tuple[ClassScores, ...]
     confusion: tuple[tuple[int, ...], ...]
-    predictions: Predictions
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class FolderEvaluation:
     """What runs come to on a folder of labelled images.
 
     Attributes:
-        folder: That holds the class folders.
+        folder: That was given.
         split: That was read; None where the folder was read whole.
         classes: Of the runs, in the order of labels and probabilities.
         num_images: That could be decoded.
@@ -109,6 +108,7 @@ class FolderEvaluation:
         pairs: Each run compared with each that was named before it.
         skipped: Images that cannot be decoded, with the reason.
         notices: What keeps figures from being those of a record to the last digit.
+        predictions: Of each row, of all images in the order of the folder.
     """
 
     folder: Path
@@ -120,12 +120,13 @@ class FolderEvaluation:
     pairs: tuple[PairedDifference, ...]
     skipped: tuple[str, ...]
     notices: tuple[str, ...]
+    predictions: tuple[Predictions, ...]
 
 
 def evaluate_folder(
     runs: Sequence[FinishedRun],
     folder: Path,
-    split: str | None = None,
+    split: Split | None = None,
     views: Views | None = None,
     *,
     cache_dir: Path | None = None,
@@ -138,8 +139,8 @@ def evaluate_folder(
     Args:
         runs: Finished, of the same classes.
         folder: Holds class folders, or splits of them.
-        split: "val" or "test"; None takes the test split, or all images of a folder without splits. A class of the
-            runs may have no images: its recall is then not defined.
+        split: Of the folder; None for one that has none, whose images are all taken. A class of the runs may have no
+            images: its recall is then not defined.
         views: Test-time augmentation; None is that of each run.
         cache_dir: Where decoded images are kept; None is the cache of each run.
 
@@ -148,8 +149,7 @@ def evaluate_folder(
             runs differ; or a checkpoint is missing or damaged.
     """
     classes = _classes_of(runs)
-    read, read_split = _read(folder, split)
-    scenes = _with_labels_of(classes, read, runs[0])
+    scenes = _with_labels_of(classes, read_labelled(folder, split), runs[0])
     predictions, notices, skipped = [], [], dict[str, str]()
     for run in runs:
         one, unreadable, notice = _predict(run, scenes, views, cache_dir)
@@ -161,18 +161,19 @@ def evaluate_folder(
         log.warning("%s could not be decoded; skipped: %s", counted(len(skipped), "image"), few)
     for notice in notices:
         log.warning("%s", notice)
-    rows = [
-        _scored(str(run.folder), one, _temperature(run), classes) for run, one in zip(runs, predictions, strict=True)
-    ]
+    names, temperatures = [str(run.folder) for run in runs], [_temperature(run) for run in runs]
     pairs = [
-        paired_difference(rows[late].name, rows[early].name, *(_is_right(predictions[one]) for one in (late, early)))
+        paired_difference(names[late], names[early], *(_is_right(predictions[one]) for one in (late, early)))
         for early, late in combinations(range(len(runs)), 2)
     ]
     if len(runs) > 1:
-        rows.append(_scored(f"mean of {len(runs)}", _mean(predictions), _temperature_of_mean(runs), classes))
+        names.append(f"mean of {len(runs)}")
+        temperatures.append(_temperature_of_mean(runs))
+        predictions.append(_mean(predictions))
+    rows = [_scored(classes, *of_row) for of_row in zip(names, predictions, temperatures, strict=True)]
     return FolderEvaluation(
-        folder=scenes.root,
-        split=read_split,
+        folder=folder,
+        split=split,
         classes=classes,
         num_images=len(predictions[0].labels),
         views=views,
@@ -180,6 +181,7 @@ def evaluate_folder(
         pairs=tuple(pairs),
         skipped=tuple(f"{path} ({reason})" for path, reason in skipped.items()),
         notices=tuple(notices),
+        predictions=tuple(predictions),
     )
 
 
@@ -193,11 +195,6 @@ def _classes_of(runs: Sequence[FinishedRun]) -> tuple[str, ...]:
             raise UserError(f"{' and '.join(named)} have other classes: evaluate them one at a time")
     assert first.summary.classes is not None
     return first.summary.classes
-
-
-def _read(folder: Path, split: str | None) -> tuple[Scenes, str | None]:
-    """The labelled images, and the split that they are."""
-    return read_scenes(find_split(folder, "seg_test")), "test"
 
 
 def _with_labels_of(classes: Sequence[str], scenes: Scenes, run: FinishedRun) -> Scenes:
@@ -218,9 +215,9 @@ def _predict(
     config, data = run.config, run.config.data
     view = view_of(config.model, data)
     cache = cache_dir or Path(data.cache_dir).expanduser()
-    storing = Storing(cache, data.store_size or view.resize, data.store_rule, view)
-    packed = storing.pack(scenes)
-    readable, stored = storing.readable(scenes, packed)
+    packing = Packing(cache, data.store_size or view.resize, data.store_rule, view)
+    packed = packing.pack(scenes)
+    readable, stored = packing.readable(scenes, packed)
     threads = min(run.summary.threads or resolve_threads(None), resolve_threads(None))
     runtime = runtime_of_machine(run.summary.precision or "32-true", threads)
     pipeline = ImagePipeline(
@@ -313,7 +310,7 @@ def _mean(predictions: Sequence[Predictions]) -> Predictions:
     return replace(predictions[0], predicted=average.argmax(1), probabilities=average)
 
 
-def _temperature(run: FinishedRun) -> float:
+def _temperature(run: FinishedRun) -> float | None:
     """Of the record; of an older one, which has none, as it would have been."""
     known = run.summary.temperature
     return fitted_temperature(run.probabilities["val"], run.labels["val"]) if known is None else known
@@ -327,7 +324,7 @@ def _temperature_of_mean(runs: Sequence[FinishedRun]) -> float | None:
     return fitted_temperature(_mean([run.predictions["val"] for run in runs]).probabilities, first.labels)
 
 
-def _scored(name: str, predictions: Predictions, temperature: float | None, classes: Sequence[str]) -> FolderScores:
+def _scored(classes: Sequence[str], name: str, predictions: Predictions, temperature: float | None) -> FolderScores:
     plain = scores(predictions.probabilities, predictions.labels)
     calibrated = temperature and scores(at_temperature(predictions.probabilities, temperature), predictions.labels)
     return FolderScores(
@@ -343,7 +340,6 @@ def _scored(name: str, predictions: Predictions, temperature: float | None, clas
         ece_calibrated=calibrated.ece if calibrated else None,
         classes=class_scores(plain.confusion, classes),
         confusion=tuple(map(tuple, plain.confusion)),
-        predictions=predictions,
     )
 
 

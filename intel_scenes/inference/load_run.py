@@ -102,7 +102,7 @@ def rebuild_network(run: FinishedRun) -> nn.Module:
     transforms = run.summary.transform_input
     network = build(
         run.config.model.name,
-        run.probabilities["test"].shape[1],
+        len(run.summary.classes or run.probabilities["test"].T),
         weights=None,
         image_size=view_of(run.config.model, run.config.data).size,
         # A record from before it was kept: as the network was built then.
