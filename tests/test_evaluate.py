@@ -47,7 +47,7 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         (
             [],
             "run is not given: set run=VALUE: finished runs, one or a list [RUN,RUN,...]: a folder, the beginning of a "
-            "name below outputs/ or multirun/, or latest",
+            "name below outputs/ or multirun/ or of the hash that it ends in, or latest",
         ),
         (["run=a", "+viewss=flip"], "there is no key viewss (did you mean views?); --help lists all keys"),
         (["run=a", "viewss=flip"], "there is no key viewss (did you mean views?); --help lists all keys"),
@@ -77,6 +77,16 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
             ["run=[a,b]"],
             "there is no folder a, and no run below outputs/ or multirun/ of the current folder has a name that begins "
             "so: give the folder of a finished run",
+        ),
+        (
+            ["run=[model=a,12345678]"],
+            "there is no folder model=a, and no run below outputs/ or multirun/ of the current folder has a name that "
+            "begins so: give the folder of a finished run",
+        ),
+        (
+            ["run=a,seed=1"],
+            "there is no folder a,seed=1, and no run below outputs/ or multirun/ of the current folder has a name that "
+            "begins so: give the folder of a finished run, or several as [RUN,RUN]",
         ),
         (
             ["run=latest"],
@@ -135,5 +145,5 @@ def test_a_folder_of_labelled_images_is_evaluated(run, evaluate, cache, tmp_path
     assert last == "written to found"
     found = json.loads((tmp_path / "found/metrics.json").read_text())
     assert found["rows"][0]["loss"] == summary.test_loss
-    again = evaluate("run=model", *arguments)
+    again = evaluate("run=model=resnet9,seed", *arguments)
     assert again.stdout == done.stdout.removesuffix("written to found\n")
