@@ -98,7 +98,12 @@ def _check_no_class_is_lost(scenes: Scenes, *parts: Indices) -> None:
 
 
 def stratified_split(
-    labels: npt.NDArray[np.int64], contents: Sequence[str], fraction: float, seed: int, classes: Sequence[str] = ()
+    labels: npt.NDArray[np.int64],
+    contents: Sequence[str],
+    fraction: float,
+    seed: int,
+    classes: Sequence[str] = (),
+    fraction_key: str = "data.val_fraction",
 ) -> tuple[Indices, Indices]:
     """Cuts a labelled set in two, as `stratified_mask` says, with images of every class in both parts.
 
@@ -108,6 +113,7 @@ def stratified_split(
         fraction: Share of the second part, between 0 and 1, both excluded.
         seed: Of the shuffle.
         classes: Names of the classes, for the error.
+        fraction_key: The key of the fraction, for the error.
 
     Returns:
         Two sorted arrays of positions, the rest and the cut part, that hold each of 0..N-1 once.
@@ -116,13 +122,13 @@ def stratified_split(
         UserError: The fraction is out of range or leaves a class empty on one side.
     """
     if not 0 < fraction < 1:
-        raise UserError(f"data.val_fraction={fraction} must lie between 0 and 1: 0.1 keeps a tenth for validation")
+        raise UserError(f"{fraction_key}={fraction} must lie between 0 and 1: 0.1 keeps a tenth for validation")
     in_cut = stratified_mask(labels, contents, fraction, seed)
     for label in np.unique(labels):
         if in_cut[labels == label].all() or not in_cut[labels == label].any():
             name = classes[label] if classes else f"class number {label}"
             raise UserError(
-                f"data.val_fraction={fraction} leaves {name} with no image on one side of the split: "
+                f"{fraction_key}={fraction} leaves {name} with no image on one side of the split: "
                 "change it, or give the class more images"
             )
     return np.flatnonzero(~in_cut), np.flatnonzero(in_cut)
