@@ -94,11 +94,8 @@ class Layout:
         if self.test is not None:
             of_each.append(f"test {len(self.test):,}")
             if self.test_fraction is not None:
-                number = len(self.train) + len(self.test)
-                of_each[-1] += (
-                    f" (no test split was there: {_percent(self.test_fraction)} of {number:,} images were cut"
-                )
-                of_each[-1] += f" with data.split_seed={self.split_seed})"
+                share = f"{_percent(self.test_fraction)} of {counted(len(self.train) + len(self.test), 'image')}"
+                of_each[-1] += f" (no test split was there: {share}, cut with data.split_seed={self.split_seed})"
         return ", ".join([*of_each, f"{len(self.train.classes)} classes"])
 
 
