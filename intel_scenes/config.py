@@ -90,6 +90,8 @@ class DataConfig(Section):
     num_train: Count | None = None
     num_test: Count | None = None
     drawing_seed: Seed | None = None
+    test_fraction: InnerFraction | None = None
+    labels: str | None = None
 
     def __post_init__(self) -> None:
         """Checks the values.

@@ -140,7 +140,7 @@ def test_without_cleanlab_all_else_is_done(images, cache, tmp_path, monkeypatch)
         ("exclude.labels=3", "exclude.labels=3 must be one of true, false"),
         (
             "data.root=nowhere",
-            "no images found in nowhere: looked for nowhere/seg_train/seg_train and ",
+            "no images found: there is no folder nowhere, set data.root to the one that holds them",
         ),
         ("+nearr=0.1", "there is no key nearr (did you mean near?); --help lists all keys"),
         ("model=torchvision", "an audit needs a model that ends in a linear layer, which squeezenet1_1 does not: "),

@@ -70,6 +70,12 @@ class Layout:
         return replace(self, train=rest, test=replace(cut, left_out=()), test_fraction=fraction, split_seed=seed)
 
     @property
+    def by_split(self) -> dict[str, Scenes]:
+        """The images of "train", "val" and "test", those that are there."""
+        found = {"train": self.train, "val": self.val, "test": self.test}
+        return {split: scenes for split, scenes in found.items() if scenes is not None}
+
+    @property
     def train_and_val(self) -> Scenes:
         """The images of train, then those of a validation split that was there."""
         return self.train if self.val is None else joined(self.train, self.val)
@@ -88,11 +94,8 @@ class Layout:
         if self.test is not None:
             of_each.append(f"test {len(self.test):,}")
             if self.test_fraction is not None:
-                number = len(self.train) + len(self.test)
-                of_each[-1] += (
-                    f" (no test split was there: {_percent(self.test_fraction)} of {number:,} images were cut"
-                )
-                of_each[-1] += f" with data.split_seed={self.split_seed})"
+                share = f"{_percent(self.test_fraction)} of {counted(len(self.train) + len(self.test), 'image')}"
+                of_each[-1] += f" (no test split was there: {share}, cut with data.split_seed={self.split_seed})"
         return ", ".join([*of_each, f"{len(self.train.classes)} classes"])
 
 
@@ -184,8 +187,13 @@ def find_splits(root: Path) -> dict[Split, Path]:
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def count_test(root: Path, labels: Path | None, fraction: float | None) -> int:
+def count_test(root: Path | None, labels: Path | None, fraction: float | None) -> int:
     """About how many test images there will be: images are counted by their names, and none is opened.
+
+    Args:
+        root: As `read_layout` takes it.
+        labels: As `read_layout` takes it.
+        fraction: Share of the images that is cut as the test split, where there is none.
 
     Raises:
         UserError: There are none.
@@ -193,10 +201,13 @@ def count_test(root: Path, labels: Path | None, fraction: float | None) -> int:
     if labels is not None:
         splits = [row.split for row in _rows(labels)]
         number = splits.count("test") or round((fraction or 0) * len(splits))
-    elif "test" in (found := find_splits(root)):
-        number = num_images(found["test"])
     else:
-        number = round((fraction or 0) * num_images(found.get("train", _place(root))))
+        assert root is not None
+        found = find_splits(root)
+        folder, share = (found["test"], 1.0) if "test" in found else (found.get("train", _place(root)), fraction or 0)
+        number = round(share * num_images(folder))
+    if not number:
+        raise UserError(f"{labels or root} has no test images")
     return number
 
 
@@ -207,6 +218,8 @@ def _read(
     if labels is not None:
         return read_labels(labels, root, only=only, classes=classes)
     assert root is not None
+    if not root.is_dir():
+        raise UserError(f"no images found: there is no folder {root}, set data.root to the one that holds them")
     folders: dict[Split | None, Path] = dict(find_splits(root).items())
     if not folders:
         folders = {None: _place(root)}

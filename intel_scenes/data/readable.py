@@ -9,8 +9,8 @@ import torch
 from intel_scenes.data.packed import Packed, StoreRule, pack, pack_whole
 from intel_scenes.data.pipelines import View
 from intel_scenes.data.scenes import Scenes
+from intel_scenes.data.splits import Indices
 from intel_scenes.data.store import Stored, shapes_of
-from intel_scenes.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,12 @@ class Packing:
             return pack_whole(scenes, self.cache_dir, self.size, self.view.interpolation)
         return pack(scenes, self.cache_dir, self.size)
 
-    def readable(self, scenes: Scenes, packed: Packed) -> tuple[Scenes, Stored]:
-        """The images that can be decoded, and what is stored of them.
-
-        Raises:
-            UserError: A class is left without an image.
-        """
+    def readable(self, scenes: Scenes, packed: Packed) -> tuple[Scenes, Stored, Indices]:
+        """The images that can be decoded, what is stored of them, and their positions among all."""
         kept = np.setdiff1d(np.arange(len(scenes)), list(packed.unreadable))
         readable = scenes.select(kept)
-        if lost := sorted(set(scenes.labels) - set(readable.labels)):
-            folder = scenes.root / scenes.classes[lost[0]]
-            raise UserError(
-                f"no image in the class folder {folder} can be decoded: put some there, or remove the folder"
-            )
         values, labels, rows = map(torch.from_numpy, (packed.images, readable.labels, kept))
         if packed.sizes is None:
-            return readable, Stored(values, labels, rows)
+            return readable, Stored(values, labels, rows), kept
         crop = self.view.size if self.view.resize == self.size else self.size
-        return readable, Stored(values, labels, rows, shapes_of(packed.sizes, self.size, crop).select(kept))
+        return readable, Stored(values, labels, rows, shapes_of(packed.sizes, self.size, crop).select(kept)), kept

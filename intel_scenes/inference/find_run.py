@@ -35,7 +35,10 @@ def find_run(name: str) -> Path:
     if len(meant) == 1:
         return meant[0]
     if meant:
-        raise UserError(f"run={name} could be any of {counted(len(meant), 'run')}: {_listed(meant)}; type more of one, or the hash that it ends in")
+        raise UserError(
+            f"run={name} could be any of {counted(len(meant), 'run')}: {_listed(meant)}; type more of one, or the hash "
+            "that it ends in"
+        )
     # Cut to the same length: what is misspelt may be the beginning of a long name.
     near = did_you_mean(name, {one[: len(name)] for run in runs for one in _names(run)})
     raise UserError(

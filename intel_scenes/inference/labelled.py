@@ -217,7 +217,9 @@ def _predict(
     cache = cache_dir or Path(data.cache_dir).expanduser()
     packing = Packing(cache, data.store_size or view.resize, data.store_rule, view)
     packed = packing.pack(scenes)
-    readable, stored = packing.readable(scenes, packed)
+    readable, stored, _ = packing.readable(scenes, packed)
+    if not len(readable):
+        raise UserError(f"no image of {scenes.root} can be decoded: replace them, or name another folder")
     threads = min(run.summary.threads or resolve_threads(None), resolve_threads(None))
     runtime = runtime_of_machine(run.summary.precision or "32-true", threads)
     pipeline = ImagePipeline(

@@ -67,7 +67,7 @@ def draw_reliability(bins: tuple[Bin, ...], calibrated: tuple[Bin, ...] | None) 
     """
     figure = Figure(figsize=(5, 5.6))
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    figure.subplots_adjust(left=0.14, right=0.97, bottom=0.1, top=0.94, hspace=0.08)
+    figure.subplots_adjust(left=0.14, right=0.95, bottom=0.1, top=0.94, hspace=0.08)
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
     for name, found, color in (
         ("as predicted", bins, PREDICTED),

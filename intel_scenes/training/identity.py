@@ -93,6 +93,8 @@ def identity(
         store_size=data.store_size,
         store_rule=data.store_rule,
         transform_input=kept_beside_state(network).get("transform_input"),
+        layout=data.layout.told(data.val_fraction),
+        test_fraction=data.layout.test_fraction,
         test_duplicates=tuple(splits.test_duplicates),
         device=where.device,
         precision=runtime.precision,

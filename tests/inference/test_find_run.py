@@ -73,7 +73,9 @@ def test_several_that_are_meant_are_named_up_to_three(leave: Callable[..., Path]
     with pytest.raises(UserError) as caught:
         find_run("run")
     listed = "outputs/run0, outputs/run1, outputs/run2, ..."
-    assert str(caught.value) == f"run=run could be any of 4 runs: {listed}; type more of one, or the hash that it ends in"
+    assert (
+        str(caught.value) == f"run=run could be any of 4 runs: {listed}; type more of one, or the hash that it ends in"
+    )
 
 
 def test_a_misspelt_name_is_told_the_one_that_may_be_meant(leave: Callable[..., Path]) -> None:
