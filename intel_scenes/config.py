@@ -511,6 +511,20 @@ class EvaluateConfig(Section):
 
 
 @dataclass(frozen=True)
+class PredictConfig(Section):
+    """Images without labels, by one finished run or several."""
+
+    run: str | tuple[str, ...]
+    images: str | tuple[str, ...]
+    output: str | None
+    abstain: Fraction | None
+    views: Views | None
+    batch_size: Count
+    threads: Count | None
+    trust: bool
+
+
+@dataclass(frozen=True)
 class ImageRootConfig(Section):
     """Where images are; None takes them from elsewhere."""
 
@@ -547,7 +561,7 @@ class BenchConfig(Section):
 
 COMMANDS: dict[str, type[Section]] = {
     **{"train": RunConfig, "audit": AuditConfig, "evaluate": EvaluateConfig},
-    **{"compare": StudyFolderConfig, "bench": BenchConfig},
+    **{"predict": PredictConfig, "compare": StudyFolderConfig, "bench": BenchConfig},
 }
 
 

@@ -127,7 +127,7 @@ def predict_again(run: FinishedRun, views: Views) -> FinishedRun:
         UserError: The images or the weights are gone.
     """
     data = load_images(run, views)
-    network = rebuild_network(run, data)
+    network = rebuild_network(run)
     network.load_state_dict(read_weights(run))
     predictions: dict[str, Predictions] = {}
     for split in SPLITS:
@@ -192,7 +192,7 @@ def soup(runs: Sequence[FinishedRun], views: Views | None = None) -> Soup:
     ordered = sorted(runs, key=lambda run: -_accuracy(run.probabilities["val"], labels))
     best = ordered[0]
     data = load_images(best, views)
-    network, runtime = rebuild_network(best, data), best.runtime
+    network, runtime = rebuild_network(best), best.runtime
 
     def predict_by(states: Sequence[Mapping[str, Tensor]], split: Split) -> Probabilities:
         network.load_state_dict(_average(states))
