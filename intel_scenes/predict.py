@@ -27,7 +27,7 @@ def predict(config: PredictConfig, _job: Job) -> None:
     import torch  # for which --help need not wait, nor for what imports it
 
     from intel_scenes.inference.find_run import find_run
-    from intel_scenes.inference.image_files import find_images
+    from intel_scenes.inference.image_files import find_images, name_of
     from intel_scenes.inference.load_run import load_run
     from intel_scenes.inference.predict import FEW, predict
     from intel_scenes.inference.trained import trained
@@ -41,16 +41,11 @@ def predict(config: PredictConfig, _job: Job) -> None:
     members = [
         trained(load_run(folder, with_predictions=False), config.views, trust=config.trust) for folder in folders
     ]
-    table = predict(members, paths, _names(paths), batch_size=config.batch_size).table(config.abstain)
+    table = predict(members, paths, list(map(name_of, paths)), batch_size=config.batch_size).table(config.abstain)
     cli.say("\n".join(_rows(table) if len(paths) <= FEW else _counts(table)))
     if output:
         write(table, output)
         cli.say(f"written to {output}")
-
-
-def _names(paths: list[Path]) -> list[str]:
-    """Paths as a file can hold them, whatever their bytes."""
-    return [str(path).encode(errors="backslashreplace").decode() for path in paths]
 
 
 def _output(name: str) -> Path:

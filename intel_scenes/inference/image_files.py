@@ -27,6 +27,11 @@ def find_images(images: str | Sequence[str]) -> list[Path]:
     return found
 
 
+def name_of(path: Path) -> str:
+    """A path as files and tables can hold it, whatever its bytes."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
 def _meant(asked: str) -> list[Path]:
     place = Path(asked).expanduser()
     if place.is_file():

@@ -60,8 +60,8 @@ def trained(run: FinishedRun, views: Views | None = None, *, trust: bool = False
         UserError: The record is not enough to build the network, or the checkpoint is missing, damaged or does not fit.
     """
     config = run.config
-    view = view_of(config.model, config.data)
     network, state = rebuild_network(run, trust=trust), read_weights(run)
+    view = view_of(config.model, config.data)
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:  # other names or shapes, or no tensors at all
