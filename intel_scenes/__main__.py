@@ -7,7 +7,7 @@ from pathlib import Path
 from intel_scenes import __version__
 from intel_scenes.errors import did_you_mean
 
-COMMANDS = ("train", "compare", "evaluate", "audit", "bench")
+COMMANDS = ("train", "compare", "evaluate", "predict", "audit", "bench")
 
 
 def main(arguments: list[str]) -> int:

@@ -57,7 +57,7 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
         try:
             configuration = configured(cfg, config.COMMANDS[config_name])
             if can_sweep:
-                _refuse_keys_of_sweeps(this.origin.overrides)
+                refuse_keys_of_sweeps(this.origin.overrides)
                 refuse_idle_without(cfg, this.origin.overrides)
             command(configuration, this)
         except Exception as error:  # Hydra would print it in its own words
@@ -87,7 +87,12 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
     sys.exit(1 if failed else 0)
 
 
-def _refuse_keys_of_sweeps(typed: Sequence[str]) -> None:
+def refuse_keys_of_sweeps(typed: Sequence[str]) -> None:
+    """Refuses what has no effect on a single run.
+
+    Raises:
+        UserError: The overrides hold such a key.
+    """
     keys = record.keys_of(typed)
     if "study" in keys:
         raise UserError("study=NAME is a sweep and this a single run: its file needs hydra.mode: MULTIRUN")

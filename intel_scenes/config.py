@@ -522,6 +522,21 @@ class EvaluateConfig(Section):
     views: Views | None
     output: str | None
     output_weights: str | None
+    trust: bool = False
+
+
+@dataclass(frozen=True)
+class PredictConfig(Section):
+    """Images without labels, by one finished run or several."""
+
+    run: str | tuple[str, ...]
+    images: str | tuple[str, ...]
+    output: str | None
+    abstain: Fraction | None
+    views: Views | None
+    batch_size: Count
+    threads: Count | None
+    trust: bool
 
 
 @dataclass(frozen=True)
@@ -561,7 +576,7 @@ class BenchConfig(Section):
 
 COMMANDS: dict[str, type[Section]] = {
     **{"train": RunConfig, "audit": AuditConfig, "evaluate": EvaluateConfig},
-    **{"compare": StudyFolderConfig, "bench": BenchConfig},
+    **{"predict": PredictConfig, "compare": StudyFolderConfig, "bench": BenchConfig},
 }
 
 

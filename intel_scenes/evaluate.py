@@ -64,7 +64,7 @@ def _on_folder(config: EvaluateConfig, names: list[str], root: Path) -> None:
 
     runs = [load_run(folder) for folder in folders]
     cache_dir = Path(config.data.cache_dir).expanduser()
-    evaluation = evaluate_folder(runs, root, config.split, config.views, cache_dir=cache_dir)
+    evaluation = evaluate_folder(runs, root, config.split, config.views, cache_dir=cache_dir, trust=config.trust)
     cli.say(told(evaluation))
     if output:
         write_evaluation(evaluation, output)

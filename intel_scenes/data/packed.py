@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from intel_scenes.errors import UserError
 from intel_scenes.files import digest
 
 Pixels = npt.NDArray[np.uint8]
+Kept = TypeVar("Kept")
 StoreRule = Literal["square", "whole"]
 
 # Part of the cache's name: change it with the rules above.
@@ -202,6 +203,19 @@ def _write(scenes: Scenes, folder: Path, stored: Callable[[Image.Image], Pixels]
     (folder / "unreadable.json").write_text(json.dumps(unreadable))
 
 
+def decoded(content: bytes, stored: Callable[[Image.Image], Kept]) -> Kept | str:
+    """What is to be kept of an image, by the content of its file, or why it cannot be decoded."""
+    if not content:
+        return "the file is empty"
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return stored(image)
+    except UnidentifiedImageError:  # whose words name the buffer
+        return "no image format that Pillow knows"
+    except Exception as error:  # a damaged file fails anywhere in its decoder
+        return str(error) or type(error).__name__
+
+
 def _decoded(scenes: Scenes, stored: Callable[[Image.Image], Pixels]) -> Iterator[Pixels | str]:
     def decode(index: int) -> Pixels | str:
         file = scenes.file(index)
@@ -210,15 +224,7 @@ def _decoded(scenes: Scenes, stored: Callable[[Image.Image], Pixels]) -> Iterato
         except OSError as error:
             unread = f"cannot read {file} ({error.strerror}): repair or remove the file"
             raise UserError(unread) from error
-        if not content:
-            return "the file is empty"
-        try:
-            with Image.open(io.BytesIO(content)) as image:
-                return stored(image)
-        except UnidentifiedImageError:  # whose words name the buffer
-            return "no image format that Pillow knows"
-        except Exception as error:  # a damaged file fails anywhere in its decoder
-            return str(error) or type(error).__name__
+        return decoded(content, stored)
 
     chunk = 512  # bounds what waits in memory for the disk
     with (

@@ -140,6 +140,7 @@ def _factors_and_offsets(
     mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Of each value in a row of channels-last memory."""
-    factor = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=device)
-    offset = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32, device=device)
-    return factor.repeat(width), offset.repeat(width)
+    with torch.inference_mode(False):  # what is cached there could never be part of a graph
+        factor = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=device)
+        offset = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32, device=device)
+        return factor.repeat(width), offset.repeat(width)

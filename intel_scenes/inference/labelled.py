@@ -1,7 +1,7 @@
 """Finished runs on a folder of labelled images: how right they are, class by class, and compared image by image."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -12,26 +12,24 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from intel_scenes import record
-from intel_scenes.config import NO_AUGMENTATION, Views
+from intel_scenes.config import Views
 from intel_scenes.data import progress_bar
 from intel_scenes.data.batches import EvalBatches
 from intel_scenes.data.datamodule import eval_batch_size
 from intel_scenes.data.layouts import Split, read_labelled
-from intel_scenes.data.mixing import Mixing
-from intel_scenes.data.pipelines import FeaturePipeline, ImagePipeline, Pipeline
+from intel_scenes.data.pipelines import FeaturePipeline, Pipeline
 from intel_scenes.data.readable import Packing
 from intel_scenes.data.scenes import Scenes
 from intel_scenes.data.store import Stored
 from intel_scenes.errors import UserError, counted
-from intel_scenes.inference.load_run import FinishedRun, read_weights, rebuild_network
+from intel_scenes.inference.load_run import FinishedRun
 from intel_scenes.inference.paired import PairedDifference, paired_difference
+from intel_scenes.inference.trained import Trained, trained
 from intel_scenes.models.predicting import probabilities
 from intel_scenes.models.scores import fitted_temperature, scores
 from intel_scenes.probabilities import Probabilities, at_temperature, balanced_accuracy, macro_f1
 from intel_scenes.record import Predictions
-from intel_scenes.runtime import Runtime, resolve_threads, runtime_of_machine
-from intel_scenes.training.build import view_of
+from intel_scenes.runtime import Runtime, resolve_threads
 from intel_scenes.training.frozen_features import Head, features_of
 from intel_scenes.training.identity import device_name
 
@@ -107,7 +105,7 @@ class FolderEvaluation:
         rows: One for each run, and of several the last for their mean.
         pairs: Each run compared with each that was named before it.
         skipped: Images that cannot be decoded, with the reason.
-        notices: What keeps figures from being those of a record to the last digit.
+        notices: What keeps figures from being those of a record to the last digit, or from being of new images.
         predictions: Of each row, of all images in the order of the folder.
     """
 
@@ -130,6 +128,7 @@ def evaluate_folder(
     views: Views | None = None,
     *,
     cache_dir: Path | None = None,
+    trust: bool = False,
 ) -> FolderEvaluation:
     """Evaluates runs on the labelled images of a folder.
 
@@ -143,6 +142,7 @@ def evaluate_folder(
             images: its recall is then not defined.
         views: Test-time augmentation; None is that of each run.
         cache_dir: Where decoded images are kept; None is the cache of each run.
+        trust: Whether the classes of custom networks, which the records name, may be imported.
 
     Raises:
         UserError: The folder has no such split, no images, or a class that the runs do not know; the classes of the
@@ -150,18 +150,16 @@ def evaluate_folder(
     """
     classes = _classes_of(runs)
     scenes = _with_labels_of(classes, read_labelled(folder, split), runs[0])
-    predictions, notices, skipped = [], [], dict[str, str]()
-    for run in runs:
-        one, unreadable, notice = _predict(run, scenes, views, cache_dir)
-        predictions.append(one)
-        skipped |= unreadable
-        notices += [notice] if notice else []
+    found = [_predict(run, scenes, views, cache_dir, trust=trust) for run in runs]
+    notices = [*_seen_in_training(runs, folder, split), *(one.notice for one in found if one.notice)]
+    skipped = found[0].skipped  # the same of each run: whether an image can be decoded is not up to its network
     if skipped:
         few = ", ".join(list(skipped)[:NUM_NAMED]) + (", ..." if len(skipped) > NUM_NAMED else "")
         log.warning("%s could not be decoded; skipped: %s", counted(len(skipped), "image"), few)
     for notice in notices:
         log.warning("%s", notice)
-    names, temperatures = [str(run.folder) for run in runs], [_temperature(run) for run in runs]
+    names, predictions = [str(run.folder) for run in runs], [one.predictions for one in found]
+    temperatures: list[float | None] = [one.temperature for one in found]
     pairs = [
         paired_difference(names[late], names[early], *(_is_right(predictions[one]) for one in (late, early)))
         for early, late in combinations(range(len(runs)), 2)
@@ -183,6 +181,23 @@ def evaluate_folder(
         notices=tuple(notices),
         predictions=tuple(predictions),
     )
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """What a run predicts of a folder.
+
+    Attributes:
+        predictions: Of the images that can be decoded.
+        temperature: Of the run.
+        skipped: Of the others, the reason by path.
+        notice: Where the run computed otherwise than its record says; None where it did not.
+    """
+
+    predictions: Predictions
+    temperature: float
+    skipped: Mapping[str, str]
+    notice: str | None
 
 
 def _classes_of(runs: Sequence[FinishedRun]) -> tuple[str, ...]:
@@ -209,61 +224,37 @@ def _with_labels_of(classes: Sequence[str], scenes: Scenes, run: FinishedRun) ->
 
 
 def _predict(
-    run: FinishedRun, scenes: Scenes, views: Views | None, cache_dir: Path | None
-) -> tuple[Predictions, dict[str, str], str | None]:
-    """What a run predicts of the images, those that cannot be decoded with the reason, and where it computed else."""
-    config, data = run.config, run.config.data
-    view = view_of(config.model, data)
-    cache = cache_dir or Path(data.cache_dir).expanduser()
-    packing = Packing(cache, data.store_size or view.resize, data.store_rule, view)
-    packed = packing.pack(scenes)
-    readable, stored, _ = packing.readable(scenes, packed)
-    if not len(readable):
-        raise UserError(f"no image of {scenes.root} can be decoded: replace them, or name another folder")
-    threads = min(run.summary.threads or resolve_threads(None), resolve_threads(None))
-    runtime = runtime_of_machine(run.summary.precision or "32-true", threads)
-    pipeline = ImagePipeline(
-        view, NO_AUGMENTATION, Mixing(0, 0), tta=config.recipe.views if views is None else views, seed=config.seed
-    )
-    network = _trained(run)
-    batch_size = eval_batch_size(data.batch_size)
-    with _threads(threads):
-        if config.recipe.trained == "head" and pipeline.tta == 1:
-            seen = _as_features(network, config.model.name, stored, pipeline, runtime, run.folder.name)
-        else:
-            seen = network, stored, pipeline
-        predicted = _probabilities(*seen, batch_size, runtime, f"evaluating {run.folder.name}")
+    run: FinishedRun, scenes: Scenes, views: Views | None, cache_dir: Path | None, *, trust: bool
+) -> _Predicted:
+    data = run.config.data
+    here = resolve_threads(None)
+    with _threads(min(run.summary.threads or here, here)):
+        member = trained(run, views, trust=trust)
+        cache = cache_dir or Path(data.cache_dir).expanduser()
+        packing = Packing(cache, member.storing.size, data.store_rule, member.pipeline.view)
+        packed = packing.pack(scenes)
+        readable, stored, _ = packing.readable(scenes, packed)
+        if not len(readable):
+            raise UserError(f"no image of {scenes.root} can be decoded: replace them, or name another folder")
+        seen: tuple[nn.Module, Stored, Pipeline] = member.network, stored, member.pipeline
+        if run.config.recipe.trained == "head" and member.pipeline.tta == 1:
+            seen = _as_features(member, run.config.model.name, stored)
+        predicted = _probabilities(*seen, eval_batch_size(data.batch_size), member)
     reasons = {scenes.paths[index]: reason for index, reason in sorted(packed.unreadable.items())}
     predictions = Predictions(list(readable.paths), readable.labels, predicted.argmax(1), predicted)
-    return predictions, reasons, _notice(run, runtime)
+    return _Predicted(predictions, member.temperature, reasons, _notice(run, member.runtime))
 
 
-def _trained(run: FinishedRun) -> nn.Module:
-    """The network of a run with the weights of its best epoch."""
-    network = rebuild_network(run)
-    try:
-        network.load_state_dict(read_weights(run))
-    except RuntimeError as error:  # torch names each tensor that does not fit
-        raise UserError(
-            f"{run.folder / record.BEST} does not hold the weights of {run.config.model.name}: remove the folder "
-            f"{run.folder} and run it again"
-        ) from error
-    return network
-
-
-def _as_features(
-    network: nn.Module, model_name: str, stored: Stored, pipeline: ImagePipeline, runtime: Runtime, name: str
-) -> tuple[nn.Module, Stored, Pipeline]:
+def _as_features(member: Trained, model_name: str, stored: Stored) -> tuple[nn.Module, Stored, Pipeline]:
     """A head, the features of the images that it takes, and how they are shown, as a run of the head alone had them.
 
     The whole network would predict the same but for the last digits, which depend on the size of a batch.
     """
-    head = Head(network, model_name)
-    network.set_submodule(head.name, nn.Identity())
-    network.to(runtime.device).eval()
+    head, show = Head(member.network, model_name), member.pipeline.evaluate
+    member.network.set_submodule(head.name, nn.Identity())
     found = []
-    with progress_bar.bar(len(stored.labels), f"features of {name}", is_brief=True) as bar:
-        for features in features_of(network, stored, pipeline.evaluate, runtime):
+    with progress_bar.bar(len(stored.labels), f"features of {Path(member.name).name}", is_brief=True) as bar:
+        for features in features_of(member.network, stored, show, member.runtime):
             found.append(features)
             bar.update(len(features))
     values = torch.from_numpy(np.concatenate(found))
@@ -271,11 +262,11 @@ def _as_features(
 
 
 def _probabilities(
-    network: nn.Module, stored: Stored, pipeline: Pipeline, batch_size: int, runtime: Runtime, label: str
+    network: nn.Module, stored: Stored, pipeline: Pipeline, batch_size: int, member: Trained
 ) -> Probabilities:
-    batches = EvalBatches(stored, np.arange(len(stored.labels)), batch_size)
-    shown = progress_bar.shown(iter(batches), len(stored.labels), label)
-    return probabilities(network, (pipeline.evaluate_tta(one.to(runtime.device).images) for one in shown), runtime)
+    batches, device = EvalBatches(stored, np.arange(len(stored.labels)), batch_size), member.runtime.device
+    shown = progress_bar.shown(iter(batches), len(stored.labels), f"evaluating {Path(member.name).name}")
+    return probabilities(network, (pipeline.evaluate_tta(one.to(device).images) for one in shown), member.runtime)
 
 
 @contextmanager
@@ -302,6 +293,14 @@ def _notice(run: FinishedRun, runtime: Runtime) -> str | None:
     return f"{run.folder} is evaluated {' and '.join(others)}: the last digits may differ from those of its record"
 
 
+def _seen_in_training(runs: Sequence[FinishedRun], folder: Path, split: Split | None) -> Iterator[str]:
+    """Names the runs that were trained on images of this folder, as far as that is known by its path."""
+    for run in runs:
+        root = run.config.data.root
+        if split in (None, "train") and root and Path(root).expanduser().resolve() == folder.resolve():
+            yield f"{run.folder} was trained on images of {folder}: on those its figures are too good"
+
+
 def _is_right(predictions: Predictions) -> npt.NDArray[np.bool_]:
     is_right: npt.NDArray[np.bool_] = predictions.predicted == predictions.labels
     return is_right
@@ -310,12 +309,6 @@ def _is_right(predictions: Predictions) -> npt.NDArray[np.bool_]:
 def _mean(predictions: Sequence[Predictions]) -> Predictions:
     average = np.mean([one.probabilities for one in predictions], axis=0)
     return replace(predictions[0], predicted=average.argmax(1), probabilities=average)
-
-
-def _temperature(run: FinishedRun) -> float | None:
-    """Of the record; of an older one, which has none, as it would have been."""
-    known = run.summary.temperature
-    return fitted_temperature(run.probabilities["val"], run.labels["val"]) if known is None else known
 
 
 def _temperature_of_mean(runs: Sequence[FinishedRun]) -> float | None:

@@ -29,7 +29,7 @@ class FinishedRun:
     Attributes:
         folder: Of the run.
         summary: What `summary.json` holds.
-        predictions: By split, "val" and "test".
+        predictions: By split, "val" and "test"; empty where they were not asked for.
     """
 
     folder: Path
@@ -62,8 +62,12 @@ class FinishedRun:
         return runtime_of_machine(self.summary.precision or "32-true", torch.get_num_threads())
 
 
-def load_run(folder: Path) -> FinishedRun:
+def load_run(folder: Path, *, with_predictions: bool = True) -> FinishedRun:
     """Reads the record of a finished run.
+
+    Args:
+        folder: Of the run.
+        with_predictions: Reads its predictions, too.
 
     Raises:
         UserError: There is none, or its predictions cannot be read.
@@ -75,7 +79,8 @@ def load_run(folder: Path) -> FinishedRun:
         raise UserError(f"{folder} holds several runs: name them, run=[{folder}/RUN1,{folder}/RUN2,...]")
     if summary is None or summary.status is not Status.COMPLETED:
         raise UserError(f"{folder} holds no run that is complete: name the folder of one")
-    return FinishedRun(folder, summary, {split: Predictions.read(folder, split) for split in SPLITS})
+    splits = SPLITS if with_predictions else ()
+    return FinishedRun(folder, summary, {split: Predictions.read(folder, split) for split in splits})
 
 
 def load_images(run: FinishedRun, views: Views | None = None) -> SceneDataModule:
@@ -97,14 +102,24 @@ def load_images(run: FinishedRun, views: Views | None = None) -> SceneDataModule
     return data
 
 
-def rebuild_network(run: FinishedRun) -> nn.Module:
-    """Builds the network of a run, which has yet to take weights."""
-    transforms = run.summary.transform_input
+def rebuild_network(run: FinishedRun, *, trust: bool = False) -> nn.Module:
+    """Builds the network of a run by its name, which has yet to take weights; no images are needed.
+
+    Args:
+        run: A finished run.
+        trust: Whether a class that the record names may be imported. Networks of torchvision and our own need none.
+
+    Raises:
+        UserError: The record names no network that there is, or no classes.
+    """
+    if not run.summary.classes:
+        raise UserError(f"{run.folder / record.SUMMARY} names no classes: run it again")
+    config, transforms = run.config, run.summary.transform_input
     network = build(
-        run.config.model.name,
-        len(run.summary.classes or run.probabilities["test"].T),
+        config.model.name,
+        len(run.summary.classes),
         weights=None,
-        image_size=view_of(run.config.model, run.config.data).size,
+        image_size=view_of(config.model, config.data).size,
         # A record from before it was kept: as the network was built then.
         transform_input=run.summary.weights is not None if transforms is None else transforms,
     )

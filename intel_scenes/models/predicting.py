@@ -1,6 +1,6 @@
 """What a trained network says about images."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,16 @@ def probabilities(network: nn.Module, batches: Iterable[Iterable[Tensor]], runti
     """
     network.to(runtime.device).eval()
     with runtime.autocast():
-        logits = torch.cat([torch.stack([network(images) for images in views]) for views in batches], dim=1)
-    result: Probabilities = logits.cpu().double().softmax(2).mean(0).numpy()
+        logits = [logits_of(network, views) for views in batches]
+    return mean_over_views(logits)
+
+
+def logits_of(network: nn.Module, views: Iterable[Tensor]) -> Tensor:
+    """(V, B, C) logits of B images, each seen in V ways."""
+    return torch.stack([network(images) for images in views])
+
+
+def mean_over_views(logits: Sequence[Tensor]) -> Probabilities:
+    """(N, C) probabilities of batches of (V, B, C) logits: the mean over the ways in which an image is seen."""
+    result: Probabilities = torch.cat(list(logits), dim=1).cpu().double().softmax(2).mean(0).numpy()
     return result

@@ -82,6 +82,11 @@ class Study:
     unfinished: tuple[Run, ...]
     notices: tuple[Notice, ...]
 
+    @property
+    def all_runs(self) -> tuple[Run, ...]:
+        """Compared or not, each once."""
+        return (*self.runs, *self.elsewhere, *self.failed, *self.unfinished)
+
 
 def load(folder: Path) -> Study:
     """Reads the records of a study folder.

@@ -175,6 +175,16 @@ def test_another_device_or_number_of_threads_is_said(
     assert notice in caplog.text
 
 
+def test_a_folder_that_a_run_was_trained_on_is_said_to_be_so(
+    runs: list[FinishedRun], images: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(find_splits(images)["test"], tmp_path / "whole")
+    run, config = replace(runs[0]), runs[0].config
+    run.__dict__["config"] = replace(config, data=replace(config.data, source="folder", root=str(tmp_path / "whole")))
+    (notice,) = evaluate_folder([run], tmp_path / "whole").notices
+    assert notice == f"{run.folder} was trained on images of {tmp_path / 'whole'}: on those its figures are too good"
+
+
 def test_what_is_written_holds_what_was_found(evaluation: FolderEvaluation, tmp_path: Path) -> None:
     write_evaluation(evaluation, tmp_path / "found")
     written = sorted(str(path.relative_to(tmp_path / "found")) for path in (tmp_path / "found").rglob("*.*"))
@@ -230,6 +240,10 @@ def test_a_missing_damaged_or_foreign_checkpoint_is_named(
         (copy / record.BEST).write_bytes(content)
     elif content:
         torch.save(content, copy / record.BEST)
-    said = "does not hold the weights of resnet9_x0_5" if isinstance(content, dict) else "is missing or damaged"
-    with pytest.raises(UserError, match=rf"/best\.ckpt {said}.*: remove the folder .*/run and run it again$"):
+    said = (
+        "does not fit resnet9_x0_5: it is damaged or of another run"
+        if isinstance(content, dict)
+        else "is missing or damaged"
+    )
+    with pytest.raises(UserError, match=rf"/best\.ckpt {said}.* remove the folder .*/run and run it again$"):
         evaluate_folder([load_run(copy)], images, "test")

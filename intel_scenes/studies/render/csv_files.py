@@ -24,9 +24,8 @@ INTERACTIONS_COLUMNS = ("factors", "metric", "statistic", "df", "p", "p_holm")
 
 def write_all(found: Comparison) -> None:
     """Writes the tables of a comparison into its folder; those of effects where the study is factorial."""
-    study = found.study
-    write_results(found.folder, [*study.runs, *study.elsewhere, *study.failed, *study.unfinished])
-    files.write_csv(found.folder / PAIRWISE, PAIRWISE_COLUMNS, _pairwise(found))
+    write_results(found.folder, found.study.all_runs)
+    files.write_csv(found.folder / PAIRWISE, PAIRWISE_COLUMNS, pairwise(found))
     for name, columns, rows in (
         (EFFECTS, EFFECTS_COLUMNS, effects(found)),
         (INTERACTIONS, INTERACTIONS_COLUMNS, interactions(found)),
@@ -39,6 +38,11 @@ def write_all(found: Comparison) -> None:
 
 def write_results(folder: Path, runs: Sequence[Run]) -> None:
     """Writes one row for each run: what was typed as `override.*`, the flattened keys of its summary, its folder."""
+    files.write_csv(folder / RESULTS, *results(runs))
+
+
+def results(runs: Sequence[Run]) -> tuple[list[str], list[list[object]]]:
+    """The columns and the rows of `results.csv`."""
     typed = sorted({key for run in runs for key in run.overrides})
     flat = [files.flatten(asdict(run.summary)) for run in runs]
     keys = list(dict.fromkeys(key for summary in flat for key in summary))
@@ -46,10 +50,11 @@ def write_results(folder: Path, runs: Sequence[Run]) -> None:
         [*(run.overrides.get(key) for key in typed), *(_cell(summary.get(key)) for key in keys), run.name]
         for run, summary in zip(runs, flat, strict=True)
     ]
-    files.write_csv(folder / RESULTS, [*(f"override.{key}" for key in typed), *keys, "run"], rows)
+    return [*(f"override.{key}" for key in typed), *keys, "run"], rows
 
 
-def _pairwise(found: Comparison) -> list[list[object]]:
+def pairwise(found: Comparison) -> list[list[object]]:
+    """The rows of `pairwise.csv`."""
     rows: list[list[object]] = []
     for pair in found.pairs:
         low, high = pair.estimate.interval() if pair.estimate else (None, None)

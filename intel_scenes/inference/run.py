@@ -1,0 +1,220 @@
+"""A finished run as an object to go on working with."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from intel_scenes import pages, record
+from intel_scenes.config import Views
+from intel_scenes.errors import UserError
+from intel_scenes.inference import load_run as records
+from intel_scenes.inference.find_run import find_run
+from intel_scenes.inference.image_files import find_images, name_of
+from intel_scenes.inference.predict import BATCH_SIZE, Readable, predict
+from intel_scenes.inference.scene_network import SceneNetwork
+from intel_scenes.inference.trained import Trained, trained
+from intel_scenes.record import HISTORY_COLUMNS, History, Predictions, Summary
+from intel_scenes.table import Table, column_of
+from intel_scenes.training.evaluation import SPLITS
+
+if TYPE_CHECKING:
+    from intel_scenes.inference.labelled import FolderEvaluation
+
+TEMPLATE = Path(__file__).parents[1] / "templates" / "notebook_run.html"
+
+Array = npt.NDArray[Any]
+Images = str | Path | Image.Image | Array | Sequence[str | Path | Image.Image | Array]
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A finished run: its record, its network, and predictions of other images.
+
+    Attributes:
+        folder: Of the run.
+        summary: What `summary.json` holds: identity, settings, results, cost.
+        trust: Whether the class of a custom network may be imported.
+    """
+
+    folder: Path
+    summary: Summary
+    trust: bool = False
+
+    def history(self) -> Table:
+        """A row for each epoch, with the columns of `history.csv`.
+
+        Raises:
+            UserError: The file is missing or damaged.
+        """
+        epochs = History.read(self.folder).epochs
+        if not epochs:
+            raise UserError(f"{self.folder / record.HISTORY} is missing or damaged: run it again")
+        return Table.of_rows(HISTORY_COLUMNS, ([getattr(row, key) for key in HISTORY_COLUMNS] for row in epochs))
+
+    def predictions(self) -> Table:
+        """A row for each validation and test image, with the columns of `predictions.csv`.
+
+        `split` and `path` are str, `label` and `predicted` int64 in the order of `summary.classes`, and a column named
+        after each class holds its probability as it was predicted, before any temperature.
+
+        Raises:
+            UserError: The file is missing or damaged.
+        """
+        of_splits = Predictions.read_splits(self.folder, *SPLITS)
+        ones, classes = list(of_splits.values()), self.summary.classes or ()
+        if not ones or ones[0].probabilities.shape[1] != len(classes):
+            raise UserError(f"{self.folder / record.PREDICTIONS} has other classes than the run: run it again")
+        probabilities = np.concatenate([one.probabilities for one in ones])
+        columns = {
+            "split": column_of([split for split, one in of_splits.items() for _ in one.paths]),
+            "path": column_of([path for one in ones for path in one.paths]),
+            "label": np.concatenate([one.labels for one in ones]),
+            "predicted": np.concatenate([one.predicted for one in ones]),
+        }
+        return Table(columns | {name: probabilities[:, place].copy() for place, name in enumerate(classes)})
+
+    def network(self) -> SceneNetwork:
+        """The network of the best epoch in evaluation mode, with its preprocessing: a module of your own to change.
+
+        It takes (B, 3, H, W) RGB images of any size, uint8 or floats in 0..1, and returns (B, C) logits in the order
+        of its `classes`; `(logits / network.temperature).softmax(1)` are calibrated probabilities.
+
+        Raises:
+            UserError: The checkpoint is missing or damaged.
+        """
+        return SceneNetwork(self._trained(None))
+
+    def predict(
+        self, images: Images, *, abstain: float | None = None, views: Views | None = None, batch_size: int = BATCH_SIZE
+    ) -> Table:
+        """Predicts images of any size and mode, as `python -m intel_scenes.predict` does.
+
+        Args:
+            images: A folder, a file or a pattern; an image of PIL; an array (H, W), (H, W, 3) or (H, W, 4) of uint8, or
+                of floats in 0..1; or several of these.
+            abstain: Leaves the class open where its probability is lower.
+            views: Test-time augmentation: 1, "flip" or "flip_crops"; None is as the run was evaluated.
+            batch_size: Images that the network sees at once.
+
+        Returns:
+            A row for each image: `path` (of what is no file its position), `class`, its calibrated `probability`,
+            `second`, `second_probability`, `third`, `third_probability`, `left_open` and `error`.
+
+        Raises:
+            UserError: No image is there, or none can be read; the checkpoint is missing or damaged.
+        """
+        if abstain is not None and not 0 <= abstain <= 1:
+            raise UserError(f"abstain={abstain} must be a number from 0 to 1")
+        named = list(_named(images))
+        if not named:
+            raise UserError("there is no image to predict: give a folder, files, PIL images or arrays")
+        names, readable = zip(*named, strict=True)
+        return predict([self._trained(views)], readable, names, batch_size=batch_size).table(abstain)
+
+    def evaluate(
+        self, folder: str | Path, *, split: Literal["val", "test"] | None = None, views: Views | None = None
+    ) -> "FolderEvaluation":
+        """Evaluates the run on a folder of labelled images, as `python -m intel_scenes.evaluate data.root=FOLDER` does.
+
+        Args:
+            folder: Holds class folders, or splits of them.
+            split: "val" or "test" of the folder; None for one that has none, whose images are all taken.
+            views: Test-time augmentation; None is as the run was evaluated.
+
+        Raises:
+            UserError: The folder has no such split, no images, or a class that the run does not know; the checkpoint is
+                missing or damaged.
+        """
+        from intel_scenes.inference.labelled import evaluate_folder
+
+        run = records.load_run(self.folder)
+        return evaluate_folder([run], Path(folder).expanduser(), split, views, trust=self.trust)
+
+    def _trained(self, views: Views | None) -> Trained:
+        return trained(self._record, views, trust=self.trust)
+
+    @cached_property
+    def _record(self) -> records.FinishedRun:
+        return records.load_run(self.folder, with_predictions=False)
+
+    def __repr__(self) -> str:
+        """Its folder, and how right it is."""
+        return f"Run({str(self.folder)!r}: {self.summary.model_name}, test accuracy {_percent(self.summary)})"
+
+    def _repr_html_(self) -> str:
+        """Settings, results and curves, for a notebook."""
+        summary, curves = self.summary, self.folder / record.CURVES
+        rows = [
+            ["run", self.folder.name],
+            ["model", f"{summary.model_name}, {summary.weights or 'random'} weights, {summary.image_size} px"],
+            ["optimizer", f"{summary.optim}, {summary.scheduler}, lr {summary.lr:g}" if summary.lr else summary.optim],
+            ["recipe", f"{summary.recipe}, {summary.epochs} epochs, batch size {summary.batch_size}"],
+            ["seed", summary.seed],
+            ["validation accuracy", f"{summary.val_accuracy or 0:.1%}"],
+            ["test accuracy", _percent(summary)],
+        ]
+        picture = base64.b64encode(curves.read_bytes()).decode() if curves.is_file() else ""
+        return pages.render(TEMPLATE, rows=rows, curves=picture)
+
+
+def load_run(name: str | Path, *, trust: bool = False) -> Run:
+    """Reads the record of a finished run; its other files are read when they are asked for.
+
+    Nothing that lies in the folder is executed: networks are rebuilt by their names, and tensors are read with
+    `weights_only=True`.
+
+    Args:
+        name: The folder of the run, the beginning of its name below `outputs/` or `multirun/`, or `latest`.
+        trust: Whether the class of a custom network that the record names may be imported.
+
+    Raises:
+        UserError: There is no such run, or it is not finished.
+    """
+    folder = find_run(str(name))
+    return Run(folder, records.load_run(folder, with_predictions=False).summary, trust)
+
+
+def _percent(summary: Summary) -> str:
+    low, high = summary.test_accuracy_interval or (None, None)
+    interval = "" if low is None or high is None else f" ({low:.1%} to {high:.1%})"
+    return f"{summary.test_accuracy or 0:.1%}{interval}"
+
+
+def _named(images: Images) -> Iterable[tuple[str, Readable]]:
+    """Each image with its name: its file, else its position."""
+    several = [images] if isinstance(images, str | Path | Image.Image | np.ndarray) else images
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        several = list(images)
+    for position, one in enumerate(several):
+        if isinstance(one, str | Path):
+            yield from ((name_of(path), path) for path in find_images(str(one)))
+        elif isinstance(one, Image.Image):
+            yield str(getattr(one, "filename", "") or position), one
+        else:
+            yield str(position), _of_array(one)
+
+
+def _of_array(values: object) -> Image.Image:
+    """An array as an image.
+
+    Raises:
+        UserError: It is none.
+    """
+    array = np.asarray(values)
+    is_shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    is_float = np.issubdtype(array.dtype, np.floating)
+    if not is_shaped or 0 in array.shape or not (is_float or array.dtype == np.uint8):
+        raise UserError(
+            f"an array of shape {array.shape} and {array.dtype} is no image: give (H, W), (H, W, 3) or (H, W, 4) of "
+            "uint8, or of floats in 0..1; tensors go to run.network()"
+        )
+    if is_float and not (array.min() >= 0 and array.max() <= 1):
+        raise UserError("an array of floats must lie in 0..1: divide it by its white, or convert it to uint8")
+    return Image.fromarray(np.rint(array * 255).astype(np.uint8) if is_float else array)

@@ -1,0 +1,144 @@
+"""One training from Python, as `python -m intel_scenes.train` would do it."""
+
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from intel_scenes import cli, keys
+from intel_scenes.composition import configured, refuse_idle_without
+from intel_scenes.config import RunConfig
+from intel_scenes.errors import UserError
+from intel_scenes.hydra_errors import sentence
+from intel_scenes.record import Origin
+from intel_scenes.sweeps.names import run_name
+from intel_scenes.sweeps.overrides import composition_digest, values_by_key
+
+if TYPE_CHECKING:  # imports torch, for which the names of this package need not wait
+    from intel_scenes.inference.run import Run
+
+LOGGERS = ("intel_scenes", "lightning.pytorch", "lightning.fabric")
+OF_FOLDER = "hydra.run.dir"
+UNQUOTED = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z_/~.][\w/.~-]*", re.IGNORECASE)  # is a text to Hydra
+
+
+def start_run(
+    overrides: Sequence[str] | Mapping[str, object] = (), *, folder: str | Path | None = None, quiet: bool = False
+) -> "Run":
+    """Trains one configuration, evaluates its best epoch, and returns the finished run.
+
+    It is the run that `python -m intel_scenes.train` with the same overrides would make, in the same folder: one that
+    is complete is returned as it is, and one that was cut off goes on from its last epoch. What a training changes in
+    this process (Hydra, torch's threads and random numbers, logging, filters of warnings) is put back at the end.
+
+    Args:
+        overrides: As on the command line, `["model=resnet18", "optim.lr=0.01"]`, or by key,
+            `{"model": "resnet18", "optim.lr": 0.01, "data.root": Path("scenes")}`. A study or several values of a key
+            are for the command, which makes a folder for each run.
+        folder: Of the run; None is `outputs/` and a name made from the overrides, below the current folder.
+        quiet: Shows no lines of epochs on stderr.
+
+    Raises:
+        UserError: An override is misspelt or of no use, the images or weights cannot be had, or the training failed.
+    """
+    typed = _texts(overrides)
+    if folder is not None and OF_FOLDER in values_by_key(typed):
+        raise UserError(f"{OF_FOLDER} and folder={folder} both name the folder of the run: leave one out")
+    with _state_kept(quiet=quiet):
+        config, choices = _composed(typed)
+        origin = Origin(tuple(typed), choices, composition_digest(typed))
+        place = Path(folder or values_by_key(typed).get(OF_FOLDER) or Path("outputs", run_name(typed, "outputs")))
+        return _run(config, place.expanduser(), origin)
+
+
+def _run(config: RunConfig, folder: Path, origin: Origin) -> "Run":
+    # They import torch, for which a misspelt override need not wait.
+    import torch
+
+    from intel_scenes.inference.run import load_run
+    from intel_scenes.runtime import num_devices
+    from intel_scenes.training.claim import Place
+    from intel_scenes.training.run import run
+
+    if num_devices(config.trainer) > 1:
+        raise UserError("start_run trains on one device: set trainer.devices=1, or use python -m intel_scenes.train")
+    threads, devices = torch.get_num_threads(), range(torch.cuda.device_count())
+    try:
+        with torch.random.fork_rng(devices):
+            run(config, Place(folder, replaces_changed=config.sweep.redo == "changed"), origin)
+    finally:
+        torch.set_num_threads(threads)
+    return load_run(folder)
+
+
+def _composed(typed: list[str]) -> tuple[RunConfig, dict[str, str | None]]:
+    """The configuration of a training, and the file chosen in each group.
+
+    Raises:
+        UserError: It cannot be composed, or not as a single run.
+    """
+    cli.refuse_keys_of_sweeps(typed)
+    try:
+        with initialize_config_dir(str(keys.conf_folder()), version_base="1.3"):
+            cfg = compose("train", typed, return_hydra_config=True)
+            choices = {str(group): name and str(name) for group, name in cfg.hydra.runtime.choices.items()}
+            config = configured(cfg, RunConfig)
+            refuse_idle_without(cfg, typed)
+    except (HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
+        raise UserError(sentence(error, "train", typed)) from error
+    if config.dry_run:
+        raise UserError("dry_run=true makes no run: use python -m intel_scenes.train dry_run=true")
+    return config, choices
+
+
+def _texts(overrides: Sequence[str] | Mapping[str, object]) -> list[str]:
+    if isinstance(overrides, str):
+        raise UserError(f"overrides={overrides!r} is a single text: give a list, [{overrides!r}], or a mapping")
+    if isinstance(overrides, Mapping):
+        return [f"{key}={_text(value)}" for key, value in overrides.items()]
+    return list(overrides)
+
+
+def _text(value: object) -> str:
+    """A value as Hydra's grammar has it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_text, value))}]"
+    if isinstance(value, str | Path) and not UNQUOTED.fullmatch(str(value)):
+        quoted = re.sub(r"(\\*)('|$)", r"\1\1\2", str(value)).replace("'", r"\'")  # backslashes count before a quote
+        return f"'{quoted}'"
+    return str(value)
+
+
+@contextmanager
+def _state_kept(*, quiet: bool) -> Iterator[None]:
+    """Puts back what a training changes for all of this process, and shows its lines on stderr meanwhile."""
+    hydra, loggers = GlobalHydra.instance().hydra, [logging.getLogger(name) for name in LOGGERS]
+    levels, ours = [logger.level for logger in loggers], loggers[0]
+    shown = logging.StreamHandler(sys.stderr)
+    GlobalHydra.instance().clear()
+    with warnings.catch_warnings():
+        # Of Lightning's own code on torch 2.10 and later (Lightning-AI/pytorch-lightning#21326).
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+        if not quiet:
+            ours.addHandler(shown)
+            ours.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            ours.removeHandler(shown)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+            GlobalHydra.instance().clear()
+            GlobalHydra.instance().hydra = hydra

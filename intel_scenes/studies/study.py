@@ -1,0 +1,90 @@
+"""A study as an object to go on working with, read from its folder: nothing is written."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from intel_scenes import pages
+from intel_scenes.studies.comparison import Comparison, compare
+from intel_scenes.studies.render.answer import answer
+from intel_scenes.studies.render.csv_files import (
+    EFFECTS_COLUMNS,
+    PAIRWISE_COLUMNS,
+    effects,
+    pairwise,
+    results,
+)
+from intel_scenes.studies.render.tables import leaderboard
+from intel_scenes.table import Table
+
+TEMPLATE = Path(__file__).parents[1] / "templates" / "notebook_study.html"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study: the runs of a sweep, compared.
+
+    Attributes:
+        comparison: All that a report says, as `python -m intel_scenes.compare` has it.
+    """
+
+    comparison: Comparison
+
+    @property
+    def folder(self) -> Path:
+        """Of the study."""
+        return self.comparison.folder
+
+    @property
+    def answer(self) -> str:
+        """What the study shows, in a few sentences with their doubt."""
+        return "\n".join(answer(self.comparison))
+
+    @cached_property
+    def results(self) -> Table:
+        """A row for each run, with the columns of `results.csv`: overrides, then what `summary.json` holds."""
+        return Table.of_rows(*results(self.comparison.study.all_runs))
+
+    @cached_property
+    def pairs(self) -> Table:
+        """A row for each pair of arms, with the columns of `pairwise.csv`: difference, intervals, verdict."""
+        return Table.of_rows(PAIRWISE_COLUMNS, pairwise(self.comparison))
+
+    @cached_property
+    def effects(self) -> Table:
+        """A row for each difference of two levels of a factor, with the columns of `effects.csv`.
+
+        Empty where the study is not factorial.
+        """
+        return Table.of_rows(EFFECTS_COLUMNS, (list(row.values()) for row in effects(self.comparison)))
+
+    def __repr__(self) -> str:
+        """Its folder, and what was compared."""
+        return f"Study({str(self.folder)!r}: {len(self.comparison.runs)} runs, {len(self.comparison.arms)} arms)"
+
+    def _repr_html_(self) -> str:
+        """The answer, the arms and the pairs, for a notebook."""
+        pairs = [
+            [pair.a, pair.b, "" if pair.difference is None else f"{100 * pair.difference:+.2f}", pair.text]
+            for pair in self.comparison.pairs
+        ]
+        return pages.render(
+            TEMPLATE,
+            answer=answer(self.comparison),
+            arms=leaderboard(self.comparison),
+            pairs=[["arm", "against", "difference (points)", "verdict"], *pairs] if pairs else [],
+        )
+
+
+def load_study(folder: str | Path, *, baseline: str | None = None, rope: float = 0.5) -> Study:
+    """Reads the records of a study and compares its runs; no file is written, and torch is not imported.
+
+    Args:
+        folder: Of the study, such as `multirun/optimizers`.
+        baseline: Label of the arm that all others are compared with; None compares each with each.
+        rope: Points of test accuracy: a difference as small as this has no practical meaning.
+
+    Raises:
+        UserError: There is nothing to compare, or no such arm.
+    """
+    return Study(compare(Path(folder).expanduser(), baseline=baseline, rope=rope / 100))
