@@ -59,7 +59,8 @@ def _write_row(evaluation: FolderEvaluation, row: FolderScores, predictions: Pre
     files.write_csv(place / "classes.csv", columns, [[getattr(one, name) for name in columns] for one in row.classes])
     counts = [(name, *row_of) for name, row_of in zip(classes, row.confusion, strict=True)]
     files.write_csv(place / "confusion.csv", ("true", *classes), counts)
-    files.write_whole(place / "confusion.png", draw_confusion(row.confusion, classes))
+    title = f"{evaluation.split or 'all'} images of {evaluation.folder.name}"
+    files.write_whole(place / "confusion.png", draw_confusion(row.confusion, classes, title))
     bins = {"predicted": reliability(predictions.probabilities, predictions.labels)}
     if row.temperature is not None:
         calibrated = at_temperature(predictions.probabilities, row.temperature)

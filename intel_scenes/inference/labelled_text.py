@@ -1,5 +1,7 @@
 """An evaluation on a labelled folder as a terminal shows it."""
 
+from collections.abc import Mapping
+
 from intel_scenes.errors import counted
 from intel_scenes.inference.labelled import ClassScores, FolderEvaluation, FolderScores
 from intel_scenes.inference.paired import PairedDifference
@@ -12,10 +14,12 @@ def told(evaluation: FolderEvaluation) -> str:
     if len(evaluation.rows) == 1:
         lines += _all_of(evaluation.rows[0])
     else:
-        lines += [_in_short(row) for row in evaluation.rows]
-        lines += ["", "Differences image by image; intervals are over images, conditional on these networks: a verdict"]
-        lines += ["on their configurations needs seeds (compare)."]
-        lines += [_difference(pair) for pair in evaluation.pairs]
+        numbers = [*(str(number + 1) for number in range(len(evaluation.rows) - 1)), " "]
+        lines += [f"{number}  {_in_short(row)}" for number, row in zip(numbers, evaluation.rows, strict=True)]
+        lines += ["", "Image by image, with 95 % intervals over images: conditional on these networks, a verdict needs"]
+        lines += ["seeds (compare)."]
+        of_names = {row.name: number for number, row in zip(numbers, evaluation.rows, strict=True)}
+        lines += [_difference(pair, of_names) for pair in evaluation.pairs]
     return "\n".join(lines)
 
 
@@ -52,9 +56,10 @@ def _in_short(row: FolderScores) -> str:
     )
 
 
-def _difference(pair: PairedDifference) -> str:
+def _difference(pair: PairedDifference, numbers: Mapping[str, str]) -> str:
     low, high = (100 * end for end in pair.interval)
     return (
-        f"{100 * pair.difference:+5.1f} points ({low:+.1f} to {high:+.1f}), p {pair.p_value:.2g}: {pair.first}, alone "
-        f"right on {pair.num_first_only:,} images, less {pair.second}, alone right on {pair.num_second_only:,}"
+        f"{numbers[pair.first]} less {numbers[pair.second]}  {100 * pair.difference:+6.2f} points ({low:+.2f} to "
+        f"{high:+.2f})  McNemar p {pair.p_value:.2g}, right alone on {pair.num_first_only:,} and "
+        f"{pair.num_second_only:,} images"
     )

@@ -16,9 +16,11 @@ from intel_scenes import record
 from intel_scenes.data.layouts import find_splits
 from intel_scenes.errors import UserError
 from intel_scenes.inference import labelled
-from intel_scenes.inference.labelled import FolderEvaluation, class_scores, evaluate_folder
+from intel_scenes.inference.labelled import FolderEvaluation, FolderScores, class_scores, evaluate_folder
 from intel_scenes.inference.labelled_files import write_evaluation
+from intel_scenes.inference.labelled_text import told
 from intel_scenes.inference.load_run import FinishedRun, load_run
+from intel_scenes.inference.paired import PairedDifference
 from intel_scenes.models.predicting import probabilities
 from intel_scenes.probabilities import balanced_accuracy, macro_f1
 from intel_scenes.record import Summary
@@ -135,6 +137,33 @@ def test_several_runs_are_shown_alone_with_their_mean_and_image_by_image(
     assert (pair.first, pair.second) == (str(runs[1].folder), str(runs[0].folder))
     assert pair.difference == pytest.approx(two.mean() - one.mean())
     assert (pair.num_first_only, pair.num_second_only) == ((two & ~one).sum(), (one & ~two).sum())
+
+
+def test_of_several_runs_each_has_a_line_and_each_pair_too() -> None:
+    row = FolderScores(
+        name="a",
+        accuracy=0.5,
+        accuracy_interval=(0.25, 0.75),
+        balanced_accuracy=0.5,
+        macro_f1=0.4,
+        loss=0.7,
+        ece=0.1,
+        temperature=None,
+        loss_calibrated=None,
+        ece_calibrated=None,
+        classes=(),
+        confusion=(),
+    )
+    rows = (row, replace(row, name="b"), replace(row, name="mean of 2"))
+    pair = PairedDifference("b", "a", 0.01, (-0.002, 0.022), 30, 20, 0.2)
+    found = FolderEvaluation(Path("photos"), "test", ("x", "y"), 1000, None, rows, (pair,), (), (), ())
+    heading, first, _, mean, *_, difference = told(found).splitlines()
+    assert heading == "1,000 test images of photos"
+    assert first == (
+        "1  accuracy  50.0% (25.0% to 75.0%)  balanced  50.0%  macro F1  40.0%  loss 0.700  calibration error 0.100  a"
+    )
+    assert mean.endswith("  mean of 2")
+    assert difference == ("2 less 1   +1.00 points (-0.20 to +2.20)  McNemar p 0.2, right alone on 30 and 20 images")
 
 
 def test_a_folder_with_some_of_the_classes_is_evaluated_on_those(
