@@ -29,7 +29,9 @@ if TYPE_CHECKING:  # imports torch, for which the names of this package need not
 
 LOGGERS = ("intel_scenes", "lightning.pytorch", "lightning.fabric")
 OF_FOLDER = "hydra.run.dir"
-UNQUOTED = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z_/~.][\w/.~-]*", re.IGNORECASE)  # is a text to Hydra
+UNQUOTED = re.compile(
+    r"(?!(null|true|false|nan|inf)$)[A-Za-z_/~.][\w/.~-]*", re.ASCII | re.IGNORECASE
+)  # is text to Hydra
 
 
 def start_run(
@@ -52,13 +54,12 @@ def start_run(
         UserError: An override is misspelt or of no use, the images or weights cannot be had, or the training failed.
     """
     typed = _texts(overrides)
-    if folder is not None and OF_FOLDER in values_by_key(typed):
-        raise UserError(f"{OF_FOLDER} and folder={folder} both name the folder of the run: leave one out")
     with _state_kept(quiet=quiet):
-        config, choices = _composed(typed)
-        origin = Origin(tuple(typed), choices, composition_digest(typed))
-        place = Path(folder or values_by_key(typed).get(OF_FOLDER) or Path("outputs", run_name(typed, "outputs")))
-        return _run(config, place.expanduser(), origin)
+        config, choices, named = _composed(typed)
+        if folder is not None and named is not None:
+            raise UserError(f"{OF_FOLDER}={named} and folder={folder} both name the folder of the run: leave one out")
+        place = Path(folder or named or Path("outputs", run_name(typed, "outputs"))).expanduser()
+        return _run(config, place, Origin(tuple(typed), choices, composition_digest(typed)))
 
 
 def _run(config: RunConfig, folder: Path, origin: Origin) -> "Run":
@@ -81,8 +82,8 @@ def _run(config: RunConfig, folder: Path, origin: Origin) -> "Run":
     return load_run(folder)
 
 
-def _composed(typed: list[str]) -> tuple[RunConfig, dict[str, str | None]]:
-    """The configuration of a training, and the file chosen in each group.
+def _composed(typed: list[str]) -> tuple[RunConfig, dict[str, str | None], str | None]:
+    """The configuration of a training, the file chosen in each group, and the folder where one is named.
 
     Raises:
         UserError: It cannot be composed, or not as a single run.
@@ -94,11 +95,12 @@ def _composed(typed: list[str]) -> tuple[RunConfig, dict[str, str | None]]:
             choices = {str(group): name and str(name) for group, name in cfg.hydra.runtime.choices.items()}
             config = configured(cfg, RunConfig)
             refuse_idle_without(cfg, typed)
+        folder = values_by_key(typed).get(OF_FOLDER)
     except (HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
         raise UserError(sentence(error, "train", typed)) from error
     if config.dry_run:
         raise UserError("dry_run=true makes no run: use python -m intel_scenes.train dry_run=true")
-    return config, choices
+    return config, choices, folder
 
 
 def _texts(overrides: Sequence[str] | Mapping[str, object]) -> list[str]:
