@@ -122,7 +122,7 @@ def read_images(
         store_rule=data.store_rule,
         cache_dir=Path(data.cache_dir).expanduser(),
         on_unreadable=data.on_unreadable,
-        exclude=read_excluded(data.exclude),
+        exclude=read_excluded(data.exclude, *([""] if data.labels else [])),  # whose paths are as they are
     )
     _check_cuts(module.layout, typed)
     module.prepare_data()
@@ -175,8 +175,12 @@ def view_of(model: ModelConfig, data: DataConfig) -> View:
     return View(size, round(size / fraction), seen.interpolation, seen.mean, seen.std)
 
 
-def read_excluded(path: str | None) -> frozenset[str]:
+def read_excluded(path: str | None, prefix: str = "seg_train/") -> frozenset[str]:
     """The images of train that a file lists by path, one on a line; lines that begin with # say nothing.
+
+    Args:
+        path: Of the file; None lists none.
+        prefix: That a path may begin with, and that is no part of it.
 
     Raises:
         UserError: The file cannot be read.
@@ -189,7 +193,7 @@ def read_excluded(path: str | None) -> frozenset[str]:
         raise UserError(
             f"data.exclude={path} cannot be read ({getattr(error, 'strerror', None) or error}): give a text file"
         ) from error
-    return frozenset(line.removeprefix("seg_train/") for line in lines if line and not line.startswith("#"))
+    return frozenset(line.removeprefix(prefix) for line in lines if line and not line.startswith("#"))
 
 
 def report_images(module: SceneDataModule) -> None:
@@ -197,10 +201,11 @@ def report_images(module: SceneDataModule) -> None:
     log.info("found: %s", module.layout.told(module.val_fraction))
     if module.store_rule == "whole":
         num_bytes = module.images.values.nbytes + module.test_images.values.nbytes
+        *others, last = (f"{len(one.labels):,} {split}" for split, one in module.images_by_split.items())
         log.info(
-            "%s train and %s test images are stored whole, up to 2:1, with a shorter side of %d px: %s in %s",
-            f"{len(module.images.labels):,}",
-            f"{len(module.test_images.labels):,}",
+            "%s and %s images are stored whole, up to 2:1, with a shorter side of %d px: %s in %s",
+            ", ".join(others),
+            last,
             module.store_size,
             f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB",
             module.cache_dir,
