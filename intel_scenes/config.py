@@ -503,11 +503,12 @@ class AuditConfig(Section):
 
 @dataclass(frozen=True)
 class LabelledConfig(Section):
-    """Labelled images to evaluate on; without a root, what runs predicted of their own images counts."""
+    """Labelled images to evaluate on; without any, what runs predicted of their own images counts."""
 
     section = "data"
 
     root: str | None
+    labels: str | None
     cache_dir: str
 
 

@@ -22,10 +22,10 @@ def evaluate(config: EvaluateConfig, job: Job) -> None:
         raise UserError("run=[] must name finished runs: run=[RUN,RUN,...]")
     if len(names) == 1 and "combine" in job.origin.typed:
         raise UserError("combine has no effect on one run: leave it out, or name several")
-    if config.data.root is None:
+    if config.data.root is None and config.data.labels is None:
         _on_their_own(config, names)
     else:
-        _on_folder(config, names, Path(config.data.root).expanduser())
+        _on_folder(config, names)
 
 
 def _on_their_own(config: EvaluateConfig, names: list[str]) -> None:
@@ -47,7 +47,7 @@ def _on_their_own(config: EvaluateConfig, names: list[str]) -> None:
         cli.say(f"weights written to {weights}")
 
 
-def _on_folder(config: EvaluateConfig, names: list[str], root: Path) -> None:
+def _on_folder(config: EvaluateConfig, names: list[str]) -> None:
     """Evaluates runs on a folder of labelled images."""
     if config.combine != "mean":
         raise UserError(
@@ -62,9 +62,17 @@ def _on_folder(config: EvaluateConfig, names: list[str], root: Path) -> None:
     from intel_scenes.inference.labelled_text import told
     from intel_scenes.inference.load_run import load_run
 
-    runs = [load_run(folder) for folder in folders]
-    cache_dir = Path(config.data.cache_dir).expanduser()
-    evaluation = evaluate_folder(runs, root, config.split, config.views, cache_dir=cache_dir, trust=config.trust)
+    labels = Path(config.data.labels).expanduser() if config.data.labels else None
+    root = Path(config.data.root).expanduser() if config.data.root else None
+    evaluation = evaluate_folder(
+        [load_run(folder) for folder in folders],
+        root or (labels or Path()).parent,
+        config.split,
+        config.views,
+        labels=labels,
+        cache_dir=Path(config.data.cache_dir).expanduser(),
+        trust=config.trust,
+    )
     cli.say(told(evaluation))
     if output:
         write_evaluation(evaluation, output)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -118,7 +118,7 @@ class FolderEvaluation:
     pairs: tuple[PairedDifference, ...]
     skipped: tuple[str, ...]
     notices: tuple[str, ...]
-    predictions: tuple[Predictions, ...]
+    predictions: tuple[Predictions, ...] = field(repr=False)
 
 
 def evaluate_folder(
@@ -127,13 +127,14 @@ def evaluate_folder(
     split: Split | None = None,
     views: Views | None = None,
     *,
+    labels: Path | None = None,
     cache_dir: Path | None = None,
     trust: bool = False,
 ) -> FolderEvaluation:
     """Evaluates runs on the labelled images of a folder.
 
     On a run's own test images it repeats the record to the last digit, given the device, the number of threads, the
-    versions and the test-time augmentation of the record; where one differs that can be known, a notice says so.
+    versions and the test-time augmentation of the record; where device or threads differ, a notice says so.
 
     Args:
         runs: Finished, of the same classes.
@@ -141,6 +142,7 @@ def evaluate_folder(
         split: Of the folder; None for one that has none, whose images are all taken. A class of the runs may have no
             images: its recall is then not defined.
         views: Test-time augmentation; None is that of each run.
+        labels: A labels file in place of class folders, whose paths are relative to the folder.
         cache_dir: Where decoded images are kept; None is the cache of each run.
         trust: Whether the classes of custom networks, which the records name, may be imported.
 
@@ -149,7 +151,7 @@ def evaluate_folder(
             runs differ; or a checkpoint is missing or damaged.
     """
     classes = _classes_of(runs)
-    scenes = _with_labels_of(classes, read_labelled(folder, split), runs[0])
+    scenes = _with_labels_of(classes, read_labelled(folder, split, labels=labels), runs[0])
     found = [_predict(run, scenes, views, cache_dir, trust=trust) for run in runs]
     notices = [*_seen_in_training(runs, folder, split), *(one.notice for one in found if one.notice)]
     skipped = found[0].skipped  # the same of each run: whether an image can be decoded is not up to its network

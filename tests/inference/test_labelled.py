@@ -180,6 +180,16 @@ def test_a_folder_with_some_of_the_classes_is_evaluated_on_those(
     assert [one.name for one in row.classes if one.recall is None] == ["buildings", "glacier", "mountain", "street"]
 
 
+def test_a_labels_file_takes_the_place_of_class_folders(
+    runs: list[FinishedRun], images: Path, evaluation: FolderEvaluation, tmp_path: Path
+) -> None:
+    own, file = find_splits(images)["test"], tmp_path / "labels.csv"
+    lines = [f"{path},{path.partition('/')[0]}" for path in evaluation.predictions[0].paths]
+    file.write_text("\n".join(["path,label", *lines]))
+    (row,) = evaluate_folder(runs[:1], own, labels=file).rows
+    assert (row.accuracy, row.loss) == (evaluation.rows[0].accuracy, evaluation.rows[0].loss)
+
+
 def test_images_that_cannot_be_decoded_are_named_and_the_rest_evaluated(
     runs: list[FinishedRun], images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
