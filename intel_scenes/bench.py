@@ -19,11 +19,12 @@ if TYPE_CHECKING:  # they import torch, for which --help need not wait
     from intel_scenes.benchmarks.turns import Row
     from intel_scenes.runtime import Runtime
 
-PARTS = ("input", "loop", "start", "sweep", "probe", "models", "ablation")
+PARTS = ("input", "loop", "start", "sweep", "probe", "models", "predict", "ablation")
 ONLY_FOR = {
-    "repeats": ("input", "loop", "start", "sweep", "models", "ablation"),
+    "repeats": ("input", "loop", "start", "sweep", "models", "predict", "ablation"),
     "data.root": ("input", "loop", "probe", "ablation"),
     "image_size": ("probe", "models"),
+    **dict.fromkeys(("run", "images"), ("predict",)),
     **dict.fromkeys(("models", "precision", "channels_last", "compile"), ("models",)),
 }
 
@@ -41,8 +42,9 @@ def bench(config: BenchConfig, job: Job) -> None:
     machine = this_machine(runtime)
     versions = ", ".join(f"{name} {machine.versions[name]}" for name in ("torch", "torchvision", "lightning"))
     cli.say(f"{machine.processor}, {machine.device}, threads={runtime.threads}; {versions}; repeats={config.repeats}")
-    if parts != ["models"]:
-        cli.say("float32 on the CPU" + ", but for models" * ("models" in parts))
+    elsewhere = [part for part in parts if part in ("models", "predict")]
+    if parts != elsewhere:
+        cli.say("float32 on the CPU" + f", but for {' and '.join(elsewhere)}" * bool(elsewhere))
     measurements = _measurements(config, runtime)
     rows = []
     for part in parts:
@@ -69,6 +71,8 @@ def _checked(config: BenchConfig, job: Job) -> tuple[list[str], Path]:
     for key, only in ONLY_FOR.items():
         if key in job.origin.typed and not set(parts) & set(only):
             raise UserError(f"{key} has no effect on what={','.join(parts)}, only on {' and '.join(only)}")
+    if "predict" in parts and (config.run is None or config.images is None):
+        raise UserError("what=predict needs a finished run and images: set run=RUN and images=FOLDER")
     return parts, cli.output_file(config.output)
 
 
@@ -82,9 +86,12 @@ def _measurements(config: BenchConfig, runtime: "Runtime") -> "dict[str, Callabl
     from intel_scenes.benchmarks.ablation import measure_ablation
     from intel_scenes.benchmarks.input_rate import measure_input
     from intel_scenes.benchmarks.network_rate import Computation, measure_models
+    from intel_scenes.benchmarks.prediction_rate import measure_prediction
     from intel_scenes.benchmarks.probe_cost import measure_probe
     from intel_scenes.benchmarks.process_start import DRAWN, measure_start
     from intel_scenes.benchmarks.sweep_cost import measure_sweep
+    from intel_scenes.inference.find_run import find_run
+    from intel_scenes.inference.image_files import find_images
 
     repeats, threads, size = config.repeats, runtime.threads, config.image_size
     real = [f"data.root={config.data.root}"] if config.data.root else []
@@ -102,6 +109,7 @@ def _measurements(config: BenchConfig, runtime: "Runtime") -> "dict[str, Callabl
         "start": lambda: measure_start(_composed(*DRAWN).data, conf_folder(), threads, repeats),
         "sweep": lambda: measure_sweep(_composed(*DRAWN).data, threads, repeats),
         "probe": lambda: measure_probe(_composed(*images).data, images, size, threads),
+        "predict": lambda: measure_prediction(find_run(config.run or ""), find_images(config.images or ()), repeats),
         "ablation": lambda: measure_ablation(_composed(*loop), repeats),
         "models": lambda: measure_models(_names(config.models), computation, runtime, repeats),
     }
@@ -116,7 +124,7 @@ def _composed(*overrides: str) -> RunConfig:
 
 def _line(row: "Row") -> str:
     return (
-        f"{row.what:<7}{row.case:<32} ours {row.ours:8.4g} {row.unit:<9} rival {row.rival:8.4g}  "
+        f"{row.what:<8}{row.case:<32} ours {row.ours:8.4g} {row.unit:<9} rival {row.rival:8.4g}  "
         f"ratio {row.ratio:.3g} ({row.ratio_low:.3g} to {row.ratio_high:.3g})" + (f"  {row.note}" if row.note else "")
     )
 

@@ -572,6 +572,8 @@ class BenchConfig(Section):
     precision: Precision
     channels_last: bool
     compile: bool
+    run: str | None
+    images: str | tuple[str, ...] | None
     output: str
 
 

@@ -32,7 +32,9 @@ def predict(config: PredictConfig, _job: Job) -> None:
     from intel_scenes.inference.predict import FEW, predict
     from intel_scenes.inference.trained import trained
     from intel_scenes.runtime import resolve_threads
+    from intel_scenes.training import memory
 
+    memory.keep_freed()
     torch.set_num_threads(resolve_threads(config.threads))
     folders = [find_run(name) for name in runs]
     if len({folder.resolve() for folder in folders}) < len(folders):

@@ -57,13 +57,18 @@ def test_a_model_is_measured_in_the_precision_and_the_layout_asked_for(bench, tm
     [
         (
             ["what=inptu"],
-            "what=inptu: there are input, loop, start, sweep, probe, models, ablation (did you mean input?)",
+            "what=inptu: there are input, loop, start, sweep, probe, models, predict, ablation (did you mean input?)",
         ),
         (["repeats=0"], "repeats=0 must be a whole number of at least 1"),
         (["threads=abc"], "threads=abc must be a whole number of at least 1"),
         (["what=input", "image_size=64"], "image_size has no effect on what=input, only on probe and models"),
-        (["what=[]"], "what=[] measures nothing: there are input, loop, start, sweep, probe, models, ablation"),
+        (
+            ["what=[]"],
+            "what=[] measures nothing: there are input, loop, start, sweep, probe, models, predict, ablation",
+        ),
         (["what=probe", "repeats=2"], "repeats has no effect on what=probe, only on input and loop and start"),
+        (["what=predict"], "what=predict needs a finished run and images: set run=RUN and images=FOLDER"),
+        (["what=input", "run=latest"], "run has no effect on what=input, only on predict"),
         (["output=."], "output=. cannot be written: name a file in a folder that can"),
         (["output=/dev/null/a.json"], "output=/dev/null/a.json cannot be written: name a file in a folder that can"),
         (["what=models", "precision=fp8"], "precision=fp8 must be one of auto, 32, 16, bf16"),
