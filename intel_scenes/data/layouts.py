@@ -140,7 +140,7 @@ def read_labelled(
 
     Args:
         folder: In any layout that `read_layout` takes; train need not be there.
-        split: Which of its splits; None for a folder that has none.
+        split: Which of its splits; None for a folder that has none, or no other than one.
         classes: The classes that the images must have, and no others; by default whatever is there.
         labels: A labels file, whose paths are relative to `folder`.
 
@@ -153,9 +153,9 @@ def read_labelled(
         raise UserError(f"{labels or folder} has no splits: leave split={split} out to take all of its images")
     if split is not None and split not in found:
         raise UserError(f"{labels or folder} has no {split} split, but {there}: choose one of these")
-    if split is None and None not in found:
+    if split is None and len(found) > 1:
         raise UserError(f"{labels or folder} has the splits {there}: choose one, such as split={list(found)[-1]}")
-    return found[split]
+    return found[split] if split in found else next(iter(found.values()))
 
 
 def find_splits(root: Path) -> dict[Split, Path]:

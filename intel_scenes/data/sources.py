@@ -143,7 +143,7 @@ def _check_nothing_else(root: Path) -> None:
     if others := sorted(name for name in names if not name.startswith(".")):
         raise UserError(
             f"{root} holds {others[0]} but no seg_train: set data.root to the folder that holds seg_train and "
-            "seg_test, or to an empty or new one to download them"
+            "seg_test, or to an empty or new one to download them; data=folder takes images of your own"
         )
 
 

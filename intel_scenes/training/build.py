@@ -132,15 +132,10 @@ def read_images(
 
 def _check_cuts(layout: Layout, typed: Collection[str]) -> None:
     """Refuses the fraction of a cut that is not made."""
-    if layout.val is not None and "data.val_fraction" in typed:
-        raise UserError(
-            f"data.val_fraction has no effect, because there is a validation split beside {layout.train.root}: leave "
-            "it out"
-        )
-    if layout.test_fraction is None and "data.test_fraction" in typed:
-        raise UserError(
-            f"data.test_fraction has no effect, because there is a test split beside {layout.train.root}: leave it out"
-        )
+    cuts = {"data.val_fraction": layout.val, "data.test_fraction": None if layout.test_fraction else layout.test}
+    for key, there in cuts.items():
+        if there is not None and key in typed:
+            raise UserError(f"{key} has no effect, because nothing is cut: {there.root} holds that split, leave it out")
 
 
 def source_of(data: DataConfig) -> Source:

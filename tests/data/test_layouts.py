@@ -301,6 +301,7 @@ def test_a_labelled_folder_is_read_whole_or_by_split_to_evaluate_on(tmp_path: Pa
     parted = write(tmp_path / "parted", [*classes("Test", "val"), "val/lake/1.jpg"])
     assert read_labelled(parted, "test", classes=["forest", "sea"]).root == parted / "Test"
     assert len(read_labelled(parted, "val")) == 5
+    assert len(read_labelled(write(tmp_path / "doubled", classes("seg_test/seg_test")))) == 4
     file = labels_file(whole, "path,label,split", "sea/0.jpg,wet,test", "sea/1.jpg,dry,test", "forest/0.jpg,odd,val")
     assert read_labelled(whole, "test", labels=file).classes == ("dry", "wet")
 

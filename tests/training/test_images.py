@@ -177,11 +177,11 @@ def test_a_fraction_of_a_cut_that_is_not_made_is_refused_where_it_was_typed(
     photographs: tuple[str, ...], run: Run, tmp_path: Path
 ) -> None:
     with_splits(tmp_path / "photographs")
-    beside = f"split beside {tmp_path}/photographs/Train: leave it out"
-    for key, split in (("data.val_fraction", "validation"), ("data.test_fraction", "test")):
+    for key, split in (("data.val_fraction", "Valid"), ("data.test_fraction", "test")):
         with pytest.raises(UserError) as caught:
             run(*photographs, f"{key}=0.2")
-        assert str(caught.value) == f"{key} has no effect, because there is a {split} {beside}"
+        holds = f"{tmp_path}/photographs/{split} holds that split, leave it out"
+        assert str(caught.value) == f"{key} has no effect, because nothing is cut: {holds}"
 
 
 def test_a_run_on_a_labels_file_names_images_as_the_file_does(
