@@ -27,7 +27,9 @@ def evaluate(config: EvaluateConfig, job: Job) -> None:
     weights = _weights_file(config, len(folders))
     from intel_scenes.inference.ensembles import evaluate_runs  # imports torch, for which --help need not wait
 
-    evaluation = evaluate_runs([Path(folder) for folder in folders], config.combine, config.views, weights)
+    evaluation = evaluate_runs(
+        [Path(folder) for folder in folders], config.combine, config.views, weights, trust=config.trust
+    )
     for row in evaluation.rows:
         cli.say(_line(row))
     if output:
