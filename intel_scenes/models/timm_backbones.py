@@ -142,16 +142,17 @@ def build(
     """
     published_weights(model_name)
     network = _create(model_name, num_classes, image_size, args)
-    mark_heads(network, _head(network, model_name, num_classes))
+    head = _head(network, model_name, num_classes)
+    mark_heads(network, head)
     if weights is not None:
         state = _converted(model_name, weights, image_size, args)
         # What has no head at all, as the encoders of DINOv2 and SigLIP, takes ours.
-        own = {name: value for name, value in network.state_dict().items() if name.startswith(f"{_prefix(network)}.")}
+        own = {name: value for name, value in network.state_dict().items() if name.startswith(f"{head}.")}
         load(network, model_name, OrderedDict(own | state), weights.source)
     return network
 
 
-def layers(network: nn.Module) -> dict[str, int] | None:
+def layers(network: Any) -> dict[str, int] | None:  # noqa: ANN401  # of timm, or not
     """The number of the layer of each parameter, from the input, by the network's own `group_matcher`; else None."""
     if not hasattr(network, "group_matcher"):
         return None
@@ -207,17 +208,11 @@ def _head(network: Any, model_name: str, num_classes: int) -> str:  # noqa: ANN4
     ]
     if not found or found[-1][1] != num_classes:
         raise _no_single_head(model_name, "it has no layer that makes the logits")
-    return found[-1][0]
+    return str(found[-1][0])
 
 
 def _no_single_head(model_name: str, why: str) -> UserError:
     return UserError(f"the head of timm's {model_name} cannot be replaced ({why}): choose another model")
-
-
-def _prefix(network: nn.Module) -> str:
-    """Qualified name of a network's head."""
-    (name,) = network.names_of_heads  # type: ignore[union-attr, misc]
-    return str(name)
 
 
 def _converted(model_name: str, weights: Weights, image_size: int, args: Mapping[str, Any]) -> OrderedDict[str, Tensor]:
