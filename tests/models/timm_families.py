@@ -1,7 +1,7 @@
 """`python -m tests.models.timm_families`: which families of timm's models train here, one line for each module of timm.
 
 Of each module the smallest models are tried, at 64 px or the least size that they take, from random weights: one step
-forward and backward on two images, gradients everywhere but where nothing flows, and the head alone on the features of
+forward and backward on two images, and the head alone on the features of
 the frozen backbone. It takes a quarter of an hour on one core.
 """
 
@@ -27,7 +27,7 @@ NUM_CLASSES = 6
 
 
 def trained(name: str, image_size: int) -> nn.Module:
-    """A network after a step of training, which changed its head and its first layers.
+    """A network after a step of training, whose gradients reached its first layer.
 
     Raises:
         UserError: It cannot be had or trained.
@@ -36,16 +36,18 @@ def trained(name: str, image_size: int) -> nn.Module:
     model = ModelConfig(name, None, "timm")
     network = build(model, NUM_CLASSES, weights=resolve_weights(model), image_size=image_size)
     check_image_size(network, name, image_size)
-    groups = parameter_groups(network, heads(network), lr=0.1, head_lr_scale=1.0, first_lr_scale=0.1)
-    before = {key: parameter.detach().clone() for key, parameter in network.named_parameters()}
-    optimizer = torch.optim.SGD(groups, lr=0.1)
-    logits = network.train()(torch.randn(2, 3, image_size, image_size))
-    functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
+    groups = parameter_groups(network, heads(network), lr=1e-3, head_lr_scale=1.0, first_lr_scale=0.1)
+    ((_, head),) = heads(network).items()
+    first, before = next(network.parameters()), head.weight.detach().clone()
+    optimizer = torch.optim.SGD(groups)
+    loss = functional.cross_entropy(network.train()(torch.randn(2, 3, image_size, image_size)), torch.tensor([0, 1]))
+    loss.backward()
     optimizer.step()
-    moved = {key for key, parameter in network.named_parameters() if not torch.equal(parameter, before[key])}
-    (head,) = heads(network)
-    assert f"{head}.weight" in moved or any(key.startswith(head) for key in moved), "the head does not train"
-    assert len(moved) > len(before) / 2, f"{len(moved)} of {len(before)} tensors train"
+    assert loss.isfinite()
+    assert not torch.equal(head.weight, before)
+    assert first.grad is not None
+    without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
+    assert len(without) < 0.1 * len(list(network.parameters())), f"no gradients: {without[:5]}"
     return network
 
 
