@@ -157,7 +157,8 @@ def _try_training(network: nn.Module, num_images: int, image_size: int, device: 
     images = torch.zeros(num_images, 3, image_size, image_size, device=device)
     try:
         with torch.no_grad():
-            return functional_call(network.train(), copies, images)
+            # Ties of weights would leave copies behind in a module that has several names, as in timm's CoaT.
+            return functional_call(network.train(), copies, images, tie_weights=False)
     finally:
         for module, mode in modes:
             module.training = mode

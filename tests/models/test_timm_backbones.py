@@ -16,22 +16,20 @@ from intel_scenes.models.param_groups import parameter_groups
 from tests.models.hub import served
 from tests.models.timm_families import ends_in_its_head, trained
 
-# A small model of each of seventeen families, by the module of timm that has it, and a size that it takes.
+# A small model of each of fifteen families, by the module of timm that has it, and a size that it takes.
 FAMILIES = {
     "byobnet": ("test_byobnet", 32),
     "convnext": ("test_convnext", 32),
-    "dla": ("dla46x_c", 32),
+    "fasternet": ("fasternet_t0", 32),
     "edgenext": ("edgenext_xx_small", 32),
     "efficientnet": ("test_efficientnet", 32),
     "efficientvit_mit": ("efficientvit_b0", 32),
-    "ghostnet": ("ghostnet_050", 32),
     "mambaout": ("test_mambaout", 32),
     "maxxvit": ("test_maxvit", 64),
     "mobilenetv3": ("mobilenetv3_small_050", 32),
     "mobilevit": ("mobilevit_xxs", 32),
     "nfnet": ("test_nfnet", 32),
     "regnet": ("regnetx_002", 32),
-    "repghost": ("repghostnet_050", 32),
     "resnet": ("test_resnet", 32),
     "vision_transformer": ("test_vit", 32),
     "vision_transformer_relpos": ("test_vit_relpos", 32),
@@ -110,9 +108,9 @@ def test_decay_spares_what_a_model_of_timm_names() -> None:
     assert id(network.patch_embed.proj.weight) not in spared
 
 
-@pytest.mark.parametrize("name", ["test_efficientnet", "test_efficientnet_evos"])
-def test_batch_norms_of_timm_keep_their_statistics_where_they_are_not_trained(name: str) -> None:
-    network = made(name).train()
+@pytest.mark.parametrize("norm", ["BatchNormAct2d", "EvoNorm2dB0"])
+def test_batch_norms_of_timm_keep_their_statistics_where_they_are_not_trained(norm: str) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), getattr(timm.layers, norm)(8)).train()
     for norm in batch_norms(network):
         norm.eval()
     before = {key: value.clone() for key, value in network.named_buffers()}
@@ -128,10 +126,11 @@ def test_batch_norms_of_timm_keep_their_statistics_where_they_are_not_trained(na
 def test_a_model_takes_the_size_of_the_images_where_it_is_built_for_one() -> None:
     assert made("test_vit", image_size=96).patch_embed.img_size == (96, 96)
     assert made("test_vit", image_size=96)(torch.zeros(1, 3, 96, 96)).shape == (1, 6)
-    with pytest.raises(
-        UserError, match=r"test_vit cannot train on images of 64 x 64 .*set data\.image_size=160, which"
-    ):
-        check_image_size(made("test_vit", image_size=32), "test_vit", 64)
+    said = r"vit_tiny_patch16_224 cannot train on images of 64 x 64 .*set data\.image_size=224, which"
+    with torch.device("meta"):
+        network = made("vit_tiny_patch16_224")
+    with pytest.raises(UserError, match=said):
+        check_image_size(network, "vit_tiny_patch16_224", 64)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +176,7 @@ def test_what_cannot_be_had_of_timm_is_one_sentence(name: str, said: str) -> Non
 def test_other_weights_of_a_model_are_its_tags() -> None:
     assert resolve_weights(of("resnet18", "fb_swsl_ig1b_ft_in1k")).digest == "timm/resnet18.fb_swsl_ig1b_ft_in1k"
     assert resolve_weights(of("resnet18.a2_in1k", "DEFAULT")).name == "resnet18.a2_in1k"
-    with pytest.raises(UserError, match=r"model\.weights=a9_in1k is neither a file nor a tag .*did you mean a1_in1k"):
+    with pytest.raises(UserError, match=r"model\.weights=a9_in1k is neither a file nor a tag .*did you mean .*a1_in1k"):
         resolve_weights(of("resnet18", "a9_in1k"))
     with pytest.raises(UserError, match=r"^nobody publishes weights of efficientnet_b6, so model\.weights=DEFAULT"):
         resolve_weights(of("efficientnet_b6", "DEFAULT"))
@@ -223,7 +222,9 @@ def test_embeddings_of_positions_are_resized_as_timm_does(tmp_path: Path) -> Non
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
     ours = made("test_vit", weights=str(tmp_path / "weights.pth"), image_size=96)
     expected = timm.layers.resample_abs_pos_embed(
-        theirs.pos_embed.detach(), new_size=[6, 6], num_prefix_tokens=theirs.num_prefix_tokens, antialias=False
+        theirs.pos_embed.detach(),
+        new_size=[6, 6],
+        num_prefix_tokens=theirs.num_prefix_tokens,
     )
     assert expected.shape == ours.pos_embed.shape != theirs.pos_embed.shape
     torch.testing.assert_close(ours.pos_embed.detach(), expected)
