@@ -165,7 +165,7 @@ def show(summary: Summary, folder: Path, *, is_one_of_many: bool) -> None:
         print(f"  validation accuracy {summary.val_accuracy:.1%}, training time {minutes} min {seconds} s")
         return
     best = f"best epoch {best_epoch + 1} of {summary.epochs}"
-    print(f"\n{summary.model_name}, {summary.optim}, {summary.scheduler}, seed {summary.seed}")
+    print(f"\n{summary.architecture}, {summary.optim}, {summary.scheduler}, seed {summary.seed}")
     print(f"  train accuracy       {summary.train_accuracy:6.1%}   in evaluation mode, without augmentation")
     print(f"  validation accuracy  {summary.val_accuracy:6.1%}   {best}")
     print(f"  test accuracy        {summary.test_accuracy:6.1%}   95 % interval {interval[0]:.1%} to {interval[1]:.1%}")

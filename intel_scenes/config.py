@@ -3,8 +3,9 @@
 import json
 import logging
 import math
+import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -154,12 +155,52 @@ NO_AUGMENTATION = AugmentConfig(scale=(1, 1), ratio=(1, 1), flip=0, policy=None)
 
 @dataclass(frozen=True)
 class ModelConfig(Section):
-    """The backbone and its initial weights: DEFAULT, another published name, a file, or None for random ones."""
+    """The backbone and its initial weights: DEFAULT, another published name, a file, or None for random ones.
+
+    Attributes:
+        library: That has the backbone; our own small networks are chosen by name beside those of torchvision.
+        _target_: Of a custom backbone, the class or function that makes it.
+        args: Further arguments of what makes a backbone of timm or a custom one.
+    """
 
     section = "model"
 
     name: str
     weights: str | None
+    library: Literal["torchvision", "timm", "custom"] = "torchvision"
+    _target_: str | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            UserError: A custom backbone has no target, or a key has no effect.
+        """
+        super().__post_init__()
+        is_custom = self.library == "custom"
+        if is_custom and not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", self._target_ or ""):
+            raise UserError(
+                f"model._target_={self._target_} must be package.module.Class, the class or function that makes the "
+                "network"
+            )
+        if self._target_ is not None and not is_custom:
+            raise UserError(
+                f"model._target_={self._target_} has no effect with model.library={self.library}: set custom"
+            )
+        if self.args and self.library == "torchvision":
+            raise UserError(
+                f"model.args.{next(iter(self.args))} has no effect with model.library=torchvision: leave it out"
+            )
+        given = {"num_classes", "img_size", "in_chans", "pretrained", "checkpoint_path", "cache_dir", "features_only"}
+        for name in self.args:
+            if name in given or name.startswith("pretrained_"):
+                raise UserError(f"model.args.{name} is given by the run itself: leave it out")
+
+    @property
+    def architecture(self) -> str:
+        """The name, with the library where it is not torchvision or this package: `resnet34` exists in several."""
+        return record.architecture(self.library, self.name)
 
 
 @dataclass(frozen=True)

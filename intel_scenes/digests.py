@@ -36,6 +36,7 @@ class Facts:
         precision: As Lightning names it.
         threads: Of torch on the CPU.
         stored: Shorter side and interpolation of images that are stored whole; None for squares.
+        source: Digest of the source of a custom backbone; None for all others.
     """
 
     weights: str | None
@@ -43,6 +44,7 @@ class Facts:
     precision: str
     threads: int
     stored: tuple[int, str] | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def _on_their_own(config: EvaluateConfig, names: list[str]) -> None:
     folders = _folders(names)
     from intel_scenes.inference.ensembles import evaluate_runs  # imports torch, for which --help need not wait
 
-    evaluation = evaluate_runs(folders, config.combine, config.views, weights)
+    evaluation = evaluate_runs(folders, config.combine, config.views, weights, trust=config.trust)
     for row in evaluation.rows:
         cli.say(_line(row))
     if output:

@@ -70,6 +70,11 @@ class Normalization:
     std: tuple[float, float, float]
 
 
+def architecture(library: str | None, name: str) -> str:
+    """The name of a backbone, with its library where that is not torchvision or this package: both have their names."""
+    return f"{library} {name}" if library in ("timm", "custom") else name
+
+
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """What `summary.json` holds, in the order of its keys; None is null, what is not or cannot be known.
@@ -77,7 +82,10 @@ class Summary:
     Attributes:
         recipe_resolved: The recipe and the augmentation as they came out: open, since a later version adds keys and a
             policy has arguments of its own; they are shown and compared by key.
-        weights_digest: SHA-256 of a file; of published weights their file name, which holds its first digits.
+        weights_digest: SHA-256 of a file; of published weights their file name, which holds its first digits, or where
+            the Hugging Face hub has them.
+        model_library: "torchvision", "intel_scenes", "timm" or "custom"; None is one of the first two.
+        model_source: SHA-256 of the source of a custom backbone.
         transform_input: Of googlenet and inception_v3: whether they normalize once more, as TensorFlow did.
         layout: The images that were found, in words.
         test_fraction: Share of them that was cut as the test split; None where a test split was there.
@@ -108,6 +116,8 @@ class Summary:
     configuration_digest: str | None = None
     composition_digest: str | None = None
     weights_digest: str | None = None
+    model_library: str | None = None
+    model_source: str | None = None
     # pairing
     data_fingerprint: str | None = None
     split_digest: str | None = None
@@ -177,6 +187,11 @@ class Summary:
         for key, accuracy in accuracies.items():
             if accuracy is None or not 0 <= accuracy <= 1:
                 raise ValueError(f"completed, but {key} is {accuracy}")
+
+    @property
+    def architecture(self) -> str | None:
+        """The name of the backbone, with its library where that is not torchvision or this package."""
+        return self.model_name and architecture(self.model_library, self.model_name)
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:

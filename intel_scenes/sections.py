@@ -142,7 +142,7 @@ def from_plain(kind: type[Config], plain: Mapping[str, Any], prefix: str = "") -
     for one in fields(kind):
         name, hint = one.name, hints[one.name]
         if name not in plain:
-            if name != "others" and one.default is MISSING:
+            if name != "others" and one.default is MISSING and one.default_factory is MISSING:
                 raise MissingKey(f"{prefix}{name}")
         elif _is_section(hint):
             if not isinstance(plain[name], Mapping):
@@ -156,14 +156,14 @@ def from_plain(kind: type[Config], plain: Mapping[str, Any], prefix: str = "") -
 def as_plain(section: Section) -> dict[str, Any]:
     """A section as YAML and JSON hold it: open, because its own fields and the `others` of some are together.
 
-    A key that came later, and has the null that it has by default, is left out.
+    A key that came later, and has the null or the empty section that it has by default, is left out.
     """
     plain: dict[str, Any] = {}
     for one in fields(section):
         value = getattr(section, one.name)
         if one.name == "others":
             plain |= {key: _thawed(item) for key, item in value.items()}
-        elif value is not None or one.default is not None:
+        elif not (value is None and one.default is None) and (value or one.default_factory is MISSING):
             plain[one.name] = _thawed(value)
     return plain
 

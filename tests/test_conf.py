@@ -6,6 +6,7 @@ from typing import Any
 
 import hydra
 import pytest
+import timm
 import torch
 import yaml
 from hydra.utils import get_object
@@ -24,7 +25,10 @@ CONF = conf_folder()
 FILES = sorted(CONF.rglob("*.yaml"))
 GROUPS = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in CONF.iterdir() if path.is_dir()}
 GROUPS.pop("hydra")  # its files are Hydra's own to check
-NAMED = {"torchvision": ["model.name=densenet121"]}
+NAMED = {
+    **{"torchvision": ["model.name=densenet121"], "timm": ["model.name=test_vit"]},
+    "custom": ["model._target_=package.module.Class"],
+}
 
 
 @cache
@@ -42,7 +46,7 @@ def plain(*overrides: str, num_steps: int = 10) -> dict[str, Any]:
 
 def targets(value: object) -> Iterator[str]:
     if isinstance(value, dict):
-        if value.get("_target_"):
+        if value.get("_target_") not in (None, "???"):
             yield value["_target_"]
         value = list(value.values())
     if isinstance(value, list):
@@ -92,10 +96,13 @@ def test_keys_that_others_rely_on_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", GROUPS["model"])
-def test_every_model_is_a_classifier_of_torchvision_with_its_default_weights_or_our_own(name: str) -> None:
+def test_every_model_is_a_classifier_of_its_library_with_its_default_weights_or_our_own(name: str) -> None:
     found = plain(f"model={name}", *NAMED.get(name, []))["model"]
-    if found["name"] in OWN:
+    if found["name"] in OWN or found.get("library") == "custom":
         assert found["weights"] is None
+    elif found.get("library") == "timm":
+        assert found["weights"] == "DEFAULT"
+        assert found["name"].partition(".")[0] in timm.list_models()
     else:
         assert found["weights"] == "DEFAULT"
         assert found["name"] in models.list_models(module=models)

@@ -12,12 +12,13 @@ from torch import nn
 
 from intel_scenes.auditing.find import Finding, find_identical, find_near, find_odd, find_unreadable
 from intel_scenes.auditing.judge import Judgement, Mask, Recovery, find_doubtful, flip, judge_splits, recovery
-from intel_scenes.config import AuditConfig
+from intel_scenes.config import AuditConfig, ModelConfig
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.scenes import Scenes, in_label_conflict
 from intel_scenes.errors import UserError
-from intel_scenes.models.backbones import build, check_image_size
-from intel_scenes.models.weights import Weights, resolve_weights
+from intel_scenes.models.backbones import check_image_size
+from intel_scenes.models.libraries import build, resolve_weights
+from intel_scenes.models.weights import Weights
 from intel_scenes.runtime import runtime_of_machine
 from intel_scenes.training.build import read_images, report_images
 from intel_scenes.training.frozen_features import Head, frozen_features, linear_head
@@ -66,19 +67,18 @@ def run(config: AuditConfig) -> Audit:
     _check_output(config.data.exclude, config.output)
     runtime = runtime_of_machine(config.precision, config.threads)
     torch.set_num_threads(runtime.threads)
-    model_name = config.model.name
-    weights = resolve_weights(model_name, config.model.weights)
+    weights = resolve_weights(config.model)
     if weights is None:
         log.warning("model.weights=null: near images and labels are judged by what a random network makes of them")
     data = _images(config)
     scenes, num_classes = data.splits.scenes_by_split, len(data.splits.classes)
     train = scenes["train"]
-    network = _backbone(model_name, weights, num_classes, data.view.size, config.seed)
+    network = _backbone(config.model, weights, num_classes, data.view.size, config.seed)
     features, _ = frozen_features(
         network,
-        Head(network, model_name),
+        Head(network, config.model.name),
         data,
-        model_name=model_name,
+        model=config.model,
         weights=weights,
         seed=config.seed,
         runtime=runtime,
@@ -106,7 +106,9 @@ def run(config: AuditConfig) -> Audit:
         facts={
             "images": f"{', '.join(f'{len(one):,} {split}' for split, one in scenes.items())}, {train.root.parent}",
             "data fingerprint": data.splits.fingerprint,
-            "model": f"{model_name}, {weights.name if weights else 'random weights'}, {data.view.size} px",
+            "model": ", ".join(
+                [config.model.architecture, weights.name if weights else "random weights", f"{data.view.size} px"]
+            ),
             **{"near": config.near, "folds": config.folds, "seed": config.seed, "flip": config.flip},
             "threads": runtime.threads,
             **asdict(circumstances(runtime.device)),
@@ -128,18 +130,18 @@ def _check_output(exclude: str | None, output: str) -> None:
         raise UserError(f"data.exclude={exclude} would be overwritten by what is found in the rest: set another output")
 
 
-def _backbone(model_name: str, weights: Weights | None, num_classes: int, image_size: int, seed: int) -> nn.Module:
+def _backbone(model: ModelConfig, weights: Weights | None, num_classes: int, image_size: int, seed: int) -> nn.Module:
     """The network whose features compare the images.
 
     Raises:
         UserError: It does not take images of this size, or does not end in a linear layer.
     """
     torch.manual_seed(seed)
-    network = build(model_name, num_classes, weights=weights, image_size=image_size)
-    check_image_size(network, model_name, image_size)
+    network = build(model, num_classes, weights=weights, image_size=image_size)
+    check_image_size(network, model.name, image_size)
     if linear_head(network) is None:
         raise UserError(
-            f"an audit needs a model that ends in a linear layer, which {model_name} does not: choose another"
+            f"an audit needs a model that ends in a linear layer, which {model.name} does not: choose another"
         )
     return network
 

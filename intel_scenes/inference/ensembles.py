@@ -59,7 +59,12 @@ class Evaluation:
 
 
 def evaluate_runs(
-    folders: Sequence[Path], combine: Combine, views: Views | None = None, output_weights: Path | None = None
+    folders: Sequence[Path],
+    combine: Combine,
+    views: Views | None = None,
+    output_weights: Path | None = None,
+    *,
+    trust: bool = False,
 ) -> Evaluation:
     """Evaluates runs, each alone and all as one.
 
@@ -68,6 +73,7 @@ def evaluate_runs(
         combine: How several are made one.
         views: To predict the images again in that way; None takes what the runs predicted.
         output_weights: A file for the weights of a soup, which `model.weights` takes.
+        trust: Whether the classes of custom networks, which the records name, may be imported.
 
     Raises:
         UserError: A run is not complete, the runs cannot be combined, or the images are gone.
@@ -75,12 +81,12 @@ def evaluate_runs(
     runs = [load_run(folder) for folder in folders]
     check_alike(runs)
     if views is not None:
-        runs = [predict_again(run, views) for run in runs]
+        runs = [predict_again(run, views, trust=trust) for run in runs]
     labels, members = runs[0].labels, runs
     rows = [_row(str(run.folder), run.probabilities, labels) for run in runs]
     if len(runs) > 1:
         if combine == "soup":
-            mixed = soup(runs, views)
+            mixed = soup(runs, views, trust=trust)
             members, combined = mixed.members, mixed.probabilities
             if output_weights is not None:
                 checkpoint = {"state_dict": mixed.state, **mixed.kept_beside}
@@ -120,14 +126,14 @@ def check_alike(runs: Sequence[FinishedRun]) -> None:
             raise UserError(f"{names} are of other images, those of train included: combine runs of one study")
 
 
-def predict_again(run: FinishedRun, views: Views) -> FinishedRun:
+def predict_again(run: FinishedRun, views: Views, *, trust: bool = False) -> FinishedRun:
     """A run with what its best epoch predicts from other views of the images.
 
     Raises:
         UserError: The images or the weights are gone.
     """
     data = load_images(run, views)
-    network = rebuild_network(run)
+    network = rebuild_network(run, trust=trust)
     network.load_state_dict(read_weights(run))
     predictions: dict[str, Predictions] = {}
     for split in SPLITS:
@@ -170,7 +176,7 @@ class Soup:
     kept_beside: dict[str, bool]
 
 
-def soup(runs: Sequence[FinishedRun], views: Views | None = None) -> Soup:
+def soup(runs: Sequence[FinishedRun], views: Views | None = None, *, trust: bool = False) -> Soup:
     """Averages the weights of runs, each taken in as long as validation accuracy does not fall, the best first.
 
     The greedy soup of Wortsman et al., "Model soups", 2022. The test images are read once, by the last network.
@@ -178,12 +184,13 @@ def soup(runs: Sequence[FinishedRun], views: Views | None = None) -> Soup:
     Args:
         runs: Of one architecture, and from the same weights.
         views: As `evaluate_runs` takes them.
+        trust: As `evaluate_runs` takes it.
 
     Raises:
         UserError: The runs have several architectures or image sizes, began from random weights, or their images are
             gone.
     """
-    names = {(run.summary.model_name, run.summary.image_size) for run in runs}
+    names = {(run.summary.architecture, run.summary.image_size) for run in runs}
     if len(names) > 1:
         raise UserError(f"combine=soup takes runs of one architecture and image size, not of {sorted(names)}")
     if not _have_one_start([run.summary for run in runs]):
@@ -192,7 +199,7 @@ def soup(runs: Sequence[FinishedRun], views: Views | None = None) -> Soup:
     ordered = sorted(runs, key=lambda run: -_accuracy(run.probabilities["val"], labels))
     best = ordered[0]
     data = load_images(best, views)
-    network, runtime = rebuild_network(best), best.runtime
+    network, runtime = rebuild_network(best, trust=trust), best.runtime
 
     def predict_by(states: Sequence[Mapping[str, Tensor]], split: Split) -> Probabilities:
         network.load_state_dict(_average(states))

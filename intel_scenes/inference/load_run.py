@@ -12,12 +12,13 @@ from intel_scenes import record
 from intel_scenes.config import RunConfig, Views, of_record
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError
-from intel_scenes.models.backbones import build
+from intel_scenes.models import custom
+from intel_scenes.models.libraries import build
 from intel_scenes.models.weights import network_state
 from intel_scenes.probabilities import Labels, Probabilities
 from intel_scenes.record import Predictions, Status, Summary
 from intel_scenes.runtime import Runtime, runtime_of_machine
-from intel_scenes.training.build import build_data, view_of
+from intel_scenes.training.build import build_data
 from intel_scenes.training.checkpoints import read_best
 from intel_scenes.training.evaluation import SPLITS
 
@@ -103,25 +104,30 @@ def load_images(run: FinishedRun, views: Views | None = None) -> SceneDataModule
 
 
 def rebuild_network(run: FinishedRun, *, trust: bool = False) -> nn.Module:
-    """Builds the network of a run by its name, which has yet to take weights; no images are needed.
+    """Builds the network of a run, which has yet to take weights.
 
     Args:
         run: A finished run.
-        trust: Whether a class that the record names may be imported. Networks of torchvision and our own need none.
+        trust: Whether the class of a custom network, which the record names, may be imported.
 
     Raises:
-        UserError: The record names no network that there is, or no classes.
+        UserError: The network is a custom one that is not trusted or whose source has changed, its library is not
+            installed, or the record lacks classes or image size.
     """
-    if not run.summary.classes:
-        raise UserError(f"{run.folder / record.SUMMARY} names no classes: run it again")
-    config, transforms = run.config, run.summary.transform_input
+    summary, model = run.summary, run.config.model
+    if summary.classes is None or summary.image_size is None:
+        raise UserError(f"{run.folder / record.SUMMARY} lacks classes or image_size: train again")
+    if model._target_ is not None:
+        custom.refuse_untrusted(model._target_, run.folder, trust=trust)
+        custom.check_unchanged(model._target_, run.folder, summary.model_source)
+    transforms = summary.transform_input
     network = build(
-        config.model.name,
-        len(run.summary.classes),
+        model,
+        len(summary.classes),
         weights=None,
-        image_size=view_of(config.model, config.data).size,
+        image_size=summary.image_size,
         # A record from before it was kept: as the network was built then.
-        transform_input=run.summary.weights is not None if transforms is None else transforms,
+        transform_input=summary.weights is not None if transforms is None else transforms,
     )
     return network.to(memory_format=torch.channels_last)
 

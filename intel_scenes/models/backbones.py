@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _SIZES_THAT_FIT: set[tuple[str, int, int]] = set()
 _BUILT_FOR_ONE_SIZE = ("vit_", "maxvit_")
+_HEAD_NAMES = "names_of_heads"  # attribute of a network that torchvision does not have
 
 
 def build(
@@ -54,12 +55,18 @@ def build(
         builder = OWN.get(model_name) or partial(models.get_model, model_name, weights=None)
         network: nn.Module = builder(num_classes=num_classes, **options)
     except (AssertionError, ValueError) as error:
-        raise _size_error(model_name, image_size, error) from error
+        size = preprocessing_of(model_name, None).crop_size
+        raise size_error(model_name, image_size, error, size) from error
     if isinstance(network, models.MNASNet):
         network.__class__ = _MNASNet
     if weights is not None:
-        _load(network, model_name, state_of(weights, model_name), weights.source)
+        load(network, model_name, state_of(weights, model_name), weights.source)
     return network
+
+
+def mark_heads(network: nn.Module, *names: str) -> None:
+    """Says which layers of a network are its heads, for one that torchvision does not have."""
+    setattr(network, _HEAD_NAMES, names)
 
 
 def heads(network: nn.Module) -> dict[str, nn.Module]:
@@ -67,6 +74,9 @@ def heads(network: nn.Module) -> dict[str, nn.Module]:
 
     They are linear layers, or a 1 x 1 convolution in the SqueezeNets.
     """
+    names: tuple[str, ...] | None = getattr(network, _HEAD_NAMES, None)
+    if names is not None:
+        return {name: network.get_submodule(name) for name in names}
     found: dict[str, nn.Module] = {}
     for parent in _HEAD_PARENTS:
         if hasattr(network, parent):
@@ -101,27 +111,57 @@ def check_image_size(network: nn.Module, model_name: str, image_size: int, batch
 
 
 def _check_batch(network: nn.Module, model_name: str, image_size: int, num_images: int) -> None:
-    if (model_name, image_size, num_images) in _SIZES_THAT_FIT:
+    is_torchvisions = not hasattr(network, _HEAD_NAMES)
+    if is_torchvisions and (model_name, image_size, num_images) in _SIZES_THAT_FIT:
         return
-    state = chain(network.named_parameters(), network.named_buffers())
-    on_meta = {name: tensor.detach().to("meta") for name, tensor in state}
-    modes = [(module, module.training) for module in network.modules()]
-    images = torch.empty(num_images, 3, image_size, image_size, device="meta")
     try:
-        with torch.no_grad():
-            functional_call(network.train(), on_meta, images)
-    except (AssertionError, RuntimeError, ValueError) as error:
+        if is_torchvisions:
+            _try_training(network, num_images, image_size, "meta")
+        else:
+            _check_logits(_try_somewhere(network, num_images, image_size), num_images, model_name)
+    except UserError:
+        raise
+    except Exception as error:  # of a network of one's own it may be any
         if num_images == 1:  # two of them fit
             raise UserError(
                 f"{model_name} cannot train on a single image of {image_size} x {image_size} pixels a step and device "
                 f"({reason(error)}): raise data.batch_size to two for each device, or more"
             ) from error
-        raise _size_error(model_name, image_size, error) from error
+        raise size_error(model_name, image_size, error, _made_for(network, model_name)) from error
+    if is_torchvisions and not model_name.startswith(_BUILT_FOR_ONE_SIZE):
+        _SIZES_THAT_FIT.add((model_name, image_size, num_images))
+
+
+def _try_somewhere(network: nn.Module, num_images: int, image_size: int) -> object:
+    """What a network in training mode makes of images; computed where it reads its own values, as some of timm do."""
+    try:
+        return _try_training(network, num_images, image_size, "meta")
+    except Exception:  # the same error comes again if it has another reason
+        with torch.random.fork_rng(devices=[]):
+            return _try_training(network, num_images, image_size, "cpu")
+
+
+def _check_logits(logits: object, num_images: int, model_name: str) -> None:
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != num_images:
+        what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(
+            f"{model_name} makes {what} of {num_images} images in training mode, where one row of logits for each is "
+            "needed: choose another model, or change it"
+        )
+
+
+def _try_training(network: nn.Module, num_images: int, image_size: int, device: str) -> object:
+    state = chain(network.named_parameters(), network.named_buffers())
+    copies = {name: tensor.detach().to(device, copy=True) for name, tensor in state}
+    modes = [(module, module.training) for module in network.modules()]
+    images = torch.zeros(num_images, 3, image_size, image_size, device=device)
+    try:
+        with torch.no_grad():
+            # Ties of weights would leave copies behind in a module that has several names, as in timm's CoaT.
+            return functional_call(network.train(), copies, images, tie_weights=False)
     finally:
         for module, mode in modes:
             module.training = mode
-    if not model_name.startswith(_BUILT_FOR_ONE_SIZE):
-        _SIZES_THAT_FIT.add((model_name, image_size, num_images))
 
 
 class _MNASNet(models.MNASNet):  # type: ignore[misc]  # of a package without types
@@ -148,15 +188,28 @@ def _options(model_name: str, weights: Weights | None, image_size: int, transfor
     return {}
 
 
-def _size_error(model_name: str, image_size: int, error: Exception) -> UserError:
-    size = preprocessing_of(model_name, None).crop_size
+def size_error(model_name: str, image_size: int, error: Exception, made_for: int | None) -> UserError:
+    """That a network does not take images of a size, and which size it was made for where that is known."""
+    better = "another data.image_size" if made_for is None else f"data.image_size={made_for}, which it was made for,"
     return UserError(
         f"{model_name} cannot train on images of {image_size} x {image_size} pixels ({reason(error)}): "
-        f"set data.image_size={size}, which it was made for, and recipe.train_size where it is given."
+        f"set {better} and recipe.train_size where it is given."
     )
 
 
-def _load(network: nn.Module, model_name: str, state: OrderedDict[str, Tensor], source: object) -> None:
+def _made_for(network: nn.Module, model_name: str) -> int | None:
+    if not hasattr(network, _HEAD_NAMES):
+        return preprocessing_of(model_name, None).crop_size
+    of_timm: Any = getattr(network, "pretrained_cfg", None)
+    return int(of_timm["input_size"][-1]) if of_timm else None
+
+
+def load(network: nn.Module, model_name: str, state: OrderedDict[str, Tensor], source: object) -> None:
+    """Loads a state dict, without the heads where they are for another number of classes.
+
+    Raises:
+        UserError: It does not fit.
+    """
     _modernize(network, state)
     left_out = _leave_out_other_heads(network, state)
     misfits = [

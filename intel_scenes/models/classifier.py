@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from intel_scenes.models.norms import batch_norms
 from intel_scenes.models.param_groups import parameter_groups
 from intel_scenes.models.weights import kept_beside_state
 from intel_scenes.runtime import Runtime
@@ -142,9 +143,8 @@ class SceneClassifier(LightningModule):
     def on_train_start(self) -> None:
         """Puts batch norms that are not trained into evaluation mode; Lightning keeps it, whenever it evaluates."""
         if not self.trains_norms:
-            for module in self.network.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+            for module in batch_norms(self.network):
+                module.eval()
 
     def on_train_epoch_start(self) -> None:
         """Forgets an epoch that was broken off."""

@@ -22,7 +22,7 @@ from intel_scenes.errors import UserError, did_you_mean
 from intel_scenes.models.own import OWN
 
 DOWNLOAD_TIMEOUT_SECONDS = 20.0
-_WHAT_TO_GIVE = "give a file with model.weights=FILE, or model.weights=null for random weights"
+WHAT_TO_GIVE = "give a file with model.weights=FILE, or model.weights=null for random weights"
 
 _FILE_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt")
 _OWN_CROP_SIZE = 64
@@ -41,12 +41,19 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class OfTimm:
+    """Weights that timm names, such as `resnet50.a1_in1k`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Weights:
-    """Weights that exist but are not loaded: `source` is a file, or a member of a torchvision weights enumeration."""
+    """Weights that exist but are not loaded: `source` is a file, or what torchvision or timm publishes."""
 
     name: str
     digest: str
-    source: Path | models.WeightsEnum
+    source: Path | models.WeightsEnum | OfTimm
 
 
 def preprocessing_of(model_name: str, weights: str | None) -> Preprocessing:
@@ -65,9 +72,9 @@ def preprocessing_of(model_name: str, weights: str | None) -> Preprocessing:
     """
     published = published_weights(model_name)
     if not published:
-        return _whole_image(_OWN_CROP_SIZE)
+        return whole_image(_OWN_CROP_SIZE)
     seen = _preprocessing(published.get(weights or "DEFAULT", published["DEFAULT"]))
-    return _whole_image(seen.crop_size) if weights is None else seen
+    return whole_image(seen.crop_size) if weights is None else seen
 
 
 def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
@@ -90,18 +97,31 @@ def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
     if weights in published:
         member = published[weights]
         return Weights(member.name, PurePosixPath(urlparse(member.url).path).name, member)
-    path = Path(weights).expanduser()
-    if path.suffix in _FILE_SUFFIXES or path.exists():
-        return Weights(path.name, _sha256(path), path)
+    if found := weights_file(weights):
+        return found
     if not published:
-        raise UserError(
-            f"nobody publishes weights of {model_name}, so model.weights={weights} is none: {_WHAT_TO_GIVE}."
-        )
+        raise none_published(model_name, weights)
     raise UserError(
         f"model.weights={weights} is neither a file nor weights of {model_name}"
         f"{did_you_mean(weights.upper(), published)}: choose {', '.join(published)}, null (random weights) or a .pth, "
         f".pt, .ckpt or .safetensors file."
     )
+
+
+def weights_file(weights: str) -> Weights | None:
+    """The weights in a file; None where that is not the name of one.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    path = Path(weights).expanduser()
+    is_file = path.suffix in _FILE_SUFFIXES or path.is_file()
+    return Weights(path.name, _sha256(path), path) if is_file else None
+
+
+def none_published(model_name: str, weights: str) -> UserError:
+    """That a model has no weights but those that a user has."""
+    return UserError(f"nobody publishes weights of {model_name}, so model.weights={weights} is none: {WHAT_TO_GIVE}.")
 
 
 def published_weights(model_name: str) -> dict[str, models.WeightsEnum]:
@@ -131,6 +151,7 @@ def state_of(weights: Weights, model_name: str) -> OrderedDict[str, Tensor]:
         UserError: They cannot be had or read.
     """
     source = weights.source
+    assert not isinstance(source, OfTimm), "timm loads its own"
     return read_state(source) if isinstance(source, Path) else _download(model_name, weights.name, source)
 
 
@@ -194,7 +215,8 @@ def kept_beside_state(network: nn.Module) -> dict[str, bool]:
     return {"transform_input": network.transform_input} if isinstance(network, GoogLeNet | Inception3) else {}
 
 
-def _whole_image(size: int) -> Preprocessing:
+def whole_image(size: int) -> Preprocessing:
+    """Of an image without cropping, normalized as ImageNet."""
     return Preprocessing(size, size, "bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
@@ -209,7 +231,7 @@ def _sha256(path: Path) -> str:
         return files.sha256(path)
     except OSError as error:
         what = f"model.weights={path} cannot be read ({error.strerror}, looked for {path.absolute()})"
-        raise UserError(f"{what}: {_WHAT_TO_GIVE}.") from error
+        raise UserError(f"{what}: {WHAT_TO_GIVE}.") from error
 
 
 def _download(model_name: str, name: str, source: models.WeightsEnum) -> OrderedDict[str, Tensor]:
@@ -224,7 +246,7 @@ def _download(model_name: str, name: str, source: models.WeightsEnum) -> Ordered
         return state
     except (OSError, HTTPException, RuntimeError, UnpicklingError, EOFError) as error:
         what = f"the weights {name} of {model_name} cannot be had from {source.url} ({reason(error)})"
-        raise UserError(f"{what}: {_WHAT_TO_GIVE}.") from error
+        raise UserError(f"{what}: {WHAT_TO_GIVE}.") from error
     finally:
         socket.setdefaulttimeout(timeout)
 

@@ -91,8 +91,8 @@ def _different(grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
     for package in packages:
         notices += _by_value(package, [(label, (summary.versions or {}).get(package)) for label, summary in runs])
     if not factors & {"model.weights", "recipe"}:
-        for model in dict.fromkeys(summary.model_name for _, summary in runs):
-            of_model = [(label, _weights(summary)) for label, summary in runs if summary.model_name == model]
+        for model in dict.fromkeys(summary.architecture for _, summary in runs):
+            of_model = [(label, _weights(summary)) for label, summary in runs if summary.architecture == model]
             notices += _by_value(f"initial weights of {model}", of_model)
     dirty = tuple(run.name for arm in arms for run in arm.tested.runs if run.summary.git_dirty)
     return [*notices, Notice(Kind.UNCOMMITTED, dirty, {"num_all": len(runs)})] if dirty else notices

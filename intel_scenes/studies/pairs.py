@@ -276,7 +276,7 @@ def paired_rows(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[int, int
             continue
         theirs = match[1]
         pairs = [(mine.split_digest, theirs.split_digest), (mine.order_digest, theirs.order_digest)]
-        if mine.model_name == theirs.model_name:
+        if mine.architecture == theirs.architecture:
             pairs.append((mine.init_digest, theirs.init_digest))
         if all(digest is not None and digest == other_digest for digest, other_digest in pairs):
             rows.append((row, match[0]))

@@ -191,7 +191,7 @@ def _num_test(earlier: Sequence[Run], data: DataConfig) -> int | None:
 
 def _is_alike(run: Run, config: RunConfig) -> bool:
     same_size = config.data.image_size in (None, run.summary.image_size)
-    return _epoch_seconds(run) is not None and run.summary.model_name == config.model.name and same_size
+    return _epoch_seconds(run) is not None and run.summary.architecture == config.model.architecture and same_size
 
 
 def _epoch_seconds(run: Run) -> float | None:

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,11 @@ from intel_scenes.data.sources import Drawn, Folder, Kaggle, Source
 from intel_scenes.errors import UserError, counted, first_line
 from intel_scenes.files import flatten
 from intel_scenes.known_keys import check_keys
-from intel_scenes.models.backbones import build, check_image_size, classifiers
+from intel_scenes.models import libraries
+from intel_scenes.models.backbones import check_image_size, classifiers
 from intel_scenes.models.classifier import SceneClassifier
-from intel_scenes.models.weights import Weights, preprocessing_of, resolve_weights
+from intel_scenes.models.norms import batch_norms
+from intel_scenes.models.weights import Weights
 from intel_scenes.runtime import Runtime, is_on_cpu, make_trainer, resolve_precision
 from intel_scenes.sections import as_plain
 from intel_scenes.training.averaging import WarmedEMA, WarmedNorms
@@ -62,7 +65,8 @@ def check_parts(config: RunConfig, typed: Collection[str]) -> None:
     check_sizes(config, config.data.store_size or view_of(config.model, config.data).resize)
     weights = config.model.weights
     is_name = weights is not None and re.fullmatch(r"\w+", weights)  # a file may still come
-    resolve_weights(config.model.name, weights if is_name else None)
+    libraries.resolve_weights(config.model if is_name else replace(config.model, weights=None))
+    libraries.source_digest(config.model)
 
 
 def build_data(config: RunConfig, typed: Collection[str] = ()) -> SceneDataModule:
@@ -164,7 +168,7 @@ def view_of(model: ModelConfig, data: DataConfig) -> View:
     Raises:
         UserError: There is no such network.
     """
-    seen = preprocessing_of(model.name, model.weights)
+    seen = libraries.preprocessing_of(model)
     size = data.image_size or seen.crop_size
     fraction = data.crop_fraction or seen.crop_size / seen.resize_size
     return View(size, round(size / fraction), seen.interpolation, seen.mean, seen.std)
@@ -231,11 +235,10 @@ def build_network(config: RunConfig, weights: Weights | None, data: SceneDataMod
         UserError: There is no such model, or not for images of this size or so few a step on each device.
     """
     name, recipe = config.model.name, config.recipe
-    network = build(name, len(data.splits.classes), weights=weights, image_size=data.view.size)
+    network = libraries.build(config.model, len(data.splits.classes), weights=weights, image_size=data.view.size)
     for size in {data.view.size, *data.train_sizes}:
         check_image_size(network, name, size, _normalized_together(config, num_devices))
-    norms = (module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
-    if not recipe.trains_norms and not any(norms):
+    if not recipe.trains_norms and not any(batch_norms(network)):
         raise UserError(f"recipe.trains_norms=false has no effect on {name}, which has no batch norms: leave it out")
     if recipe.head_first and weights and not linear_head(network):
         raise UserError(f"recipe.head_first=true has no effect on {name}, whose head is not linear: leave it out")

@@ -34,7 +34,7 @@ def beginning(known: Summary, splits: Splits, *, steps_per_epoch: int) -> list[s
         f"device:  {known.device}, precision {known.precision}, CPU threads {known.threads}",
         f"images:  train {known.num_train:,}, val {known.num_val:,}, test {known.num_test:,}",
         f"classes: {counts} (train)",
-        f"network: {known.model_name}, {known.parameters:,} parameters, {known.image_size} px, "
+        f"network: {known.architecture}, {known.parameters:,} parameters, {known.image_size} px, "
         f"{known.weights or 'random'} weights",
         f"recipe:  {groups}{', ' if groups else ''}lr {known.lr:g}, batch size {known.batch_size}, seed {known.seed}",
         f"epochs:  {known.epochs}, of {counted(steps_per_epoch, 'batch', 'batches')} each",

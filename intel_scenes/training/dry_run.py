@@ -4,7 +4,7 @@ import torch
 
 from intel_scenes.config import RunConfig, warn_of_late_steps
 from intel_scenes.data.pipelines import TTA
-from intel_scenes.models.weights import resolve_weights
+from intel_scenes.models.libraries import resolve_weights
 from intel_scenes.record import Origin
 from intel_scenes.runtime import runtime_of_trainer
 from intel_scenes.training.build import build_data, check_devices, check_parts
@@ -25,7 +25,7 @@ def dry_run(config: RunConfig, origin: Origin) -> list[str]:
     check_parts(config, origin.typed)
     runtime = runtime_of_trainer(config.trainer, config.threads)
     torch.set_num_threads(runtime.threads)
-    weights = resolve_weights(config.model.name, config.model.weights)
+    weights = resolve_weights(config.model)
     data = build_data(config)
     check_devices(config, data, runtime)
     is_budget = config.budget_minutes is not None

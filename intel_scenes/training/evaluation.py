@@ -13,6 +13,7 @@ from intel_scenes.data import progress_bar
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.splits import Splits
 from intel_scenes.errors import UserError
+from intel_scenes.models.norms import batch_norms
 from intel_scenes.models.predicting import probabilities
 from intel_scenes.models.scores import calibrated_results, scores
 from intel_scenes.models.weights import network_state
@@ -127,8 +128,8 @@ def warn_of_other_results(network: nn.Module, epochs: Sequence[Epoch]) -> None:
     training, evaluating = max(gaps, key=lambda gap: gap[0] - gap[1])
     if training - evaluating <= WILD:
         return
-    norms = (module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
-    momentum = min((module.momentum for module in norms if module.momentum), default=USUAL)
+    momenta = (getattr(module, "momentum", None) for module in batch_norms(network))
+    momentum = min((momentum for momentum in momenta if momentum), default=USUAL)
     why = (
         f"BatchNorm momentum is {momentum:g}, so its running statistics lag and early evaluation can be at chance"
         if momentum < USUAL

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from intel_scenes import files, record
+from intel_scenes.config import ModelConfig
 from intel_scenes.data import progress_bar
 from intel_scenes.data.batches import EvalBatches
 from intel_scenes.data.cache import arrays, make_once
@@ -23,6 +24,7 @@ from intel_scenes.data.store import Stored
 from intel_scenes.data.transfer import on_device
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import heads
+from intel_scenes.models.libraries import features_key
 from intel_scenes.models.weights import Weights, checkpoint_state, kept_beside_state
 from intel_scenes.runtime import Runtime
 from intel_scenes.training.checkpoints import read_best, save
@@ -35,7 +37,7 @@ BATCH_SIZE = 64  # never that of a run: the last bits of a feature depend on it,
 
 def linear_head(network: nn.Module) -> tuple[str, nn.Linear] | None:
     """Qualified name and layer of the head that a network ends in; None where that is not linear."""
-    name, layer = next(iter(heads(network).items()))  # auxiliary heads come later
+    name, layer = next(iter(heads(network).items()), ("", None))  # auxiliary heads come later
     return (name, layer) if isinstance(layer, nn.Linear) else None
 
 
@@ -85,7 +87,7 @@ def frozen_features(
     head: Head,
     data: SceneDataModule,
     *,
-    model_name: str,
+    model: ModelConfig,
     weights: Weights | None,
     seed: int,
     runtime: Runtime,
@@ -96,7 +98,7 @@ def frozen_features(
         network: Ends in the layer of `head`.
         head: Is left out.
         data: The images.
-        model_name: Of the backbone.
+        model: The backbone.
         weights: Of the backbone.
         seed: That made them where they are random.
         runtime: Where and how precisely to compute.
@@ -110,7 +112,7 @@ def frozen_features(
     where = circumstances(runtime.device)
     key = {
         "rule": [RULE, STORE_RULES[data.store_rule], BATCH_SIZE],
-        "model": model_name,
+        "model": features_key(model),
         "weights": weights.digest if weights else f"random of seed {seed}",
         "images": [data.splits.fingerprint, data.store_size],
         "view": asdict(data.view),  # the interpolation of whole pictures among it

@@ -18,6 +18,7 @@ from intel_scenes.config import RunConfig
 from intel_scenes.data.batches import order
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.digests import Facts, digests
+from intel_scenes.models import libraries
 from intel_scenes.models.weights import Weights, kept_beside_state
 from intel_scenes.record import Normalization, Origin, Status, Summary
 from intel_scenes.runtime import Runtime, resolve_precision, resolve_threads
@@ -34,6 +35,7 @@ def facts_of(config: RunConfig, weights: Weights | None, data: SceneDataModule) 
         precision=resolve_precision(config.trainer.precision, config.trainer.accelerator),
         threads=resolve_threads(config.threads),
         stored=(data.store_size, data.view.interpolation) if data.store_rule == "whole" else None,
+        source=libraries.source_digest(config.model),
     )
 
 
@@ -75,6 +77,8 @@ def identity(
         configuration_digest=digest.configuration,
         composition_digest=origin.composition_digest,
         weights_digest=weights.digest if weights else None,
+        model_library=libraries.library_of(config.model),
+        model_source=facts.source,
         data_fingerprint=splits.fingerprint,
         split_digest=files.digest([splits.scenes.paths[index] for index in splits.val]),
         order_digest=files.digest(orders),
@@ -99,7 +103,7 @@ def identity(
         device=where.device,
         precision=runtime.precision,
         threads=runtime.threads,
-        versions=where.versions,
+        versions=where.versions | libraries.versions_of(config.model),
         package_version=where.package_version,
         git_commit=where.git_commit,
         git_dirty=where.git_dirty,

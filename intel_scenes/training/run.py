@@ -12,7 +12,8 @@ from intel_scenes import record
 from intel_scenes.config import RunConfig, warn_of_late_steps
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.digests import digests
-from intel_scenes.models.weights import Weights, resolve_weights
+from intel_scenes.models.libraries import resolve_weights
+from intel_scenes.models.weights import Weights
 from intel_scenes.record import Origin, Summary
 from intel_scenes.runtime import Runtime, resolve_threads, runtime_of_trainer
 from intel_scenes.training import memory
@@ -76,7 +77,7 @@ def run(
     # Which run this is: its configuration, with the contents of its weights and images. A run that is complete can be
     # recognized without a claim on its folder, and without its devices; one whose budget was never measured cannot be
     # complete.
-    weights = resolve_weights(config.model.name, config.model.weights)
+    weights = resolve_weights(config.model)
     data = build_data(config, origin.typed)
     facts = facts_of(config, weights, data)
     epochs = known_epochs(config, facts, folder)
@@ -145,12 +146,12 @@ def _on_features(
     A head that is trained alone is trained on these features. Where the recipe has the head first, it is fitted to
     them, unless a checkpoint holds what came of that, and then all layers are trained on the images.
     """
-    name, is_head_first = config.model.name, config.effective_recipe.head_first and is_fresh
+    is_head_first = config.effective_recipe.head_first and is_fresh
     if head is None and not is_head_first:
         return data, None
-    last_layer = head or Head(network, name)
+    last_layer = head or Head(network, config.model.name)
     features, seconds = frozen_features(
-        network, last_layer, data, model_name=name, weights=weights, seed=config.seed, runtime=runtime
+        network, last_layer, data, model=config.model, weights=weights, seed=config.seed, runtime=runtime
     )
     if head is not None:
         return features, seconds

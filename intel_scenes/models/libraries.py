@@ -1,0 +1,96 @@
+"""The backbone that a configuration asks for, whichever library has it: torchvision, this package, timm or the user."""
+
+from importlib.metadata import version
+
+from torch import nn
+
+from intel_scenes.config import ModelConfig
+from intel_scenes.models import backbones, custom, timm_backbones, weights
+from intel_scenes.models.own import OWN
+from intel_scenes.models.weights import Preprocessing, Weights
+
+
+def library_of(model: ModelConfig) -> str:
+    """The library that has a backbone, as the record names it."""
+    return "intel_scenes" if model.library == "torchvision" and model.name in OWN else model.library
+
+
+def versions_of(model: ModelConfig) -> dict[str, str]:
+    """The version of the library where it is not one that every run has."""
+    return {"timm": version("timm")} if model.library == "timm" else {}
+
+
+def source_digest(model: ModelConfig) -> str | None:
+    """Digest of the source of a custom backbone; None for all others.
+
+    Raises:
+        UserError: It cannot be found.
+    """
+    return custom.source_digest(_target(model)) if model.library == "custom" else None
+
+
+def features_key(model: ModelConfig) -> object:
+    """What tells the features of a backbone from those of others, beside its weights."""
+    if model.library == "torchvision":
+        return model.name
+    return [model.library, model.name, dict(model.args), versions_of(model), model._target_, source_digest(model)]
+
+
+def preprocessing_of(model: ModelConfig) -> Preprocessing:
+    """How a backbone with its weights wants to see an image; a custom one sees all of it, normalized as ImageNet.
+
+    Raises:
+        UserError: There is no such backbone, or its library is not installed.
+    """
+    if model.library == "custom":
+        return weights.whole_image(custom.IMAGE_SIZE)
+    if model.library == "timm":
+        return timm_backbones.preprocessing_of(model.name, model.weights)
+    return weights.preprocessing_of(model.name, model.weights)
+
+
+def resolve_weights(model: ModelConfig) -> Weights | None:
+    """Which weights are meant, without loading or downloading them; None for random ones.
+
+    Raises:
+        UserError: The model, the weights or the file do not exist, or the library is not installed.
+    """
+    if model.library == "custom":
+        return custom.resolve_weights(_target(model), model.weights)
+    if model.library == "timm":
+        return timm_backbones.resolve_weights(model.name, model.weights)
+    return weights.resolve_weights(model.name, model.weights)
+
+
+def build(
+    model: ModelConfig,
+    num_classes: int,
+    *,
+    weights: Weights | None,
+    image_size: int,
+    transform_input: bool | None = None,
+) -> nn.Module:
+    """Build a classifier for our classes.
+
+    Args:
+        model: The backbone; its own weights are not read.
+        num_classes: Number of logits.
+        weights: What `resolve_weights` returned for this model, or None for random ones.
+        image_size: Side of the images in pixels.
+        transform_input: Of torchvision's googlenet and inception_v3: see `backbones.build`.
+
+    Raises:
+        UserError: It cannot be built, or the weights do not fit.
+    """
+    if model.library == "timm":
+        return timm_backbones.build(model.name, num_classes, weights=weights, image_size=image_size, args=model.args)
+    if model.library == "custom":
+        return custom.build(_target(model), num_classes, weights=weights, image_size=image_size, args=model.args)
+    return backbones.build(
+        model.name, num_classes, weights=weights, image_size=image_size, transform_input=transform_input
+    )
+
+
+def _target(model: ModelConfig) -> str:
+    assert model._target_ is not None, "a custom backbone has one"
+    return model._target_

@@ -1,0 +1,288 @@
+"""Any classifier of timm by name: built, loaded, how it wants to see an image, and the order of its layers.
+
+timm is an extra: it is imported inside functions, and only where a model of it is chosen.
+"""
+
+import math
+import socket
+from collections import OrderedDict
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlparse
+
+from torch import Tensor, nn
+
+from intel_scenes.errors import UserError, did_you_mean, first_line
+from intel_scenes.models.backbones import load, mark_heads, size_error
+from intel_scenes.models.weights import (
+    DOWNLOAD_TIMEOUT_SECONDS,
+    WHAT_TO_GIVE,
+    OfTimm,
+    Preprocessing,
+    Weights,
+    none_published,
+    read_state,
+    reason,
+    weights_file,
+)
+
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository of timm's, in the order in which timm looks
+
+
+def preprocessing_of(model_name: str, weights: str | None) -> Preprocessing:
+    """How a network with these weights wants to see an image, as timm's `resolve_model_data_config` has it.
+
+    Args:
+        model_name: Of timm, such as `resnet50` or `resnet50.a1_in1k`.
+        weights: As for `resolve_weights`; a file is taken to want what the model's default weights do.
+
+    Returns:
+        A square resize stands for the `squash` and `border` of a few of timm's models. Random weights see the whole
+        image, since none of it was cropped in an earlier training.
+
+    Raises:
+        UserError: timm is not installed, or has no such classifier.
+    """
+    published = published_weights(model_name)
+    member = published.get(weights or "DEFAULT", published.get("DEFAULT"))
+    config = _timm().models.get_pretrained_cfg(member.name if member else model_name).to_dict()
+    seen = _timm().data.resolve_data_config(pretrained_cfg=config)
+    size = seen["input_size"][-1]
+    return Preprocessing(
+        crop_size=size,
+        resize_size=size if weights is None else math.floor(size / seen["crop_pct"]),  # as timm.data.create_transform
+        # timm publishes no other; `lanczos` and `random` are for training, and near to bicubic.
+        interpolation="bilinear" if seen["interpolation"] == "bilinear" else "bicubic",
+        mean=tuple(seen["mean"]),
+        std=tuple(seen["std"]),
+    )
+
+
+def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
+    """Find out which weights are meant, without loading or downloading them.
+
+    Args:
+        model_name: Of timm, such as `resnet50` or `resnet50.a1_in1k`.
+        weights: `DEFAULT`, another of timm's tags for this model, a file, or None for random weights.
+
+    Returns:
+        The weights. Their digest is a file's sha256, or where timm has them from: the repository on the Hugging Face
+        hub with its revision where timm pins one, or the name of a file, which holds the beginning of its sha256.
+
+    Raises:
+        UserError: timm, the model, the weights or the file do not exist.
+    """
+    published = published_weights(model_name)
+    if weights is None:
+        return None
+    if weights in published:
+        source = published[weights]
+        config = _timm().models.get_pretrained_cfg(source.name)
+        return Weights(source.name, config.hf_hub_id or PurePosixPath(urlparse(config.url).path).name, source)
+    if found := weights_file(weights):
+        return found
+    if not published:
+        raise none_published(model_name, weights)
+    raise UserError(
+        f"model.weights={weights} is neither a file nor a tag of timm's weights of {model_name}"
+        f"{did_you_mean(weights, published)}: choose {', '.join(published)}, null (random weights) or a .pth, .pt, "
+        ".ckpt or .safetensors file."
+    )
+
+
+def published_weights(model_name: str) -> dict[str, OfTimm]:
+    """What timm publishes for a model, by tag, and as DEFAULT those of the name, or the best.
+
+    Raises:
+        UserError: timm is not installed, or has no classifier of this name with a single head.
+    """
+    models = _timm().models
+    architecture, _, tag = model_name.partition(".")
+    if not models.is_model(architecture):
+        names = models.list_models()
+        raise UserError(
+            f"model.name={model_name} is not a model of timm{did_you_mean(architecture.lower(), names)}: choose one of "
+            f"the {len(names):,} that timm.list_models() names."
+        )
+    names = models.list_models(f"{architecture}.*", pretrained=True)
+    tags = [name.partition(".")[2] for name in names]
+    if tag and tag not in tags:
+        raise UserError(
+            f"model.name={model_name} is not a model of timm{did_you_mean(tag, tags)}: "
+            f"{f'{architecture} has the tags ' + ', '.join(tags) if tags else f'leave out .{tag}'}."
+        )
+    config = models.get_pretrained_cfg(model_name)
+    if isinstance(config.classifier, tuple | list) and len(config.classifier) > 1:
+        raise _no_single_head(model_name, f"it has {len(config.classifier)} classifiers")
+    found = {tag: OfTimm(name) for tag, name in zip(tags, names, strict=True)}
+    default = {"DEFAULT": found[config.tag]} if config.has_weights and config.tag in found else {}
+    return default | found
+
+
+def build(
+    model_name: str, num_classes: int, *, weights: Weights | None, image_size: int, args: Mapping[str, Any]
+) -> nn.Module:
+    """Build a classifier of timm for our classes; it maps images `(B, 3, H, W)` to logits `(B, num_classes)`.
+
+    Weights for another number of classes are loaded without their head, which stays random; position embeddings are
+    resized as timm does.
+
+    Args:
+        model_name: Of timm, such as `resnet50` or `resnet50.a1_in1k`.
+        num_classes: Number of logits.
+        weights: What `resolve_weights` returned for this model.
+        image_size: Side of the images in pixels, for models that are built for a size.
+        args: Further arguments of `timm.create_model`, such as `drop_path_rate`.
+
+    Raises:
+        UserError: No such model, none with a single head, an impossible size or argument, or weights that cannot be
+            had, read or fitted.
+    """
+    published_weights(model_name)
+    network = _create(model_name, num_classes, image_size, args)
+    head = _head(network, model_name, num_classes)
+    mark_heads(network, head)
+    # As `reset_classifier` makes it: some initial weights are by the number of classes, and far too large for a few.
+    network.get_submodule(head).reset_parameters()
+    if weights is not None:
+        state = _converted(model_name, weights, image_size, args)
+        # What has no head at all, as the encoders of DINOv2 and SigLIP, takes ours.
+        own = {name: value for name, value in network.state_dict().items() if name.startswith(f"{head}.")}
+        load(network, model_name, OrderedDict(own | state), weights.source)
+    return network
+
+
+def layers(network: Any) -> dict[str, int] | None:  # noqa: ANN401  # of timm, or not
+    """The number of the layer of each parameter, from the input, by the network's own `group_matcher`; else None."""
+    if not hasattr(network, "group_matcher"):
+        return None
+    from timm.models import group_parameters
+
+    found: dict[str, int] = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
+    return found
+
+
+def _timm() -> Any:  # noqa: ANN401  # a library without complete types
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError('model.library=timm needs timm: pip install "intel-scenes[timm]"') from error
+    return timm
+
+
+def _create(model_name: str, num_classes: int, image_size: int, args: Mapping[str, Any], **others: object) -> nn.Module:
+    create = _timm().create_model
+    try:
+        try:
+            network: nn.Module = create(model_name, num_classes=num_classes, img_size=image_size, **args, **others)
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
+            network = create(model_name, num_classes=num_classes, **args, **others)
+    except (KeyError, TypeError) as error:
+        given = ", ".join(f"model.args.{name}" for name in args)
+        raise UserError(f"{model_name} does not take {given or 'what timm gives it'} ({reason(error)})") from error
+    except (AssertionError, ArithmeticError, IndexError, RuntimeError, ValueError) as error:
+        if others:
+            raise
+        size = preprocessing_of(model_name, None).crop_size
+        raise size_error(model_name, image_size, error, size) from error
+    return network
+
+
+def _head(network: Any, model_name: str, num_classes: int) -> str:  # noqa: ANN401  # of timm
+    """Qualified name of the layer that makes the logits.
+
+    Raises:
+        UserError: There is none, or several.
+    """
+    classifier = network.get_classifier() if hasattr(network, "get_classifier") else None
+    if isinstance(classifier, nn.ModuleList | tuple | list):
+        raise _no_single_head(model_name, f"it has {len(classifier)} classifiers")
+    names = [name for name, module in network.named_modules() if module is classifier]
+    found = [
+        (name, layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
+        for prefix in names[:1]
+        for name, layer in network.get_submodule(prefix).named_modules(prefix=prefix)
+        if isinstance(layer, nn.Linear | nn.Conv2d)
+    ]
+    if not found or found[-1][1] != num_classes:
+        raise _no_single_head(model_name, "it has no layer that makes the logits")
+    return str(found[-1][0])
+
+
+def _no_single_head(model_name: str, why: str) -> UserError:
+    return UserError(f"the head of timm's {model_name} cannot be replaced ({why}): choose another model")
+
+
+def _converted(model_name: str, weights: Weights, image_size: int, args: Mapping[str, Any]) -> OrderedDict[str, Tensor]:
+    """The state dict of weights as timm's model has it at this image size, with the classes that it was trained on.
+
+    timm itself brings it there: it knows the layouts in which weights were published, and resizes what belongs to
+    positions. Its own check of the names is strict only while the number of classes stays the same.
+    """
+    config = _timm().models.get_pretrained_cfg(model_name)
+    if isinstance(weights.source, OfTimm):
+        config = _timm().models.get_pretrained_cfg(weights.source.name)
+        state, candidates, offset = read_state(_download(config)), [config.num_classes], config.label_offset
+    else:
+        assert isinstance(weights.source, Path)
+        state, offset = read_state(weights.source), 0
+        rows = [len(state[key]) for key in (f"{config.classifier}.weight",) if key in state]
+        candidates = rows or [0, config.num_classes]
+    failure: Exception | None = None
+    for num_classes in dict.fromkeys(candidates):
+        overlay = {"state_dict": state, "num_classes": num_classes, "label_offset": offset, "custom_load": False}
+        try:
+            network = _create(
+                model_name, num_classes, image_size, args, pretrained=True, pretrained_cfg_overlay=overlay
+            )
+            return OrderedDict(network.state_dict())
+        except Exception as error:  # the functions that convert foreign layouts fail in any way
+            failure = failure or error
+    assert failure is not None
+    raise UserError(
+        f"{weights.name} does not fit timm's {model_name} ({' '.join(first_line(failure).split())}): "
+        f"give the weights of a {model_name} with model.weights=FILE, or model.weights=null for random weights."
+    ) from failure
+
+
+def _download(config: Any) -> Path:  # noqa: ANN401  # of timm
+    """The file of published weights, downloaded where it is not in the cache yet."""
+    where = config.hf_hub_id or config.url
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
+    try:
+        return _from_hub(config) if config.hf_hub_id else Path(_timm().models.download_cached_file(config.url))
+    except (OSError, HTTPException, RuntimeError) as error:
+        raise UserError(
+            f"the weights {config.architecture}.{config.tag} cannot be had from {where} ({reason(error)}): "
+            f"{WHAT_TO_GIVE}."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+def _from_hub(config: Any) -> Path:  # noqa: ANN401  # of timm
+    """A file of the Hugging Face hub, or of its cache."""
+    import huggingface_hub as hub
+    from huggingface_hub.errors import EntryNotFoundError
+
+    repository, _, pinned = config.hf_hub_id.partition("@")
+    names = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
+    for name in names:
+        if isinstance(path := hub.try_to_load_from_cache(repository, name, revision=pinned or None), str):
+            return Path(path)
+    for name in names:
+        url = hub.hf_hub_url(repository, name, revision=pinned or None)
+        try:
+            # Asked once: the download itself tries a server that is not there for a minute and more.
+            hub.get_hf_file_metadata(url, timeout=DOWNLOAD_TIMEOUT_SECONDS)
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # of the library that the hub's client has at the time: requests, httpx or another
+            raise OSError(reason(error)) from error
+        return Path(hub.hf_hub_download(repository, name, revision=pinned or None))
+    raise OSError(f"no file {' or '.join(names)} there")
