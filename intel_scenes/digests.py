@@ -17,7 +17,7 @@ NEUTRAL_KEYS = (
 RESOLVED_KEYS = ("model.weights", "data.exclude", "threads", "trainer.precision")
 # Of a digest of what an epoch costs: rates, schedules and the number of epochs change nothing in that.
 FREE_KEYS = (
-    *("epochs", "num_steps", "scheduler", "lr_scale", "lr_scaling"),
+    *("epochs", "num_steps", "scheduler", "lr_scale", "lr_scaling", "primary_metric", "recipe.class_weight"),
     *("recipe.label_smoothing", "recipe.head_lr_scale", "recipe.first_lr_scale", "recipe.views"),
 )
 COSTLY_OPTIM_KEYS = ("optim._target_", "optim.fused")

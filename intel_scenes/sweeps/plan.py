@@ -136,7 +136,7 @@ def _plan_of(
         tuned=study.tuned or (),
         searched=searched,
         seeds=tuple(sorted({text[5:] for job in named.values() for text in job if text.startswith("seed=")})),
-        primary_metric="val_accuracy_tta chooses, test_accuracy of what was chosen is compared",
+        primary_metric="val_{0}_tta chooses, test_{0} of what was chosen is compared".format(metric),
         threads=threads,
         fixed=tuple(sorted(fixed.values())),
         swept=tuple(sorted(swept)),

@@ -93,6 +93,7 @@ def identity(
         store_size=data.store_size,
         store_rule=data.store_rule,
         transform_input=kept_beside_state(network).get("transform_input"),
+        primary_metric=config.primary_metric,
         test_duplicates=tuple(splits.test_duplicates),
         device=where.device,
         precision=runtime.precision,
