@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -56,17 +57,17 @@ def forward_pass(
             mean over a batch of classes is divided by the sum of their weights, that over one of shares by B. None
             weighs all alike.
     """
-    options = {"weight": class_weights, "label_smoothing": label_smoothing}
+    loss_of = partial(functional.cross_entropy, weight=class_weights, label_smoothing=label_smoothing)
     outputs = network(images)
     if isinstance(outputs, Tensor):
         logits, auxiliary = outputs, []
     else:
         logits, *others = outputs
         auxiliary = [extra for extra in others if extra is not None]
-    loss = head_loss = functional.cross_entropy(logits, targets, **options)
+    loss = head_loss = loss_of(logits, targets)
     for extra in auxiliary:
         share = AUXILIARY_WEIGHT[type(outputs).__name__]
-        loss = loss + share * functional.cross_entropy(extra, targets, **options)
+        loss = loss + share * loss_of(extra, targets)
     return ForwardPass(loss, head_loss, logits)
 
 

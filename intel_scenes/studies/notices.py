@@ -11,7 +11,8 @@ class Kind(StrEnum):
     # Records that are left out
     UNREADABLE = "a run whose record cannot be read"  # reason
     DUPLICATE = "two folders of one run"  # other
-    OTHER_IMAGES = "runs of other images"  # num_all
+    OTHER_IMAGES = "runs of other images"  # num_all, most
+    OTHER_METRIC = "runs of another primary metric"  # num_all, most
     OTHER_SETTINGS = "runs that differ from the rest of their configuration"  # configuration
     NO_PREDICTIONS = "predictions that cannot be compared"  # reason
     EQUAL_PREDICTIONS = "two seeds of a configuration that predict the same"  # pairs

@@ -2,9 +2,11 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
+import numpy.typing as npt
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
@@ -30,27 +32,29 @@ def beginning(known: Summary, splits: Splits, *, steps_per_epoch: int) -> list[s
     """
     of_class = np.bincount(splits.scenes.labels[splits.train], minlength=len(splits.classes))
     counts = ", ".join(f"{name} {count:,}" for name, count in zip(splits.classes, of_class, strict=True))
-    rarest, commonest = splits.classes[of_class.argmin()], splits.classes[of_class.argmax()]
-    weight = known.recipe_resolved["recipe"].get("class_weight") if known.recipe_resolved else 0
-    is_balanced = bool(weight) or known.metric == record.BALANCED
     chosen = {"recipe": known.recipe, "optim": known.optim, "scheduler": known.scheduler}
     groups = ", ".join(f"{group} {name}" for group, name in chosen.items() if name)
     return [
         f"device:  {known.device}, precision {known.precision}, CPU threads {known.threads}",
         f"images:  train {known.num_train:,}, val {known.num_val:,}, test {known.num_test:,}",
         f"classes: {counts} (train)",
-        *(
-            [
-                f"         {rarest} has less than a tenth of the images of {commonest}: consider recipe.class_weight=1 or "
-                "primary_metric=balanced_accuracy"
-            ]
-            if RARE * of_class.min() < of_class.max() and not is_balanced
-            else []
-        ),
+        *_imbalance(known, splits.classes, of_class),
         f"network: {known.model_name}, {known.parameters:,} parameters, {known.image_size} px, "
         f"{known.weights or 'random'} weights",
         f"recipe:  {groups}{', ' if groups else ''}lr {known.lr:g}, batch size {known.batch_size}, seed {known.seed}",
         f"epochs:  {known.epochs}, of {counted(steps_per_epoch, 'batch', 'batches')} each",
+    ]
+
+
+def _imbalance(known: Summary, classes: Sequence[str], counts: npt.NDArray[np.intp]) -> list[str]:
+    """What to consider where a class is rare and nothing is done about it."""
+    recipe = (known.recipe_resolved or {}).get("recipe", {})
+    if RARE * counts.min() >= counts.max() or recipe.get("class_weight") or known.metric == record.BALANCED:
+        return []
+    rarest, commonest = classes[counts.argmin()], classes[counts.argmax()]
+    return [
+        f"         {rarest} has less than a tenth of the images of {commonest}: consider recipe.class_weight=1 or "
+        "primary_metric=balanced_accuracy"
     ]
 
 
