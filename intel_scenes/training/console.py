@@ -51,7 +51,7 @@ def _imbalance(known: Summary, classes: Sequence[str], counts: npt.NDArray[np.in
     recipe = (known.recipe_resolved or {}).get("recipe", {})
     if RARE * counts.min() >= counts.max() or recipe.get("class_weight") or known.metric == record.BALANCED:
         return []
-    rarest, commonest = classes[counts.argmin()], classes[counts.argmax()]
+    rarest, commonest = classes[int(counts.argmin())], classes[int(counts.argmax())]
     return [
         f"         {rarest} has less than a tenth of the images of {commonest}: consider recipe.class_weight=1 or "
         "primary_metric=balanced_accuracy"
