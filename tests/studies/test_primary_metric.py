@@ -27,14 +27,14 @@ def leave_balanced(study, name, typed, right, **more):
     balanced = balanced_accuracy_score(LABELS, np.where(right, LABELS, (LABELS + 1) % 6))
     accuracies = {f"{split}_balanced_accuracy": balanced for split in ("val", "test")}
     metrics = {"primary_metric": "balanced_accuracy", "val_balanced_accuracy_tta": balanced} | accuracies
-    accuracy = float(right.mean())
+    metrics |= dict.fromkeys(("val_accuracy", "val_accuracy_tta"), float(right.mean()))
     return leave_run(
         study,
         name,
         typed,
         right,
         **of_val,
-        **({"val_accuracy": accuracy, "val_accuracy_tta": accuracy} | metrics | more),
+        **(metrics | more),
     )
 
 

@@ -27,7 +27,7 @@ CELLS = {cell.name: cell for cell in [*cells(), *balanced_cells()]}
     ],
 )
 def test_few_studies_have_a_false_verdict_and_intervals_cover(name):
-    found = summary(CELLS[name], "after", 100 if "10000" in name or "balanced" in name else 200)
+    found = summary(CELLS[name], "after", 100 if "10000" in name else 60 if "balanced" in name else 200)
     assert found["failed"] == ""
 
 
@@ -63,20 +63,18 @@ def test_the_corrected_accuracy_of_a_chosen_leader_has_no_advantage():
 
 
 def test_a_balanced_difference_of_a_point_is_shown_in_a_quarter_of_studies_and_one_of_three_in_most():
-    power = [
-        summary(CELLS[f"balanced, power, 2 arms, {points}"], "after", 100)["power"]
-        for points in ("1 point", "3 points")
-    ]
-    assert 0.12 < power[0] < 0.40, "26 %, with a standard error of 4 %"
+    cells = [CELLS[f"balanced, power, 2 arms, {points}"] for points in ("1 point", "3 points")]
+    power = [summary(cell, "after", 60)["power"] for cell in cells]
+    assert 0.09 < power[0] < 0.43, "26 %, with a standard error of 6 %"
     assert power[1] > 0.92
 
 
 def test_intervals_of_one_arm_cover_its_balanced_accuracy():
     cell = CELLS["balanced, 2 arms"]
     covered = 0
-    for number in range(100):
+    for number in range(60):
         table = right(cell, np.random.default_rng([5, number]))[0]
         low, high = Runs.of(table, strata=cell.strata).mean(range(5)).interval()
         covered += low <= 0.9 <= high
         assert high - low < 0.06, "what classes differ in is no sampling error"
-    assert covered >= 90
+    assert covered >= 53
