@@ -82,7 +82,8 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
         f"{v['reason']}"
     ),
     Kind.CROSS_FITTED: lambda _, v, __: (
-        f"exploratory, without verdicts: {'balanced ' * v['is_balanced']}test accuracy with the choice made on the other seeds (cross-validated over "
+        f"exploratory, without verdicts: {'balanced ' * v['is_balanced']}test accuracy with the choice made on the "
+        "other seeds (cross-validated over "
         "seeds, it estimates tuning with one seed less): "
         f"{few([f'{arm} {100 * value:.1f} %' for arm, value in v['accuracies'].items()], 6)}"
     ),
@@ -122,7 +123,8 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
         f"{few([f'{one} and {other}' for one, other in v['pairs']])}"
     ),
     Kind.CROSSING: lambda _, v, __: (
-        f"the order by the expected best {'balanced ' * v['is_balanced']}validation accuracy depends on the number of trials: "
+        f"the order by the expected best {'balanced ' * v['is_balanced']}validation accuracy depends on the number of "
+        "trials: "
         f"{few([f'{behind} passes {ahead} at {trials}' for ahead, behind, trials in v['crossings']])}"
     ),
     Kind.PARTLY_PAIRED: lambda _, v, __: (
