@@ -162,13 +162,17 @@ def show(summary: Summary, folder: Path, *, is_one_of_many: bool) -> None:
         raise UserError(f"{folder / record.SUMMARY} says completed, and lacks results: move the folder away")
     minutes, seconds = divmod(round(fit_seconds), 60)
     if is_one_of_many:
-        print(f"  validation accuracy {summary.val_accuracy:.1%}, training time {minutes} min {seconds} s")
+        balanced = f"balanced {summary.val_balanced_accuracy:.1%}, " if summary.metric == record.BALANCED else ""
+        print(f"  validation accuracy {summary.val_accuracy:.1%}, {balanced}training time {minutes} min {seconds} s")
         return
     best = f"best epoch {best_epoch + 1} of {summary.epochs}"
     print(f"\n{summary.architecture}, {summary.optim}, {summary.scheduler}, seed {summary.seed}")
     print(f"  train accuracy       {summary.train_accuracy:6.1%}   in evaluation mode, without augmentation")
     print(f"  validation accuracy  {summary.val_accuracy:6.1%}   {best}")
     print(f"  test accuracy        {summary.test_accuracy:6.1%}   95 % interval {interval[0]:.1%} to {interval[1]:.1%}")
+    if summary.metric == record.BALANCED:
+        test, val = summary.test_balanced_accuracy, summary.val_balanced_accuracy
+        print(f"  balanced accuracy    {test:6.1%}   test; validation {val:.1%}, which chose the epoch")
     print(f"  training time         {minutes} min {seconds} s")
     print(f"  written to            {os.path.relpath(folder)}")
 

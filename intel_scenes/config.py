@@ -67,6 +67,7 @@ PRECISIONS = {
 Precision = Annotated[int | str, Choice(("auto", *PRECISIONS))]
 Views = Literal[1, "flip", "flip_crops"]  # kinds of test-time augmentation
 Combine = Literal["mean", "vote", "soup"]  # ways to make one prediction of several runs
+PrimaryMetric = Literal["accuracy", "balanced_accuracy"]  # what chooses and what verdicts are about
 
 
 @dataclass(frozen=True)
@@ -350,6 +351,7 @@ class RecipeConfig(Section):
     cutmix: Annotated[float, Within(0, 100)]
     train_size: Annotated[int | tuple[int, ...], Sides()] | None
     views: Views
+    class_weight: Fraction = 0
 
     def train_sizes(self, default: int) -> tuple[int, ...]:
         """Sides of the training crops, in the order of the epochs that they are shared out to."""
@@ -469,6 +471,7 @@ class RunConfig(Section):
     keep_last: bool
     folder: str | None
     num_steps: Annotated[int, Whole(0)] | None
+    primary_metric: PrimaryMetric = "accuracy"
 
     @property
     def lr(self) -> float:

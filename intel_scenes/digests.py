@@ -20,7 +20,7 @@ RESOLVED_KEYS = (
 )
 # Of a digest of what an epoch costs: rates, schedules and the number of epochs change nothing in that.
 FREE_KEYS = (
-    *("epochs", "num_steps", "scheduler", "lr_scale", "lr_scaling"),
+    *("epochs", "num_steps", "scheduler", "lr_scale", "lr_scaling", "primary_metric", "recipe.class_weight"),
     *("recipe.label_smoothing", "recipe.head_lr_scale", "recipe.first_lr_scale", "recipe.views"),
 )
 COSTLY_OPTIM_KEYS = ("optim._target_", "optim.fused")

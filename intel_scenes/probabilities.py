@@ -7,6 +7,14 @@ Labels = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float64]
 
 
+def confusion_of(predicted: Labels, labels: Labels) -> npt.NDArray[np.int64]:
+    """(C, C) counts of (N,) predicted classes, rows the true and columns the predicted ones, C the highest and one."""
+    num_classes = int(max(predicted.max(), labels.max())) + 1
+    pairs = labels.astype(np.int64) * num_classes + predicted
+    counts: npt.NDArray[np.int64] = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return counts
+
+
 def balanced_accuracy(confusion: npt.ArrayLike) -> float:
     """Mean over the classes that have images of the share of right ones (Brodersen et al. 2010), as scikit-learn's.
 

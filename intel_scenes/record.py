@@ -31,6 +31,7 @@ LAST = "checkpoints/last.ckpt"
 LOCK = ".lock"  # of the process that is at work in the folder
 STUDY, STUDY_LOCK = "study.yaml", ".study.lock"  # of a folder of runs
 
+ACCURACY, BALANCED = "accuracy", "balanced_accuracy"  # primary metrics: what chooses, and what verdicts are about
 GROUP_KEYS = ("study", "model", "optim", "scheduler", "recipe")  # keys of a summary that name the file of a group
 
 
@@ -94,6 +95,12 @@ class Summary:
         test_confusion: Counts, rows the true and columns the predicted classes.
         val_accuracy_tta: Of the validation predictions, with the test-time augmentation of test.
         test_folder: Where the test images lay.
+        primary_metric: `accuracy` or `balanced_accuracy`, which chose the best epoch and is what verdicts are about; a
+            record without it has `accuracy`.
+        val_balanced_accuracy: Mean over the classes of the share of right validation predictions, of the best epoch.
+        test_balanced_accuracy: The same of the test predictions.
+        test_macro_f1: Mean over the classes of the F1 of the test predictions.
+        val_balanced_accuracy_tta: Of the validation predictions, with the test-time augmentation of test.
     """
 
     status: Status
@@ -140,6 +147,7 @@ class Summary:
     transform_input: bool | None = None
     layout: str | None = None
     test_fraction: float | None = None
+    primary_metric: str | None = None
     # results
     best_epoch: int | None = None
     train_accuracy: float | None = None
@@ -157,6 +165,10 @@ class Summary:
     test_accuracy_per_class: tuple[float | None, ...] | None = None
     test_confusion: tuple[tuple[int, ...], ...] | None = None
     val_accuracy_tta: float | None = None
+    val_balanced_accuracy: float | None = None
+    test_balanced_accuracy: float | None = None
+    test_macro_f1: float | None = None
+    val_balanced_accuracy_tta: float | None = None
     # cost
     fit_seconds: float | None = None
     features_seconds: float | None = None
@@ -184,6 +196,9 @@ class Summary:
         accuracies = {"val_accuracy": self.val_accuracy, "test_accuracy": self.test_accuracy}
         if self.val_accuracy_tta is not None:  # records of earlier versions lack it
             accuracies["val_accuracy_tta"] = self.val_accuracy_tta
+        if self.metric == BALANCED:
+            keys = ("val_balanced_accuracy", "val_balanced_accuracy_tta", "test_balanced_accuracy")
+            accuracies |= {key: getattr(self, key) for key in keys}
         for key, accuracy in accuracies.items():
             if accuracy is None or not 0 <= accuracy <= 1:
                 raise ValueError(f"completed, but {key} is {accuracy}")
@@ -192,6 +207,11 @@ class Summary:
     def architecture(self) -> str | None:
         """The name of the backbone, with its library where that is not torchvision or this package."""
         return self.model_name and architecture(self.model_library, self.model_name)
+
+    @property
+    def metric(self) -> str:
+        """The primary metric; that of a record without one is the accuracy."""
+        return self.primary_metric or ACCURACY
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
@@ -285,6 +305,7 @@ class Epoch:
         train_accuracy: Seen while training: augmented, in training mode.
         train_eval_accuracy: In evaluation mode without augmentation, on a fixed slice of train as large as val.
         images_per_second: Of the training part.
+        val_balanced_accuracy: Mean over the classes of the share of right predictions; None in older histories.
     """
 
     epoch: int
@@ -296,22 +317,29 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     images_per_second: float
+    val_balanced_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
 class History:
-    """What `history.csv` holds: the epochs of a run so far."""
+    """What `history.csv` holds: the epochs of a run so far.
+
+    Attributes:
+        epochs: From the first.
+        primary_metric: What chooses the best of them; no part of the file.
+    """
 
     epochs: tuple[Epoch, ...] = ()
+    primary_metric: str = ACCURACY
 
     @property
     def best(self) -> Epoch:
-        """The first epoch with the highest validation accuracy.
+        """The first epoch with the highest primary metric on validation.
 
         Raises:
             ValueError: There is no epoch yet.
         """
-        return max(self.epochs, key=lambda epoch: epoch.val_accuracy)
+        return max(self.epochs, key=lambda epoch: getattr(epoch, f"val_{self.primary_metric}"))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -319,16 +347,20 @@ class History:
         try:
             with (folder / HISTORY).open(newline="") as file:
                 rows = list(csv.DictReader(file))
-            numbers = HISTORY_COLUMNS[2:]
-            return cls(
-                tuple(Epoch(int(row["epoch"]), int(row["step"]), *(float(row[key]) for key in numbers)) for row in rows)
-            )
+            return cls(tuple(map(_epoch, rows)))
         except (OSError, KeyError, TypeError, ValueError):
             return cls()
 
     def write(self, folder: Path) -> None:
         """Writes `history.csv` whole."""
         files.write_csv(folder / HISTORY, HISTORY_COLUMNS, map(astuple, self.epochs))
+
+
+def _epoch(row: Mapping[str, str]) -> Epoch:
+    """From a row of `history.csv`; a column that came later may be missing or empty."""
+    late = {"val_balanced_accuracy": float(row["val_balanced_accuracy"])} if row.get("val_balanced_accuracy") else {}
+    numbers = [float(row[key]) for key in HISTORY_COLUMNS[2:] if key != "val_balanced_accuracy"]
+    return Epoch(int(row["epoch"]), int(row["step"]), *numbers, **late)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,12 @@ def test_squares_which_all_runs_had_before_whole_pictures_are_not_hashed() -> No
     assert digested(facts=replace(FACTS, stored=(232, "bilinear"))) != digested()
 
 
+def test_what_every_loss_and_choice_was_before_weights_and_metrics_is_not_hashed() -> None:
+    now, before = as_plain(resolved()), as_plain(resolved())
+    assert (now.pop("primary_metric"), now["recipe"].pop("class_weight")) == ("accuracy", 0)
+    assert digests(from_plain(RunConfig, now), FACTS) == digests(from_plain(RunConfig, before), FACTS)
+
+
 @pytest.mark.parametrize(
     "override",
     [
@@ -61,6 +67,7 @@ def test_what_does_not_change_the_result_does_not_change_the_digests(override: s
         *("epochs=11", "optim.lr=0.002", "lr_scale=2", "optim=adam", "scheduler=step", "model=resnet18"),
         *("data.batch_size=16", "data.image_size=64", "data.split_seed=1", "augment=flip", "recipe.ema_decay=0.9"),
         *("recipe.label_smoothing=0.2", "+trainer.gradient_clip_val=1"),
+        *("recipe.class_weight=0.5", "primary_metric=balanced_accuracy"),
     ],
 )
 def test_what_changes_the_result_changes_both_digests(override: str) -> None:
@@ -80,6 +87,7 @@ def test_the_seed_changes_the_digest_of_the_run_and_not_of_its_configuration() -
     ("override", "is_free"),
     [
         *((text, True) for text in ("optim.lr=0.1", "scheduler=step", "epochs=3", "seed=2", "recipe.views=flip")),
+        *((text, True) for text in ("recipe.class_weight=1", "primary_metric=balanced_accuracy")),
         *((text, False) for text in ("optim=sgd", "data.batch_size=16", "model=resnet18", "recipe.mixup=0.2")),
     ],
 )

@@ -33,7 +33,7 @@ def test_the_contract_is_kept() -> None:
     assert set(record.GROUP_KEYS) < set(record.SUMMARY_KEYS)
     assert [*Status] == ["completed", "failed", "interrupted"]
     columns = "epoch,step,lr,train_loss,train_accuracy,train_eval_accuracy,val_loss,val_accuracy,images_per_second"
-    assert ",".join(record.HISTORY_COLUMNS) == columns
+    assert ",".join(record.HISTORY_COLUMNS) == f"{columns},val_balanced_accuracy"
     assert (record.CONFIG, record.OVERRIDES, record.SUMMARY) == ("config.yaml", "overrides.yaml", "summary.json")
     assert (record.HISTORY, record.PREDICTIONS, record.CURVES) == ("history.csv", "predictions.csv", "curves.png")
     assert (record.BEST, record.LAST) == ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
@@ -168,7 +168,8 @@ def test_a_summary_that_holds_something_else_is_named(tmp_path: Path, content: s
 
 
 ROWS_OF_HISTORY = (
-    "0,10,0.1,1.0,0.5,0.6,1.0,0.55,90.0\n1,20,0.1,nan,0.6,0.7,1.0,0.65,90.0\n2,30,0.01,1.0,0.6,0.7,1.0,0.65,90.0\n"
+    "0,10,0.1,1.0,0.5,0.6,1.0,0.55,90.0,0.75\n1,20,0.1,nan,0.6,0.7,1.0,0.65,90.0,0.5\n"
+    "2,30,0.01,1.0,0.6,0.7,1.0,0.65,90.0,0.25\n"
 )
 
 
@@ -180,6 +181,25 @@ def test_a_history_is_read_by_epoch_and_written_as_it_was(tmp_path: Path) -> Non
     assert (history.best.epoch, history.best.step) == (1, 20), "the first of equally good ones"
     history.write(tmp_path / "again")
     assert (tmp_path / "again/history.csv").read_text() == content
+    assert replace(history, primary_metric="balanced_accuracy").best.epoch == 0
+
+
+def test_a_history_without_the_balanced_accuracy_has_none(tmp_path: Path) -> None:
+    columns = ",".join(record.HISTORY_COLUMNS[:-1])
+    (tmp_path / record.HISTORY).write_text(f"{columns}\n0,10,0.1,1.0,0.5,0.6,1.0,0.55,90.0\n")
+    (epoch,) = History.read(tmp_path).epochs
+    assert (epoch.images_per_second, epoch.val_balanced_accuracy) == (90.0, None)
+
+
+@pytest.mark.parametrize("key", ["val_balanced_accuracy", "val_balanced_accuracy_tta", "test_balanced_accuracy"])
+def test_a_run_that_balanced_accuracy_chose_has_all_of_them(key: str) -> None:
+    accuracies = {"val_accuracy": 0.9, "test_accuracy": 0.9}
+    assert Summary(status=Status.COMPLETED, **accuracies).metric == "accuracy", "as of all records without the key"
+    balanced = {f"{split}_balanced_accuracy": 0.9 for split in ("val", "test")} | {"val_balanced_accuracy_tta": 0.9}
+    whole = accuracies | balanced | {"primary_metric": "balanced_accuracy"}
+    assert Summary(status=Status.COMPLETED, **whole).metric == "balanced_accuracy"
+    with pytest.raises(ValueError, match=f"completed, but {key} is None"):
+        Summary(status=Status.COMPLETED, **whole | {key: None})
 
 
 @pytest.mark.parametrize("rows", ["0,10", "0,10,0.1,1,0.5,0.6,1,much,90", ""])

@@ -135,6 +135,7 @@ class SceneSweeper(BasicSweeper):
             is_covered=len(sources) == 1,
             threads=threads,
             num_parallel=num_parallel,
+            primary_metric=str(config.primary_metric),
         )
 
     def compose(self, overrides: Sequence[str]) -> RunConfig:

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from intel_scenes.models.norms import batch_norms
 from intel_scenes.models.param_groups import parameter_groups
@@ -38,7 +39,14 @@ class ForwardPass(NamedTuple):
     logits: Tensor
 
 
-def forward_pass(network: nn.Module, images: Tensor, targets: Tensor, *, label_smoothing: float) -> ForwardPass:
+def forward_pass(
+    network: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    label_smoothing: float,
+    class_weights: Tensor | None = None,
+) -> ForwardPass:
     """The loss of a batch.
 
     Args:
@@ -46,17 +54,21 @@ def forward_pass(network: nn.Module, images: Tensor, targets: Tensor, *, label_s
         images: (B, 3, H, W) float32.
         targets: (B,) classes, or (B, num_classes) shares of mixed images.
         label_smoothing: Share of the target that is spread over all classes.
+        class_weights: (num_classes,) float32 weight of each class, as `torch.nn.functional.cross_entropy` takes it: the
+            mean over a batch of classes is divided by the sum of their weights, that over one of shares by B. None
+            weighs all alike.
     """
+    loss_of = partial(functional.cross_entropy, weight=class_weights, label_smoothing=label_smoothing)
     outputs = network(images)
     if isinstance(outputs, Tensor):
         logits, auxiliary = outputs, []
     else:
         logits, *others = outputs
         auxiliary = [extra for extra in others if extra is not None]
-    loss = head_loss = functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    loss = head_loss = loss_of(logits, targets)
     for extra in auxiliary:
-        weight = AUXILIARY_WEIGHT[type(outputs).__name__]
-        loss = loss + weight * functional.cross_entropy(extra, targets, label_smoothing=label_smoothing)
+        share = AUXILIARY_WEIGHT[type(outputs).__name__]
+        loss = loss + share * loss_of(extra, targets)
     return ForwardPass(loss, head_loss, logits)
 
 
@@ -81,8 +93,9 @@ class SceneClassifier(LightningModule):
     """Trains a network on batches of (images (B, 3, H, W) float32, labels (B,) int64).
 
     At the end of each epoch it logs `train_loss` and `train_accuracy` as seen while training, and in evaluation mode
-    `val_loss` and `val_accuracy` of the first validation loader, `train_eval_accuracy` of the second. All are exact
-    means over images; losses of evaluation are cross entropies without label smoothing.
+    `val_loss`, `val_accuracy` and `val_balanced_accuracy` of the first validation loader, `train_eval_accuracy` of the
+    second. All are exact means over images (the balanced one: over classes, of the means over their images); losses of
+    evaluation are cross entropies without label smoothing and class weights.
     """
 
     def __init__(
@@ -99,6 +112,7 @@ class SceneClassifier(LightningModule):
         first_lr_scale: float = 1.0,
         trains_norms: bool = True,
         label_smoothing: float,
+        class_weights: Tensor | None = None,
         seed: int,
     ) -> None:
         """Takes the parts of a training.
@@ -115,6 +129,7 @@ class SceneClassifier(LightningModule):
             first_lr_scale: Rate of the first layers, relative to `lr`, that of the last.
             trains_norms: Whether batch norms take the statistics of the batch and learn them; else they keep theirs.
             label_smoothing: Share of the target that is spread over all classes (Szegedy et al. 2016).
+            class_weights: (num_classes,) of the loss, as `forward_pass` takes them.
             seed: Of dropout and stochastic depth.
         """
         super().__init__()
@@ -124,12 +139,15 @@ class SceneClassifier(LightningModule):
         self.lr, self.head_lr_scale, self.first_lr_scale = lr, head_lr_scale, first_lr_scale
         self.trains_norms = trains_norms
         self.label_smoothing = label_smoothing
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", class_weights, persistent=False)  # goes to the device, and into no file
         self.seed = seed
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []  # loss, logits and labels of each batch of the epoch
         self.train_loss, self.val_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.train_accuracy, self.val_accuracy, self.train_eval_accuracy = (
             MulticlassAccuracy(num_classes, average="micro", validate_args=False) for _ in range(3)
         )
+        self.val_confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, num_classes) logits, in evaluation mode."""
@@ -162,7 +180,9 @@ class SceneClassifier(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch; targets may be (B,) classes or (B, num_classes) shares of mixed images."""
         images, targets = batch
-        seen = forward_pass(self.network, images, targets, label_smoothing=self.label_smoothing)
+        seen = forward_pass(
+            self.network, images, targets, label_smoothing=self.label_smoothing, class_weights=self.class_weights
+        )
         # An update of a metric costs a millisecond.
         self._seen.append((seen.head_loss.detach(), seen.logits.detach(), targets))
         return seen.loss
@@ -176,6 +196,7 @@ class SceneClassifier(LightningModule):
             return
         self.val_loss.update(functional.cross_entropy(logits, labels, reduction="none"))
         self.val_accuracy.update(logits, labels)
+        self.val_confusion.update(logits, labels)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the epoch: validation is its last act, so the training metrics are complete as well."""
@@ -185,8 +206,11 @@ class SceneClassifier(LightningModule):
             for name in ("train_loss", "train_accuracy", "train_eval_accuracy", "val_loss", "val_accuracy")
         }
         values = {name: metric.compute() for name, metric in metrics.items()}
+        confusion = self.val_confusion.compute()
+        there = confusion.sum(1) > 0  # classes without validation images have no share
+        values["val_balanced_accuracy"] = (confusion.diagonal()[there] / confusion.sum(1)[there]).mean()
         self.log_dict(values, prog_bar=True, sync_dist=True)
-        for metric in metrics.values():
+        for metric in (*metrics.values(), self.val_confusion):
             metric.reset()
         if self.interval == "validation":
             self.lr_schedulers().step(values["val_loss"].item())  # type: ignore[union-attr]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from intel_scenes import files, record
 from intel_scenes.errors import UserError
+from intel_scenes.probabilities import balanced_accuracy, confusion_of
 from intel_scenes.record import Predictions
 from intel_scenes.studies.load import Run
 from intel_scenes.studies.notices import Kind, Notice
@@ -27,6 +28,7 @@ class TestImages:
         paths: `<class>/<file>` of N images.
         labels: (N,) int16.
         groups: (N,) number of the group of nearly equal images that each one is in; None where each stands alone.
+        is_balanced: The classes count alike, however many images each has.
     """
 
     __test__ = False  # a name like this is no test
@@ -35,6 +37,12 @@ class TestImages:
     paths: tuple[str, ...] = ()
     labels: Classes = field(default_factory=lambda: np.empty(0, np.int16))
     groups: npt.NDArray[np.intp] | None = None
+    is_balanced: bool = False
+
+    @property
+    def strata(self) -> Classes | None:
+        """(N,) classes that count alike; None where the images do."""
+        return self.labels if self.is_balanced else None
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Aligned:
 
 @dataclass(frozen=True)
 class _Read:
-    """The test predictions of a run, as they stand in its file, and the accuracy of those on validation."""
+    """The test predictions of a run, as they stand in its file, and the primary metric of those on validation."""
 
     images: TestImages
     predicted: Classes
@@ -100,6 +108,7 @@ def align(runs: Sequence[Run], audit: Path | None = None) -> Aligned:
     usual = max(counts, key=lambda key: counts[key], default=None)  # of equal counts the first
     same = {name: one for name, one in read.items() if keys[name] == usual}
     images = next((one.images for one in same.values()), TestImages())
+    images = replace(images, is_balanced=any(run.summary.metric == record.BALANCED for run in runs))
     if audit and same:
         images = replace(images, groups=near_groups(audit, images.paths))
     back = np.argsort(orders[images.paths]) if same else np.empty(0, np.intp)
@@ -119,10 +128,11 @@ def align(runs: Sequence[Run], audit: Path | None = None) -> Aligned:
 
 
 def _contradiction(run: Run, predicted: float | None) -> Notice | None:
-    """A notice where the validation accuracy of a record is not that of its predictions."""
-    key = "val_accuracy" if run.summary.val_accuracy_tta is None else "val_accuracy_tta"
+    """A notice where the primary metric on validation of a record is not that of its predictions."""
+    plain = f"val_{run.summary.metric}"
+    key = plain if run.summary.val_accuracy_tta is None else f"{plain}_tta"
     recorded = getattr(run.summary, key)
-    if predicted is None or (key == "val_accuracy" and run.views != 1) or abs(recorded - predicted) < 1e-5:
+    if predicted is None or (key == plain and run.views != 1) or abs(recorded - predicted) < 1e-5:
         return None
     return Notice(Kind.CONTRADICTORY, (run.name,), {"key": key, "recorded": recorded, "predicted": predicted})
 
@@ -176,14 +186,20 @@ def _read(run: Run) -> _Read:
     highest = int(max(read.labels.max(), read.predicted.max()))
     known = run.summary.classes or tuple(str(place) for place in range(highest + 1))
     accuracy, num_test = float(np.mean(predicted == labels)), run.summary.num_test
-    if num_test not in (None, len(read.paths)) or abs(accuracy - run.test_accuracy) > 1e-6:
+    known_accuracy = run.summary.test_accuracy
+    assert known_accuracy is not None, "a completed summary has it"
+    if num_test not in (None, len(read.paths)) or abs(accuracy - known_accuracy) > 1e-6:
         raise UserError(
             f"{len(read.paths)} test images, {accuracy:.2%} of them right, but {record.SUMMARY} says "
-            f"{num_test} and {run.test_accuracy:.2%}"
+            f"{num_test} and {known_accuracy:.2%}"
         )
     if len(read.paths) < 2 or highest >= len(known):
         raise UserError("fewer than two test images, or a class that is not among its classes")
     if len(set(read.paths)) < len(read.paths):
         raise UserError("an image stands there twice")
-    val_accuracy = float(np.mean(val.predicted == val.labels)) if val else None
+    val_accuracy = None
+    if val and run.summary.metric == record.BALANCED:
+        val_accuracy = balanced_accuracy(confusion_of(val.predicted, val.labels))
+    elif val:
+        val_accuracy = float(np.mean(val.predicted == val.labels))
     return _Read(TestImages(known, tuple(read.paths), labels), predicted, val_accuracy)

@@ -13,8 +13,8 @@ from intel_scenes.studies.align import Aligned, Classes, TestImages
 from intel_scenes.studies.load import Run, Study
 from intel_scenes.studies.naming import factors_of, label_of, value_of, with_recipe
 from intel_scenes.studies.notices import Kind, Notice
-from intel_scenes.studies.statistics.crossed import Runs
-from intel_scenes.studies.statistics.estimates import Estimate, Ledger, Table, ledger, wilson
+from intel_scenes.studies.statistics.crossed import Runs, balancing
+from intel_scenes.studies.statistics.estimates import Estimate, Ledger, Table, balanced_wilson, ledger, wilson
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +45,12 @@ class Configuration:
 
     @cached_property
     def val_accuracy(self) -> float:
-        """Mean over seeds of the validation accuracy that chooses."""
+        """Mean over seeds of what chooses: the primary metric on validation."""
         return statistics.fmean(run.val_accuracy for run in self.runs)
 
     @cached_property
     def test_accuracy(self) -> float:
-        """Mean over seeds, of the runs that have predictions where some do: the interval is of these."""
+        """Mean over seeds of the primary metric, of the runs that have predictions where some do, as the interval."""
         return statistics.fmean(run.test_accuracy for run in self.evaluated or self.runs)
 
     @property
@@ -87,23 +87,29 @@ class Configuration:
 
     @cached_property
     def estimate(self) -> Estimate | None:
-        """Of the test accuracy; None below two seeds."""
+        """Of the primary metric on the test images; None below two seeds."""
         if len(self.evaluated) < 2:
             return None
-        return Runs.of(self.table, groups=self.images.groups).mean(range(len(self.evaluated)))
+        runs = Runs.of(self.table, groups=self.images.groups, strata=self.images.strata)
+        return runs.mean(range(len(self.evaluated)))
 
     @cached_property
     def interval(self) -> tuple[float, float] | None:
-        """Of the test accuracy, 95 %: over seeds and images, with one seed over images; None without predictions."""
+        """Of `test_accuracy`, 95 %: over seeds and images, with one seed over images; None without predictions."""
         if self.estimate is not None:
             low, high = self.estimate.interval()
             return max(0.0, low), high
+        if self.evaluated and self.images.strata is not None:
+            return balanced_wilson(self.table[0], self.images.strata)
         return wilson(int(self.table.sum()), self.predicted.shape[1]) if self.evaluated else None
 
     @property
     def ledger(self) -> Ledger | None:
         """Of the spread over seeds; None below two."""
-        return ledger(self.table) if len(self.evaluated) > 1 else None
+        if len(self.evaluated) < 2:
+            return None
+        weights = 1 if self.images.strata is None else balancing(self.images.strata).astype(np.float32)
+        return ledger(self.table * weights)
 
     @cached_property
     def per_class(self) -> npt.NDArray[np.float64] | None:

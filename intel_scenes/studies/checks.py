@@ -169,4 +169,7 @@ def _crossings(arms: Sequence[Arm]) -> list[Notice]:
         if size := crossing(first, second):
             ahead, behind = (one, other) if first[0] > second[0] else (other, one)
             crossings.append((ahead.label, behind.label, size))
-    return [Notice(Kind.CROSSING, (), {"crossings": tuple(crossings)})] if crossings else []
+    if not crossings:
+        return []
+    is_balanced = arms[0].tested.images.is_balanced
+    return [Notice(Kind.CROSSING, (), {"crossings": tuple(crossings), "is_balanced": is_balanced})]

@@ -143,7 +143,8 @@ def choose(
         notices.append(Notice(Kind.SAME_SEEDS_CHOSE, (), {"tuned": tuple(tuned)}))
         fitted = {arm.label: accuracy for arm in arms if (accuracy := _cross_fitted(arm)) is not None}
         if len(fitted) > 1:
-            notices.append(Notice(Kind.CROSS_FITTED, (), {"accuracies": fitted}))
+            is_balanced = arms[0].tested.images.is_balanced
+            notices.append(Notice(Kind.CROSS_FITTED, (), {"accuracies": fitted, "is_balanced": is_balanced}))
     return Choice(tuple(arms), _corrected(arms), tuple(notices))
 
 

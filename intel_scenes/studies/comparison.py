@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.record import StudyPlan
 from intel_scenes.studies.align import TestImages, align
@@ -29,7 +30,7 @@ class Comparison:
     Attributes:
         study: The runs.
         baseline: Label of the arm that all others are compared with; None where each is with each.
-        rope: The largest difference of the test accuracy that makes no practical difference, a fraction.
+        rope: The largest difference of the primary metric that makes no practical difference, a fraction.
         compared: Factors that make an arm.
         tuned: Factors chosen on validation within an arm.
         arms: Best validation accuracy of the chosen configuration first.
@@ -40,7 +41,7 @@ class Comparison:
             differ, or nothing was chosen.
         design: What the study can show of a pair; None where nothing can be tested.
         single_runs: Each other arm of a single run against the best of these on validation.
-        effects: Of the factors, by metric, `test_accuracy` first; empty where the study is not factorial.
+        effects: Of the factors, by metric, `primary` first; empty where the study is not factorial.
         notices: What is odd.
     """
 
@@ -58,6 +59,26 @@ class Comparison:
     single_runs: tuple[OneSeed, ...]
     effects: Mapping[str, Effects]
     notices: tuple[Notice, ...]
+
+    @property
+    def metric(self) -> str:
+        """The primary one: `accuracy` or `balanced_accuracy`."""
+        return record.BALANCED if self.images.is_balanced else record.ACCURACY
+
+    @property
+    def primary(self) -> str:
+        """The primary metric on test, as files name it."""
+        return f"test_{self.metric}"
+
+    @property
+    def on_test(self) -> str:
+        """The primary metric on test, in words."""
+        return f"{'balanced ' * self.images.is_balanced}test accuracy"
+
+    @property
+    def on_val(self) -> str:
+        """The primary metric on validation, in words."""
+        return f"{'balanced ' * self.images.is_balanced}validation accuracy"
 
     @property
     def folder(self) -> Path:
@@ -116,7 +137,7 @@ def compare(
     Args:
         folder: Holds a folder for each run.
         baseline: Label of the arm that all others are compared with; None compares each with each.
-        rope: The largest difference of the test accuracy that makes no practical difference, a fraction.
+        rope: The largest difference of the primary metric that makes no practical difference, a fraction.
         audit: `audit.csv` of the same images, whose groups of nearly equal test images count once.
         bounds: Natural bounds of keys, at which a best value is at no edge.
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from intel_scenes import record
 from intel_scenes.errors import UserError
-from intel_scenes.studies.align import TestImages
+from intel_scenes.probabilities import Labels
+from intel_scenes.studies.align import Classes, TestImages
 from intel_scenes.studies.choose import Arm, comparable
 from intel_scenes.studies.naming import level_order
 from intel_scenes.studies.notices import Kind, Notice
@@ -17,15 +19,13 @@ from intel_scenes.studies.statistics.effects import Cell, Design, Effects, Level
 from intel_scenes.studies.statistics.estimates import Table
 from intel_scenes.studies.statistics.verdicts import NOT_TUNED
 
-METRICS = ("test_accuracy", "test_loss_calibrated", "val_accuracy", "val_loss_calibrated")
-
 
 @dataclass(frozen=True)
 class FactorEffects:
     """The effects of the factors of a study.
 
     Attributes:
-        by_metric: `test_accuracy`, which is primary, first; empty where the study is not factorial.
+        by_metric: The primary one on test, such as `test_accuracy`, first; empty where the study is not factorial.
         notices: What is odd.
     """
 
@@ -61,27 +61,30 @@ def effects_of(
         return FactorEffects({})
     found: dict[str, Effects] = {}
 
-    def analysed(metric: str, tables: Sequence[Table]) -> None:
-        runs = Runs.of(np.concatenate(tables), groups=images.groups if metric.startswith("test") else None)
+    def analysed(metric: str, tables: Sequence[Table], strata: Labels | Classes | None = None) -> None:
+        groups = images.groups if metric.startswith("test") else None
+        runs = Runs.of(np.concatenate(tables), groups=groups, strata=strata)
         is_loss = metric.endswith("loss_calibrated")
         found[metric] = analyse(design, runs, None if is_loss else rope, lower_is_better=is_loss)
 
     notices = []
-    analysed("test_accuracy", [cell.runs for cell in cells])
+    primary = record.BALANCED if images.is_balanced else record.ACCURACY
+    metrics = f"test_{primary}", "test_loss_calibrated", f"val_{primary}", "val_loss_calibrated"
+    analysed(metrics[0], [cell.runs for cell in cells], images.strata)
     try:
-        _, losses = _tables(told, "test", images.paths, reader)
-        analysed("test_loss_calibrated", losses)
-        right, losses = _tables(told, "val", (), reader)
-        analysed("val_accuracy", right)
-        analysed("val_loss_calibrated", losses)
+        _, _, losses = _tables(told, "test", images.paths, reader)
+        analysed(metrics[1], losses)
+        paths, right, losses = _tables(told, "val", (), reader)
+        analysed(metrics[2], right, reader.labels(paths) if images.is_balanced else None)
+        analysed(metrics[3], losses)
     except UserError as error:
-        left_out = tuple(metric for metric in METRICS if metric not in found)
+        left_out = tuple(metric for metric in metrics if metric not in found)
         notices.append(Notice(Kind.EFFECTS_OF_TEST_ALONE, (), {"metrics": left_out, "reason": str(error)}))
     return FactorEffects(_without_unequal(found, told), tuple(notices))
 
 
 def cells_of(arms: Sequence[Arm], factors: Sequence[str]) -> tuple[list[Arm], list[Cell]]:
-    """The arms that effects are about, in the order of the cells' indices, and their cells of the test accuracy.
+    """The arms that effects are about, in the order of the cells' indices, and their cells of the test images.
 
     Args:
         arms: Of a study.
@@ -110,8 +113,8 @@ def _labels(arm: Arm) -> list[Hashable]:
     return [run.name if run.summary.seed is None else run.summary.seed for run in arm.tested.evaluated]
 
 
-def _tables(arms: Sequence[Arm], split: str, paths: Paths, reader: Reader) -> tuple[list[Table], list[Table]]:
-    """(runs, N) 1 where an image is right and the losses, for each arm; the same images in the same order.
+def _tables(arms: Sequence[Arm], split: str, paths: Paths, reader: Reader) -> tuple[Paths, list[Table], list[Table]]:
+    """Paths of N images, (runs, N) 1 where one is right and the losses, for each arm; all in the same order.
 
     Raises:
         UserError: They cannot be had of all runs.
@@ -121,7 +124,7 @@ def _tables(arms: Sequence[Arm], split: str, paths: Paths, reader: Reader) -> tu
         paths, *tables = reader.tables(arm.tested.evaluated, split, paths)
         right.append(tables[0])
         losses.append(tables[1])
-    return right, losses
+    return paths, right, losses
 
 
 def _without_unequal(found: Mapping[str, Effects], arms: Sequence[Arm]) -> dict[str, Effects]:

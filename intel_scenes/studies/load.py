@@ -1,7 +1,7 @@
 """The runs of a study folder, from their records alone."""
 
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,13 +41,14 @@ class Run:
 
     @property
     def val_accuracy(self) -> float:
-        """The validation accuracy that chooses, a fraction; to six digits, since one of the two keys is a float32."""
-        return round(_known(self.summary.val_accuracy_tta if self.has_tta else self.summary.val_accuracy), 6)
+        """What chooses: the primary metric on validation, a fraction; to six digits, since one key is a float32."""
+        key = f"val_{self.summary.metric}{'_tta' if self.has_tta else ''}"
+        return round(_known(getattr(self.summary, key)), 6)
 
     @property
     def test_accuracy(self) -> float:
-        """The test accuracy, a fraction."""
-        return _known(self.summary.test_accuracy)
+        """The primary metric on the test images, a fraction."""
+        return _known(getattr(self.summary, f"test_{self.summary.metric}"))
 
     @property
     def views(self) -> object:
@@ -67,8 +68,8 @@ class Study:
     Attributes:
         folder: Of the study.
         plan: Of the study; an empty one where none was written.
-        runs: Completed, of one data set.
-        elsewhere: Completed, left out because they are of other images.
+        runs: Completed, of one data set and one primary metric.
+        elsewhere: Completed, left out because they are of other images, or of another metric.
         failed: Runs that failed.
         unfinished: Runs that were cut off or are still going on.
         notices: What is odd.
@@ -104,16 +105,22 @@ def load(folder: Path) -> Study:
         reason = f" that can be read ({_told(notices)})" if notices else ""
         raise UserError(f"{folder} holds no runs{reason}: folder=FOLDER is that of a sweep, such as multirun/models")
     confirming = set(plan.confirming_runs)
-    completed, elsewhere, of_data = _of_one_data_set([run for run in runs if run.is_completed], confirming)
+    completed, elsewhere, of_data = _of_most(
+        [run for run in runs if run.is_completed],
+        confirming,
+        lambda run: run.summary.data_fingerprint,
+        Kind.OTHER_IMAGES,
+    )
+    completed, others, of_metric = _of_most(completed, confirming, lambda run: run.summary.metric, Kind.OTHER_METRIC)
     ranked, of_tta = _with_tta(completed)
     return Study(
         folder=folder,
         plan=plan,
         runs=tuple(ranked),
-        elsewhere=tuple(elsewhere),
+        elsewhere=(*elsewhere, *others),
         failed=tuple(run for run in runs if run.summary.status is Status.FAILED),
         unfinished=tuple(run for run in runs if run.summary.status is Status.INTERRUPTED),
-        notices=(*notices, *of_data, *of_tta),
+        notices=(*notices, *of_data, *of_metric, *of_tta),
     )
 
 
@@ -158,17 +165,19 @@ def _run(folder: Path) -> Run:
     return Run(folder, {key: value for key, _, value in pairs}, summary)
 
 
-def _of_one_data_set(runs: list[Run], confirming: Set[str]) -> tuple[list[Run], list[Run], list[Notice]]:
-    """The runs of the images that most have, of those that choose; the others, and a notice that names them."""
-    if len({run.summary.data_fingerprint for run in runs}) < 2:
+def _of_most(
+    runs: list[Run], confirming: Set[str], value: Callable[[Run], str | None], kind: Kind
+) -> tuple[list[Run], list[Run], list[Notice]]:
+    """The runs with the value that most have, of those that choose; the others, and a notice that names them."""
+    if len({value(run) for run in runs}) < 2:
         return runs, [], []
     choosing = [run for run in runs if run.name not in confirming]
-    counts = Counter(run.summary.data_fingerprint for run in choosing or runs)
-    largest = max(counts, key=lambda fingerprint: (counts[fingerprint], str(fingerprint)))
-    same = [run for run in runs if run.summary.data_fingerprint == largest]
-    others = [run for run in runs if run.summary.data_fingerprint != largest]
+    counts = Counter(value(run) for run in choosing or runs)
+    largest = max(counts, key=lambda one: (counts[one], str(one)))
+    same = [run for run in runs if value(run) == largest]
+    others = [run for run in runs if value(run) != largest]
     names = tuple(run.name for run in others)
-    return same, others, [Notice(Kind.OTHER_IMAGES, names, {"num_all": len(runs)})]
+    return same, others, [Notice(kind, names, {"num_all": len(runs), "most": largest})]
 
 
 def _with_tta(runs: list[Run]) -> tuple[list[Run], list[Notice]]:

@@ -11,7 +11,8 @@ class Kind(StrEnum):
     # Records that are left out
     UNREADABLE = "a run whose record cannot be read"  # reason
     DUPLICATE = "two folders of one run"  # other
-    OTHER_IMAGES = "runs of other images"  # num_all
+    OTHER_IMAGES = "runs of other images"  # num_all, most
+    OTHER_METRIC = "runs of another primary metric"  # num_all, most
     OTHER_SETTINGS = "runs that differ from the rest of their configuration"  # configuration
     NO_PREDICTIONS = "predictions that cannot be compared"  # reason
     EQUAL_PREDICTIONS = "two seeds of a configuration that predict the same"  # pairs
@@ -34,7 +35,7 @@ class Kind(StrEnum):
     UNCOMMITTED = "runs of code with uncommitted changes"  # num_all
     CHOICE_CHANGED = "a confirmed configuration that validation would no longer choose"  # arm, confirmed, chosen
     SAME_SEEDS_CHOSE = "tuned arms that are tested on the seeds that chose"  # tuned
-    CROSS_FITTED = "test accuracies with the choice made on the other seeds"  # accuracies
+    CROSS_FITTED = "test accuracies with the choice made on the other seeds"  # accuracies, is_balanced
     REPEATED_SEED = "runs of a seed that the configuration has already"  # seed, other
     CONTRADICTORY = "a validation accuracy that is not that of the predictions"  # key, recorded, predicted
     # What is good to know
@@ -50,7 +51,7 @@ class Kind(StrEnum):
     NOT_COMPARED = "the leader or a baseline that cannot be compared"  # arm, is_unconfirmed
     BASELINE_NAMED_LATE = "a baseline that was named after results were there"  # baseline, date, num_completed
     UNPAIRED = "pairs of arms whose seeds are not paired"  # pairs
-    CROSSING = "arms whose order depends on the number of trials"  # crossings: ahead, behind, trials
+    CROSSING = "arms whose order depends on the number of trials"  # crossings: ahead, behind, trials; is_balanced
     PARTLY_PAIRED = "pairs of arms that are compared on the seeds that both have"  # pairs
     IF_FAILED_GUESSED = "a verdict that failed runs could change"  # a, b, worst, verdict
 

@@ -34,7 +34,7 @@ class Pair:
     Attributes:
         a: Label of the first.
         b: Label of the second.
-        difference: Test accuracy of a less that of b; of partly paired arms over the seeds that both have.
+        difference: Primary metric on test of a less that of b; of partly paired arms over the seeds that both have.
         is_paired: The seeds are pairs.
         num_seeds: Of a and of b, that the difference is over.
         estimate: From two seeds on each side; its variance over seeds borrows from that of the other arms.
@@ -149,7 +149,8 @@ def _pairs(
 ) -> tuple[list[Pair], Design | None]:
     """The pairs, with failed runs left out or taken to have guessed, and what their family can show."""
     tables = [_table(arm, guesses=guesses) for arm in arms]
-    runs, of_tables = Runs.stacked(tables, groups=arms[0].tested.images.groups)
+    images = arms[0].tested.images
+    runs, of_tables = Runs.stacked(tables, groups=images.groups, strata=images.strata)
     rows = {arm.label: own for arm, own in zip(arms, of_tables, strict=True)}
     places = {arm.label: place for place, arm in enumerate(arms)}
     couples = _couples(arms, baseline, all_pairs=all_pairs)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intel_scenes.errors import UserError
-from intel_scenes.probabilities import at_temperature, cross_entropies
+from intel_scenes.probabilities import Labels, at_temperature, cross_entropies
 from intel_scenes.record import Predictions
 from intel_scenes.studies.load import Run
 from intel_scenes.studies.statistics.estimates import Table
@@ -37,6 +37,7 @@ class Reader:
         """Nothing is read yet."""
         self._scores: dict[str, dict[str, Scores]] = {}
         self._paths: dict[Paths, Paths] = {}  # hundreds of runs have the same thousands, which are kept once
+        self._labels: dict[Paths, Labels] = {}
 
     def tables(self, runs: Sequence[Run], split: str, paths: Paths = ()) -> tuple[Paths, Table, Table]:
         """What runs have right on a split, and their losses.
@@ -68,6 +69,10 @@ class Reader:
             rows.append((one.right[order], one.losses[order]))
         return paths, np.stack([right for right, _ in rows]), np.stack([losses for _, losses in rows])
 
+    def labels(self, paths: Paths) -> Labels:
+        """(N,) classes of images, by paths that `tables` gave."""
+        return self._labels[paths]
+
     def _read(self, run: Run) -> dict[str, Scores]:
         temperature = run.summary.temperature
         if temperature is None:
@@ -81,6 +86,7 @@ class Reader:
 
     def _scored(self, read: Predictions, temperature: float) -> Scores:
         paths = tuple(read.paths)
+        self._labels.setdefault(paths, read.labels)
         right = read.probabilities.argmax(1) == read.labels
         losses = cross_entropies(at_temperature(read.probabilities, temperature), read.labels)
         return Scores(self._paths.setdefault(paths, paths), right.astype(np.float32), losses.astype(np.float32))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from intel_scenes.errors import UserError
+from intel_scenes.probabilities import Labels
 from intel_scenes.studies.choose import Arm, comparable
 from intel_scenes.studies.notices import Kind, Notice
 from intel_scenes.studies.pairs import difference_of
@@ -22,7 +23,7 @@ class OnValidation:
     Attributes:
         label: Of the arm.
         is_unequal: The arm or the baseline was not tuned as the others were.
-        accuracy: Validation accuracy of the arm less that of the baseline, a fraction.
+        accuracy: Primary metric on validation of the arm less that of the baseline, a fraction.
         loss: The same of the mean cross entropy, each run at the temperature of its record: smoothing and mixing make a
             network less sure of itself, which says nothing of what it knows.
     """
@@ -74,7 +75,8 @@ def on_validation(arms: Sequence[Arm], baseline: Arm, reader: Reader) -> Validat
     if not others:
         return Validated((), tuple(notices))
     compared = [baseline, *others]
-    accuracies = _differences(compared, [of_arms[arm.label][0] for arm in compared], 1.0)
+    strata = reader.labels(paths) if baseline.tested.images.is_balanced else None
+    accuracies = _differences(compared, [of_arms[arm.label][0] for arm in compared], 1.0, strata)
     of_losses = _differences(compared, [of_arms[arm.label][1] for arm in compared], math.inf)
     found = tuple(
         OnValidation(arm.label, arm.is_unequal or baseline.is_unequal, accuracy, loss)
@@ -83,9 +85,11 @@ def on_validation(arms: Sequence[Arm], baseline: Arm, reader: Reader) -> Validat
     return Validated(found, tuple(notices))
 
 
-def _differences(arms: Sequence[Arm], tables: Sequence[Table], largest: float) -> list[Estimate]:
+def _differences(
+    arms: Sequence[Arm], tables: Sequence[Table], largest: float, strata: Labels | None = None
+) -> list[Estimate]:
     """Of each arm but the first less the first; all pairs lend to the variance over seeds, as on the test images."""
-    runs, rows = Runs.stacked(tables, largest=largest)
+    runs, rows = Runs.stacked(tables, strata=strata, largest=largest)
     pairs = [(later, earlier) for earlier, later in itertools.combinations(range(len(arms)), 2)]
     differences = []
     for one, other in pairs:

@@ -99,6 +99,7 @@ def write(
     threads: int,
     *,
     joined: Iterable[str] = (),
+    primary_metric: str = record.ACCURACY,
 ) -> None:
     """Writes the plan before the first run; what later invocations add or change is appended with its date.
 
@@ -110,9 +111,10 @@ def write(
             names.
         threads: Of each run.
         joined: Keys that the runs there have fixed to another value.
+        primary_metric: Of the runs.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    now = _plan_of(named, study, searched, threads)
+    now = _plan_of(named, study, searched, threads, primary_metric)
     with FileLock(folder / record.STUDY_LOCK):
         before = read_study(folder)
         plan = _amended(before, now, joined) if before else now
@@ -124,7 +126,11 @@ def write(
 
 
 def _plan_of(
-    named: Mapping[str, Overrides], study: StudyConfig, searched: Mapping[str, Interval], threads: int
+    named: Mapping[str, Overrides],
+    study: StudyConfig,
+    searched: Mapping[str, Interval],
+    threads: int,
+    primary_metric: str,
 ) -> StudyPlan:
     """The plan that a sweep would write into a folder without one, but for what is tuned because it is searched."""
     from intel_scenes.training import identity
@@ -136,7 +142,7 @@ def _plan_of(
         tuned=study.tuned or (),
         searched=searched,
         seeds=tuple(sorted({text[5:] for job in named.values() for text in job if text.startswith("seed=")})),
-        primary_metric="val_accuracy_tta chooses, test_accuracy of what was chosen is compared",
+        primary_metric=f"val_{primary_metric}_tta chooses, test_{primary_metric} of what was chosen is compared",
         threads=threads,
         fixed=tuple(sorted(fixed.values())),
         swept=tuple(sorted(swept)),

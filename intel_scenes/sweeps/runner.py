@@ -49,6 +49,7 @@ class Sweep:
         is_covered: Whether all files are of `conf/`: no digest covers other folders of configuration files.
         threads: Of each run; None shares out the cores.
         num_parallel: Runs that share the cores.
+        primary_metric: What chooses and is compared.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class Sweep:
     is_covered: bool
     threads: int | None
     num_parallel: int
+    primary_metric: str
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ def run(
         _preview(tuning, asked, sweep, compose)
         return 0
     if tuning.left or (options.confirm and not asked.is_decided(before)):
-        plan.write(folder, tuning.named, sweep.study, sweep.searched, _threads(sweep), joined=others)
+        asks = sweep.study, sweep.searched, _threads(sweep)
+        plan.write(folder, tuning.named, *asks, joined=others, primary_metric=sweep.primary_metric)
     if sweep.compare.baseline is not None:
         plan.note_baseline(folder, str(sweep.compare.baseline))
     if options.fail_fast:

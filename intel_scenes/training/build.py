@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from torch import nn
+from torch import Tensor, nn
 
 from intel_scenes.config import (
     NO_AUGMENTATION,
@@ -30,11 +30,13 @@ from intel_scenes.data.layouts import Layout
 from intel_scenes.data.mixing import Mixing
 from intel_scenes.data.pipelines import ImagePipeline, View
 from intel_scenes.data.sources import Drawn, Folder, Kaggle, Source
+from intel_scenes.data.splits import Splits
 from intel_scenes.errors import UserError, counted, first_line
 from intel_scenes.files import flatten
 from intel_scenes.known_keys import check_keys
 from intel_scenes.models import libraries
 from intel_scenes.models.backbones import check_image_size, classifiers
+from intel_scenes.models.class_weights import class_weights
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.models.norms import batch_norms
 from intel_scenes.models.weights import Weights
@@ -253,8 +255,8 @@ def _normalized_together(config: RunConfig, num_devices: int) -> int:
     return batch_size if config.trainer.others.get("sync_batchnorm") else batch_size // num_devices
 
 
-def build_classifier(config: RunConfig, network: nn.Module, num_classes: int) -> SceneClassifier:
-    """The LightningModule of a network, or of its head alone.
+def build_classifier(config: RunConfig, network: nn.Module, splits: Splits) -> SceneClassifier:
+    """The LightningModule of a network, or of its head alone, for the classes of some images.
 
     Raises:
         UserError: Optimizer and scheduler do not fit.
@@ -267,18 +269,25 @@ def build_classifier(config: RunConfig, network: nn.Module, num_classes: int) ->
             hydra.utils.instantiate(_optim_arguments(config, network), _convert_="all"),
             unguarded(hydra.utils.instantiate(scheduler.factory, _convert_="all")),
             interval=scheduler.interval,
-            num_classes=num_classes,
+            num_classes=len(splits.classes),
             lr=config.lr,
             head_lr_scale=recipe.head_lr_scale,
             first_lr_scale=recipe.first_lr_scale,
             trains_norms=recipe.trains_norms,
             label_smoothing=recipe.label_smoothing,
+            class_weights=weights_of_classes(config, splits),
             seed=config.seed,
         )
         classifier.configure_optimizers()  # an option that it refuses is refused before the run begins
     except (TypeError, ValueError, ArithmeticError, hydra.errors.HydraException) as error:
         raise UserError(f"optim and scheduler do not fit: {first_line(error)}") from error
     return classifier.to(memory_format=torch.channels_last)
+
+
+def weights_of_classes(config: RunConfig, splits: Splits) -> Tensor | None:
+    """Of the loss, by the training images; None where the recipe weighs nothing."""
+    labels = splits.scenes.labels[splits.train]
+    return class_weights(labels, len(splits.classes), config.recipe.class_weight)
 
 
 def unguarded(factory: Callable[..., Any]) -> Callable[..., Any]:

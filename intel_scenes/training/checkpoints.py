@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -130,7 +130,7 @@ def read_best(folder: Path) -> dict[str, Any]:
 
 
 class EpochRecorder(Checkpoint):
-    """After each epoch: a row of `history.csv`, `best.ckpt` if validation accuracy rose, `last.ckpt`.
+    """After each epoch: a row of `history.csv`, `best.ckpt` if the primary metric rose on validation, `last.ckpt`.
 
     The rows and the time spent travel in `last.ckpt`; a kill between the files, or while it is being written, costs
     the epochs since: two at most.
@@ -146,12 +146,13 @@ class EpochRecorder(Checkpoint):
         folder: Path,
         progress: TrainingProgress | None = None,
         before_writing: Callable[[], None] = lambda: None,
+        primary_metric: str = record.ACCURACY,
     ) -> None:
         """Records into a run folder; `progress` shows each epoch once it is recorded."""
         self.folder = folder
         self.progress = progress
         self.before_writing = before_writing
-        self.history = History()
+        self.history = History(primary_metric=primary_metric)
         self.fit_seconds = 0.0
         self._lr = math.nan
         self._started = self._train_seconds = 0.0
@@ -185,8 +186,9 @@ class EpochRecorder(Checkpoint):
             val_loss=metrics["val_loss"],
             val_accuracy=metrics["val_accuracy"],
             images_per_second=num_images / self._train_seconds,
+            val_balanced_accuracy=metrics.get("val_balanced_accuracy"),
         )
-        self.history = History((*self.history.epochs, epoch))
+        self.history = replace(self.history, epochs=(*self.history.epochs, epoch))
         self.fit_seconds += time.perf_counter() - self._started
         options = {"weights": self.folder / record.BEST} if self.history.best is epoch else None
         if trainer.is_global_zero:
@@ -202,7 +204,7 @@ class EpochRecorder(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from `last.ckpt`."""
-        self.history = History(tuple(Epoch(**row) for row in state_dict["rows"]))
+        self.history = replace(self.history, epochs=tuple(Epoch(**row) for row in state_dict["rows"]))
         self.fit_seconds = state_dict["fit_seconds"]
 
 

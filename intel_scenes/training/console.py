@@ -2,19 +2,23 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
+import numpy.typing as npt
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
+from intel_scenes import record
 from intel_scenes.data.splits import Splits
 from intel_scenes.errors import counted
 from intel_scenes.record import Epoch, History, Summary
 
 log = logging.getLogger(__name__)
 
+RARE = 10  # times as many images as the rarest class, beyond which a sentence says so
 HEADER = " epoch  train loss  val loss  train acc   (eval)  val acc       lr  img/s   left"
 
 
@@ -34,10 +38,23 @@ def beginning(known: Summary, splits: Splits, *, steps_per_epoch: int) -> list[s
         f"device:  {known.device}, precision {known.precision}, CPU threads {known.threads}",
         f"images:  train {known.num_train:,}, val {known.num_val:,}, test {known.num_test:,}",
         f"classes: {counts} (train)",
+        *_imbalance(known, splits.classes, of_class),
         f"network: {known.architecture}, {known.parameters:,} parameters, {known.image_size} px, "
         f"{known.weights or 'random'} weights",
         f"recipe:  {groups}{', ' if groups else ''}lr {known.lr:g}, batch size {known.batch_size}, seed {known.seed}",
         f"epochs:  {known.epochs}, of {counted(steps_per_epoch, 'batch', 'batches')} each",
+    ]
+
+
+def _imbalance(known: Summary, classes: Sequence[str], counts: npt.NDArray[np.intp]) -> list[str]:
+    """What to consider where a class is rare and nothing is done about it."""
+    recipe = (known.recipe_resolved or {}).get("recipe", {})
+    if RARE * counts.min() >= counts.max() or recipe.get("class_weight") or known.metric == record.BALANCED:
+        return []
+    rarest, commonest = classes[int(counts.argmin())], classes[int(counts.argmax())]
+    return [
+        f"         {rarest} has less than a tenth of the images of {commonest}: consider recipe.class_weight=1 or "
+        "primary_metric=balanced_accuracy"
     ]
 
 
@@ -84,10 +101,12 @@ class TrainingProgress(Callback):
         """
         self.close()
         if not self._has_header:
-            log.info(HEADER)
+            log.info(HEADER if history.primary_metric == record.ACCURACY else HEADER.replace("val acc", "val bal"))
             self._has_header = True
         done = len(history.epochs)
-        log.info(_line(history.epochs[-1], num_epochs, seconds / done * (num_epochs - done)))
+        row = history.epochs[-1]
+        val = getattr(row, f"val_{history.primary_metric}")
+        log.info(_line(row, val, num_epochs, seconds / done * (num_epochs - done)))
 
     def close(self) -> None:
         """Removes the bar."""
@@ -96,11 +115,11 @@ class TrainingProgress(Callback):
             self._bar = None
 
 
-def _line(row: Epoch, num_epochs: int, seconds_left: float) -> str:
-    """One epoch under `HEADER`; epochs count from 1."""
+def _line(row: Epoch, val: float, num_epochs: int, seconds_left: float) -> str:
+    """One epoch under `HEADER`, with the primary metric on validation; epochs count from 1."""
     accuracies = "".join(
         f"{100 * accuracy:{width}.1f} %"
-        for accuracy, width in ((row.train_accuracy, 9), (row.train_eval_accuracy, 7), (row.val_accuracy, 7))
+        for accuracy, width in ((row.train_accuracy, 9), (row.train_eval_accuracy, 7), (val, 7))
     )
     left = f"{seconds_left:.0f} s" if seconds_left < 100 else f"{seconds_left / 60:.0f} min"
     return (

@@ -138,7 +138,7 @@ def measure_run(
     """
     network = build_network(config, weights, data, runtime.num_devices)
     head = Head(network, config.model.name) if config.recipe.trained == "head" else None
-    classifier = build_classifier(config, head or network, len(data.splits.classes))
+    classifier = build_classifier(config, head or network, data.splits)
     costs = measure(
         classifier,
         network,

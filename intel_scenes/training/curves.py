@@ -5,7 +5,7 @@ import io
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from intel_scenes.record import History
+from intel_scenes.record import BALANCED, History
 
 TRAIN, VALID = "#D55E00", "#0072B2"  # Okabe and Ito's, told apart by all
 
@@ -16,7 +16,8 @@ def draw_curves(history: History) -> bytes:
     accuracy, loss = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.13, top=0.9, wspace=0.18)
     numbers = [row.epoch + 1 for row in history.epochs]
-    best = history.best
+    best, is_balanced = history.best, history.primary_metric == BALANCED
+    val = getattr(best, f"val_{history.primary_metric}")
     for axes, name, lines in (
         (
             accuracy,
@@ -25,6 +26,7 @@ def draw_curves(history: History) -> bytes:
                 ("train (augmented, running average)", "train_accuracy", TRAIN, ":"),
                 ("train (evaluation mode)", "train_eval_accuracy", TRAIN, "-"),
                 ("validation", "val_accuracy", VALID, "-"),
+                *([("validation, balanced", "val_balanced_accuracy", VALID, "--")] if is_balanced else []),
             ),
         ),
         (
@@ -44,10 +46,10 @@ def draw_curves(history: History) -> bytes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    accuracy.plot(best.epoch + 1, best.val_accuracy, "o", color=VALID, fillstyle="none", markersize=10)
+    accuracy.plot(best.epoch + 1, val, "o", color=VALID, fillstyle="none", markersize=10)
     gap = best.train_eval_accuracy - best.val_accuracy
-    told = f"validation accuracy {best.val_accuracy:.1%} at epoch {best.epoch + 1}, gap to train {gap:+.1%}"
-    accuracy.set_title(told, y=1.0)
+    told = f"validation accuracy {val:.1%} at epoch {best.epoch + 1}"
+    accuracy.set_title(f"balanced {told}" if is_balanced else f"{told}, gap to train {gap:+.1%}", y=1.0)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120, pil_kwargs={"compress_level": 1})
     return content.getvalue()

@@ -17,7 +17,7 @@ from intel_scenes.models.norms import batch_norms
 from intel_scenes.models.predicting import probabilities
 from intel_scenes.models.scores import calibrated_results, scores
 from intel_scenes.models.weights import network_state
-from intel_scenes.probabilities import Probabilities
+from intel_scenes.probabilities import Probabilities, balanced_accuracy, macro_f1
 from intel_scenes.record import Epoch, Predictions, Summary
 from intel_scenes.runtime import Runtime
 from intel_scenes.training import memory
@@ -72,7 +72,7 @@ def evaluate(
     history, best = recorder.history, recorder.history.best
     files.write_whole(folder / record.CURVES, draw_curves(history))
     labels, val_labels, clean = splits.test_scenes.labels, splits.scenes.labels[splits.val], splits.clean_test()
-    test = scores(predicted["test"], labels)
+    test, val = scores(predicted["test"], labels), scores(predicted["val"], val_labels)
     results = calibrated_results(predicted, {"val": val_labels, "test": labels})
     warn_of_other_results(network, (best, history.epochs[-1]))
     return replace(
@@ -81,7 +81,7 @@ def evaluate(
         train_accuracy=best.train_eval_accuracy,
         val_accuracy=best.val_accuracy,
         val_loss=best.val_loss,
-        val_accuracy_tta=scores(predicted["val"], val_labels).accuracy,
+        val_accuracy_tta=val.accuracy,
         test_accuracy=results.test_accuracy,
         test_loss=results.test_loss,
         test_accuracy_interval=results.test_accuracy_interval,
@@ -92,6 +92,10 @@ def evaluate(
         test_accuracy_clean=scores(predicted["test"][clean], labels[clean]).accuracy if clean.any() else None,
         test_accuracy_per_class=tuple(test.accuracy_per_class),
         test_confusion=tuple(map(tuple, test.confusion)),
+        val_balanced_accuracy=best.val_balanced_accuracy,
+        test_balanced_accuracy=balanced_accuracy(test.confusion),
+        test_macro_f1=macro_f1(test.confusion),
+        val_balanced_accuracy_tta=balanced_accuracy(val.confusion),
         fit_seconds=recorder.fit_seconds,
         images_per_second=len(history.epochs) / sum(1 / epoch.images_per_second for epoch in history.epochs),
         peak_memory_bytes=memory.peak(runtime.device),

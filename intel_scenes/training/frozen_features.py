@@ -144,7 +144,9 @@ def frozen_features(
     return data.with_features(train, test), seconds
 
 
-def fit_head(layer: nn.Linear, images: Stored, chosen: Indices, label_smoothing: float) -> None:
+def fit_head(
+    layer: nn.Linear, images: Stored, chosen: Indices, label_smoothing: float, class_weights: Tensor | None = None
+) -> None:
     """Fits a layer to the features of some images: logistic regression with a little decay, by L-BFGS.
 
     The first half of Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
@@ -155,14 +157,16 @@ def fit_head(layer: nn.Linear, images: Stored, chosen: Indices, label_smoothing:
         images: Features.
         chosen: Positions of the images that count.
         label_smoothing: As in the training that follows.
+        class_weights: (num_classes,) as there; None weighs all alike.
     """
     batch, device = images.batch(chosen), layer.weight.device
     features, labels = batch.images.to(device), batch.labels.to(device)
+    weight = None if class_weights is None else class_weights.to(device)
     optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=HEAD_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        found = functional.cross_entropy(layer(features), labels, label_smoothing=label_smoothing)
+        found = functional.cross_entropy(layer(features), labels, weight=weight, label_smoothing=label_smoothing)
         found = found + 0.5 * HEAD_DECAY * layer.weight.square().sum()
         found.backward()  # type: ignore[no-untyped-call]
         return found

@@ -99,6 +99,7 @@ def identity(
         transform_input=kept_beside_state(network).get("transform_input"),
         layout=data.layout.told(data.val_fraction),
         test_fraction=data.layout.test_fraction,
+        primary_metric=config.primary_metric,
         test_duplicates=tuple(splits.test_duplicates),
         device=where.device,
         precision=runtime.precision,

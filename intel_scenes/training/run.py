@@ -25,6 +25,7 @@ from intel_scenes.training.build import (
     build_trainer,
     check_devices,
     check_parts,
+    weights_of_classes,
 )
 from intel_scenes.training.checkpoints import EpochRecorder
 from intel_scenes.training.claim import Place, claimed, completed, finished, recorded, settle_previous_run, starts_fresh
@@ -102,9 +103,9 @@ def run(
         torch.manual_seed(config.seed)
         network = build_network(config, weights, data, runtime.num_devices)
         head = Head(network, config.model.name) if config.recipe.trained == "head" else None
-        classifier = build_classifier(config, head or network, len(data.splits.classes))
+        classifier = build_classifier(config, head or network, data.splits)
         progress = TrainingProgress(has_bar=config.trainer.enable_progress_bar)
-        recorder = EpochRecorder(folder, progress, before_writing=claim.check)
+        recorder = EpochRecorder(folder, progress, before_writing=claim.check, primary_metric=config.primary_metric)
         trainer = build_trainer(config, runtime, [recorder, progress, *callbacks])
         trainer.loggers = build_loggers(config)
         identified = identity(config, origin, facts, weights, data, network, runtime)
@@ -155,5 +156,11 @@ def _on_features(
     )
     if head is not None:
         return features, seconds
-    fit_head(last_layer.layer, features.images, features.splits.train, config.recipe.label_smoothing)
+    fit_head(
+        last_layer.layer,
+        features.images,
+        features.splits.train,
+        config.recipe.label_smoothing,
+        weights_of_classes(config, data.splits),
+    )
     return data, seconds

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD
@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import ConstantLR, LambdaLR, ReduceLROnPlateau, St
 from torchvision.models.googlenet import GoogLeNetOutputs
 from torchvision.models.inception import InceptionOutputs
 
-from intel_scenes.models.classifier import SceneClassifier, forward_backward
+from intel_scenes.models.classifier import SceneClassifier, forward_backward, forward_pass
 from intel_scenes.models.schedules import warmup_cosine
 from intel_scenes.runtime import Runtime
 from tests.small import QUIET
@@ -124,6 +124,7 @@ def test_metrics_of_an_epoch_are_exact_means_over_images_of_unequal_batches() ->
     with torch.no_grad():
         (val, val_labels), (own, own_labels) = joined(batches(4, 1, 2, seed=1)), joined(batches(3, 5, seed=2))
         val_loss, val_accuracy = expected(network(val), val_labels)
+        balanced = balanced_accuracy_score(val_labels, network(val).argmax(1))
         _, train_eval_accuracy = expected(network(own), own_labels)
     train_loss, train_accuracy = expected(torch.cat(seen), joined(train)[1])
     assert found == pytest.approx(
@@ -133,6 +134,7 @@ def test_metrics_of_an_epoch_are_exact_means_over_images_of_unequal_batches() ->
             "train_eval_accuracy": train_eval_accuracy,
             "val_loss": val_loss,
             "val_accuracy": val_accuracy,
+            "val_balanced_accuracy": balanced,
         },
         rel=1e-5,
     )
@@ -297,3 +299,32 @@ def test_a_pass_adds_the_gradients_of_the_smoothed_loss(is_mixed: bool) -> None:
     for times in (1, 2):
         forward_backward(network, images, targets if is_mixed else labels, float32, label_smoothing=0.1)
         torch.testing.assert_close(layer.weight.grad, times * expected)
+
+
+WEIGHTS = torch.tensor([0.5, 1.0, 4.0])
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_weights_of_classes_weigh_each_term_of_the_smoothed_loss(is_mixed: bool, precision: str) -> None:
+    (images, labels), layer = batches(5)[0], nn.Linear(48, 3)
+    network = nn.Sequential(nn.Flatten(), layer)
+    shares = nn.functional.one_hot(labels, 3).float()
+    if is_mixed:
+        shares = 0.3 * shares + 0.7 * shares.roll(1, 0)
+    with Runtime(torch.device("cpu"), precision, threads=1).autocast():
+        logits = network(images)
+        targets = shares if is_mixed else labels
+        found = forward_pass(network, images, targets, label_smoothing=0.1, class_weights=WEIGHTS).loss
+    # As torch documents it: a mean of classes is divided by the sum of their weights, one of shares by their number.
+    terms = -(WEIGHTS * (0.9 * shares + 0.1 / 3) * logits.float().log_softmax(1)).sum(1)
+    expected = terms.sum() / (5 if is_mixed else WEIGHTS[labels].sum())
+    torch.testing.assert_close(found.float(), expected, rtol=1e-5 if precision == "32-true" else 1e-2, atol=0)
+
+
+def test_weights_of_classes_are_in_the_training_loss_alone_and_in_no_file() -> None:
+    plain, weighted = (classifier(tiny(), class_weights=weights, lr=1e-30) for weights in (None, WEIGHTS))
+    assert weighted.state_dict().keys() == plain.state_dict().keys()
+    of_plain, of_weighted = (fit(module, batches(5, 2, 3)).callback_metrics for module in (plain, weighted))
+    assert of_weighted["val_loss"] == of_plain["val_loss"]
+    assert of_weighted["train_loss"] != of_plain["train_loss"]

@@ -102,6 +102,26 @@ def cells() -> list[Cell]:
     return sorted(found, key=lambda cell: len(cell.seed_sds) == 40)  # which take longest
 
 
+GEOMETRIC = (1000, 631, 398, 251, 158, 100)  # images of classes, ten times as many of the commonest as of the rarest
+OFFSETS = (4.0, 3.0, 1.0, 0.0, -3.0, -5.0)  # of their accuracies: the rarer, the harder
+
+
+def balanced_cells() -> list[Cell]:
+    """Verdicts on balanced accuracy: the arms trade the rarest class for the commonest, two points apart in each."""
+    usual = {"num_seeds": 5, "num_images": sum(GEOMETRIC), "classes": tuple(zip(GEOMETRIC, OFFSETS, strict=True))}
+    rare = (1000, 500, 250, 100, 50, 20)
+    rarer = {"num_seeds": 5, "num_images": sum(rare), "classes": tuple(zip(rare, OFFSETS, strict=True))}
+    two, six = {"tilts": (1.0, -1.0)}, {"tilts": (1.0, -1.0) * 3}
+    return [
+        Cell("balanced, 2 arms", (0.5,) * 2, **usual, **two),
+        Cell("balanced, 6 arms", (0.5,) * 6, **usual, **six),
+        Cell("balanced, power, 2 arms, 1 point", (0.5,) * 2, (0.0, -1.0), **usual, **two),
+        Cell("balanced, power, 2 arms, 3 points", (0.5,) * 2, (0.0, -3.0), **usual, **two),
+        Cell("balanced, 2 arms, 20 images of the rarest class", (0.5,) * 2, **rarer, **two),
+        Cell("balanced, 6 arms, 20 images of the rarest class", (0.5,) * 6, **rarer, **six),
+    ]
+
+
 def bar(cell: Cell) -> float:
     """The share of studies that may have a false verdict."""
     return 0.075 if len(set(cell.seed_sds)) > 1 and cell.num_seeds < 5 else 0.05
@@ -110,7 +130,7 @@ def bar(cell: Cell) -> float:
 def differences_of(cell: Cell, table: np.ndarray, *, is_whole: bool = False) -> list[Estimate]:
     """Of all pairs of arms; where `is_whole`, paired only where all runs are."""
     num_arms, num_seeds, num_images = table.shape
-    runs = Runs.of(table.reshape(-1, num_images))
+    runs = Runs.of(table.reshape(-1, num_images), strata=cell.strata)
     arms = rows_of(cell)
     result = []
     for a, b in combinations(range(num_arms), 2):
@@ -312,8 +332,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--promise", action="store_true", help="the power at the smallest detectable difference instead"
     )
+    parser.add_argument("--balanced", action="store_true", help="the cells about balanced accuracy instead")
     options = parser.parse_args(arguments)
-    chosen = [cell for cell in cells() if fnmatch.fnmatch(cell.name, options.cells)]
+    there = balanced_cells() if options.balanced else cells()
+    chosen = [cell for cell in there if fnmatch.fnmatch(cell.name, options.cells)]
     if options.promise:
         _promises(chosen, options.studies, options.output)
         return

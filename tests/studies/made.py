@@ -29,6 +29,7 @@ def leave_run(
     *,
     num_val: int = 0,
     val_right: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
     epochs: int = 2,
     **summary,
 ) -> Path:
@@ -41,6 +42,7 @@ def leave_run(
         right: (N,) whether each test image is right.
         num_val: Rows of the val split in `predictions.csv`, all right.
         val_right: (num_val,) whether each is right instead.
+        labels: Classes of the images, of val and of test from the first on; else as many of each, in turn.
         epochs: Rows of `history.csv`.
         summary: Keys that differ from the usual.
     """
@@ -63,7 +65,8 @@ def leave_run(
     (folder / record.SUMMARY).write_text(json.dumps(whole))
     (folder / record.OVERRIDES).write_text(yaml.safe_dump([f"{key}={value}" for key, value in typed.items()]))
     val_right = np.ones(num_val, bool) if val_right is None else val_right
-    labels = np.arange(max(len(right), len(val_right))) % len(CLASSES)
+    if labels is None:
+        labels = np.arange(max(len(right), len(val_right))) % len(CLASSES)
     predicted = np.where(right, labels[: len(right)], (labels[: len(right)] + 1) % len(CLASSES))
     share = [0.01] * (len(CLASSES) - 1)
     lines = [",".join(("split", "path", "label", "predicted", *CLASSES))]

@@ -1,6 +1,6 @@
 """Simulated studies with a known truth: logits of images, shifted by arm and seed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -32,6 +32,10 @@ class Cell:
         reading: Of a tuned arm: `fresh` seeds that chose nothing; the `same` seeds that chose; or `crossed`, where each
             seed is read at the choice of the others.
         num_choosing: Seeds that choose, where the seeds are fresh.
+        classes: Number of test images of each class, and its accuracy less the mean over classes, in percentage points:
+            accuracies and `differences` are balanced then, each class counts alike. Empty where all images do.
+        tilts: Of each arm, what it gains on the rarest class and loses on the commonest, in percentage points, in
+            between in proportion: it changes no balanced accuracy. Empty for none.
     """
 
     name: str
@@ -47,11 +51,18 @@ class Cell:
     trials: int = 1
     reading: str = "fresh"
     num_choosing: int = 2
+    classes: tuple[tuple[int, float], ...] = ()
+    tilts: tuple[float, ...] = ()
 
     @property
     def truth(self) -> np.ndarray:
         """(arms,) true accuracies less that of the first arm, as fractions."""
         return np.array(self.differences or (0.0,) * len(self.seed_sds)) / 100
+
+    @property
+    def strata(self) -> np.ndarray | None:
+        """(images,) class of each test image; None where all images count alike."""
+        return np.repeat(np.arange(len(self.classes)), [num for num, _ in self.classes]) if self.classes else None
 
 
 @lru_cache
@@ -106,6 +117,8 @@ def _shift(difficulty: str, accuracy: float, tails: str, seed_sd: float, differe
 
 def right(cell: Cell, rng: np.random.Generator) -> np.ndarray:
     """(arms, seeds, images) float32, 1 where an image is right, of one study."""
+    if cell.classes:
+        return _by_class(cell, rng)
     if cell.trials == 1:
         return _drawn(cell, rng, np.array(cell.seed_sds), cell.truth, cell.num_seeds, cell.num_images)
     num_choosing = cell.num_choosing if cell.reading == "fresh" else 0
@@ -131,9 +144,32 @@ def rows_of(cell: Cell) -> list[list[int]]:
     return [[seed for seed in seeds if seed != lacking(arm)] for arm in range(len(cell.seed_sds))]
 
 
+def _by_class(cell: Cell, rng: np.random.Generator) -> np.ndarray:
+    """Classes of other accuracies, which share half of the variance of the seed effects in points."""
+    num_classes, num_arms = len(cell.classes), len(cell.seed_sds)
+    along = np.linspace(-1, 1, num_classes)  # from the commonest class to the rarest
+    shared = rng.standard_normal((num_arms, cell.num_seeds))
+    # Of a class: the mean over classes of shared and own parts then has the standard deviation of the cell.
+    sds = np.array(cell.seed_sds) * np.sqrt(2 / (1 + 1 / num_classes))
+    tables = []
+    for place, (num_images, offset) in enumerate(cell.classes):
+        of_class = replace(cell, accuracy=round(cell.accuracy + offset / 100, 6))
+        truth = cell.truth + along[place] * np.array(cell.tilts or (0.0,) * num_arms) / 100
+        effects = (shared + rng.standard_normal(shared.shape)) / np.sqrt(2)
+        tables.append(_drawn(of_class, rng, sds, truth, cell.num_seeds, num_images, effects))
+    return np.concatenate(tables, axis=2)
+
+
 def _drawn(
-    cell: Cell, rng: np.random.Generator, seed_sds: np.ndarray, truth: np.ndarray, num_seeds: int, num_images: int
+    cell: Cell,
+    rng: np.random.Generator,
+    seed_sds: np.ndarray,
+    truth: np.ndarray,
+    num_seeds: int,
+    num_images: int,
+    effects: np.ndarray | None = None,
 ) -> np.ndarray:
+    """(arms, seeds, images); `effects` (arms, seeds) of the seeds, of variance 1, are drawn where none are given."""
     slope = _slope(cell.difficulty, cell.accuracy)
     if cell.difficulty == "beta":
         chances = rng.beta(CONCENTRATION * cell.accuracy, CONCENTRATION * (1 - cell.accuracy), num_images)
@@ -145,7 +181,9 @@ def _drawn(
         for sd, difference in zip(np.hypot(seed_sds, cell.shared_sd), truth, strict=True)
     ]
     draw = (len(seed_sds), num_seeds)
-    if cell.tails == "t3":
+    if effects is not None:
+        pass
+    elif cell.tails == "t3":
         effects = rng.standard_t(T_DEGREES, draw) / np.sqrt(T_DEGREES / (T_DEGREES - 2))
     else:
         effects = rng.standard_normal(draw)

@@ -20,6 +20,13 @@ def written(folder, command, question=None, compared=(), tuned=()):
     return yaml.safe_load((folder / record.STUDY).read_text())
 
 
+def test_a_plan_says_which_metric_chooses_and_is_compared(tmp_path):
+    plan.write(tmp_path, {"1": []}, StudyConfig(None, (), ()), {}, threads=1, primary_metric="balanced_accuracy")
+    said = "val_balanced_accuracy_tta chooses, test_balanced_accuracy of what was chosen is compared"
+    assert yaml.safe_load((tmp_path / record.STUDY).read_text())["primary_metric"] == said
+    assert written(tmp_path / "usual", "1")["primary_metric"].startswith("val_accuracy_tta chooses, test_accuracy of")
+
+
 def test_what_is_tuned_can_be_said_later(tmp_path, capsys):
     assert written(tmp_path, "1")["tuned"] == []
     found = written(tmp_path, "1", tuned=("lr_scale",), question="Which rate?")

@@ -22,7 +22,7 @@ def classifier(cache):
         )
         data = build_data(config)
         config = with_steps(config, data, config.epochs, folder=None)
-        return build_classifier(config, build_network(config, None, data), num_classes=6)
+        return build_classifier(config, build_network(config, None, data), data.splits)
 
     return made
 

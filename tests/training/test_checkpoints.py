@@ -242,6 +242,16 @@ def test_the_first_of_equally_good_epochs_is_the_best(tmp_path: Path) -> None:
     assert [float(row["val_accuracy"]) for row in history(tmp_path)] == [0.5, 0.75, 0.75, 0.25]
 
 
+def test_a_recorder_keeps_the_weights_of_the_epoch_that_its_metric_chooses(tmp_path: Path) -> None:
+    rows = [{**vars(fit(tmp_path / "a", Scripted(2), epochs=1).history.best), "val_balanced_accuracy": 0.75}]
+    recorder = EpochRecorder(tmp_path, primary_metric="balanced_accuracy")
+    recorder.load_state_dict({"rows": [*rows, rows[0] | {"epoch": 1, "val_accuracy": 1.0}], "fit_seconds": 1.0})
+    assert recorder.history.best.epoch == 0
+    better = rows[0] | {"epoch": 2, "val_accuracy": 0.1, "val_balanced_accuracy": 0.8}
+    recorder.load_state_dict({"rows": [*rows, better], "fit_seconds": 1.0})
+    assert recorder.history.best.epoch == 2
+
+
 def test_the_history_has_a_row_for_each_epoch_with_the_rate_that_was_used(tmp_path: Path) -> None:
     options = {"scheduler": partial(StepLR, step_size=1, gamma=0.1)}
     recorder = fit(tmp_path, tiny(), epochs=3, options=options)

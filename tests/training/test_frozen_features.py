@@ -16,6 +16,7 @@ from intel_scenes import record
 from intel_scenes.data.batches import order
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError
+from intel_scenes.models.class_weights import class_weights
 from intel_scenes.training.build import build_data
 from intel_scenes.training.frozen_features import Head, add_backbone, fit_head
 from tests.small import DRAWN, SMALL, asked
@@ -223,3 +224,18 @@ def test_the_checkpoint_of_a_probe_says_how_its_network_takes_its_input(tmp_path
     found = torch.load(tmp_path / record.BEST, weights_only=True)
     assert found["transform_input"] is True
     assert len(found["state_dict"]) == len(network.state_dict())
+
+
+def test_a_head_is_fitted_with_scikit_learns_balanced_weights(run: Run, cache: Path) -> None:
+    data, generator = images_of(cache), np.random.default_rng(0)
+    labels = data.splits.scenes.labels
+    chosen = np.concatenate([data.splits.train[labels[data.splits.train] == 0], data.splits.train[::3]])  # 0 is common
+    values = generator.normal(size=(120, 10)).astype(np.float32) + np.eye(6, 10)[labels].astype(np.float32)
+    layer = nn.Linear(10, 6)
+    features = data.with_features(values, values[:30])
+    fit_head(layer, features.images, chosen, 0.0, class_weights(labels[chosen], 6, 1))
+    reference = LogisticRegression(C=1 / (0.01 * len(chosen)), tol=1e-8, max_iter=1000, class_weight="balanced")
+    reference.fit(values[chosen], labels[chosen])
+    with torch.inference_mode():
+        found = layer(torch.from_numpy(values)).softmax(1).numpy()
+    np.testing.assert_allclose(found, reference.predict_proba(values), atol=2e-3)

@@ -27,7 +27,7 @@ def answer(found: Comparison) -> list[str]:
     missing = gaps(found.notices)
     return [
         *([_best(found)] if is_search else []),
-        *(_factors(found.effects["test_accuracy"]) if found.effects else []),
+        *(_factors(found.effects[found.primary], found.on_test) if found.effects else []),
         *_leader(found),
         *([] if is_search else _others(found)),
         *([_best(found)] if is_rated and not is_search else []),
@@ -35,7 +35,7 @@ def answer(found: Comparison) -> list[str]:
     ]
 
 
-def _factors(effects: Effects) -> list[str]:
+def _factors(effects: Effects, on_test: str) -> list[str]:
     """A sentence for each factor whose effect depends on no other, and for each interaction its simple effects."""
     shown = [one for one in effects.interactions if one.is_shown]
     by_factor: dict[str, list[LevelDifference]] = {}
@@ -43,7 +43,7 @@ def _factors(effects: Effects) -> list[str]:
         if not any(one.factor in interaction.factors for interaction in shown):
             by_factor.setdefault(one.factor, []).append(one)
     ordered = sorted(by_factor.items(), key=lambda item: min(one.p_holm for one in item[1]))
-    return [*(_interaction(one, effects.simple) for one in shown), *(_factor(*item) for item in ordered)]
+    return [*(_interaction(one, effects.simple) for one in shown), *(_factor(*item, on_test) for item in ordered)]
 
 
 def _interaction(interaction: Interaction, simple: Sequence[LevelDifference]) -> str:
@@ -62,7 +62,7 @@ def _interaction(interaction: Interaction, simple: Sequence[LevelDifference]) ->
     return f"The effect of {one} depends on {other} (interaction, {p_value(interaction.p_holm, 'p')}): {found}."
 
 
-def _factor(factor: str, differences: Sequence[LevelDifference]) -> str:
+def _factor(factor: str, differences: Sequence[LevelDifference], on_test: str) -> str:
     ordered = sorted(differences, key=lambda one: -abs(one.difference))
     shown = [_better_first(one) for one in ordered if one.verdict in (BETTER, WORSE)]
     if not shown:
@@ -70,12 +70,12 @@ def _factor(factor: str, differences: Sequence[LevelDifference]) -> str:
         if all(one.verdict == NOT_TUNED for one in differences):
             return f"{factor}: levels are not comparable, because tuning was unequal."
         if all(one.verdict == EQUAL for one in differences):
-            says = "all levels are practically equal in test accuracy"
+            says = f"all levels are practically equal in {on_test}"
         else:
-            says = "no significant difference in test accuracy was found"
+            says = f"no significant difference in {on_test} was found"
         return f"{factor}: {says} (largest {better} over {worse}, {interval})."
     parts = [f"{better} over {worse} ({interval})" for better, worse, interval in shown]
-    return f"{factor}: significant differences in test accuracy: {few(parts, 3)}."
+    return f"{factor}: significant differences in {on_test}: {few(parts, 3)}."
 
 
 def _better_first(one: LevelDifference) -> tuple[str, str, str]:
@@ -94,11 +94,11 @@ def _leader(found: Comparison) -> list[str]:
     fresh = f" on {num_fresh} fresh seed{'s' * (num_fresh > 1)}" if num_fresh else ""
     test = f"{100 * leader.tested.test_accuracy:.1f} %{_interval(leader.tested)}{fresh}."
     if len(found.arms) == 1:
-        return [f"Validation accuracy {accuracy}. Test accuracy {test}"]
+        return [f"{found.on_val.capitalize()} {accuracy}. {found.on_test.capitalize()} {test}"]
     if tied:
         named = few([leader.label, *tied])
-        return [f"{named} tie for the best validation accuracy: {accuracy}. {leader.label}: test accuracy {test}"]
-    return [f"{leader.label} has the best validation accuracy: {accuracy}. Test accuracy {test}"]
+        return [f"{named} tie for the best {found.on_val}: {accuracy}. {leader.label}: {found.on_test} {test}"]
+    return [f"{leader.label} has the best {found.on_val}: {accuracy}. {found.on_test.capitalize()} {test}"]
 
 
 def _corrected(found: Comparison) -> str:

@@ -42,9 +42,9 @@ def cost_figures(found: Comparison) -> list[Figure]:
     sized = [arm for arm in found.arms if arm.chosen.mean("parameters")]
     made = []
     if timed:
-        made.append(_figure("minutes", f"training time on {device} (minutes)", timed, _minutes))
+        made.append(_figure("minutes", f"training time on {device} (minutes)", timed, _minutes, found))
     if len({arm.chosen.mean("parameters") for arm in sized}) > 1:
-        made.append(_figure("parameters", "parameters (millions)", sized, _millions))
+        made.append(_figure("parameters", "parameters (millions)", sized, _millions, found))
     return made
 
 
@@ -66,7 +66,9 @@ def frontier(points: Sequence[Point]) -> list[Point]:
     return found
 
 
-def _figure(name: str, unit: str, arms: Sequence[Arm], cost: Callable[[Configuration], float]) -> Figure:
+def _figure(
+    name: str, unit: str, arms: Sequence[Arm], cost: Callable[[Configuration], float], found: Comparison
+) -> Figure:
     points = []
     for arm in arms[:MAX_POINTS]:
         accuracy = arm.tested.test_accuracy
@@ -108,7 +110,7 @@ def _figure(name: str, unit: str, arms: Sequence[Arm], cost: Callable[[Configura
             hovertemplate="%{customdata[0]}: test %{y:.1f} % (%{customdata[2]}), validation %{customdata[1]}, "
             "%{x:.3g}<extra></extra>",
         )
-    finish(figure, 360, unit, "test accuracy (%)", xaxis_range=rounded(x_range, 4), yaxis_range=rounded(y_range))
+    finish(figure, 360, unit, f"{found.on_test} (%)", xaxis_range=rounded(x_range, 4), yaxis_range=rounded(y_range))
     head = ["arm", unit, "validation %", "test %", "95 % interval", "on the frontier"]
     rows = [
         [
@@ -119,8 +121,8 @@ def _figure(name: str, unit: str, arms: Sequence[Arm], cost: Callable[[Configura
     ]
     return Figure(
         name,
-        f"Test accuracy against {unit}; the frontier is chosen on validation accuracy",
-        f"No cheaper arm has a higher validation accuracy than {', '.join(point.label for point in first)}",
+        f"{found.on_test.capitalize()} against {unit}; the frontier is chosen on {found.on_val}",
+        f"No cheaper arm has a higher {found.on_val} than {', '.join(point.label for point in first)}",
         spec(figure),
         [head, *rows],
     )

@@ -63,12 +63,12 @@ def pairwise(found: Comparison) -> list[list[object]]:
         p_values = (pair.verdict.p_value, pair.verdict.p_holm) if pair.verdict else (None, None)
         rows.append(
             [
-                *(pair.a, pair.b, "test_accuracy", pair.difference, low, high, *holm, *p_values, pair.p_better),
+                *(pair.a, pair.b, found.primary, pair.difference, low, high, *holm, *p_values, pair.p_better),
                 *(*pair.num_seeds, pair.is_paired, pair.text, *simultaneous),
             ]
         )
     for one in found.on_validation:
-        for metric, estimate in (("val_accuracy", one.accuracy), ("val_loss_calibrated", one.loss)):
+        for metric, estimate in ((f"val_{found.metric}", one.accuracy), ("val_loss_calibrated", one.loss)):
             low, high = estimate.interval()
             by_itself = [one.label, found.baseline, metric, estimate.value, low, high, None, None, estimate.p_value()]
             rows.append([*by_itself, None, None, *estimate.num_seeds, estimate.is_paired, None, None, None])

@@ -5,8 +5,6 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-import numpy.typing as npt
 import plotly.graph_objects as go
 
 from intel_scenes.studies.arms import Configuration
@@ -26,12 +24,10 @@ from intel_scenes.studies.render.plot import (
 )
 from intel_scenes.studies.statistics.effects import Cell, Interaction, MarginalMean, effects
 
-PRIMARY = "test_accuracy"
-
 
 def marginal_figures(found: Comparison) -> list[Figure]:
     """For each factor of a factorial study the marginal mean of each level with its interval, all on one scale."""
-    means = found.effects[PRIMARY].means if PRIMARY in found.effects else []
+    means = found.effects[found.primary].means if found.primary in found.effects else []
     scale = _scale(means)
     made = []
     for place, factor in enumerate(dict.fromkeys(one.factor for one in means)):
@@ -39,11 +35,11 @@ def marginal_figures(found: Comparison) -> list[Figure]:
         levels = [one.level for one in of_factor]
         figure = go.Figure()
         _add_means(figure, of_factor, levels, 0, None)
-        finish(figure, 260, html.escape(factor), "test accuracy (%)", xaxis_type="category", yaxis_range=scale)
+        finish(figure, 260, html.escape(factor), f"{found.on_test} (%)", xaxis_type="category", yaxis_range=scale)
         said = ", ".join(f"{one.level} {percent(one.mean, 1)}" for one in of_factor)
         head = [factor, "test %", "low", "high", "arms"]
         rows = [[one.level, *map(percent, (one.mean, one.low, one.high)), str(len(one.cells))] for one in of_factor]
-        title = f"{factor}: marginal mean of test accuracy (%), 95 % interval"
+        title = f"{factor}: marginal mean of {found.on_test} (%), 95 % interval"
         made.append(Figure(f"mean-{place}", title, f"{title}: {said}", spec(figure), [head, *rows]))
     return made
 
@@ -87,17 +83,16 @@ def interaction_figures(found: Comparison) -> list[Figure]:
 
     Where the differences between the points of one level are those of the next, there is no interaction.
     """
-    if PRIMARY not in found.effects:
+    if found.primary not in found.effects:
         return []
-    means = found.effects[PRIMARY].means
+    means = found.effects[found.primary].means
     factors = list(dict.fromkeys(one.factor for one in means))
     order = {
         factor: [one.level for one in by_level([one for one in means if one.factor == factor])] for factor in factors
     }
     _, cells = cells_of(found.arms, factors)
-    tests = sorted(found.effects[PRIMARY].interactions, key=lambda one: one.p)
-    near = found.images.groups
-    return [_interaction(number, one, cells, order, near) for number, one in enumerate(tests)]
+    tests = sorted(found.effects[found.primary].interactions, key=lambda one: one.p)
+    return [_interaction(number, one, cells, order, found) for number, one in enumerate(tests)]
 
 
 def _interaction(
@@ -105,27 +100,30 @@ def _interaction(
     test: Interaction,
     cells: Sequence[Cell],
     order: Mapping[str, Sequence[str]],
-    near: npt.NDArray[np.intp] | None,
+    found: Comparison,
 ) -> Figure:
-    """The factor with fewer levels has the colours, at most six of them; `near` are groups of nearly equal images."""
+    """The factor with fewer levels has the colours, at most six of them."""
     levels = dict(zip(test.factors, test.levels, strict=True))
     first, second = sorted(levels, key=lambda factor: -len(levels[factor]))
     ordered = [level for level in order[first] if level in levels[first]]
     all_groups = [level for level in order[second] if level in levels[second]]
     groups = all_groups[: len(COLOURS)]
     figure, numbers = go.Figure(), [[second, first, "test %", "low", "high"]]
+    near, strata = found.images.groups, found.images.strata
     for place, group in enumerate(groups):
         within = [cells[index] for index in test.cells if cells[index].levels[second] == group]
-        means = {one.level: one for one in effects(within, None, groups=near).means if one.factor == first}
+        means = {
+            one.level: one for one in effects(within, None, groups=near, strata=strata).means if one.factor == first
+        }
         line = [means[level] for level in ordered]
         numbers += [[group, one.level, *map(percent, (one.mean, one.low, one.high))] for one in line]
         _add_means(figure, line, ordered, place, f"{second}={group}")
     _spread(figure, ordered)
-    finish(figure, 340, html.escape(first), "test accuracy (%)")
+    finish(figure, 340, html.escape(first), f"{found.on_test} (%)")
     said = f"F({test.df:.1f}, {test.df_denominator:.1f}) = {test.statistic:.2f}, Holm-adjusted p = {test.p_holm:.3g}"
     shown = "an interaction" if test.is_shown else "no interaction shown"
     some = f" (the best {len(groups)} of {len(all_groups)})" if len(all_groups) > len(groups) else ""
-    title = f"{first} by {second}{some}: mean test accuracy (%), 95 % interval; {shown}"
+    title = f"{first} by {second}{some}: mean {found.on_test} (%), 95 % interval; {shown}"
     return Figure(f"interaction-{number}", title, f"{title}: {said}", spec(figure), numbers)
 
 
@@ -175,15 +173,15 @@ def response_figures(found: Comparison) -> list[Figure]:
             [label, one.values[factor], percent(one.val_accuracy), _text(error), str(len(one.runs))]
             for one, error in zip(line, errors, strict=True)
         ]
-    finish(figure, 320, html.escape(factor), "validation accuracy (%)")
+    finish(figure, 320, html.escape(factor), f"{found.on_val} (%)")
     _number_axis(figure, sorted({float(one.values[factor]) for line in lines.values() for one in line}))
     best = found.configurations[0]
     more = f", the first {len(COLOURS)} arms" if len(lines) > len(COLOURS) else ""
     return [
         Figure(
             "response",
-            f"Mean validation accuracy (%) by {factor}, ± standard error over seeds{more}",
-            f"Highest mean validation accuracy: {percent(best.val_accuracy, 1)} % at {factor}={best.values[factor]}",
+            f"Mean {found.on_val} (%) by {factor}, ± standard error over seeds{more}",
+            f"Highest mean {found.on_val}: {percent(best.val_accuracy, 1)} % at {factor}={best.values[factor]}",
             spec(figure),
             numbers,
         )
@@ -224,11 +222,11 @@ def trials_figure(found: Comparison) -> Figure:
         )
         numbers += [[arm.label, str(size), f"{value:.2f}"] for size, value in enumerate(curve, start=1)]
     most = max(len(arm.best_of) for arm in found.arms)
-    finish(figure, 340, "number of trials", "validation accuracy (%)", hovermode="x unified")
+    finish(figure, 340, "number of trials", f"{found.on_val} (%)", hovermode="x unified")
     figure.update_xaxes(dtick=max(1, most // 6))
     return Figure(
         "trials",
-        "Expected best validation accuracy (%) by number of trials",
+        f"Expected best {found.on_val} (%) by number of trials",
         f"With all trials {found.arms[0].label} is ahead",
         spec(figure),
         numbers,

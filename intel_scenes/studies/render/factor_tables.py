@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.effects import cells_of
 from intel_scenes.studies.naming import few
-from intel_scenes.studies.render.factor_figures import PRIMARY, by_level
+from intel_scenes.studies.render.factor_figures import by_level
 from intel_scenes.studies.render.tables import Rows, degrees, p_value
 from intel_scenes.studies.statistics.effects import Effects, LevelDifference
 
 MAX_SIMPLE = 300  # in the page; `effects.csv` has all
 NAMES = {
     "test_accuracy": "test accuracy (points)",
+    "test_balanced_accuracy": "balanced test accuracy (points)",
     "test_loss_calibrated": "calibrated test loss (less is better)",
     "val_accuracy": "validation accuracy (points)",
+    "val_balanced_accuracy": "balanced validation accuracy (points)",
     "val_loss_calibrated": "calibrated validation loss (less is better)",
 }
 
@@ -114,13 +116,13 @@ def _under(names: list[str], rows: Rows) -> Rows:
 
 def matched_notes(found: Comparison) -> list[str]:
     """For each factor whose levels do not occur in all arms alike: over which cells its levels are averaged."""
-    if PRIMARY not in found.effects:
+    if found.primary not in found.effects:
         return []
-    means, notes = found.effects[PRIMARY].means, []
+    means, notes = found.effects[found.primary].means, []
     arms, cells = cells_of(found.arms, list(dict.fromkeys(one.factor for one in means)))
     for factor in dict.fromkeys(one.factor for one in means):
         of_factor = [one for one in means if one.factor == factor]
-        if sum(len(one.cells) for one in of_factor) == len(arms) - len(found.effects[PRIMARY].left_out):
+        if sum(len(one.cells) for one in of_factor) == len(arms) - len(found.effects[found.primary].left_out):
             continue
         if not of_factor[0].is_matched:
             notes.append(
@@ -141,6 +143,6 @@ def matched_notes(found: Comparison) -> list[str]:
 
 def shares(found: Comparison) -> list[tuple[str, float, str]]:
     """Source, share and percent of the variance of the arms' test accuracies, the largest first."""
-    known = found.effects[PRIMARY].shares if PRIMARY in found.effects else []
+    known = found.effects[found.primary].shares if found.primary in found.effects else []
     ordered = sorted(known, key=lambda one: -one.fraction)
     return [(one.source, one.fraction, f"{100 * one.fraction:.0f}") for one in ordered]

@@ -86,7 +86,7 @@ def _forest(found: Comparison) -> list[Figure]:
             customdata=[f"{low:+.2f} to {high:+.2f}" for low, high in bounds],
         )
     labels = [pair.a for pair in pairs]
-    one_row_each(figure, labels, "difference in test accuracy (points)", xaxis_zeroline=False, showlegend=True)
+    one_row_each(figure, labels, f"difference in {found.on_test} (points)", xaxis_zeroline=False, showlegend=True)
     head = ["arm", "difference", "low (Holm)", "high (Holm)", "low (Bonferroni)", "high (Bonferroni)", "verdict"]
     rows = [
         [
@@ -99,7 +99,7 @@ def _forest(found: Comparison) -> list[Figure]:
     more = len(found.arms) - 1 - len(pairs)
     made = Figure(
         "differences",
-        f"Difference in test accuracy from {found.reference} (points)"
+        f"Difference in {found.on_test} from {found.reference} (points)"
         + (f": the first {len(pairs)} arms on validation" if more > 0 and len(pairs) == MAX_POINTS else ""),
         f"Of {len(pairs)} arms, {_counted([pair.text for pair in pairs])}, compared with {found.reference}",
         spec(figure),

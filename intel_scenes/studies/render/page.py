@@ -67,6 +67,8 @@ def render(found: Comparison, images: Path | None) -> str:
         remake=_remake(found),
         rope=f"{100 * found.rope:g}",
         reference=found.reference,
+        on_test=found.on_test,
+        on_val=found.on_val,
         is_to_leader=found.is_to_leader,
         family=_family(found),
         few_seeds=_has_few_seeds(found),

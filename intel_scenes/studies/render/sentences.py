@@ -36,6 +36,10 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
     Kind.OTHER_IMAGES: lambda runs, v, num: (
         f"left out, because their images differ from those of most runs or are unknown: {num} of {v['num_all']}, {runs}"
     ),
+    Kind.OTHER_METRIC: lambda runs, v, num: (
+        f"left out, because their best epoch was not chosen by primary_metric={v['most']}, as that of most runs was: "
+        f"{num} of {v['num_all']}, {runs}"
+    ),
     Kind.OTHER_SETTINGS: lambda runs, v, _: (
         f"left out, because they differ from the other runs of {v['configuration']} in more than what was typed "
         f"(a weights file, threads, precision or a configuration file): {runs}"
@@ -78,7 +82,8 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
         f"{v['reason']}"
     ),
     Kind.CROSS_FITTED: lambda _, v, __: (
-        "exploratory, without verdicts: test accuracy with the choice made on the other seeds (cross-validated over "
+        f"exploratory, without verdicts: {'balanced ' * v['is_balanced']}test accuracy with the choice made on the "
+        "other seeds (cross-validated over "
         "seeds, it estimates tuning with one seed less): "
         f"{few([f'{arm} {100 * value:.1f} %' for arm, value in v['accuracies'].items()], 6)}"
     ),
@@ -118,7 +123,8 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
         f"{few([f'{one} and {other}' for one, other in v['pairs']])}"
     ),
     Kind.CROSSING: lambda _, v, __: (
-        "the order by the expected best validation accuracy depends on the number of trials: "
+        f"the order by the expected best {'balanced ' * v['is_balanced']}validation accuracy depends on the number of "
+        "trials: "
         f"{few([f'{behind} passes {ahead} at {trials}' for ahead, behind, trials in v['crossings']])}"
     ),
     Kind.PARTLY_PAIRED: lambda _, v, __: (
@@ -148,7 +154,7 @@ GAPS = (Kind.LOST, Kind.MISSING, Kind.GUESSING)  # that belong to the answer
 UNPLANNED = (  # in which runs or arms differ although no factor says so
     *(Kind.DIFFERENT, Kind.CONFOUNDED, Kind.UNCOMMITTED, Kind.OTHER_IMAGES, Kind.OTHER_SETTINGS, Kind.CONTRADICTORY),
     *(Kind.NO_PREDICTIONS, Kind.EQUAL_PREDICTIONS, Kind.REPEATED_SEED, Kind.WITHOUT_TTA, Kind.UNPAIRED),
-    Kind.PARTLY_PAIRED,
+    *(Kind.PARTLY_PAIRED, Kind.OTHER_METRIC),
 )
 NOTES = (
     *(Kind.ONLY_LEADER, Kind.NAMED_BY_RECIPE, Kind.TWINS, Kind.SUSPECT, Kind.CROSSING, Kind.IF_FAILED_GUESSED),

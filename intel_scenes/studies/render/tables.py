@@ -18,10 +18,11 @@ def leaderboard(found: Comparison) -> Rows:
     arm_of = {id(arm.chosen): arm for arm in found.arms}
     has_devices = len({device for one in found.configurations for device in one.devices}) > 1
     has_tta = any(run.has_tta and run.views != 1 for run in found.runs)
+    balanced = "balanced " * found.images.is_balanced
     names = [
         *found.factors,
-        "validation % (TTA)" if has_tta else "validation %",
-        *("test %", "95 % CI", f"against {reference(found)}" if found.arms else "", "seeds"),
+        f"{balanced}validation %{' (TTA)' * has_tta}",
+        *(f"{balanced}test %", "95 % CI", f"against {reference(found)}" if found.arms else "", "seeds"),
         *(["trials"] if found.tuned else []),
         *("gap", "minutes", "images/s", *(["device"] if has_devices else []), "parameters"),
     ]
@@ -80,7 +81,13 @@ def validation_rows(found: Comparison) -> Rows:
     """What each arm is against the baseline on validation; empty where no baseline was named."""
     if not found.on_validation:
         return []
-    rows = [[f"against {found.baseline} on validation", "points of accuracy", "loss, calibrated"]]
+    rows = [
+        [
+            f"against {found.baseline} on validation",
+            f"points of {'balanced ' * found.images.is_balanced}accuracy",
+            "loss, calibrated",
+        ]
+    ]
     for one in found.on_validation:
         (low, high), (least, most) = one.accuracy.interval(), one.loss.interval()
         accuracy = f"{points(one.accuracy.value)} ({points(low)} to {points(high)})"
@@ -89,8 +96,9 @@ def validation_rows(found: Comparison) -> Rows:
     return rows
 
 
-def effect_rows(found: Comparison, metric: str = "test_accuracy") -> Rows:
+def effect_rows(found: Comparison, metric: str | None = None) -> Rows:
     """The level differences of the main effects, then the simple effects of each interaction that was found."""
+    metric = metric or found.primary
     effects = found.effects.get(metric)
     if effects is None:
         return []
@@ -111,8 +119,9 @@ def _effect_row(one: LevelDifference, *, is_loss: bool) -> list[str]:
     ]
 
 
-def interaction_rows(found: Comparison, metric: str = "test_accuracy") -> Rows:
+def interaction_rows(found: Comparison, metric: str | None = None) -> Rows:
     """The tests of the two-factor interactions."""
+    metric = metric or found.primary
     effects = found.effects.get(metric)
     if effects is None or not effects.interactions:
         return []

@@ -84,9 +84,10 @@ def _json(found: Comparison) -> str:
             "num_failed": one.num_failed,
             "val_accuracy": one.mean("val_accuracy"),
             "val_accuracy_tta": one.mean("val_accuracy_tta"),
+            "val_balanced_accuracy_tta": one.mean("val_balanced_accuracy_tta"),
             "lr": one.mean("lr"),
-            "test_accuracy": on_test.test_accuracy,
-            "test_accuracy_interval": on_test.interval,
+            found.primary: on_test.test_accuracy,
+            f"{found.primary}_interval": on_test.interval,
             "balanced_accuracy": on_test.balanced_accuracy,
             "test_seeds": [run.summary.seed for run in on_test.runs],
             "gap": on_test.gap,
@@ -101,7 +102,7 @@ def _json(found: Comparison) -> str:
     on_validation = [
         {
             **{"arm": one.label, "baseline": found.baseline, "tuned_alike": not one.is_unequal},
-            **{"val_accuracy": one.accuracy.value, "val_accuracy_interval": one.accuracy.interval()},
+            **{f"val_{found.metric}": one.accuracy.value, f"val_{found.metric}_interval": one.accuracy.interval()},
             **{"val_loss_calibrated": one.loss.value, "val_loss_calibrated_interval": one.loss.interval()},
         }
         for one in found.on_validation

@@ -24,16 +24,25 @@ class Runs:
         covariances: (R, R) of runs over images.
         num_images: Or of groups.
         largest: Value that a difference can have; infinite for losses.
+        heaviest: Weight of the image that counts most in the means; 1 where all count alike.
+        degrees_of_images: Of freedom, of `covariances`; None is one less than `num_images`.
     """
 
     means: npt.NDArray[np.float64]
     covariances: npt.NDArray[np.float64]
     num_images: int
     largest: float = 1.0
+    heaviest: float = 1.0
+    degrees_of_images: float | None = None
 
     @classmethod
     def of(
-        cls, table: npt.NDArray[np.generic], *, groups: npt.NDArray[np.integer] | None = None, largest: float = 1.0
+        cls,
+        table: npt.NDArray[np.generic],
+        *,
+        groups: npt.NDArray[np.integer] | None = None,
+        strata: npt.NDArray[np.integer] | None = None,
+        largest: float = 1.0,
     ) -> "Runs":
         """From a table.
 
@@ -43,11 +52,17 @@ class Runs:
                 itself. A group is sampled as a whole, as a cluster: means stay those over images, and variances are
                 those of the linearised ratio estimator of the mean per image (Cochran, "Sampling Techniques", 1977,
                 chapters 6 and 9).
+            strata: (N,) class of each image, for balanced accuracies: means are those over classes of the means over
+                their images, and variances those of a stratified sample (Cochran, chapter 5). None for plain means.
             largest: Value that a difference can have.
         """
         residuals = np.array(table, np.float64)  # a copy, worked on in place: of thousands of runs each one is large
-        means, num_all = residuals.mean(axis=1), residuals.shape[1]
-        residuals -= means[:, None]
+        num_all, heaviest, degrees = residuals.shape[1], 1.0, None
+        if strata is None:
+            means = residuals.mean(axis=1)
+            residuals -= means[:, None]
+        else:
+            means, heaviest, degrees = _stratify(residuals, strata)
         if groups is not None:
             order = np.argsort(groups, kind="stable")
             starts = np.flatnonzero(np.diff(groups[order], prepend=groups.min() - 1))
@@ -55,7 +70,7 @@ class Runs:
         num_images = residuals.shape[1]
         covariances = residuals @ residuals.T
         covariances /= num_images - 1
-        return cls(means, covariances, num_images, largest)
+        return cls(means, covariances, num_images, largest, heaviest, degrees)
 
     @classmethod
     def stacked(
@@ -63,12 +78,13 @@ class Runs:
         tables: Sequence[npt.NDArray[np.generic]],
         *,
         groups: npt.NDArray[np.integer] | None = None,
+        strata: npt.NDArray[np.integer] | None = None,
         largest: float = 1.0,
     ) -> "tuple[Runs, list[list[int]]]":
         """From the tables of several arms, one upon the other, with the rows of each; arguments are those of `of`."""
         ends = np.cumsum([len(table) for table in tables]).tolist()
         rows = [list(range(end - len(table), end)) for table, end in zip(tables, ends, strict=True)]
-        return cls.of(np.concatenate(tables), groups=groups, largest=largest), rows
+        return cls.of(np.concatenate(tables), groups=groups, strata=strata, largest=largest), rows
 
     def mean(self, rows: Sequence[int]) -> Estimate:
         """The mean of at least two runs of one configuration."""
@@ -123,4 +139,40 @@ class Runs:
         return Side(seed, rest, num_seeds, float(num_seeds - 1))
 
     def _estimate(self, value: float, images: float, *sides: Side) -> Estimate:
-        return Estimate(value, max(0.0, images), sides, self.num_images, self.largest)
+        weighted = self.heaviest, self.degrees_of_images
+        return Estimate(value, max(0.0, images), sides, self.num_images, self.largest, *weighted)
+
+
+def balancing(strata: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """(N,) weights of images, of mean 1, under which a mean is the mean over classes of those over their images.
+
+    Args:
+        strata: (N,) class of each image.
+    """
+    _, places, counts = np.unique(strata, return_inverse=True, return_counts=True)
+    weights: npt.NDArray[np.float64] = (len(strata) / (len(counts) * counts))[places]
+    return weights
+
+
+def _stratify(
+    table: npt.NDArray[np.float64], strata: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.float64], float, float]:
+    """Means over classes of (R, N) runs, the largest weight, and the degrees of freedom of their variance over images.
+
+    The table becomes deviations from the means of the classes, weighted so that the sum of their squares over
+    N (N - 1) is the variance of a stratified mean: the mean over C classes of those of their sample means, over C. What
+    classes differ in is no sampling error, because the balanced accuracy has each class in equal parts. Degrees are
+    Satterthwaite's, as if images of all classes had one variance.
+    """
+    num_images = table.shape[1]
+    classes, counts = np.unique(strata, return_counts=True)
+    weights = num_images / (len(classes) * counts)
+    scales = weights * np.sqrt(counts / np.maximum(counts - 1, 1) * (num_images - 1) / num_images)
+    means = np.zeros(len(table))
+    for label, scale in zip(classes, scales, strict=True):
+        columns = np.flatnonzero(strata == label)
+        of_class = table[:, columns].mean(axis=1)
+        table[:, columns] = scale * (table[:, columns] - of_class[:, None])
+        means += of_class / len(classes)
+    degrees = (1 / counts).sum() ** 2 / (1 / counts**2 / np.maximum(counts - 1, 1)).sum()
+    return means, float(weights.max()), float(degrees)

@@ -225,6 +225,7 @@ def effects(
     *,
     lower_is_better: bool = False,
     groups: npt.NDArray[np.integer] | None = None,
+    strata: npt.NDArray[np.integer] | None = None,
 ) -> Effects:
     """What the factors do, each over the matched cells of the others; designs may be incomplete and unbalanced.
 
@@ -233,6 +234,7 @@ def effects(
         rope: The largest difference that makes no practical difference, in units of the runs; None calls nothing equal.
         lower_is_better: As for a loss.
         groups: (images,) number of the group of near-identical images that each one is in, see `Runs.of`.
+        strata: (images,) class of each, where classes count alike, see `Runs.of`.
 
     Raises:
         ValueError: Cells differ in their factors or images, or two are alike in their levels.
@@ -240,7 +242,7 @@ def effects(
     design = Design.of([cell.levels for cell in cells], [cell.seeds for cell in cells])
     if not design.places:
         return Effects([], [], [], [], [], design.left_out)
-    runs = Runs.of(np.concatenate([cells[place].runs for place in design.places]), groups=groups)
+    runs = Runs.of(np.concatenate([cells[place].runs for place in design.places]), groups=groups, strata=strata)
     return analyse(design, runs, rope, lower_is_better=lower_is_better)
 
 
@@ -629,7 +631,7 @@ class _Variance:
     size: float
 
 
-def _variance(one: _Moments, shared: _Shared | None, num_images: int) -> _Variance:
+def _variance(one: _Moments, shared: _Shared | None, runs: Runs) -> _Variance:
     """The trace of the covariance of contrasts, with Satterthwaite's degrees of freedom.
 
     The term of the seeds is never dropped: a mean square of seeds below that of the rest counts as that of the rest.
@@ -639,13 +641,14 @@ def _variance(one: _Moments, shared: _Shared | None, num_images: int) -> _Varian
     seeds = max(shared.of(one) if shared else pooled, noise)
     total = images + seeds - noise
     num, of_groups = len(one.value), one.contrast.degrees
+    of_images = runs.degrees_of_images or runs.num_images - 1.0
     if total <= 1e-15:
-        return _Variance(num * (RULE_OF_THREE / num_images) ** 2, num_images - 1.0, num)
+        return _Variance(num * (RULE_OF_THREE * runs.heaviest / runs.num_images) ** 2, of_images, num)
     all_degrees = float(of_groups.sum())
     size = 1.0 if num == 1 else _size(pooled, _square(one.within, all_degrees), num)
     ranks = np.minimum(one.contrast.ranks, size)
     degrees = shared.degrees * size / num if shared else _welch(one.traces, of_groups * ranks)
-    terms = [(images, num_images - 1.0), (seeds, degrees), (-noise, degrees * (num_images - 1))]
+    terms = [(images, of_images), (seeds, degrees), (-noise, degrees * of_images)]
     if num == 1:
         return _Variance(total, _satterthwaite(terms), 1.0)
     # tr(V V) of V = images + seeds - noise, with the square of the seeds' part freed from its bias.
@@ -723,7 +726,7 @@ def _differences(design: Design, runs: Runs, rope: float | None) -> list[LevelDi
     shared = {name: _shared(family) for name, family in families.items()}
     found = []
     for pair, within, one in zip(design.pairs, names, moments, strict=True):
-        variance = _variance(one, shared[pair.factor, within], runs.num_images)
+        variance = _variance(one, shared[pair.factor, within], runs)
         value, error = float(one.value[0]), math.sqrt(variance.total)
         below = [float(special.stdtr(variance.degrees, (value - bound) / error)) for bound in (0.0, rope or 0.0)]
         above = float(special.stdtr(variance.degrees, -(value + (rope or 0.0)) / error))
@@ -769,7 +772,7 @@ def _interactions(design: Design, runs: Runs) -> list[Interaction]:
     found = []
     for crossed, contrast in design.interactions:
         one = _Moments.of(contrast, runs)
-        variance = _variance(one, _shared([one]), runs.num_images)
+        variance = _variance(one, _shared([one]), runs)
         statistic = float(one.value @ one.value) / variance.total
         df, df_denominator = variance.size, variance.degrees
         (first, levels), (second, others) = crossed.levels.items()
@@ -794,7 +797,7 @@ def _means(design: Design, runs: Runs) -> list[MarginalMean]:
     for factor, level, cells, is_matched, contrast in design.margins:
         one = _Moments.of(contrast, runs)
         # What a seed does to all cells alike does not cancel in a mean, and the images' part is large: never pooled.
-        variance = _variance(one, _shared([one], pooling_level=1.0), runs.num_images)
+        variance = _variance(one, _shared([one], pooling_level=1.0), runs)
         places = tuple(design.places[cell] for cell in cells)
         found.append(
             MarginalMean(factor, level, float(one.value[0]), variance.total, variance.degrees, places, is_matched)

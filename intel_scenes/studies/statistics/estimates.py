@@ -82,6 +82,8 @@ class Estimate:
         sides: One, or two where the seeds are not paired.
         num_images: Of the split.
         largest: Value that there can be, up and down; that of a loss has no end.
+        heaviest: Weight of the image that counts most; 1 where all count alike.
+        degrees_of_images: Of freedom, of `images`; None is one less than `num_images`.
     """
 
     value: float
@@ -89,6 +91,8 @@ class Estimate:
     sides: tuple[Side, ...]
     num_images: int
     largest: float = 1.0
+    heaviest: float = 1.0
+    degrees_of_images: float | None = None
 
     @property
     def is_paired(self) -> bool:
@@ -110,11 +114,12 @@ class Estimate:
         seeds = sum(side.seed / side.num_seeds for side in self.sides)
         degrees = satterthwaite([(side.seed / side.num_seeds, side.degrees) for side in self.sides])
         images = max(0.0, self.images - self._bound)
+        degrees_of_images = self.degrees_of_images or self.num_images - 1
         if images + max(seeds, self._bound) <= 1e-15 * self.num_images:
-            floor = RULE_OF_THREE / float(special.ndtri(0.975)) / self.num_images
-            return floor**2, float(self.num_images - 1)
+            floor = RULE_OF_THREE * self.heaviest / float(special.ndtri(0.975)) / self.num_images
+            return floor**2, float(degrees_of_images)
         mean, spread = (float(moment) for moment in precision(images, seeds, self._bound, degrees))
-        spread += 2 * (images * mean) ** 2 / (self.num_images - 1)
+        spread += 2 * (images * mean) ** 2 / degrees_of_images
         return 1 / (mean * self.num_images), 2 / spread
 
     @property
@@ -194,6 +199,29 @@ def wilson(num_right: int, num_images: int, level: float = 0.95) -> tuple[float,
     """Interval of the accuracy of one run over images (Wilson, JASA 22, 1927)."""
     found = stats.binomtest(num_right, num_images).proportion_ci(level, method="wilson")
     return float(found.low), float(found.high)
+
+
+def balanced_wilson(right: npt.NDArray[np.floating], strata: npt.NDArray[np.integer]) -> tuple[float, float]:
+    """95 % interval of the balanced accuracy of one run over images: Wilson's, with an effective number of images.
+
+    That is how many images of equal weight would give the same variance; the smaller of what the accuracies of the
+    classes say and of what one accuracy for all would, so that a class with all images right does not count as known.
+
+    Args:
+        right: (N,) 1 where an image is right.
+        strata: (N,) class of each image.
+    """
+    counts = np.unique(strata, return_counts=True)[1]
+    shares = np.array([right[strata == label].mean(dtype=np.float64) for label in np.unique(strata)])
+    share = float(shares.mean())
+    num = len(counts) ** 2 / float((1 / counts).sum())
+    variance = float((shares * (1 - shares) / counts).sum()) / len(counts) ** 2
+    if variance > 0:
+        num = min(num, share * (1 - share) / variance)
+    z2 = float(special.ndtri(0.975)) ** 2 / num
+    half = math.sqrt(z2 * (share * (1 - share) + z2 / 4)) / (1 + z2)
+    centre = (share + z2 / 2) / (1 + z2)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def satterthwaite(terms: Sequence[tuple[float, float]]) -> float:

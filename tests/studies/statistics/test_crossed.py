@@ -68,3 +68,41 @@ def test_groups_of_unequal_size_have_the_variance_of_clusters_in_statsmodels():
     found = Runs.of(table, groups=groups).mean([0, 1])
     assert found.value == pytest.approx(fit.params[0])
     assert found.images / found.num_images == pytest.approx(fit.bse[0] ** 2)
+
+
+LABELS = np.repeat([0, 1, 2], [25, 10, 5])
+
+
+def test_a_stratified_mean_counts_classes_alike_and_has_the_variance_of_each():
+    one, _ = tables(7)
+    found = Runs.of(one, strata=LABELS).mean([0, 1, 2])
+    by_class = [one[:, label == LABELS].astype(np.float64) for label in range(3)]
+    assert found.value == pytest.approx(np.mean([table.mean() for table in by_class]))
+    # Cochran's variance of a stratified mean, of the images' means over seeds; and the seeds', of their own means
+    variance = sum(table.mean(axis=0).var(ddof=1) / table.shape[1] for table in by_class) / 9
+    assert found.images / found.num_images == pytest.approx(variance)
+    seeds = np.mean([table.mean(axis=1) for table in by_class], axis=0)
+    assert found.sides[0].seed / found.num_images == pytest.approx(seeds.var(ddof=1))
+
+
+def test_strata_of_one_class_are_none():
+    one, other = tables(8)
+    plain, alone = (Runs.of(np.concatenate([one, other]), strata=strata) for strata in (None, np.zeros(40, int)))
+    first, second = (runs.paired_difference([0, 1, 2], [3, 4, 5]) for runs in (plain, alone))
+    assert (second.value, second.variance) == pytest.approx((first.value, first.variance))
+    assert second.degrees_of_freedom == pytest.approx(first.degrees_of_freedom)
+
+
+def test_degrees_of_freedom_of_the_images_are_those_of_the_rare_classes():
+    """By hand: Satterthwaite's for 3 class means with variances in proportion to 1 / n."""
+    terms = [(1 / 25, 24), (1 / 10, 9), (1 / 5, 4)]
+    expected = sum(term for term, _ in terms) ** 2 / sum(term**2 / degrees for term, degrees in terms)
+    assert Runs.of(tables(9)[0], strata=LABELS).degrees_of_images == pytest.approx(expected)
+
+
+def test_where_nothing_differs_the_rarest_class_bounds_what_may():
+    """By hand: where none of n images of one of C classes differs, at most 3 / n of them do, and 3 / (n C) in all."""
+    same = np.tile(tables(10)[0][:1], (4, 1))
+    low, high = Runs.of(same, strata=LABELS).paired_difference([0, 1], [2, 3]).interval()
+    assert (low, high) == pytest.approx((-3 / 5 / 3, 3 / 5 / 3), rel=0.5)
+    assert high > 3 / 5 / 3
