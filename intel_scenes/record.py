@@ -78,6 +78,8 @@ class Summary:
         recipe_resolved: The recipe and the augmentation as they came out: open, since a later version adds keys and a
             policy has arguments of its own; they are shown and compared by key.
         weights_digest: SHA-256 of a file; of published weights their file name, which holds its first digits.
+        train_fraction: Share of the training images that the run took; None of earlier versions, which took all.
+        subset_seed: That drew this share.
         transform_input: Of googlenet and inception_v3: whether they normalize once more, as TensorFlow did.
         test_accuracy_interval: 95 %, Wilson.
         test_accuracy_per_class: None for a class without test images.
@@ -126,6 +128,8 @@ class Summary:
     store_size: int | None = None
     store_rule: str | None = None
     transform_input: bool | None = None
+    train_fraction: float | None = None
+    subset_seed: int | None = None
     # results
     best_epoch: int | None = None
     train_accuracy: float | None = None

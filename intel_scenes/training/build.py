@@ -79,6 +79,8 @@ def build_data(config: RunConfig) -> SceneDataModule:
         cache_dir=Path(data.cache_dir).expanduser(),
         on_unreadable=data.on_unreadable,
         exclude=read_excluded(data.exclude),
+        train_fraction=data.train_fraction,
+        subset_seed=config.subset_seed,
     )
     module.prepare_data()
     module.setup()

@@ -58,7 +58,9 @@ def identity(
         runtime: Where and how precisely it trains.
     """
     digest, splits, where = digests(config, facts), data.splits, circumstances(runtime.device)
-    orders = [order(config.seed, epoch, len(splits.train)).tolist() for epoch in (0, 1)]
+    orders = [order(config.seed, epoch, len(splits.train)) for epoch in (0, 1)]
+    if splits.num_whole is not None:  # as many images of another subset are other images
+        orders = [splits.train[positions] for positions in orders]
     return Summary(
         status=Status.INTERRUPTED,
         study=origin.choices.get("study"),
@@ -77,7 +79,7 @@ def identity(
         weights_digest=weights.digest if weights else None,
         data_fingerprint=splits.fingerprint,
         split_digest=files.digest([splits.scenes.paths[index] for index in splits.val]),
-        order_digest=files.digest(orders),
+        order_digest=files.digest([positions.tolist() for positions in orders]),
         init_digest=state_digest(network),
         lr=config.lr,
         batch_size=data.batch_size,
@@ -93,6 +95,8 @@ def identity(
         store_size=data.store_size,
         store_rule=data.store_rule,
         transform_input=kept_beside_state(network).get("transform_input"),
+        train_fraction=config.data.train_fraction,
+        subset_seed=config.subset_seed,
         test_duplicates=tuple(splits.test_duplicates),
         device=where.device,
         precision=runtime.precision,
