@@ -70,7 +70,11 @@ SETTINGS = (
     ("image_size", "image size", ("data.image_size", "data", "recipe")),
     ("epochs", "epochs", ("epochs", "budget_minutes", "recipe", "equal_steps")),
     ("batch_size", "batch size", ("data.batch_size", "data", "recipe")),
-    ("num_train", "training images", ("data", "data.val_fraction", "data.num_train", "data.exclude", "data.train_fraction")),
+    (
+        "num_train",
+        "training images",
+        ("data", "data.val_fraction", "data.num_train", "data.exclude", "data.train_fraction"),
+    ),
     ("precision", "precision", ("trainer", "trainer.precision")),
     ("threads", "threads", ("threads",)),
     ("device", "device", ("trainer", "trainer.accelerator")),

@@ -12,6 +12,7 @@ from intel_scenes.studies.arms import Configuration, group
 from intel_scenes.studies.checks import check
 from intel_scenes.studies.choose import Arm, choose, comparable
 from intel_scenes.studies.effects import effects_of
+from intel_scenes.studies.learning_curves import Series, series_of
 from intel_scenes.studies.load import Run, Study, load
 from intel_scenes.studies.naming import is_named
 from intel_scenes.studies.notices import Kind, Notice
@@ -42,6 +43,7 @@ class Comparison:
         single_runs: Each other arm of a single run against the best of these on validation.
         effects: Of the factors, by metric, `test_accuracy` first; empty where the study is not factorial.
         notices: What is odd.
+        curves: Accuracy by the number of training images, where that is a factor.
     """
 
     study: Study
@@ -58,6 +60,7 @@ class Comparison:
     single_runs: tuple[OneSeed, ...]
     effects: Mapping[str, Effects]
     notices: tuple[Notice, ...]
+    curves: tuple[Series, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -157,6 +160,7 @@ def compare(
             *_of_baseline(study, against),
             *([Notice(Kind.NEARLY_EQUAL_IMAGES)] if audit is None and tested.pairs else []),
         ),
+        curves=series_of(arms, factors),
     )
 
 

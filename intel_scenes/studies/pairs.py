@@ -279,11 +279,11 @@ def paired_rows(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[int, int
         if match is None:
             continue
         theirs = match[1]
-        pairs = [(mine.split_digest, theirs.split_digest)]
-        is_nested = (mine.train_fraction or 1) != (theirs.train_fraction or 1)
-        pairs.append(
-            (mine.subset_seed, theirs.subset_seed) if is_nested else (mine.order_digest, theirs.order_digest)
-        )
+        pairs: list[tuple[object, object]] = [(mine.split_digest, theirs.split_digest)]
+        if (mine.train_fraction or 1) == (theirs.train_fraction or 1):
+            pairs.append((mine.order_digest, theirs.order_digest))
+        else:
+            pairs.append((mine.subset_seed, theirs.subset_seed))
         if mine.model_name == theirs.model_name:
             pairs.append((mine.init_digest, theirs.init_digest))
         if all(digest is not None and digest == other_digest for digest, other_digest in pairs):
