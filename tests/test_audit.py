@@ -169,3 +169,8 @@ def test_a_class_too_small_to_validate_on_is_audited(images, cache, tmp_path):
         Image.new("RGB", (32, 32), (10, 10, 40)).save(root / split / "night/0.png")
     found = audited(root, cache)
     assert ("test", "night/0.png", "identical") in {(one.other_split, one.path, one.kind) for one in found.findings}
+
+
+def test_a_share_of_the_training_images_is_refused_because_an_audit_looks_at_all(place):
+    with pytest.raises(UserError, match=r"^data\.train_fraction has no effect on an audit, which looks at all images"):
+        audited(place / "images", place / "cache", "data.train_fraction=0.5")
