@@ -44,7 +44,7 @@ def test_twice_the_images_bring_what_a_power_law_says(tmp_path):
     low, high = series.curve.gain(800, 1600).interval()
     assert low < 0.1414 - 0.1 < high
     says = "Twice the images (1,600, extrapolated) would bring about +4.1 points of test accuracy"
-    law = "if the power law 3.99 n^-0.499 through 4 subsets goes on exactly)."
+    law = "if the power law 3.99 n^-0.499, fitted at 4 training set sizes, goes on exactly)."
     interval = r"\+\d\.\d to \+\d\.\d"
     pattern = rf"{re.escape(says)} \(95 % CI {interval}; \+4\.1, {interval} {re.escape(law)}"
     assert re.fullmatch(pattern, answer(found)[0])
@@ -87,7 +87,7 @@ def test_a_subset_that_all_seeds_share_is_named(tmp_path):
 
 def test_three_points_say_that_they_cannot_question_the_law(tmp_path):
     leave_curve(tmp_path, {key: error for key, error in ERRORS.items() if key > 0.2})
-    assert "through 3 subsets, which are too few to question it, goes on)." in answer(compare(tmp_path))[0]
+    assert "fitted at 3 training set sizes, too few to question it, goes on)." in answer(compare(tmp_path))[0]
 
 
 def test_one_seed_gives_points_without_a_law(tmp_path):

@@ -1,6 +1,7 @@
 """Learning curves in words, as a figure and as rows of a table."""
 
 import html
+import math
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from intel_scenes.studies.statistics.estimates import Estimate
 from intel_scenes.studies.statistics.learning_curve import LearningCurve
 
 NUM_DRAWN = 40  # points of a fitted line
+MARGIN = 1.1  # ratio of the ends of the axis to the points, and of two ticks at least
 APART = 1.03  # ratio between the places of two series at one number of images, so that their error bars are seen
 COLUMNS = (
     *("series", "kind", "num_train", "num_seeds", "test_accuracy", "low", "high", "curve", "curve_low", "curve_high"),
@@ -43,14 +45,19 @@ def _sentence(series: Series) -> str:
             "images have, and errors at each."
         )
     most, twice = series.sizes[-1], series.twice
-    law = f"the power law {curve.scale:.3g} n^-{curve.exponent().value:.3g} through {len(series.sizes)} subsets"
+    law = f"if the power law {_law(curve)}, fitted at {len(series.sizes)} training set sizes"
     gain = f"about {points(curve.gain(most, twice).value)} points of test accuracy"
     words = f"{begins} the images ({twice:,.0f}, extrapolated) would bring {gain} ({_of(curve.gain(most, twice))}"
     if not curve.may_bend:
-        return f"{words}, if {law}, which are too few to question it, goes on){_remarks(series, curve)}."
+        return f"{words}, {law}, too few to question it, goes on){_remarks(series, curve)}."
     straight = curve.gain(most, twice, is_straight=True)
     exactly = f"{points(straight.value)}, {_of(straight, name='')}"
-    return f"{words}; {exactly} if {law} goes on exactly){_remarks(series, curve)}."
+    return f"{words}; {exactly} {law}, goes on exactly){_remarks(series, curve)}."
+
+
+def _law(curve: LearningCurve) -> str:
+    """The error by the number of images n; the exponent of one that grows has no minus."""
+    return f"{curve.scale:.3g} n^{-curve.exponent().value:.3g}"
 
 
 def _of(estimate: Estimate, name: str = "95 % CI ") -> str:
@@ -111,7 +118,9 @@ def curve_figures(found: Comparison) -> list[Figure]:
         _add_points(figure, series, place)
     finish(figure, 380, "training images", "test accuracy (%)")
     sizes = sorted({round(size) for series in drawn for size in (*series.sizes, series.twice)})
-    figure.update_xaxes(type="log", tickvals=sizes, ticktext=[f"{size:,}" for size in sizes])
+    ticks = [size for before, size in zip([0, *sizes], sizes, strict=False) if size > MARGIN * before]
+    ends = rounded([math.log10(sizes[0] / MARGIN), math.log10(sizes[-1] * MARGIN)], 3)
+    figure.update_xaxes(type="log", range=ends, tickvals=ticks, ticktext=[f"{size:,}" for size in ticks])
     head = ["curve", "images", "seeds", "test %", "low", "high", "fit %", "low", "high"]
     rows = [
         [str(row["series"]), f"{row['num_train']:,.0f}", str(row["num_seeds"]), *map(_cell, list(row.values())[4:10])]
