@@ -626,6 +626,12 @@ def check(config: RunConfig, typed: Collection[str] = ()) -> None:
 def _check_subset(config: RunConfig, typed: Collection[str]) -> None:
     if config.equal_steps and config.budget_minutes is not None:
         raise UserError("equal_steps has no effect with budget_minutes, which fits the epochs: leave one out")
+    counts_epochs = config.scheduler.interval != "step" and config.scheduler.factory.get("factor") != 1  # not constant
+    if config.equal_steps and counts_epochs:
+        raise UserError(
+            "equal_steps=true does not fit a schedule that counts epochs, of which few images take more: set "
+            "scheduler=multistep, or another that counts steps"
+        )
     if config.data.train_fraction < 1 or "data.train_fraction" in typed:  # in a sweep, all images are one of its values
         return
     for key in ("data.subset_seed", "equal_steps"):

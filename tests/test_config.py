@@ -395,6 +395,13 @@ def test_a_share_of_the_training_images_lies_above_0_and_up_to_1(fraction: str) 
             ["data.train_fraction=0.5", "equal_steps=true", "budget_minutes=3"],
             "equal_steps has no effect with budget_minutes, which fits the epochs: leave one out",
         ),
+        *(
+            (
+                ["data.train_fraction=0.5", "equal_steps=true", f"scheduler={name}"],
+                "equal_steps=true does not fit a schedule that counts epochs, of which few images take more: set",
+            )
+            for name in ("step", "exponential", "plateau")
+        ),
     ],
 )
 def test_what_has_no_effect_on_a_share_of_the_training_images_is_refused(typed: list[str], expected: str) -> None:
@@ -404,5 +411,5 @@ def test_what_has_no_effect_on_a_share_of_the_training_images_is_refused(typed: 
 
 
 def test_all_training_images_may_be_one_of_the_shares_of_a_sweep() -> None:
-    typed = ["data.train_fraction=1", "equal_steps=true", "data.subset_seed=1"]
+    typed = ["data.train_fraction=1", "equal_steps=true", "data.subset_seed=1", "scheduler=constant"]
     check(asked(*typed), {text.partition("=")[0] for text in typed})
