@@ -4,8 +4,8 @@ The law is error(n) = a n^-b (Hestness et al., "Deep Learning Scaling is Predict
 least squares to the logarithms of the mean errors, each number of images with equal weight: a straight line. Real
 curves bend away from it, towards a floor for one (Rosenfeld et al., "A Constructive Prediction of the Generalization
 Error Across Scales", 2020). In simulated studies with a floor, an interval that takes the straight line for true held
-what twice the images bring in 0 to 31 % of them. So from four numbers of images on the extrapolation has a free bend, a
-quadratic term: its interval is wide, and holds the truth with a floor and without.
+what twice the images bring in 0 to 24 % of them (results/learning_curve). So from four numbers of images on the
+extrapolation has a free bend, a quadratic term: its interval is wide, and holds the truth with a floor and without.
 
 What follows from a fit is to first order a weighted sum of the errors at each number of images (the delta method). That
 sum can be taken for each seed and each test image, which gives a table of seeds by images: its mean has the variance of
