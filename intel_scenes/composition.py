@@ -36,7 +36,8 @@ def configured(cfg: DictConfig, kind: type[Config]) -> Config:
             filled[key] = placeholder
     check_keys(OmegaConf.to_container(filled), config_name, with_targets=False)  # type: ignore[arg-type]
     plain = _resolved(filled, config_name)
-    if plain.get("budget_minutes") is not None and "epochs" in plain:
+    has_own_epochs = plain.get("budget_minutes") is not None or plain.get("equal_steps") is True
+    if has_own_epochs and "epochs" in plain:
         filled["epochs"] = config.EPOCHS
         plain |= {name: values for name, values in _resolved(filled, config_name).items() if name in OPEN}
     unknown = dict.fromkeys(keys.FILLED_IN) if kind is RunConfig else {}  # until the images are known

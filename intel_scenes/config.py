@@ -34,7 +34,7 @@ from intel_scenes.sections import (
 
 log = logging.getLogger(__name__)
 # What stands in a composed configuration for what a run knows later: `${num_steps}`, `${folder}`, and `${epochs}` where
-# a budget has to find them.
+# a budget or `equal_steps` has to find them.
 NUM_STEPS, FOLDER, EPOCHS = "{num_steps}", "{folder}", "{epochs}"
 # Arguments of Lightning's Trainer on which the record relies, and what to set in their place.
 RESERVED = {
@@ -94,6 +94,8 @@ class DataConfig(Section):
     drawing_seed: Seed | None = None
     test_fraction: InnerFraction | None = None
     labels: str | None = None
+    train_fraction: Annotated[float, Within(1e-9, 1)] = 1
+    subset_seed: Seed | None = None
 
     def __post_init__(self) -> None:
         """Checks the values.
@@ -472,6 +474,7 @@ class RunConfig(Section):
     folder: str | None
     num_steps: Annotated[int, Whole(0)] | None
     primary_metric: PrimaryMetric = "accuracy"
+    equal_steps: bool = False
 
     @property
     def lr(self) -> float:
@@ -479,6 +482,11 @@ class RunConfig(Section):
         batches = self.data.batch_size / REFERENCE_BATCH_SIZE
         factor = {"none": 1.0, "linear": batches, "sqrt": math.sqrt(batches)}[self.lr_scaling]
         return float(self.optim.lr * self.lr_scale * factor)
+
+    @property
+    def subset_seed(self) -> int:
+        """That draws the subset of `data.train_fraction`: by default the run's own, so that seeds differ in it too."""
+        return self.seed if self.data.subset_seed is None else self.data.subset_seed
 
     @property
     def effective_recipe(self) -> RecipeConfig:
@@ -492,7 +500,7 @@ class RunConfig(Section):
 
         Args:
             folder: Of the record.
-            epochs: As given, or as many as fit into `budget_minutes`.
+            epochs: As given, as many as fit into `budget_minutes`, or as many as `equal_steps` takes.
             num_steps: Of the whole training.
         """
         known = {NUM_STEPS: num_steps, EPOCHS: epochs, FOLDER: folder}
@@ -541,6 +549,8 @@ class AuditConfig(Section):
         super().__post_init__()
         if not self.output:
             raise UserError(f"output={self.output} must be the name of a folder")
+        if self.data.train_fraction != 1:
+            raise UserError("data.train_fraction has no effect on an audit, which looks at all images: leave it out")
         if self.flip and self.exclude.labels:
             raise UserError(f"exclude.labels=true would list labels that flip={self.flip} made wrong: leave one out")
 
@@ -673,6 +683,7 @@ def check(config: RunConfig, typed: Collection[str] = ()) -> None:
             raise UserError(
                 "budget_minutes is for whole networks: an epoch of a head is over before it can be measured"
             )
+    _check_subset(config, typed)
     for key, neutral in WITHOUT_WEIGHTS.items():
         if config.model.weights is None and f"recipe.{key}" in typed and getattr(recipe, key) != neutral:
             raise UserError(f"recipe.{key} has no effect on random weights: leave it out, or set model.weights")
@@ -686,6 +697,22 @@ def check(config: RunConfig, typed: Collection[str] = ()) -> None:
         check_sizes(config, config.data.store_size)
     if recipe.trained == "head":
         _check_head_alone(config)
+
+
+def _check_subset(config: RunConfig, typed: Collection[str]) -> None:
+    if config.equal_steps and config.budget_minutes is not None:
+        raise UserError("equal_steps has no effect with budget_minutes, which fits the epochs: leave one out")
+    counts_epochs = config.scheduler.interval != "step" and config.scheduler.factory.get("factor") != 1  # not constant
+    if config.equal_steps and counts_epochs:
+        raise UserError(
+            "equal_steps=true does not fit a schedule that counts epochs, of which few images take more: set "
+            "scheduler=multistep, or another that counts steps"
+        )
+    if config.data.train_fraction < 1 or "data.train_fraction" in typed:  # in a sweep, all images are one of its values
+        return
+    for key in ("data.subset_seed", "equal_steps"):
+        if key in typed and (config.equal_steps or key != "equal_steps"):
+            raise UserError(f"{key} has no effect on all training images: leave it out, or set data.train_fraction")
 
 
 def check_sizes(config: RunConfig, store_size: int) -> None:

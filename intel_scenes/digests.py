@@ -15,7 +15,7 @@ NEUTRAL_KEYS = (
 )
 # Left out of the digest; their resolved values are hashed instead: see `Facts`.
 RESOLVED_KEYS = (
-    *("model.weights", "data.exclude", "threads", "trainer.precision"),
+    *("model.weights", "data.exclude", "threads", "trainer.precision", "equal_steps"),
     *("data.labels", "data.test_fraction"),  # the fingerprint holds the split of each image
 )
 # Of a digest of what an epoch costs: rates, schedules and the number of epochs change nothing in that.

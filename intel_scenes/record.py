@@ -148,6 +148,8 @@ class Summary:
     layout: str | None = None
     test_fraction: float | None = None
     primary_metric: str | None = None
+    train_fraction: float | None = None
+    subset_seed: int | None = None
     # results
     best_epoch: int | None = None
     train_accuracy: float | None = None

@@ -201,3 +201,8 @@ def test_a_validation_folder_is_audited_as_a_split_of_its_own(images, cache, tmp
     assert dict(found.exclude)["the same file as a validation image"] == ["noon/02.png"]
     write(found, tmp_path)
     assert "Validation labels in doubt" in (tmp_path / "audit.html").read_text()
+
+
+def test_a_share_of_the_training_images_is_refused_because_an_audit_looks_at_all(place):
+    with pytest.raises(UserError, match=r"^data\.train_fraction has no effect on an audit, which looks at all images"):
+        audited(place / "images", place / "cache", "data.train_fraction=0.5")

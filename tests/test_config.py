@@ -1,4 +1,5 @@
 import math
+import re
 from collections import UserList
 from dataclasses import replace
 from pathlib import Path
@@ -372,3 +373,43 @@ def test_a_ratio_of_crops_without_effect_is_named() -> None:
 @pytest.mark.parametrize("flip", ["-0.1", "1.1"])
 def test_a_probability_out_of_bounds_is_named(flip: str) -> None:
     assert refusal(f"augment.flip={flip}") == f"augment.flip={flip} must be a number from 0 to 1"
+
+
+def test_the_seed_of_a_run_draws_its_subset_unless_one_is_given() -> None:
+    assert asked("seed=3", "data.train_fraction=0.5").subset_seed == 3
+    assert asked("seed=3", "data.train_fraction=0.5", "data.subset_seed=0").subset_seed == 0
+
+
+@pytest.mark.parametrize("fraction", ["0", "1.5"])
+def test_a_share_of_the_training_images_lies_above_0_and_up_to_1(fraction: str) -> None:
+    with pytest.raises(UserError, match=rf"^data\.train_fraction={fraction} must be a number from 1e-09 to 1"):
+        asked(f"data.train_fraction={fraction}")
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["data.subset_seed=1"], "data.subset_seed has no effect on all training images: leave it out, or set data."),
+        (["equal_steps=true"], "equal_steps has no effect on all training images: leave it out, or set data."),
+        (
+            ["data.train_fraction=0.5", "equal_steps=true", "budget_minutes=3"],
+            "equal_steps has no effect with budget_minutes, which fits the epochs: leave one out",
+        ),
+        *(
+            (
+                ["data.train_fraction=0.5", "equal_steps=true", f"scheduler={name}"],
+                "equal_steps=true does not fit a schedule that counts epochs, of which few images take more: set",
+            )
+            for name in ("step", "plateau")
+        ),
+    ],
+)
+def test_what_has_no_effect_on_a_share_of_the_training_images_is_refused(typed: list[str], expected: str) -> None:
+    keys = {text.partition("=")[0] for text in typed}
+    with pytest.raises(UserError, match=rf"^{re.escape(expected)}"):
+        check(asked(*typed), keys)
+
+
+def test_all_training_images_may_be_one_of_the_shares_of_a_sweep() -> None:
+    typed = ["data.train_fraction=1", "equal_steps=true", "data.subset_seed=1", "scheduler=constant"]
+    check(asked(*typed), {text.partition("=")[0] for text in typed})

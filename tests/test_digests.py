@@ -142,3 +142,16 @@ def test_keys_without_effect_on_the_result_are_neutral(key: str) -> None:
 )
 def test_other_keys_are_not_neutral_however_alike_they_are_spelt(key: str) -> None:
     assert not is_neutral(key)
+
+
+def test_equal_steps_count_by_the_epochs_that_they_come_to() -> None:
+    assert digested("equal_steps=true") == digested()
+    assert digested("equal_steps=true", "epochs=20") == digested("epochs=20")
+
+
+def test_a_share_of_the_training_images_is_hashed_and_all_of_them_are_not() -> None:
+    assert digested("data.train_fraction=1.0") == digested()
+    assert digested("data.train_fraction=0.5") != digested()
+    assert digested("data.train_fraction=0.5", "data.subset_seed=0") != digested("data.train_fraction=0.5")
+    one, other = (digested("data.train_fraction=0.5", f"seed={seed}") for seed in (1, 2))
+    assert one.configuration == other.configuration, "each seed draws its own subset, and they are one configuration"

@@ -19,7 +19,7 @@ from intel_scenes.data.pipelines import FeaturePipeline, ImagePipeline, Pipeline
 from intel_scenes.data.readable import Packing
 from intel_scenes.data.scenes import Scenes
 from intel_scenes.data.sources import Source
-from intel_scenes.data.splits import Splits, cut_splits
+from intel_scenes.data.splits import Splits, cut_splits, with_subset
 from intel_scenes.data.store import Batch, Stored
 from intel_scenes.errors import UserError, counted
 
@@ -70,6 +70,8 @@ class SceneDataModule(LightningDataModule):
         store_rule: StoreRule = "square",
         on_unreadable: Literal["error", "skip"] = "error",
         exclude: Collection[str] = (),
+        train_fraction: float = 1,
+        subset_seed: int = 0,
     ) -> None:
         """Takes what the images depend on; none is read yet.
 
@@ -88,6 +90,8 @@ class SceneDataModule(LightningDataModule):
             on_unreadable: Whether an image that cannot be decoded is an error or left out.
             exclude: Images of train that are left out, by path. The others lie on the same side of the cut with and
                 without them.
+            train_fraction: Share of the training images to train on, after that cut.
+            subset_seed: Draws that share.
         """
         super().__init__()
         self.source, self.cache_dir = source, cache_dir
@@ -95,6 +99,7 @@ class SceneDataModule(LightningDataModule):
         self.packing = Packing(cache_dir, store_size, store_rule, pipeline.view)
         self.on_unreadable, self.exclude = on_unreadable, exclude
         self.val_fraction, self.split_seed, self.test_fraction = val_fraction, split_seed, test_fraction
+        self.train_fraction, self.subset_seed = train_fraction, subset_seed
         self.pipeline: Pipeline = pipeline
         self.view, self.train_sizes = pipeline.view, train_sizes
         self.batch_size, self.seed = batch_size, seed
@@ -133,8 +138,9 @@ class SceneDataModule(LightningDataModule):
         kept = np.array([path not in self.exclude for path in readable.paths]) | is_val
         self.images = stored.select(kept)
         own_val = None if self.layout.val is None else is_val
-        self.splits = cut_splits(readable, kept, test_scenes, self.val_fraction, self.split_seed, own_val)
-        _check_batch_size(self.batch_size, len(self.splits.train))
+        whole = cut_splits(readable, kept, test_scenes, self.val_fraction, self.split_seed, own_val)
+        self.splits = with_subset(whole, self.train_fraction, self.subset_seed, self.split_seed)
+        _check_batch_size(self.batch_size, self.splits, self.train_fraction)
         self._is_set_up = True
 
     @cached_property
@@ -272,7 +278,13 @@ def _check_known(exclude: Collection[str], layout: Layout) -> None:
     )
 
 
-def _check_batch_size(batch_size: int, num_images: int) -> None:
+def _check_batch_size(batch_size: int, splits: Splits, train_fraction: float) -> None:
+    num_images = len(splits.train)
+    if batch_size > num_images and batch_size <= (splits.num_whole or 0):
+        raise UserError(
+            f"data.batch_size={batch_size} is more than the {num_images} training images that "
+            f"data.train_fraction={train_fraction:g} leaves of {splits.num_whole}: lower the one or raise the other"
+        )
     if batch_size > num_images:
         raise UserError(f"data.batch_size={batch_size} is more than the {num_images} training images: lower it")
 

@@ -1,7 +1,7 @@
 """Which images are trained on, validated and tested on: stratified cuts, byte-identical images on one side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ class Splits:
         train_eval: Of the slice of the training images on which the training accuracy is evaluated.
         test: Of the test images, in `test_scenes`.
         has_own_val: Whether the validation split was there, not cut from train.
+        num_whole: Number of training images before a subset of them was taken; None where none was.
     """
 
     scenes: Scenes
@@ -33,6 +34,7 @@ class Splits:
     train_eval: Indices
     test: Indices
     has_own_val: bool = False
+    num_whole: int | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -104,6 +106,68 @@ def cut_splits(
         _check_no_class_is_lost(scenes, train, val)
     train_eval = _slice(scenes, train, len(val) / len(train), seed)
     return Splits(scenes, test_scenes, train, val, train_eval, np.arange(len(test_scenes)), own_val is not None)
+
+
+def with_subset(splits: Splits, fraction: float, subset_seed: int, split_seed: int) -> Splits:
+    """The same splits with a share of the training images, and of these a new slice that is evaluated.
+
+    Args:
+        splits: With all training images.
+        fraction: Share to train on, above 0 and up to 1.
+        subset_seed: Draws the subset: that of a smaller share is part of that of a larger one.
+        split_seed: Of the slice.
+
+    Raises:
+        UserError: A class is left without an image to train on.
+    """
+    if fraction == 1:
+        return splits
+    scenes, whole = splits.scenes, splits.train
+    contents = [scenes.contents[index] for index in whole]
+    train = whole[nested_mask(scenes.labels[whole], contents, fraction, subset_seed, scenes.classes)]
+    train_eval = _slice(scenes, train, len(splits.val) / len(train), split_seed)
+    return replace(splits, train=train, train_eval=train_eval, num_whole=len(whole))
+
+
+def nested_mask(
+    labels: npt.NDArray[np.int64], contents: Sequence[str], fraction: float, seed: int, classes: Sequence[str]
+) -> npt.NDArray[np.bool_]:
+    """Which images a share of a labelled set holds: of each class the first ones of its shuffled order.
+
+    Images with equal contents move together, counted with the class of the first of them, whatever their labels say;
+    where they do not fit, a class gives fewer.
+
+    Args:
+        labels: (N,) int64, class numbers.
+        contents: N digests of the images' bytes.
+        fraction: Share of each class, above 0 and up to 1, rounded to whole images.
+        seed: Of the shuffle, which no fraction changes: a smaller share is part of a larger one.
+        classes: Names of the classes, for the error.
+
+    Returns:
+        (N,) mask of the subset.
+
+    Raises:
+        UserError: The share of a class is no image.
+    """
+    _, first, group = np.unique(np.asarray(contents), return_index=True, return_inverse=True)
+    sizes = np.bincount(group)
+    generator = np.random.default_rng(seed)
+    taken = np.zeros(len(first), dtype=bool)
+    for label in np.unique(labels):
+        # In the order of the images, so that the subset does not depend on how digests sort.
+        shuffled = group[generator.permutation(np.sort(first[labels[first] == label]))]
+        room = round(fraction * int(sizes[shuffled].sum()))
+        if not room:
+            raise UserError(
+                f"data.train_fraction={fraction:g} leaves no image of {classes[label]} to train on, of "
+                f"{int(np.sum(labels == label))}: raise it, or give the class more images"
+            )
+        fitting = np.cumsum(sizes[shuffled]) <= room
+        fitting[0] = True  # also where these are more equal images than there is room for
+        taken[shuffled[fitting]] = True
+    mask: npt.NDArray[np.bool_] = taken[group]
+    return mask
 
 
 def _slice(scenes: Scenes, train: Indices, share: float, seed: int) -> Indices:

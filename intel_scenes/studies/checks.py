@@ -68,9 +68,13 @@ def _guessing(arms: Sequence[Arm]) -> list[Notice]:
 # What may differ between arms only where one of these keys is a factor: a key of the summary, and its name in words.
 SETTINGS = (
     ("image_size", "image size", ("data.image_size", "data", "recipe")),
-    ("epochs", "epochs", ("epochs", "budget_minutes", "recipe")),
+    ("epochs", "epochs", ("epochs", "budget_minutes", "recipe", "equal_steps")),
     ("batch_size", "batch size", ("data.batch_size", "data", "recipe")),
-    ("num_train", "training images", ("data", "data.val_fraction", "data.num_train", "data.exclude")),
+    (
+        "num_train",
+        "training images",
+        ("data", "data.val_fraction", "data.num_train", "data.exclude", "data.train_fraction"),
+    ),
     ("precision", "precision", ("trainer", "trainer.precision")),
     ("threads", "threads", ("threads",)),
     ("device", "device", ("trainer", "trainer.accelerator")),

@@ -13,6 +13,7 @@ from intel_scenes.studies.arms import Configuration, group
 from intel_scenes.studies.checks import check
 from intel_scenes.studies.choose import Arm, choose, comparable
 from intel_scenes.studies.effects import effects_of
+from intel_scenes.studies.learning_curves import Series, series_of
 from intel_scenes.studies.load import Run, Study, load
 from intel_scenes.studies.naming import is_named
 from intel_scenes.studies.notices import Kind, Notice
@@ -43,6 +44,7 @@ class Comparison:
         single_runs: Each other arm of a single run against the best of these on validation.
         effects: Of the factors, by metric, `primary` first; empty where the study is not factorial.
         notices: What is odd.
+        curves: Accuracy by the number of training images, where that is a factor.
     """
 
     study: Study
@@ -59,6 +61,7 @@ class Comparison:
     single_runs: tuple[OneSeed, ...]
     effects: Mapping[str, Effects]
     notices: tuple[Notice, ...]
+    curves: tuple[Series, ...] = ()
 
     @property
     def metric(self) -> str:
@@ -178,6 +181,7 @@ def compare(
             *_of_baseline(study, against),
             *([Notice(Kind.NEARLY_EQUAL_IMAGES)] if audit is None and tested.pairs else []),
         ),
+        curves=series_of(arms, factors),
     )
 
 

@@ -266,7 +266,11 @@ def single_runs(arms: Sequence[Arm]) -> tuple[OneSeed, ...]:
 
 
 def paired_rows(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[int, int]]:
-    """Rows whose runs had one seed, split and order; within an architecture one start too."""
+    """Rows whose runs had one seed, split and order; within an architecture one start too.
+
+    Of two shares of the training images the smaller is part of the larger where one seed drew both: these are pairs,
+    though the order of more images cannot be that of fewer.
+    """
     there = {run.summary.seed: (row, run.summary) for row, run in enumerate(other)}
     if None in there or len(there) < len(other):
         return []
@@ -276,7 +280,11 @@ def paired_rows(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[int, int
         if match is None:
             continue
         theirs = match[1]
-        pairs = [(mine.split_digest, theirs.split_digest), (mine.order_digest, theirs.order_digest)]
+        pairs: list[tuple[object, object]] = [(mine.split_digest, theirs.split_digest)]
+        if (mine.train_fraction or 1) == (theirs.train_fraction or 1):
+            pairs.append((mine.order_digest, theirs.order_digest))
+        else:
+            pairs.append((mine.subset_seed, theirs.subset_seed))
         if mine.architecture == theirs.architecture:
             pairs.append((mine.init_digest, theirs.init_digest))
         if all(digest is not None and digest == other_digest for digest, other_digest in pairs):

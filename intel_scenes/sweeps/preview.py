@@ -120,8 +120,16 @@ def _cost(config: RunConfig, earlier: Sequence[Run]) -> Cost | None:
     alike = [run for run in earlier if _is_alike(run, config)]
     if not alike:
         return None
-    by_epoch = fmean(seconds for run in alike if (seconds := _epoch_seconds(run)) is not None)
-    return Cost(config.budget_minutes or by_epoch * config.epochs / 60, fmean(map(_megabytes, alike)))
+    fraction = config.data.train_fraction
+    alike = [run for run in alike if _fraction(run) == fraction] or alike
+    # An epoch of a share of the images takes about this share of the time, and equal steps as many more epochs.
+    by_whole_epoch = fmean((_epoch_seconds(run) or 0.0) / _fraction(run) for run in alike)
+    seconds = by_whole_epoch * config.epochs * (1 if config.equal_steps else fraction)
+    return Cost(config.budget_minutes or seconds / 60, fmean(map(_megabytes, alike)))
+
+
+def _fraction(run: Run) -> float:
+    return run.summary.train_fraction or 1.0
 
 
 def _action(folder: Path) -> Action:

@@ -129,6 +129,8 @@ def read_images(
         cache_dir=Path(data.cache_dir).expanduser(),
         on_unreadable=data.on_unreadable,
         exclude=read_excluded(data.exclude, *([""] if data.labels else [])),  # whose paths are as they are
+        train_fraction=data.train_fraction,
+        subset_seed=seed if data.subset_seed is None else data.subset_seed,
     )
     _check_cuts(module.layout, typed)
     module.prepare_data()

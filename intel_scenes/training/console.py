@@ -34,9 +34,10 @@ def beginning(known: Summary, splits: Splits, *, steps_per_epoch: int) -> list[s
     counts = ", ".join(f"{name} {count:,}" for name, count in zip(splits.classes, of_class, strict=True))
     chosen = {"recipe": known.recipe, "optim": known.optim, "scheduler": known.scheduler}
     groups = ", ".join(f"{group} {name}" for group, name in chosen.items() if name)
+    part = f" of {splits.num_whole:,} (data.train_fraction={known.train_fraction:g})" if splits.num_whole else ""
     return [
         f"device:  {known.device}, precision {known.precision}, CPU threads {known.threads}",
-        f"images:  train {known.num_train:,}, val {known.num_val:,}, test {known.num_test:,}",
+        f"images:  train {known.num_train:,}{part}, val {known.num_val:,}, test {known.num_test:,}",
         f"classes: {counts} (train)",
         *_imbalance(known, splits.classes, of_class),
         f"network: {known.architecture}, {known.parameters:,} parameters, {known.image_size} px, "

@@ -9,7 +9,7 @@ from intel_scenes.record import Origin
 from intel_scenes.runtime import runtime_of_trainer
 from intel_scenes.training.build import build_data, check_devices, check_parts
 from intel_scenes.training.cost_forecast import forecast, measure_run
-from intel_scenes.training.epoch_budget import measured_epochs, with_steps
+from intel_scenes.training.epoch_budget import at_equal_steps, measured_epochs, with_steps
 
 
 def dry_run(config: RunConfig, origin: Origin) -> list[str]:
@@ -27,6 +27,7 @@ def dry_run(config: RunConfig, origin: Origin) -> list[str]:
     torch.set_num_threads(runtime.threads)
     weights = resolve_weights(config.model)
     data = build_data(config)
+    config = at_equal_steps(config, data)
     check_devices(config, data, runtime)
     is_budget = config.budget_minutes is not None
     epochs = measured_epochs(config, weights, data, runtime) if is_budget else config.epochs

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from intel_scenes.config import RunConfig
@@ -24,6 +25,20 @@ EpochsOfBudget = Callable[[str, Callable[[], int]], int]  # a budget digest, and
 def measure_each_time(_budget_digest: str, measure: Callable[[], int]) -> int:
     """Measures, because no other run shares the answer."""
     return measure()
+
+
+def at_equal_steps(config: RunConfig, data: SceneDataModule) -> RunConfig:
+    """With `equal_steps`, as many epochs of a subset as take the steps that all images would take in those asked for.
+
+    Args:
+        config: As composed.
+        data: The images.
+    """
+    if not config.equal_steps:
+        return config
+    num_whole = (data.splits.num_whole or len(data.splits.train)) // data.batch_size
+    steps_of_all, steps = (config.trainer.num_batches(number) for number in (num_whole, data.num_batches))
+    return replace(config, epochs=max(1, round(config.epochs * steps_of_all / steps)))
 
 
 def known_epochs(config: RunConfig, facts: Facts, folder: Path) -> int | None:

@@ -60,7 +60,9 @@ def identity(
         runtime: Where and how precisely it trains.
     """
     digest, splits, where = digests(config, facts), data.splits, circumstances(runtime.device)
-    orders = [order(config.seed, epoch, len(splits.train)).tolist() for epoch in (0, 1)]
+    orders = [order(config.seed, epoch, len(splits.train)) for epoch in (0, 1)]
+    if splits.num_whole is not None:  # as many images of another subset are other images
+        orders = [splits.train[positions] for positions in orders]
     return Summary(
         status=Status.INTERRUPTED,
         study=origin.choices.get("study"),
@@ -81,7 +83,7 @@ def identity(
         model_source=facts.source,
         data_fingerprint=splits.fingerprint,
         split_digest=files.digest([splits.scenes.paths[index] for index in splits.val]),
-        order_digest=files.digest(orders),
+        order_digest=files.digest([positions.tolist() for positions in orders]),
         init_digest=state_digest(network),
         lr=config.lr,
         batch_size=data.batch_size,
@@ -100,6 +102,8 @@ def identity(
         layout=data.layout.told(data.val_fraction),
         test_fraction=data.layout.test_fraction,
         primary_metric=config.primary_metric,
+        train_fraction=config.data.train_fraction,
+        subset_seed=config.subset_seed,
         test_duplicates=tuple(splits.test_duplicates),
         device=where.device,
         precision=runtime.precision,

@@ -33,6 +33,7 @@ from intel_scenes.training.compiling import compile_network
 from intel_scenes.training.console import TrainingProgress, beginning
 from intel_scenes.training.epoch_budget import (
     EpochsOfBudget,
+    at_equal_steps,
     known_epochs,
     measure_each_time,
     measured_epochs,
@@ -80,6 +81,7 @@ def run(
     # complete.
     weights = resolve_weights(config.model)
     data = build_data(config, origin.typed)
+    config = at_equal_steps(config, data)
     facts = facts_of(config, weights, data)
     epochs = known_epochs(config, facts, folder)
     if epochs and (summary := completed(with_steps(config, data, epochs, folder), facts, folder)):

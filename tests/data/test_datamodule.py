@@ -551,3 +551,30 @@ def test_a_test_split_that_is_cut_is_none_of_the_exclusions(drawn: Path, make: M
     gone = splits.test_scenes.paths[0]
     with pytest.raises(UserError, match=rf"^data.exclude names {gone}, which lies in the test split that was cut: "):
         make(drawn / "seg_train", test_fraction=0.2, exclude={gone})
+
+
+def test_a_share_of_the_training_images_leaves_the_other_splits_as_they_are(drawn: Path, make: Make) -> None:
+    whole, half = make(drawn), make(drawn, train_fraction=0.5)  # of 8 + 2 images of each class
+    assert whole.splits.num_whole is None
+    assert (len(half.splits.train), half.splits.num_whole, half.num_batches) == (24, 48, 1)
+    assert set(half.splits.train) < set(whole.splits.train)
+    assert half.splits.val.tolist() == whole.splits.val.tolist()
+    assert half.splits.fingerprint == whole.splits.fingerprint
+    assert len(half.splits.train_eval) == len(half.splits.val) == 12
+    assert set(half.splits.train_eval) < set(half.splits.train)
+    assert make(drawn, train_fraction=0.5, subset_seed=1).splits.train.tolist() != half.splits.train.tolist()
+
+
+def test_a_share_smaller_than_the_validation_split_is_evaluated_whole(drawn: Path, make: Make) -> None:
+    splits = make(drawn, train_fraction=0.125, batch_size=4).splits
+    assert len(splits.train) == 6
+    assert splits.train_eval.tolist() == splits.train.tolist()
+
+
+def test_a_batch_that_only_a_share_of_the_images_is_too_small_for_names_that_share(drawn: Path, make: Make) -> None:
+    with pytest.raises(UserError) as caught:
+        make(drawn, batch_size=32, train_fraction=0.5)
+    assert str(caught.value) == (
+        "data.batch_size=32 is more than the 24 training images that data.train_fraction=0.5 leaves of 48: "
+        "lower the one or raise the other"
+    )

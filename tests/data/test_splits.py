@@ -1,5 +1,6 @@
 import hashlib
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from intel_scenes.data.scenes import find_split, read_scenes
-from intel_scenes.data.splits import stratified_folds, stratified_split
+from intel_scenes.data.splits import nested_mask, stratified_folds, stratified_split
 from intel_scenes.errors import UserError
 
 
@@ -138,3 +139,44 @@ def test_folds_get_equal_shares_of_every_class_and_keep_twins_together() -> None
         assert counts.sum() == 5 * share - (label == 1)
         assert abs(counts - share).max() <= 1
     assert (folds != stratified_folds(labels, contents, 5, seed=2)).any()
+
+
+def subset(labels: npt.NDArray[np.int64], contents: list[str], fraction: float, seed: int = 0) -> set[int]:
+    classes = [f"class{number}" for number in range(int(labels.max()) + 1)]
+    return set(np.flatnonzero(nested_mask(labels, contents, fraction, seed, classes)).tolist())
+
+
+def test_a_subset_has_its_share_of_each_class_and_is_part_of_every_larger_one() -> None:
+    labels, contents = labelled(200, 100, 40), distinct(340)
+    drawn = [subset(labels, contents, fraction) for fraction in (0.05, 0.1, 0.25, 0.5, 1)]
+    counts = [np.bincount(labels[sorted(one)]).tolist() for one in drawn]
+    assert counts == [[10, 5, 2], [20, 10, 4], [50, 25, 10], [100, 50, 20], [200, 100, 40]]
+    assert all(smaller < larger for smaller, larger in pairwise(drawn))
+
+
+def test_another_seed_draws_another_subset() -> None:
+    labels, contents = labelled(200, 100), distinct(300)
+    one, other = (subset(labels, contents, 0.1, seed) for seed in (0, 1))
+    assert one != other
+    assert subset(labels, contents, 0.1, 0) == one
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_identical_images_enter_a_subset_together_and_subsets_stay_nested(seed: int) -> None:
+    labels, contents = labelled(60, 60), distinct(120)
+    twins = [(0, 30), (10, 70), (15, 80, 110), (90, 91, 92, 93)]
+    for first, *others in twins:
+        for other in others:
+            contents[other] = contents[first]
+    drawn = [subset(labels, contents, fraction, seed) for fraction in (0.02, 0.1, 0.3, 0.7, 1)]
+    assert all(smaller <= larger for smaller, larger in pairwise(drawn))
+    assert all(set(twin) <= one or not set(twin) & one for one in drawn for twin in twins)
+    assert len(drawn[-1]) == 120
+
+
+def test_a_share_that_leaves_a_class_without_images_is_refused_by_its_name() -> None:
+    with pytest.raises(UserError) as caught:
+        subset(labelled(100, 9), distinct(109), 0.05)
+    assert str(caught.value) == (
+        "data.train_fraction=0.05 leaves no image of class1 to train on, of 9: raise it, or give the class more images"
+    )

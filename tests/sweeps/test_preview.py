@@ -119,3 +119,16 @@ def test_what_the_seeds_would_show_is_reckoned_with_the_test_images_that_are_the
     assert "the smallest detectable difference is unknown: data.root has no test images" in said("folder", nothing)
     leave_run(tmp_path / "earlier", "there", {"seed": 1}, [True] * 6)
     assert "assuming 6 test images" in said("folder", images, "earlier")
+
+
+@pytest.mark.parametrize(
+    ("fraction", "equal_steps", "minutes"), [(1, False, 2.0), (0.25, False, 0.5), (0.25, True, 2.0), (0.5, False, 1.2)]
+)
+def test_a_share_of_the_images_takes_its_share_of_the_time(tmp_path, config, capsys, fraction, equal_steps, minutes):
+    leave_run(tmp_path, "whole", {"seed": 1}, [True] * 6, epochs=2, fit_seconds=60.0)
+    if fraction == 0.5:  # a run of the same share knows it better: 18 seconds an epoch
+        half = {"data.train_fraction": 0.5, "seed": 1}
+        leave_run(tmp_path, "half", half, [True] * 6, epochs=2, fit_seconds=36.0, train_fraction=0.5)
+    run = replace(config, data=replace(config.data, train_fraction=fraction), equal_steps=equal_steps)
+    preview.show({"new": ["seed=2"]}, set(), tmp_path, lambda _: run, tuned=(), has_baseline=False)
+    assert f"run      new  about {minutes} minutes" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from intel_scenes.training.build import check_parts
 from intel_scenes.training.claim import Place
 from intel_scenes.training.cost_forecast import Costs, fitted_epochs
 from intel_scenes.training.dry_run import dry_run
-from intel_scenes.training.epoch_budget import known_epochs
+from intel_scenes.training.epoch_budget import at_equal_steps, known_epochs
 from intel_scenes.training.run import run
 from tests.process import forked
 from tests.small import DRAWN, SMALL, asked
@@ -121,3 +121,19 @@ def test_epochs_that_another_process_measured_before_the_claim_are_kept(tmp_path
     monkeypatch.setattr("intel_scenes.training.run.known_epochs", lambda *_: next(answers))
     summary = run(config, Place(tmp_path / "run"), Origin(), epochs_of_budget=lambda *_: pytest.fail("measured again"))
     assert summary.epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("num_train", "num_whole", "epochs"),
+    [
+        (631, 12632, 735),  # 30 epochs of 49 batches are 1,470 steps, and 2 batches fit into 631 images
+        (3158, 12632, 122),  # 12 batches: 122.5, rounded to even
+        (12632, None, 30),
+    ],
+)
+def test_equal_steps_are_as_many_epochs_as_take_the_steps_of_all_images(num_train, num_whole, epochs):
+    splits = SimpleNamespace(train=np.arange(num_train), num_whole=num_whole)
+    data = SimpleNamespace(splits=splits, batch_size=256, num_batches=num_train // 256)
+    config = asked("epochs=30", "data.train_fraction=0.5", "equal_steps=true")
+    assert at_equal_steps(config, data).epochs == epochs
+    assert at_equal_steps(asked("epochs=30", "data.train_fraction=0.5"), data).epochs == 30

@@ -239,3 +239,20 @@ def test_a_head_is_fitted_with_scikit_learns_balanced_weights(run: Run, cache: P
     with torch.inference_mode():
         found = layer(torch.from_numpy(values)).softmax(1).numpy()
     np.testing.assert_allclose(found, reference.predict_proba(values), atol=2e-3)
+
+
+def test_shares_of_the_training_images_take_their_features_from_one_cache(run: Run, tmp_path: Path) -> None:
+    weights, _ = random_weights(tmp_path)
+    share = ("data.train_fraction=0.5", "equal_steps=true")
+    whole = run(*PROBE, weights, folder=tmp_path / "whole")
+    part = run(*PROBE, weights, *share, folder=tmp_path / "part")
+    assert part.features_seconds is None, "else they were computed again"
+    assert (whole.num_train, part.num_train) == (108, 54)
+    assert (whole.num_val, whole.num_test) == (part.num_val, part.num_test)
+    assert (whole.data_fingerprint, whole.split_digest) == (part.data_fingerprint, part.split_digest)
+    assert whole.order_digest != part.order_digest
+    assert (whole.train_fraction, part.train_fraction, part.subset_seed) == (1, 0.5, 1)
+    # Three epochs of six batches of 16 are 18 steps; three batches fit into the half, so that it takes six epochs.
+    assert [rows[-1]["step"] for rows in map(history, (tmp_path / "whole", tmp_path / "part"))] == [18, 18]
+    assert part.epochs == 6
+    assert run(*PROBE, weights, *share, folder=tmp_path / "part") == part, "found again"

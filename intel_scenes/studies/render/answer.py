@@ -8,6 +8,7 @@ from intel_scenes.studies.choose import RATES, Arm
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.naming import few
 from intel_scenes.studies.pairs import Pair
+from intel_scenes.studies.render.learning_curves import curve_sentences
 from intel_scenes.studies.render.power import detectable, needed
 from intel_scenes.studies.render.sentences import edge_advice, gaps
 from intel_scenes.studies.render.tables import p_value, points
@@ -26,6 +27,7 @@ def answer(found: Comparison) -> list[str]:
     is_rated = bool(set(found.tuned) & set(RATES))
     missing = gaps(found.notices)
     return [
+        *curve_sentences(found),
         *([_best(found)] if is_search else []),
         *(_factors(found.effects[found.primary], found.on_test) if found.effects else []),
         *_leader(found),

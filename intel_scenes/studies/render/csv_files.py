@@ -9,12 +9,15 @@ from typing import Any
 from intel_scenes import files
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.load import Run
+from intel_scenes.studies.render.learning_curves import COLUMNS as CURVE_COLUMNS
+from intel_scenes.studies.render.learning_curves import curve_rows
 
 RESULTS, PAIRWISE, EFFECTS, INTERACTIONS = "results.csv", "pairwise.csv", "effects.csv", "interactions.csv"
 PAIRWISE_COLUMNS = (
     *("a", "b", "metric", "difference", "low", "high", "low_holm", "high_holm", "p_value", "p_holm", "p_better"),
     *("num_seeds_a", "num_seeds_b", "paired", "verdict", "low_bonferroni", "high_bonferroni"),
 )
+LEARNING_CURVE = "learning_curve.csv"
 EFFECTS_COLUMNS = (
     *("factor", "level", "against", "within", "metric", "difference", "low", "high", "p", "p_holm", "verdict"),
     *("num_cells", "num_runs", "low_holm", "high_holm"),
@@ -23,12 +26,13 @@ INTERACTIONS_COLUMNS = ("factors", "metric", "statistic", "df", "p", "p_holm")
 
 
 def write_all(found: Comparison) -> None:
-    """Writes the tables of a comparison into its folder; those of effects where the study is factorial."""
+    """Writes the tables of a comparison into its folder; those of effects and curves where there are any."""
     write_results(found.folder, found.study.all_runs)
     files.write_csv(found.folder / PAIRWISE, PAIRWISE_COLUMNS, pairwise(found))
     for name, columns, rows in (
         (EFFECTS, EFFECTS_COLUMNS, effects(found)),
         (INTERACTIONS, INTERACTIONS_COLUMNS, interactions(found)),
+        (LEARNING_CURVE, CURVE_COLUMNS, curve_rows(found)),
     ):
         if rows:
             files.write_csv(found.folder / name, columns, [list(row.values()) for row in rows])

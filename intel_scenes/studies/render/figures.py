@@ -16,6 +16,7 @@ from intel_scenes.studies.render.factor_figures import (
     response_figures,
     trials_figure,
 )
+from intel_scenes.studies.render.learning_curves import curve_figures
 from intel_scenes.studies.render.plot import (
     MAX_POINTS,
     OTHER,
@@ -35,6 +36,7 @@ from intel_scenes.studies.statistics.verdicts import BETTER, EQUAL, WORSE
 def figures(found: Comparison) -> dict[str, list[Figure]]:
     """The figures by section of the page; a section without any is left out."""
     sections = {
+        "learning": curve_figures(found),
         "means": marginal_figures(found),
         "interactions": interaction_figures(found),
         "response": response_figures(found),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.render.answer import answer
 from intel_scenes.studies.render.csv_files import EFFECTS, RESULTS, effects, interactions
+from intel_scenes.studies.render.learning_curves import curve_rows
 from intel_scenes.studies.render.sentences import notes, problems, unplanned
 from intel_scenes.studies.render.tables import (
     Rows,
@@ -115,6 +116,7 @@ def _json(found: Comparison) -> str:
     }
     figures = {"configurations": configurations, "on_validation": on_validation}
     of_factors = {
+        "learning_curves": curve_rows(found),
         "effects": effects(found),
         "interactions": interactions(found),
         "marginal_means": [

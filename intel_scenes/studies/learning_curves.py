@@ -1,0 +1,105 @@
+"""How accuracy grows with the number of training images: the arms of a study that differ in `data.train_fraction`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from intel_scenes.studies.arms import Configuration
+from intel_scenes.studies.choose import Arm, comparable
+from intel_scenes.studies.naming import label_of
+from intel_scenes.studies.statistics.learning_curve import LEAST_SIZES, LearningCurve, learning_curve
+
+FRACTION, EQUAL_STEPS = "data.train_fraction", "equal_steps"
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Arms that differ in their number of training images alone.
+
+    Attributes:
+        label: What they share, such as `equal epochs`; empty where a study has one series.
+        configurations: Rising in their number of training images.
+        sizes: Their numbers of training images, means over seeds.
+        num_seeds: That all of them have: those of the curve.
+        curve: Through their errors; None where they have no two seeds in common, or nothing is wrong.
+        has_one_subset: All seeds train on one subset, so that intervals leave out how it was drawn.
+    """
+
+    label: str
+    configurations: tuple[Configuration, ...]
+    sizes: tuple[float, ...]
+    num_seeds: int
+    curve: LearningCurve | None
+    has_one_subset: bool
+
+    @property
+    def twice(self) -> float:
+        """Twice the largest number of training images."""
+        return 2 * self.sizes[-1]
+
+
+def series_of(arms: Sequence[Arm], factors: Sequence[str]) -> tuple[Series, ...]:
+    """The learning curves of a study: of each combination of its other factors, where it has three numbers of images.
+
+    Of all training images `equal_steps` makes no difference, so such an arm is the end of both curves.
+
+    Args:
+        arms: Of the study.
+        factors: Whose values make an arm.
+    """
+    if FRACTION not in factors:
+        return ()
+    others = [key for key in factors if key != FRACTION]
+    told = [arm.tested for arm in comparable(arms)]
+    kinds = {_values(one, others): {key: one.values[key] for key in others} for one in told if not _is_whole(one)}
+    labels = sorted(kinds, key=lambda kind: (_has_equal_steps(kinds[kind]), kind))
+    found = []
+    for kind in labels:
+        members = [one for one in told if _belongs(one, kind, others)]
+        by_size = {_size(one): one for one in sorted(members, key=lambda one: _values(one, others) == kind)}
+        if len(by_size) >= LEAST_SIZES and 0 not in by_size:
+            label = _label(kinds[kind]) if len(kinds) > 1 else ""
+            found.append(_series(label, [by_size[size] for size in sorted(by_size)]))
+    return tuple(found)
+
+
+def _values(one: Configuration, keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(one.values[key] for key in keys)
+
+
+def _belongs(one: Configuration, kind: tuple[str, ...], others: Sequence[str]) -> bool:
+    """Whether a configuration has the values of a series, but for what makes no difference to all images."""
+    pairs = zip(others, _values(one, others), kind, strict=True)
+    return all(mine == theirs for key, mine, theirs in pairs if not (key == EQUAL_STEPS and _is_whole(one)))
+
+
+def _is_whole(one: Configuration) -> bool:
+    return one.evaluated[0].summary.train_fraction in (None, 1)
+
+
+def _has_equal_steps(values: Mapping[str, str]) -> bool:
+    return values.get(EQUAL_STEPS, "").lower() == "true"
+
+
+def _label(values: Mapping[str, str]) -> str:
+    others = {key: value for key, value in values.items() if key != EQUAL_STEPS}
+    regime = ["equal steps" if _has_equal_steps(values) else "equal epochs"] if EQUAL_STEPS in values else []
+    return ", ".join([*([label_of(others, list(others))] if others else []), *regime])
+
+
+def _size(one: Configuration) -> float:
+    return one.mean("num_train") or 0.0
+
+
+def _series(label: str, configurations: Sequence[Configuration]) -> Series:
+    rows = [{run.summary.seed: row for row, run in enumerate(one.evaluated)} for one in configurations]
+    common = [seed for seed in rows[0] if seed is not None and all(seed in of_one for of_one in rows)]
+    sizes, curve = tuple(map(_size, configurations)), None
+    if len(common) > 1:
+        tables = [
+            one.table[[of_one[seed] for seed in common]] for one, of_one in zip(configurations, rows, strict=True)
+        ]
+        curve = learning_curve(sizes, 1 - np.stack(tables), configurations[0].images.groups)
+    drawn_by = {run.summary.subset_seed for one in configurations if not _is_whole(one) for run in one.evaluated}
+    return Series(label, tuple(configurations), sizes, len(common), curve, len(common) > 1 and len(drawn_by) == 1)

@@ -1,0 +1,190 @@
+"""Learning curves in words, as a figure and as rows of a table."""
+
+import html
+import math
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from intel_scenes.studies.comparison import Comparison
+from intel_scenes.studies.learning_curves import Series
+from intel_scenes.studies.render.plot import (
+    COLOURS,
+    SYMBOLS,
+    Figure,
+    error_bars,
+    finish,
+    percent,
+    rounded,
+    spec,
+)
+from intel_scenes.studies.render.tables import p_value, points
+from intel_scenes.studies.statistics.estimates import Estimate
+from intel_scenes.studies.statistics.learning_curve import LearningCurve
+
+NUM_DRAWN = 40  # points of a fitted line
+MARGIN = 1.1  # ratio of the ends of the axis to the points, and of two ticks at least
+APART = 1.03  # ratio between the places of two series at one number of images, so that their error bars are seen
+COLUMNS = (
+    *("series", "kind", "num_train", "num_seeds", "test_accuracy", "low", "high", "curve", "curve_low", "curve_high"),
+    *("scale", "exponent", "exponent_low", "exponent_high", "gain_of_twice", "gain_low", "gain_high", "bend_p"),
+)
+
+
+def curve_sentences(found: Comparison) -> list[str]:
+    """What twice the images would bring by each curve of a study."""
+    return [_sentence(series) for series in found.curves]
+
+
+def _sentence(series: Series) -> str:
+    begins = f"{series.label}: twice" if series.label else "Twice"
+    if (curve := series.curve) is None:
+        return (
+            f"{begins} the images would bring an unknown gain: a power law takes two seeds or more that all numbers of "
+            "images have, and errors at each."
+        )
+    most, twice = series.sizes[-1], series.twice
+    law = f"if the power law {_law(curve)}, fitted at {len(series.sizes)} training set sizes"
+    gain = f"about {points(curve.gain(most, twice).value)} points of test accuracy"
+    words = f"{begins} the images ({twice:,.0f}, extrapolated) would bring {gain} ({_of(curve.gain(most, twice))}"
+    if not curve.may_bend:
+        return f"{words}, {law}, too few to question it, goes on){_remarks(series, curve)}."
+    straight = curve.gain(most, twice, is_straight=True)
+    exactly = f"{points(straight.value)}, {_of(straight, name='')}"
+    return f"{words}; {exactly} {law}, goes on exactly){_remarks(series, curve)}."
+
+
+def _law(curve: LearningCurve) -> str:
+    """The error by the number of images n; the exponent of one that grows has no minus."""
+    return f"{curve.scale:.3g} n^{-curve.exponent().value:.3g}"
+
+
+def _of(estimate: Estimate, name: str = "95 % CI ") -> str:
+    low, high = estimate.interval()
+    return f"{name}{points(low)} to {points(high)}"
+
+
+def _remarks(series: Series, curve: LearningCurve) -> str:
+    remarks = []
+    if curve.may_bend and (chance := curve.bend().p_value()) < 0.05:
+        slows = "falls ever more slowly" if curve.bend().value > 0 else "falls ever faster"
+        remarks.append(f"the error {slows} than this law ({p_value(chance, 'p')})")
+    if series.has_one_subset:
+        remarks.append(
+            "all seeds share one subset, so the interval leaves out how it was drawn (data.subset_seed=null draws one "
+            "for each seed)"
+        )
+    return "".join(f"; {remark}" for remark in remarks)
+
+
+def curve_rows(found: Comparison) -> list[dict[str, Any]]:
+    """The rows of `learning_curve.csv`: each number of images, then twice the largest, with the fit beside it."""
+    return [dict(zip(COLUMNS, row, strict=True)) for series in found.curves for row in _rows(series)]
+
+
+def _rows(series: Series) -> list[tuple[object, ...]]:
+    curve = series.curve
+    fit: tuple[object, ...] = (None,) * 8
+    if curve is not None:
+        exponent, gain = curve.exponent(), curve.gain(series.sizes[-1], series.twice)
+        fit = (curve.scale, exponent.value, *exponent.interval(), gain.value, *gain.interval(), curve.bend().p_value())
+    rows: list[tuple[object, ...]] = []
+    for one, size in zip(series.configurations, series.sizes, strict=True):
+        measured = (len(one.evaluated), one.test_accuracy, *(one.interval or (None, None)))
+        rows.append((series.label, "measured", size, *measured, *_on_curve(curve, size), *fit))
+    if curve is not None:
+        nothing = (series.num_seeds, None, None, None)
+        rows.append((series.label, "extrapolated", series.twice, *nothing, *_on_curve(curve, series.twice), *fit))
+    return rows
+
+
+def _on_curve(curve: LearningCurve | None, size: float) -> tuple[float | None, ...]:
+    if curve is None:
+        return None, None, None
+    accuracy = curve.accuracy(size)
+    return accuracy.value, *accuracy.interval()
+
+
+def curve_figures(found: Comparison) -> list[Figure]:
+    """Test accuracy against the number of training images, with the fitted curves as far as twice the images."""
+    drawn = found.curves[: len(COLOURS)]
+    if not drawn:
+        return []
+    figure = go.Figure()
+    for place, series in enumerate(drawn):
+        if series.curve is not None:
+            _add_curve(figure, series, series.curve, place)
+        _add_points(figure, series, place)
+    finish(figure, 380, "training images", "test accuracy (%)")
+    sizes = sorted({round(size) for series in drawn for size in (*series.sizes, series.twice)})
+    ticks = [size for before, size in zip([0, *sizes], sizes, strict=False) if size > MARGIN * before]
+    ends = rounded([math.log10(sizes[0] / MARGIN), math.log10(sizes[-1] * MARGIN)], 3)
+    figure.update_xaxes(type="log", range=ends, tickvals=ticks, ticktext=[f"{size:,}" for size in ticks])
+    head = ["curve", "images", "seeds", "test %", "low", "high", "fit %", "low", "high"]
+    rows = [
+        [str(row["series"]), f"{row['num_train']:,.0f}", str(row["num_seeds"]), *map(_cell, list(row.values())[4:10])]
+        for row in curve_rows(found)
+    ]
+    more = len(found.curves) - len(drawn)
+    title = "Test accuracy (%) by number of training images, 95 % intervals; dashed: extrapolated" + (
+        f" (the first {len(drawn)} of {len(found.curves)} curves)" if more else ""
+    )
+    return [Figure("learning-curve", title, " ".join(curve_sentences(found)), spec(figure), [head, *rows])]
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else percent(value)
+
+
+def _add_points(figure: go.Figure, series: Series, place: int) -> None:
+    values = [100 * one.test_accuracy for one in series.configurations]
+    ends = [
+        (100 * low, 100 * high)
+        for one in series.configurations
+        for low, high in [one.interval or (one.test_accuracy, one.test_accuracy)]
+    ]
+    figure.add_scatter(
+        x=rounded(size * APART**place for size in series.sizes),
+        y=rounded(values),
+        error_y=error_bars(values, ends, COLOURS[place]),
+        mode="markers",
+        marker={"color": COLOURS[place], "symbol": SYMBOLS[place], "size": 8},
+        name=html.escape(series.label or "mean over seeds"),
+        legendgroup=str(place),
+        customdata=[
+            f"{size:,.0f} images: {low:.2f} to {high:.2f}" for size, (low, high) in zip(series.sizes, ends, strict=True)
+        ],
+        hovertemplate="%{y:.2f} % (%{customdata})<extra></extra>",
+    )
+
+
+def _add_curve(figure: go.Figure, series: Series, curve: LearningCurve, place: int) -> None:
+    most = series.sizes[-1]
+    inside = np.geomspace(series.sizes[0], most, NUM_DRAWN)
+    beyond = np.geomspace(most, series.twice, NUM_DRAWN // 4)
+    colour = COLOURS[place]
+    for sizes, dash in ((inside, "solid"), (beyond, "dash")):
+        estimates = [curve.accuracy(size) for size in sizes.tolist()]
+        low, high = zip(*(estimate.interval() for estimate in estimates), strict=True)
+        figure.add_scatter(
+            x=rounded([*sizes, *reversed(sizes)]),
+            y=rounded(100 * min(1.0, value) for value in [*high, *reversed(low)]),
+            fill="toself",
+            fillcolor=colour,
+            opacity=0.12,
+            line_width=0,
+            mode="lines",
+            hoverinfo="skip",
+            legendgroup=str(place),
+            showlegend=False,
+        )
+        figure.add_scatter(
+            x=rounded(sizes),
+            y=rounded(100 * estimate.value for estimate in estimates),
+            mode="lines",
+            line={"color": colour, "dash": dash},
+            hoverinfo="skip",
+            legendgroup=str(place),
+            showlegend=False,
+        )

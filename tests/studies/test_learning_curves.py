@@ -1,0 +1,127 @@
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+
+from intel_scenes.config import CompareConfig
+from intel_scenes.studies.comparison import compare
+from intel_scenes.studies.publish import compare_and_write
+from intel_scenes.studies.render.answer import answer
+from intel_scenes.studies.render.sentences import notes, problems, unplanned
+from tests.studies.made import leave_run
+
+OPTIONS = CompareConfig(baseline=None, rope=0.5)
+NUM_TRAIN = 800  # all of them
+
+
+def leave_curve(study, errors, *, seeds=(1, 2, 3), num_images=400, one_subset=False, **typed):
+    """Leaves runs of shares of the training images with about such errors; of all images, both regimes are one run."""
+    for fraction, error in errors.items():
+        for seed in seeds:
+            rng = np.random.default_rng(seed)
+            wrong = rng.permutation(num_images) < round(error * num_images) + seed % 2
+            keys = {"data.train_fraction": fraction, "seed": seed} | typed
+            subset_seed = 0 if one_subset else seed
+            order = f"{fraction} {subset_seed} {seed}"
+            known = {"train_fraction": fraction, "subset_seed": subset_seed, "order_digest": order}
+            name = ",".join(f"{key}={value}" for key, value in keys.items())
+            digest = f"all images {seed}" if fraction == 1 else f"{name}"
+            same = {"config_digest": digest, "configuration_digest": digest.replace(f"seed={seed}", "").rstrip("123 ")}
+            leave_run(study, name, keys, ~wrong, num_train=round(fraction * NUM_TRAIN), **known, **same)
+
+
+ERRORS = {0.125: 0.4, 0.25: 0.2828, 0.5: 0.2, 1: 0.1414}  # 4 n^-0.5
+
+
+def test_twice_the_images_bring_what_a_power_law_says(tmp_path):
+    leave_curve(tmp_path, ERRORS, num_images=4000)
+    found = compare(tmp_path)
+    (series,) = found.curves
+    assert (series.label, series.sizes, series.num_seeds) == ("", (100, 200, 400, 800), 3)
+    assert series.curve.exponent().value == pytest.approx(0.5, abs=0.01)
+    low, high = series.curve.gain(800, 1600).interval()
+    assert low < 0.1414 - 0.1 < high
+    says = "Twice the images (1,600, extrapolated) would bring about +4.1 points of test accuracy"
+    law = "if the power law 3.99 n^-0.499, fitted at 4 training set sizes, goes on exactly)."
+    interval = r"\+\d\.\d to \+\d\.\d"
+    pattern = rf"{re.escape(says)} \(95 % CI {interval}; \+4\.1, {interval} {re.escape(law)}"
+    assert re.fullmatch(pattern, answer(found)[0])
+
+
+def test_fractions_are_planned_and_their_seeds_paired(tmp_path):
+    leave_curve(tmp_path, ERRORS)
+    found = compare(tmp_path)
+    assert unplanned(found.notices) == problems(found.notices) == []
+    assert [note for note in notes(found.notices) if not note.startswith("nearly equal")] == []
+    assert {(pair.is_paired, pair.num_seeds) for pair in found.pairs} == {(True, (3, 3))}
+
+
+def test_subsets_of_other_seeds_are_not_paired(tmp_path):
+    leave_curve(tmp_path, {0.5: 0.2})
+    leave_curve(tmp_path, {1: 0.15}, one_subset=True)
+    (pair,) = compare(tmp_path).pairs
+    assert not pair.is_paired
+
+
+def test_all_images_end_both_curves_of_equal_epochs_and_equal_steps(tmp_path):
+    leave_curve(tmp_path, ERRORS, equal_steps="False")
+    leave_curve(tmp_path, {key: 0.9 * error for key, error in ERRORS.items() if key < 1}, equal_steps="True")
+    found = compare(tmp_path)
+    assert [series.label for series in found.curves] == ["equal epochs", "equal steps"]
+    epochs, steps = found.curves
+    assert epochs.sizes == steps.sizes == (100, 200, 400, 800)
+    assert epochs.configurations[-1] is steps.configurations[-1]
+    assert epochs.configurations[0].test_accuracy < steps.configurations[0].test_accuracy
+    assert [said.partition(" the images")[0] for said in answer(found)[:2]] == [
+        "equal epochs: twice",
+        "equal steps: twice",
+    ]
+
+
+def test_a_subset_that_all_seeds_share_is_named(tmp_path):
+    leave_curve(tmp_path, ERRORS, one_subset=True)
+    assert "all seeds share one subset, so the interval leaves out how it was drawn" in answer(compare(tmp_path))[0]
+
+
+def test_three_points_say_that_they_cannot_question_the_law(tmp_path):
+    leave_curve(tmp_path, {key: error for key, error in ERRORS.items() if key > 0.2})
+    assert "fitted at 3 training set sizes, too few to question it, goes on)." in answer(compare(tmp_path))[0]
+
+
+def test_one_seed_gives_points_without_a_law(tmp_path):
+    leave_curve(tmp_path, ERRORS, seeds=(1,))
+    found = compare(tmp_path)
+    assert found.curves[0].curve is None
+    assert answer(found)[0].startswith("Twice the images would bring an unknown gain: a power law takes two seeds")
+    compare_and_write(tmp_path, OPTIONS)
+    assert 'id="learning-curve"' in (tmp_path / "report.html").read_text()
+
+
+def test_two_numbers_of_images_or_other_factors_are_no_curve(tmp_path):
+    leave_curve(tmp_path / "two", {0.5: 0.2, 1: 0.14})
+    assert compare(tmp_path / "two").curves == ()
+
+
+def test_the_curve_is_on_the_page_in_the_table_and_in_json(tmp_path):
+    leave_curve(tmp_path, ERRORS, num_images=4000)
+    told = json.loads(compare_and_write(tmp_path, OPTIONS, form="json"))
+    assert told["answer"][0].startswith("Twice the images")
+    with (tmp_path / "learning_curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["kind"], float(row["num_train"])) for row in rows] == [
+        *(("measured", number) for number in (100, 200, 400, 800)),
+        ("extrapolated", 1600),
+    ]
+    assert float(rows[3]["test_accuracy"]) == pytest.approx(1 - 0.1414, abs=0.001)
+    assert rows[4]["test_accuracy"] == ""
+    assert float(rows[4]["curve"]) == pytest.approx(0.9, abs=0.002)  # 4 / 40 wrong of 1,600
+    assert float(rows[0]["gain_of_twice"]) == pytest.approx(float(rows[4]["curve"]) - float(rows[3]["curve"]))
+    assert [row["num_train"] for row in told["learning_curves"]] == [100, 200, 400, 800, 1600]
+    page = (tmp_path / "report.html").read_text()
+    specs = json.loads(page.split('id="specs">')[1].split("</script>")[0])
+    dashes = [trace.get("line", {}).get("dash") for trace in specs["learning-curve"]["data"]]
+    assert {"solid", "dash"} <= set(dashes)
+    assert "Dashed is extrapolated" in page
+    assert specs["learning-curve"]["layout"]["xaxis"]["type"] == "log"
