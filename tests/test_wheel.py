@@ -53,3 +53,16 @@ def test_the_main_job_of_the_readme_runs_offline(installed, tmp_path):
     assert "8 of 8 runs complete" in done.stdout
     (page,) = tmp_path.glob("multirun/quickstart/report.html")
     assert "has the best validation accuracy" in page.read_text()
+
+
+def test_the_console_command_is_installed(installed, tmp_path):
+    for arguments in (["--version"], ["train", "optmi=adam"]):
+        done = with_wheel(installed, tmp_path, str(installed / "bin/intel-scenes"), *arguments)
+        module = (
+            ["-m", f"intel_scenes.{arguments[0]}", *arguments[1:]]
+            if arguments[1:]
+            else ["-m", "intel_scenes", *arguments]
+        )
+        as_module = with_wheel(installed, tmp_path, *module)
+        assert (done.returncode, done.stdout, done.stderr) == (as_module.returncode, as_module.stdout, as_module.stderr)
+        assert done.stdout + done.stderr
