@@ -84,7 +84,8 @@ def test_a_command_is_the_main_module_and_finds_modules_of_the_current_folder(tm
     (tmp_path / "found_here.py").write_text("")
     script = (
         "import runpy, sys; from intel_scenes import cli; "
-        "cli.start = lambda *_, **__: (__import__('found_here'), print(sys.modules['__main__'].__spec__.name, sys.argv[1:])); "
+        "told = lambda: print(sys.modules['__main__'].__spec__.name, sys.argv[1:]); "
+        "cli.start = lambda *_, **__: (__import__('found_here'), told()); "
         "sys.path.pop(0); sys.argv[1:] = ['compare', 'folder=x']; " + CONSOLE
     )
     done = python("-c", script, cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
