@@ -122,6 +122,11 @@ class AugmentConfig(Section):
         flip: Probability of a horizontal flip.
         policy: What changes an image before it is cropped: "trivial" (one operation of any strength, TrivialAugment of
             Müller and Hutter 2021), "rand" (two of a middle one, RandAugment of Cubuk et al. 2020), or None.
+        vertical_flip: Probability of a vertical flip.
+        rotate: Greatest angle of a random rotation in degrees, either way.
+        brightness: Greatest change of a random factor of brightness, below or above 1; 0 leaves it.
+        contrast: The same of contrast.
+        saturation: The same of saturation.
     """
 
     section = "augment"
@@ -130,6 +135,16 @@ class AugmentConfig(Section):
     ratio: tuple[float, float]
     flip: Fraction
     policy: Literal["trivial", "rand"] | None
+    vertical_flip: Fraction = 0.0
+    rotate: Annotated[float, Within(0, 180)] = 0.0
+    brightness: Fraction = 0.0
+    contrast: Fraction = 0.0
+    saturation: Fraction = 0.0
+
+    @property
+    def has_jitter(self) -> bool:
+        """Whether angles or colours change."""
+        return any((self.rotate, self.brightness, self.contrast, self.saturation))
 
     def __post_init__(self) -> None:
         """Checks the ranges.

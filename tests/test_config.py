@@ -250,7 +250,8 @@ def test_augmentation_has_no_effect_on_features_computed_once() -> None:
         said = refusal("recipe=linear_probe", f"augment={augment}")
         assert said.startswith("augment has no effect with recipe.trained=head")
         assert said.endswith("set augment=none")
-    assert refusal("recipe=linear_probe", "augment.scale=[0.5,1]").startswith("augment has no effect")
+    for override in ("scale=[0.5,1]", "vertical_flip=0.5"):
+        assert refusal("recipe=linear_probe", f"augment.{override}").startswith("augment has no effect")
     assert refusal("recipe=linear_probe", "compile=true").startswith("compile=true has no effect")
     for override in ("head_lr_scale=2", "head_first=true", "mixup=0.2", "train_size=64", "views=flip"):
         said = refusal("recipe=linear_probe", f"recipe.{override}")
@@ -372,3 +373,21 @@ def test_a_ratio_of_crops_without_effect_is_named() -> None:
 @pytest.mark.parametrize("flip", ["-0.1", "1.1"])
 def test_a_probability_out_of_bounds_is_named(flip: str) -> None:
     assert refusal(f"augment.flip={flip}") == f"augment.flip={flip} must be a number from 0 to 1"
+
+
+def test_augmentations_combine_by_their_keys() -> None:
+    colors = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4}
+    both = asked("augment=color", "augment.vertical_flip=0.5", "augment.rotate=10").augment
+    assert both == replace(asked().augment, **colors, vertical_flip=0.5, rotate=10)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("rotate=181", "augment.rotate=181 must be a number from 0 to 180"),
+        ("brightness=1.5", "augment.brightness=1.5 must be a number from 0 to 1"),
+        ("vertical_flip=-1", "augment.vertical_flip=-1 must be a number from 0 to 1"),
+    ],
+)
+def test_changes_of_angle_and_colour_lie_in_their_ranges(override: str, told: str) -> None:
+    assert refusal(f"augment.{override}") == told
