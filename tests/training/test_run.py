@@ -42,8 +42,8 @@ def test_the_record_holds_what_the_contract_names(run, tmp_path):
     summary = run("optim=adamw", "scheduler=onecycle")
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
-        *("config.yaml", "overrides.yaml", "summary.json", "history.csv", "predictions.csv", "curves.png"),
-        "checkpoints",
+        *("config.yaml", "overrides.yaml", "summary.json", "history.csv", "predictions.csv", "checkpoints"),
+        *("curves.png", "confusion.png", "mistakes.png"),
     }
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["best.ckpt"]
     assert record.Summary.read(folder) == summary
