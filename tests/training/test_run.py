@@ -210,7 +210,7 @@ def test_a_failed_run_is_moved_aside_where_its_cause_was_mended(run, tmp_path):
         (["+augment.mixup=1"], "mixup"),
         (["scheduler.interval=epoch"], "scheduler.interval=epoch does not fit: this schedule counts steps"),
         (["+trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 must be a whole number of at least 1"),
-        (["+trainer.limit_train_batches=null"], "trainer.limit_train_batches=None must be a number from"),
+        (["+trainer.limit_train_batches=null"], "trainer.limit_train_batches=null must be a number from"),
         (["scheduler=step", "scheduler.factory.step_size=0"], "scheduler.factory.step_size=0 must be a number above 0"),
         (
             ["scheduler=exponential", "scheduler.factory.gamma=-1"],
