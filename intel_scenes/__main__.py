@@ -1,6 +1,8 @@
-"""`python -m intel_scenes`: the commands."""
+"""`intel-scenes` and `python -m intel_scenes`: the commands, of which `intel-scenes train` runs one."""
 
 import ast
+import os
+import runpy
 import sys
 from pathlib import Path
 
@@ -11,21 +13,31 @@ COMMANDS = ("train", "compare", "evaluate", "predict", "audit", "bench")
 
 
 def main(arguments: list[str]) -> int:
-    """Lists the commands; returns the exit status."""
+    """Runs a command, which ends the process; or lists the commands and returns the exit status."""
     if arguments[:1] == ["--version"]:
         sys.stdout.write(f"intel_scenes {__version__}\n")
         return 0
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = [f"  python -m intel_scenes.{name.ljust(9)} {_purpose(name)}" for name in COMMANDS]
-        sys.stdout.write("\n".join(["The commands, each with a --help of its own:\n", *lines, ""]))
+        lines = [f"  intel-scenes {name.ljust(9)} {_purpose(name)}" for name in COMMANDS]
+        title = "The commands, each with a --help of its own; `python -m intel_scenes.train` is the first one, too:\n"
+        sys.stdout.write("\n".join([title, *lines, ""]))
         return 0
-    word = arguments[0]
-    if word in COMMANDS:
-        sys.stderr.write(f"{word} is a command of its own: python -m intel_scenes.{word}\n")
-    else:
+    word, *rest = arguments
+    if word not in COMMANDS:
         near = did_you_mean(word, COMMANDS)
-        sys.stderr.write(f"there is no command {word}{near}; python -m intel_scenes lists all\n")
-    return 1
+        sys.stderr.write(f"there is no command {word}{near}; intel-scenes lists all\n")
+        return 1
+    # As `python -m` runs it, as the main module: by its name the processes of a launcher and of DDP find it again.
+    sys.argv = [word, *rest]
+    runpy.run_module(f"intel_scenes.{word}", run_name="__main__", alter_sys=True)
+    return 0
+
+
+def main_of_console() -> int:
+    """The console command, for which modules of the current folder are found as `python -m` finds them."""
+    if not sys.flags.safe_path:
+        sys.path.insert(0, os.getcwd())
+    return main(sys.argv[1:])
 
 
 def _purpose(name: str) -> str:

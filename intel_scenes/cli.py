@@ -204,9 +204,9 @@ def _check_arguments(arguments: Sequence[str], *, can_sweep: bool) -> None:
     _, unknown = get_args_parser().parse_known_args(arguments)
     if unknown:
         raise UserError(f"there is no flag {unknown[0]}: a key is set by KEY=VALUE, --help lists all")
-    for text in arguments:  # Hydra fails in its own code over a group that is null
+    for text in arguments:  # Hydra fails in its own code over a group that is null, and merges one that is a mapping
         group, _, value = text.lstrip("+").partition("=")
-        if value == "null" and group != "study" and (keys.conf_folder() / group).is_dir():
+        if (value == "null" or value.startswith("{")) and group != "study" and (keys.conf_folder() / group).is_dir():
             raise UserError(f"{text}: {group}=NAME chooses a file of conf/{group}, --help lists them")
 
 

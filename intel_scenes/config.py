@@ -13,7 +13,7 @@ import yaml
 
 from intel_scenes import record
 from intel_scenes.errors import MissingKey, UserError, first_line
-from intel_scenes.files import flatten
+from intel_scenes.files import flatten, shown
 from intel_scenes.sections import (
     Above0,
     Choice,
@@ -29,7 +29,7 @@ from intel_scenes.sections import (
     Within,
     from_plain,
     keys_without_field,
-    shown,
+    not_one_of,
 )
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,11 @@ PRECISIONS = {
     **{"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"},
     **{name: name for name in ("32-true", "16-mixed", "bf16-mixed")},
 }
+# Arguments of torch's optimizers that would take any value for a true one.
+SWITCHES = (
+    *("amsgrad", "capturable", "centered", "decoupled_weight_decay", "differentiable", "foreach", "fused", "maximize"),
+    "nesterov",
+)
 Precision = Annotated[int | str, Choice(("auto", *PRECISIONS))]
 Views = Literal[1, "flip", "flip_crops"]  # kinds of test-time augmentation
 Combine = Literal["mean", "vote", "soup"]  # ways to make one prediction of several runs
@@ -114,7 +119,7 @@ class DataConfig(Section):
             )
         # The network's own size is for photographs: squares are stored for all networks, and drawn in their size.
         if self.store_size is None and (is_drawn or self.store_rule == "square"):
-            raise UserError(f"data.store_size=None {Whole(1).refusal(None)}")
+            raise UserError(f"data.store_size=null {Whole(1).refusal(None)}")
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,11 @@ class AugmentConfig(Section):
         flip: Probability of a horizontal flip.
         policy: What changes an image before it is cropped: "trivial" (one operation of any strength, TrivialAugment of
             Müller and Hutter 2021), "rand" (two of a middle one, RandAugment of Cubuk et al. 2020), or None.
+        vertical_flip: Probability of a vertical flip.
+        rotate: Greatest angle of a random rotation in degrees, either way.
+        brightness: Greatest change of a random factor of brightness, below or above 1; 0 leaves it.
+        contrast: The same of contrast.
+        saturation: The same of saturation.
     """
 
     section = "augment"
@@ -136,6 +146,16 @@ class AugmentConfig(Section):
     ratio: tuple[float, float]
     flip: Fraction
     policy: Literal["trivial", "rand"] | None
+    vertical_flip: Fraction = 0.0
+    rotate: Annotated[float, Within(0, 180)] = 0.0
+    brightness: Fraction = 0.0
+    contrast: Fraction = 0.0
+    saturation: Fraction = 0.0
+
+    @property
+    def has_jitter(self) -> bool:
+        """Whether angles or colours change."""
+        return any((self.rotate, self.brightness, self.contrast, self.saturation))
 
     def __post_init__(self) -> None:
         """Checks the ranges.
@@ -224,7 +244,10 @@ class OptimConfig(Section):
         super().__post_init__()
         decay = self.others.get("weight_decay")
         if decay is not None and (reason := Within(0, math.inf).refusal(decay)):
-            raise UserError(f"optim.weight_decay={decay} {reason}")
+            raise UserError(f"optim.weight_decay={shown(decay)} {reason}")
+        for name in SWITCHES:
+            if (value := self.others.get(name)) is not None and (reason := not_one_of(value, (True, False))):
+                raise UserError(f"optim.{name}={shown(value)} {reason}")
 
 
 @dataclass(frozen=True)
@@ -245,7 +268,7 @@ class SchedulerConfig(Section):
         super().__post_init__()
         for key, value in flatten({"factory": self.factory}).items():
             if key.rpartition(".")[2] in ("gamma", "step_size") and (reason := Above0().refusal(value)):
-                raise UserError(f"scheduler.{key}={value} {reason}")
+                raise UserError(f"scheduler.{key}={shown(value)} {reason}")
         if self.interval != "step" and NUM_STEPS in str(self.factory):
             raise UserError(f"scheduler.interval={self.interval} does not fit: this schedule counts steps")
 
@@ -280,9 +303,9 @@ class TrainerConfig(Section):
             )
         limit = self.limit_train_batches
         if reason := (Whole(1) if type(limit) is int else Within(1e-9, 1)).refusal(limit):
-            raise UserError(f"trainer.limit_train_batches={limit} {reason}")
+            raise UserError(f"trainer.limit_train_batches={shown(limit)} {reason}")
         if reason := Whole(1).refusal(num_batches := self.others.get("accumulate_grad_batches", 1)):
-            raise UserError(f"trainer.accumulate_grad_batches={num_batches} {reason}")
+            raise UserError(f"trainer.accumulate_grad_batches={shown(num_batches)} {reason}")
 
     @property
     def strategy(self) -> object:

@@ -92,7 +92,14 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     old, new = flatten(there), flatten(here)
     missing = "nothing"
     return [
-        f"{key} ({old.get(key, missing)} there, {new.get(key, missing)} here)"
+        f"{key} ({shown(old.get(key, missing))} there, {shown(new.get(key, missing))} here)"
         for key in sorted(old.keys() | new.keys())
         if old.get(key, missing) != new.get(key, missing)
     ]
+
+
+def shown(value: object) -> object:
+    """A value as YAML writes it."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return list(value) if isinstance(value, tuple) else value

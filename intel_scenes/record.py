@@ -26,6 +26,7 @@ SUMMARY = "summary.json"
 HISTORY = "history.csv"
 PREDICTIONS = "predictions.csv"
 CURVES = "curves.png"
+CONFUSION, MISTAKES = "confusion.png", "mistakes.png"  # of the test images
 BEST = "checkpoints/best.ckpt"
 LAST = "checkpoints/last.ckpt"
 LOCK = ".lock"  # of the process that is at work in the folder
@@ -520,7 +521,7 @@ def keys_of(overrides: Iterable[str]) -> set[str]:
 
 def remove_leftovers(folder: Path) -> None:
     """Removes what a killed writer of `write_whole` left in a run folder and its checkpoints."""
-    for name in (CONFIG, OVERRIDES, SUMMARY, HISTORY, PREDICTIONS, CURVES, BEST, LAST):
+    for name in (CONFIG, OVERRIDES, SUMMARY, HISTORY, PREDICTIONS, CURVES, CONFUSION, MISTAKES, BEST, LAST):
         path = folder / name
         for leftover in path.parent.glob(f".{path.name}-*"):
             leftover.unlink(missing_ok=True)

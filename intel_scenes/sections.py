@@ -12,7 +12,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from intel_scenes.errors import MissingKey, UserError, did_you_mean
-from intel_scenes.files import flatten
+from intel_scenes.files import flatten, shown
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def from_plain(kind: type[Config], plain: Mapping[str, Any], prefix: str = "") -
                 raise MissingKey(f"{prefix}{name}")
         elif _is_section(hint):
             if not isinstance(plain[name], Mapping):
-                raise UserError(f"{prefix}{name}={plain[name]} must be a section of keys")
+                raise UserError(f"{prefix}{name}={shown(plain[name])} must be a section of keys")
             values[name] = from_plain(hint, plain[name], f"{prefix}{name}.")
         else:
             values[name] = _frozen(plain[name])
@@ -246,8 +246,3 @@ def not_one_of(value: object, choices: Collection[object]) -> str | None:
         return None
     names = [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices]  # as YAML has it
     return f"must be one of {', '.join(names)}{did_you_mean(str(shown(value)), names)}"
-
-
-def shown(value: object) -> object:
-    """A value as YAML writes it."""
-    return list(value) if isinstance(value, tuple) else value

@@ -136,7 +136,7 @@ def test_without_cleanlab_all_else_is_done(images, cache, tmp_path, monkeypatch)
         ("near=-1", "near=-1 must be a number from 0 to 1"),
         ("folds=1", "folds=1 must be a whole number of at least 2"),
         ("seed=-1", "seed=-1 must be a whole number of at least 0"),
-        ("output=null", "output=None must be a name or a path"),
+        ("output=null", "output=null must be a name or a path"),
         ("exclude.labels=3", "exclude.labels=3 must be one of true, false"),
         (
             "data.root=nowhere",

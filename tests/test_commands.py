@@ -168,6 +168,7 @@ def test_a_key_that_must_be_given_is_named(train):
         ("~epochs", "every run needs epochs,"),
         ("~augment", "every run needs augment,"),
         ("model=null", "model=null: model=NAME chooses a file of conf/model, --help lists them"),
+        ("optim={lr:1}", "optim={lr:1}: optim=NAME chooses a file of conf/optim, --help lists them"),
     ],
 )
 def test_what_every_run_needs_cannot_be_taken_out(train, option, told):

@@ -66,6 +66,7 @@ def test_what_does_not_change_the_result_does_not_change_the_digests(override: s
     [
         *("epochs=11", "optim.lr=0.002", "lr_scale=2", "optim=adam", "scheduler=step", "model=resnet18"),
         *("data.batch_size=16", "data.image_size=64", "data.split_seed=1", "augment=flip", "recipe.ema_decay=0.9"),
+        *("augment.rotate=10", "augment.vertical_flip=0.5", "augment.saturation=0.1"),
         *("recipe.label_smoothing=0.2", "+trainer.gradient_clip_val=1"),
         *("recipe.class_weight=0.5", "primary_metric=balanced_accuracy"),
     ],

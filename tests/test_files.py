@@ -104,7 +104,7 @@ def test_differences_are_sorted_and_show_both_values() -> None:
     assert files.differences(there, here) == [
         "optim.betas (nothing there, [0.9] here)",
         "optim.lr (0.1 there, 0.2 here)",
-        "optim.nesterov (False there, nothing here)",
+        "optim.nesterov (false there, nothing here)",
         "seed (1 there, 2 here)",
     ]
     assert files.differences(there, there) == []

@@ -41,7 +41,11 @@ def test_every_command_is_checked(config_name: str) -> None:
     [
         ("+recipe.label_smothing=0.1", "there is no key recipe.label_smothing (did you mean recipe.label_smoothing?)"),
         ("+model._target_=net.Net", "there is no key model._target_: model takes name, weights"),
-        ("+augment.hue=0.1", "there is no key augment.hue: augment takes flip, policy, ratio, scale"),
+        (
+            "+augment.hue=0.1",
+            "there is no key augment.hue: augment takes brightness, contrast, flip, policy, ratio, rotate, saturation, "
+            "scale, vertical_flip",
+        ),
         (
             "+sweep={a:1}",
             "there is no key sweep.a: sweep takes confirm, confirm_best, fail_fast, name, plan, redo, trials",

@@ -36,12 +36,20 @@ def test_the_contract_is_kept() -> None:
     assert ",".join(record.HISTORY_COLUMNS) == f"{columns},val_balanced_accuracy"
     assert (record.CONFIG, record.OVERRIDES, record.SUMMARY) == ("config.yaml", "overrides.yaml", "summary.json")
     assert (record.HISTORY, record.PREDICTIONS, record.CURVES) == ("history.csv", "predictions.csv", "curves.png")
+    assert (record.CONFUSION, record.MISTAKES) == ("confusion.png", "mistakes.png")
     assert (record.BEST, record.LAST) == ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
 
 
 def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
     kept = {"summary.json", "notes-x", ".other-x", "checkpoints/best.ckpt", "checkpoints/.mine-x"}
-    left = {".summary.json-a1", ".history.csv-b2", "checkpoints/.last.ckpt-c3", "checkpoints/.best.ckpt-d4"}
+    left = {
+        ".confusion.png-a0",
+        ".mistakes.png-a0",
+        ".summary.json-a1",
+        ".history.csv-b2",
+        "checkpoints/.last.ckpt-c3",
+        "checkpoints/.best.ckpt-d4",
+    }
     (tmp_path / "checkpoints").mkdir()
     for name in kept | left:
         (tmp_path / name).touch()

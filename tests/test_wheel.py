@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,12 @@ def test_the_main_job_of_the_readme_runs_offline(installed, tmp_path):
     assert "8 of 8 runs complete" in done.stdout
     (page,) = tmp_path.glob("multirun/quickstart/report.html")
     assert "has the best validation accuracy" in page.read_text()
+
+
+def test_the_console_command_is_installed(installed, tmp_path):
+    command = str(installed / "bin/intel-scenes")
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert with_wheel(installed, tmp_path, command, "--version").stdout == f"intel_scenes {version}\n"
+    done = with_wheel(installed, tmp_path, command, "train", "optmi=adam")
+    said = "there is no key optmi (did you mean optim?); --help lists all keys\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from intel_scenes.config import AugmentConfig
+from intel_scenes.data import jitter
 from intel_scenes.data.resize import Normalization, crop_resize_each, crop_resize_matrix, normalize
 from intel_scenes.data.splits import Indices
 from intel_scenes.data.transfer import on_device
@@ -90,8 +91,11 @@ def augment(
     interpolation: str,
     normalization: Normalization | None = None,
     sizes: Indices | None = None,
+    jitter_draws: Draws | None = None,
 ) -> Tensor:
     """Random crops resized with antialiasing, some of them mirrored, after the operations of a policy.
+
+    Angles and colours change after the crop, and the vertical flip comes last.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -101,19 +105,34 @@ def augment(
         interpolation: "bilinear" or "bicubic".
         normalization: Mean and standard deviation of each channel, as `normalize` takes them.
         sizes: (B, 2), height and width of each image, which begins at the top left; None for squares without a margin.
+        jitter_draws: (B, jitter.NUM_DRAWS) from `draw`, for angles, colours and the vertical flip; may be None where
+            the augmentation has none of these.
 
     Returns:
         (B, 3, size, size): float32 and normalized; without `normalization` in the range of the images, uint8 on a CPU
-        and float32 elsewhere.
+        where no angle or colour changes, and float32 elsewhere.
     """
     boxes = crop_boxes(draws, images.shape[-1] if sizes is None else sizes, augmentation)
     flips = draws[:, 4 * ATTEMPTS] < augmentation.flip
     if augmentation.policy:
         images = by_policy(images, draws[:, 4 * ATTEMPTS + 1], augmentation.policy, sizes)
+    is_normalized_at_once = images.device.type == "cpu" and not augmentation.has_jitter
     if images.device.type == "cpu":
-        return crop_resize_each(images, boxes, flips, size, interpolation, normalization)
-    crops = crop_resize_matrix(images, boxes, flips, size, interpolation)
-    return crops if normalization is None else normalize(crops, *normalization)
+        at_once = normalization if is_normalized_at_once else None
+        crops = crop_resize_each(images, boxes, flips, size, interpolation, at_once)
+    else:
+        crops = crop_resize_matrix(images, boxes, flips, size, interpolation)
+    if augmentation.has_jitter:
+        assert jitter_draws is not None, "angles and colours are drawn"
+        crops = jitter.jitter(crops, jitter_draws, augmentation)
+    if normalization is not None and not is_normalized_at_once:
+        crops = normalize(crops, *normalization)
+    if augmentation.vertical_flip:
+        assert jitter_draws is not None, "vertical flips are drawn"
+        flipped = torch.from_numpy(jitter_draws[:, jitter.UPSIDE_DOWN] < augmentation.vertical_flip)
+        flipped = on_device(flipped, images.device)
+        crops[flipped] = crops[flipped].flip(-2)
+    return crops
 
 
 def by_policy(images: Tensor, draws: Draws, policy: str, sizes: Indices | None = None) -> Tensor:

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from intel_scenes.config import AugmentConfig
 from intel_scenes.data.augment import NUM_DRAWS, augment, draw
+from intel_scenes.data.jitter import NUM_DRAWS as NUM_JITTER_DRAWS
 from intel_scenes.data.mixing import NUM_DRAWS as NUM_MIXING_DRAWS
 from intel_scenes.data.mixing import Mixing, mix
 from intel_scenes.data.resize import normalize, resize_center, resize_square
@@ -66,13 +68,16 @@ class ImagePipeline:
         Returns:
             (B, 3, size, size) images, and targets: (B,) labels, or (B, num_classes) shares of mixed images.
         """
-        view, draws = self.view, draw(self.seed, epoch, batch.indices, NUM_DRAWS + NUM_MIXING_DRAWS)
+        counts = (NUM_DRAWS, NUM_MIXING_DRAWS, NUM_JITTER_DRAWS)  # what came later is drawn later: see `draw`
+        draws = draw(self.seed, epoch, batch.indices, sum(counts))
+        of_crop, of_mixing, of_jitter = np.split(draws, np.cumsum(counts)[:-1], axis=1)
+        view, normalization = self.view, (self.view.mean, self.view.std)
         images = augment(
-            batch.images, draws, self.augmentation, size, view.interpolation, (view.mean, view.std), batch.sizes
+            batch.images, of_crop, self.augmentation, size, view.interpolation, normalization, batch.sizes, of_jitter
         )
         if not self.mixing:
             return images, batch.labels
-        return mix(images, batch.labels, draws[:, NUM_DRAWS:], self.mixing, num_classes)
+        return mix(images, batch.labels, of_mixing, self.mixing, num_classes)
 
     def evaluate(self, images: Tensor) -> Tensor:
         """Stored (B, 3, S, S) uint8 images as evaluation shows them."""

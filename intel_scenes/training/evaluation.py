@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy.typing as npt
 from torch import nn
 
 from intel_scenes import files, record
@@ -22,7 +23,9 @@ from intel_scenes.record import Epoch, Predictions, Summary
 from intel_scenes.runtime import Runtime
 from intel_scenes.training import memory
 from intel_scenes.training.checkpoints import EpochRecorder, read_best
+from intel_scenes.training.confusion import draw_confusion
 from intel_scenes.training.curves import draw_curves
+from intel_scenes.training.mistakes import draw_mistakes
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ def evaluate(
     recorder: EpochRecorder,
     runtime: Runtime,
 ) -> Summary:
-    """Evaluates the best epoch, writes `predictions.csv` and `curves.png`, and adds results and cost to the summary.
+    """Evaluates the best epoch, writes predictions and pictures, and adds results and cost to the summary.
 
     Args:
         known: The summary so far.
@@ -74,6 +77,7 @@ def evaluate(
     labels, val_labels, clean = splits.test_scenes.labels, splits.scenes.labels[splits.val], splits.clean_test()
     test, val = scores(predicted["test"], labels), scores(predicted["val"], val_labels)
     results = calibrated_results(predicted, {"val": val_labels, "test": labels})
+    _draw(folder, splits, by_split["test"], test.confusion)
     warn_of_other_results(network, (best, history.epochs[-1]))
     return replace(
         known,
@@ -146,6 +150,13 @@ def warn_of_other_results(network: nn.Module, epochs: Sequence[Epoch]) -> None:
         100 * evaluating,
         why,
     )
+
+
+def _draw(folder: Path, splits: Splits, test: Predictions, confusion: npt.ArrayLike) -> None:
+    """Draws the confusion matrix of the test images and the most confident mistakes: they choose nothing."""
+    what = "test split, best epoch"
+    files.write_whole(folder / record.CONFUSION, draw_confusion(confusion, splits.classes, what))
+    files.write_whole(folder / record.MISTAKES, draw_mistakes(splits.test_scenes.root, test, splits.classes, what))
 
 
 def _predictions(splits: Splits, split: str, predicted: Probabilities) -> Predictions:

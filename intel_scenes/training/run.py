@@ -42,6 +42,7 @@ from intel_scenes.training.epoch_budget import (
 from intel_scenes.training.evaluation import evaluate
 from intel_scenes.training.frozen_features import Head, add_backbone, fit_head, frozen_features
 from intel_scenes.training.identity import facts_of, identity
+from intel_scenes.training.other_epochs import hint_of_other_epochs
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,8 @@ def run(
         if runtime.is_first:
             steps_per_epoch = config.trainer.num_batches(data.num_batches)
             log.info("\n".join(beginning(identified, data.splits, steps_per_epoch=steps_per_epoch)))
+            if hint := hint_of_other_epochs(place, origin.overrides, config.epochs):
+                log.info(hint)
 
         # Train, from the last epoch of an earlier attempt if there is one, and evaluate the best epoch. Until the block
         # of the record ends it says `interrupted`; every error but a kill is written into it.

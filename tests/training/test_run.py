@@ -42,8 +42,8 @@ def test_the_record_holds_what_the_contract_names(run, tmp_path):
     summary = run("optim=adamw", "scheduler=onecycle")
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
-        *("config.yaml", "overrides.yaml", "summary.json", "history.csv", "predictions.csv", "curves.png"),
-        "checkpoints",
+        *("config.yaml", "overrides.yaml", "summary.json", "history.csv", "predictions.csv", "checkpoints"),
+        *("curves.png", "confusion.png", "mistakes.png"),
     }
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["best.ckpt"]
     assert record.Summary.read(folder) == summary
@@ -210,7 +210,7 @@ def test_a_failed_run_is_moved_aside_where_its_cause_was_mended(run, tmp_path):
         (["+augment.mixup=1"], "mixup"),
         (["scheduler.interval=epoch"], "scheduler.interval=epoch does not fit: this schedule counts steps"),
         (["+trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 must be a whole number of at least 1"),
-        (["+trainer.limit_train_batches=null"], "trainer.limit_train_batches=None must be a number from"),
+        (["+trainer.limit_train_batches=null"], "trainer.limit_train_batches=null must be a number from"),
         (["scheduler=step", "scheduler.factory.step_size=0"], "scheduler.factory.step_size=0 must be a number above 0"),
         (
             ["scheduler=exponential", "scheduler.factory.gamma=-1"],

@@ -10,7 +10,7 @@ from intel_scenes.studies.naming import few
 from intel_scenes.studies.pairs import Pair
 from intel_scenes.studies.render.learning_curves import curve_sentences
 from intel_scenes.studies.render.power import detectable, needed
-from intel_scenes.studies.render.sentences import edge_advice, gaps
+from intel_scenes.studies.render.sentences import edge_advice, edge_step, gaps
 from intel_scenes.studies.render.tables import p_value, points
 from intel_scenes.studies.statistics.effects import Effects, Interaction, LevelDifference
 from intel_scenes.studies.statistics.verdicts import BETTER, EQUAL, NONE_SHOWN, NOT_TUNED, UNTESTABLE, WORSE
@@ -181,6 +181,8 @@ def could_have(found: Comparison) -> list[str]:
 
 def _best(found: Comparison) -> str:
     """The tuned values that validation chose, for each arm where there are several."""
+    if len(found.arms) == len(found.tuned) == 1 and found.tuned[0] in RATES:
+        return f"Best learning rate: {_rate_to_set(found.arms[0], found.tuned[0])}."
     is_rate = bool(set(found.tuned) & set(RATES))
     parts = [_chosen(found, arm) for arm in found.arms]
     if len(found.arms) > 1:
@@ -188,6 +190,31 @@ def _best(found: Comparison) -> str:
     left = len(parts) - MOST_RATES
     more = [f"and {left} more"] if left > 0 else []
     return f"Best {'learning rate' if is_rate else 'by validation'}: {'; '.join([*parts[:MOST_RATES], *more])}."
+
+
+def _rate_to_set(arm: Arm, key: str) -> str:
+    """The best rate of a search for nothing else, and what to type next: the rate itself, or a value beyond the edge.
+
+    The rate is that of the record, so what has scaled it is left out or set to none.
+    """
+    lr, typed = arm.chosen.mean("lr"), f"{key}={arm.chosen.values[key]}"
+    rate = value = typed
+    if lr is not None:
+        is_scaled = any(run.overrides.get("lr_scaling", "none") != "none" for run in arm.chosen.runs)
+        rate = f"{lr:.3g}" if key == "optim.lr" else f"{lr:.3g} ({typed})"
+        value = f"optim.lr={lr:.3g}{' lr_scaling=none' * is_scaled}"
+    step = edge_step(arm.edges[0]) if arm.edges else f"set {value}"
+    return f"{', '.join([rate, *_ties(arm, [key])])}; {step}"
+
+
+def _ties(arm: Arm, tuned: Sequence[str]) -> list[str]:
+    """What is as good on validation as what was chosen, as a part of a sentence."""
+    ties = [
+        ", ".join(f"{key}={one.values[key]}" for key in tuned)
+        for one in arm.configurations[1:]
+        if (len(one.runs), one.val_accuracy) == (len(arm.chosen.runs), arm.chosen.val_accuracy)
+    ]
+    return [f"tied with {few(ties)}"] if ties else []
 
 
 def _chosen(found: Comparison, arm: Arm) -> str:
@@ -200,11 +227,6 @@ def _chosen(found: Comparison, arm: Arm) -> str:
     text = ", ".join(typed)
     if lr is not None:
         text = f"optim.lr={lr:.3g}" + (f" ({text})" if typed else "")
-    ties = [
-        ", ".join(f"{key}={one.values[key]}" for key in found.tuned)
-        for one in arm.configurations[1:]
-        if (len(one.runs), one.val_accuracy) == (len(arm.chosen.runs), arm.chosen.val_accuracy)
-    ]
     advice = {edge.key: edge_advice(edge) for edge in arm.edges}
     told = [said if len(found.tuned) == 1 else f"{key} {said}" for key, said in advice.items()]
-    return ", ".join([text, *([f"tied with {few(ties)}"] if ties else []), *told])
+    return ", ".join([text, *_ties(arm, found.tuned), *told])

@@ -17,6 +17,14 @@ def edge_advice(edge: Edge) -> str:
     return f"at the edge of the grid{f': add {edge.key}={edge.beyond}' if edge.beyond else ''}"
 
 
+def edge_step(edge: Edge) -> str:
+    """The same as what to do next, and why."""
+    if edge.searched:
+        return f"widen the interval {edge.searched.low:g} to {edge.searched.high:g}: the best lies at its edge"
+    add = f"add {edge.key}={edge.beyond}" if edge.beyond else f"add a value beyond {edge.key}={edge.best}"
+    return f"{add}: the best lies at the edge"
+
+
 def _by_value(arms: Mapping[str, Sequence[str]]) -> str:
     return ", ".join(f"{value} ({few(labels, 3)})" for value, labels in arms.items())
 

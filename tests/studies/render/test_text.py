@@ -103,14 +103,14 @@ def test_other_formats_hold_the_same_table(tmp_path):
         compare_and_write(tmp_path, OPTIONS, form="html")
 
 
-def leave_rates(study, best, *, optims=("sgd",), scales=(0.3, 1, 3, 10, 30), tied=None, lr=0.0003):
+def leave_rates(study, best, *, optims=("sgd",), scales=(0.3, 1, 3, 10, 30), tied=None, lr=0.0003, shared=None):
     """Leaves a grid of rates, two seeds each, of which validation prefers one."""
     (study / "study.yaml").write_text(yaml.safe_dump({"compared": ["optim"], "tuned": ["lr_scale"]}))
     for optim in optims:
         for scale in scales:
             for seed in (1, 2):
                 val = 0.842 if scale in (best, tied) else 0.7
-                typed = {"optim": optim, "lr_scale": scale, "seed": seed}
+                typed = {"optim": optim, "lr_scale": scale, "seed": seed} | (shared or {})
                 right = np.random.default_rng(seed).random(120) < 0.8
                 summary = {"val_accuracy": val, "lr": lr and lr * scale, "optim": optim}
                 leave_run(study, f"{optim}{scale}-{seed}", typed, right, **summary)
@@ -119,11 +119,21 @@ def leave_rates(study, best, *, optims=("sgd",), scales=(0.3, 1, 3, 10, 30), tie
 @pytest.mark.parametrize(
     ("best", "options", "said"),
     [
-        (3, {}, "Best learning rate: optim.lr=0.0009 (lr_scale=3)."),
-        (3, {"lr": None}, "Best learning rate: lr_scale=3."),
-        (3, {"tied": 1}, "Best learning rate: optim.lr=0.0003 (lr_scale=1), tied with lr_scale=3."),
-        (30, {}, "Best learning rate: optim.lr=0.009 (lr_scale=30), at the edge of the grid: add lr_scale=100."),
-        (0.3, {}, "Best learning rate: optim.lr=9e-05 (lr_scale=0.3), at the edge of the grid: add lr_scale=0.1."),
+        (3, {}, "Best learning rate: 0.0009 (lr_scale=3); set optim.lr=0.0009."),
+        (3, {"lr": None}, "Best learning rate: lr_scale=3; set lr_scale=3."),
+        (3, {"tied": 1}, "Best learning rate: 0.0003 (lr_scale=1), tied with lr_scale=3; set optim.lr=0.0003."),
+        (30, {}, "Best learning rate: 0.009 (lr_scale=30); add lr_scale=100: the best lies at the edge."),
+        (0.3, {}, "Best learning rate: 9e-05 (lr_scale=0.3); add lr_scale=0.1: the best lies at the edge."),
+        (
+            4,
+            {"scales": (1, 2, 4)},
+            "Best learning rate: 0.0012 (lr_scale=4); add lr_scale=8: the best lies at the edge.",
+        ),
+        (
+            3,
+            {"shared": {"lr_scaling": "linear"}},
+            "Best learning rate: 0.0009 (lr_scale=3); set optim.lr=0.0009 lr_scaling=none.",
+        ),
     ],
 )
 def test_a_search_for_the_rate_ends_with_the_best_one(tmp_path, best, options, said):
@@ -137,6 +147,27 @@ def test_a_search_for_the_rate_ends_with_the_best_one(tmp_path, best, options, s
     assert "all runs" not in compare_and_write(tmp_path, OPTIONS)
     assert said in (tmp_path / "report.html").read_text()
     assert said in json.loads(compare_and_write(tmp_path, OPTIONS, form="json"))["answer"]
+
+
+@pytest.mark.parametrize(
+    ("best", "searched", "said"),
+    [
+        (0.003, None, "Best learning rate: 0.003; set optim.lr=0.003."),
+        (0.01, None, "Best learning rate: 0.01; add optim.lr=0.03: the best lies at the edge."),
+        (
+            0.003,
+            [0.0001, 0.003, 1],
+            "Best learning rate: 0.003; widen the interval 0.0001 to 0.003: the best lies at its edge.",
+        ),
+    ],
+)
+def test_a_rate_that_was_tried_as_it_is_needs_no_scale(tmp_path, best, searched, said):
+    plan = {"tuned": ["optim.lr"]} | ({"searched": {"optim.lr": searched}} if searched else {})
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(plan))
+    for rate in (0.0003, 0.001, 0.003, 0.01):
+        typed, val = {"optim.lr": rate, "seed": 1}, 0.9 if rate == best else 0.8
+        leave_run(tmp_path, str(rate), typed, np.arange(120) > 20, val_accuracy=val, lr=rate)
+    assert answer(compare(tmp_path))[0] == said
 
 
 def test_each_arm_has_a_best_rate_of_its_own(tmp_path):

@@ -1,0 +1,76 @@
+import json
+import logging
+import re
+
+import pytest
+import torch
+import yaml
+
+from intel_scenes import record
+from intel_scenes.models.backbones import build
+from intel_scenes.models.weights import network_state, resolve_weights
+from intel_scenes.training.claim import Place
+from intel_scenes.training.other_epochs import hint_of_other_epochs
+
+TINY = ("model=resnet9_x0_5", "epochs=1")
+
+
+def leave(parent, name, overrides, **summary):
+    (parent / name).mkdir()
+    (parent / name / record.OVERRIDES).write_text(yaml.safe_dump(overrides))
+    values = {"status": "completed", "val_accuracy": 0.5, "test_accuracy": 0.5, "epochs": 5} | summary
+    (parent / name / record.SUMMARY).write_text(json.dumps(values))
+
+
+def test_a_longer_run_starts_from_the_weights_and_the_head_of_the_shorter_one_as_it_is_told(
+    run, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level(logging.INFO):
+        run(*TINY, folder=tmp_path / "outputs/old")
+        assert "another run" not in caplog.text
+        run("model=resnet9_x0_5", "epochs=2", folder=tmp_path / "outputs/new")
+    (hint,) = (said for said in caplog.messages if "another run" in said)
+    assert hint.startswith(
+        "epochs=2 is another run than outputs/old, which differs only in epochs=1 and stays as it is;"
+    )
+    (told,) = re.findall(r"add \"model\.weights='(.+)'\"$", hint)
+    weights = resolve_weights("resnet9_x0_5", told)
+    network = build("resnet9_x0_5", 6, weights=weights, image_size=32)
+    trained = network_state(torch.load(tmp_path / "outputs/old" / record.BEST, weights_only=True)["state_dict"])
+    assert {"fc.weight", "fc.bias"} < trained.keys()
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "summary", "is_told"),
+    [
+        (["epochs=5", "seed=2"], {}, True),
+        (["seed=2", "epochs=5", "data.root=/elsewhere", "keep_last=true"], {}, True),  # which change no result
+        (["seed=2"], {}, True),  # a recipe's epochs
+        (["epochs=5"], {}, False),
+        (["epochs=5", "seed=2", "optim=sgd"], {}, False),
+        (["epochs=5", "seed=2"], {"status": "interrupted"}, False),
+        (["seed=2"], {"epochs": 10}, False),
+    ],
+)
+def test_only_a_complete_run_that_differs_in_its_epochs_alone_is_told(tmp_path, overrides, summary, is_told):
+    leave(tmp_path, "old", overrides, **summary)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / record.OVERRIDES).write_text("{")
+    hint = hint_of_other_epochs(Place(tmp_path / "new"), ["seed=2", "epochs=10"], 10)
+    assert (hint is not None) is is_told
+
+
+def test_the_longest_of_several_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for epochs in (2, 20, 5):
+        leave(tmp_path, f"of {epochs}", [f"epochs={epochs}"], epochs=epochs)
+    assert "than of 20, which" in hint_of_other_epochs(Place(tmp_path / "new"), ["epochs=10"], 10)
+
+
+def test_runs_of_a_sweep_and_those_that_go_on_are_not_told(tmp_path):
+    leave(tmp_path, "old", ["epochs=5"])
+    assert hint_of_other_epochs(Place(tmp_path / "new", siblings=tmp_path), ["epochs=10"], 10) is None
+    leave(tmp_path, "new", ["epochs=10"], status="interrupted")
+    assert hint_of_other_epochs(Place(tmp_path / "new"), ["epochs=10"], 10) is None
