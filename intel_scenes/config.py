@@ -390,6 +390,8 @@ class StudyConfig(Section):
     question: str | None
     compared: tuple[str, ...] | None
     tuned: tuple[str, ...] | None
+    cut: tuple[str, ...] | None = None
+    least_epochs: Count | None = None
 
 
 # Values of recipe keys under which they do nothing, as they must where the backbone is frozen.
@@ -426,6 +428,7 @@ class RunConfig(Section):
     keep_last: bool
     folder: str | None
     num_steps: Annotated[int, Whole(0)] | None
+    study_minutes: Rate | None = None
 
     @property
     def lr(self) -> float:
