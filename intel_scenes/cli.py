@@ -91,12 +91,8 @@ def _refuse_keys_of_sweeps(typed: Sequence[str]) -> None:
     keys = record.keys_of(typed)
     if "study" in keys:
         raise UserError("study=NAME is a sweep and this a single run: its file needs hydra.mode: MULTIRUN")
-    if "study_minutes" in keys:
-        raise UserError(
-            "study_minutes is for sweeps, and this is a single run: add -m or study=NAME, or set budget_minutes"
-        )
     for key in sorted(keys):
-        if re.match(r"(sweep|study|compare)\.", key) and key != "sweep.redo":
+        if re.match(r"(sweep|study|compare)\.|study_minutes$", key) and key != "sweep.redo":
             raise UserError(f"{key} has no effect on a single run: leave it out, or add -m or study=NAME")
 
 

@@ -373,9 +373,12 @@ def _seconds_of_seeds(part: Fit, num_seeds: int, terms: Terms) -> float:
 
 def _could_show(part: Fit, num_seeds: int) -> str:
     """What so many seeds of each arm could show, in brackets; nothing where nothing is compared."""
-    from intel_scenes.studies.render.power import would_show  # imports scipy
+    from intel_scenes.studies.render.power import ASSUMED_IN_WORDS, assumed, detectable  # imports scipy
 
     num_arms, num_test = len({run.arm for run in part.runs}), part.runs[0].cost.num_test
     if num_arms < 2 or not num_seeds:
         return ""
-    return f" ({would_show(None, num_arms, num_seeds, num_images=num_test, has_baseline=False)[0]})"
+    if num_seeds == 1:
+        return " (one seed tests no difference)"
+    shown = detectable(assumed(num_arms, num_images=num_test), num_seeds)
+    return f" ({shown}, assuming {num_test:,} test images, {ASSUMED_IN_WORDS})"
