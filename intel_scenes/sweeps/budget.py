@@ -245,7 +245,7 @@ def resolve(request: Request, compose: Compose) -> StudyBudget:
     if request.num_workers is None:
         print("  counted as one run after another: this launcher does not say how many go on at once", file=sys.stderr)
     return StudyBudget(
-        minutes=request.minutes,
+        minutes=float(request.minutes),
         of=request.digest,
         epochs=found.epochs,
         cut=found.cut,

@@ -213,6 +213,12 @@ def test_what_does_not_go_together_with_a_budget_is_refused(tmp_path, measured, 
     assert not measured
 
 
+@pytest.mark.parametrize("minutes", ["0", "abc", "-3"])
+def test_a_time_has_to_be_a_number_of_minutes(minutes):
+    with pytest.raises(UserError, match=f"study_minutes={minutes} must be a number above 0"):
+        asked(f"study_minutes={minutes}")
+
+
 def test_what_is_typed_for_a_budget_is_refused_without_one():
     with pytest.raises(UserError, match=r"study\.least_epochs has no effect without study_minutes"):
         budget.refuse_idle([["seed=1", "study.least_epochs=2"]], None)
