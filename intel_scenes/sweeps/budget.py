@@ -140,7 +140,8 @@ def stages(runs: Sequence[Planned], terms: Terms) -> Iterator[tuple[tuple[str, .
 
 
 def sweep_seconds(runs: Sequence[Planned], epochs: int, confirm: int, terms: Terms) -> float:
-    """What runs take, and those that confirm their arms by so many fresh seeds: each arm at its dearest configuration.
+    """What runs take, and those that confirm their arms by so many fresh seeds: each arm at its most
+    expensive configuration.
 
     Runs that go on at once end at the latest after their mean share and one more run (Graham, "Bounds on
     multiprocessing timing anomalies", 1969).
@@ -150,13 +151,13 @@ def sweep_seconds(runs: Sequence[Planned], epochs: int, confirm: int, terms: Ter
     for run in runs:
         features[run.cost.shared, run.values.get("seed", "") if run.cost.is_by_seed else ""] = run.cost.features
         arms.setdefault(run.arm, []).append(run.cost)
-    dearest = [max(costs, key=lambda cost: cost.seconds(epochs)) for costs in arms.values()]
-    dearest = sorted(dearest, key=lambda cost: cost.seconds(epochs), reverse=True)[: terms.confirm_best]
-    for cost in dearest if confirm else []:
+    costliest = [max(costs, key=lambda cost: cost.seconds(epochs)) for costs in arms.values()]
+    costliest = sorted(costliest, key=lambda cost: cost.seconds(epochs), reverse=True)[: terms.confirm_best]
+    for cost in costliest if confirm else []:
         fresh = [f"fresh {number}" for number in range(confirm)] if cost.is_by_seed else [""]
         features |= {(cost.shared, seed): cost.features for seed in fresh}
     tuning = [run.cost.seconds(epochs) for run in runs]
-    confirming = [cost.seconds(epochs) for cost in dearest for _ in range(confirm)]
+    confirming = [cost.seconds(epochs) for cost in costliest for _ in range(confirm)]
     return sum(features.values()) + sum(_makespan(part, terms.num_workers) for part in (tuning, confirming) if part)
 
 

@@ -76,6 +76,11 @@ def measure_run_cost(config: RunConfig) -> RunCost:
     Raises:
         UserError: The images cannot be had, or the parts of the run cannot be built.
     """
+    with _silent():
+        return _measured(config)
+
+
+def _measured(config: RunConfig) -> RunCost:
     runtime = runtime_of_trainer(config.trainer, config.threads)
     torch.set_num_threads(runtime.threads)
     build_data(config)  # decodes the images where that has not been done yet
@@ -88,7 +93,7 @@ def measure_run_cost(config: RunConfig) -> RunCost:
     state_digest(network)
     building = time.perf_counter() - started
     head = _head(config, network, len(data.splits.classes))
-    with TemporaryDirectory() as place, _silent():
+    with TemporaryDirectory() as place:
         trial = _trial(config, network, head, data, runtime, Path(place))
     features, shared = _features(config, network, data, weights, runtime)
     of_head = RunCost(
@@ -115,7 +120,7 @@ def measure_run_cost(config: RunConfig) -> RunCost:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without warnings, which the runs give themselves, and which random features may call for."""
+    """Without notices and warnings: the runs give them, and random features may call for others."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)

@@ -81,7 +81,7 @@ def test_seeds_beyond_three_are_left_out_where_nothing_is_confirmed(seeds, left)
     assert found.num_seeds == len(left)
 
 
-def test_an_arm_is_confirmed_at_its_dearest_configuration_and_only_the_best_where_asked():
+def test_an_arm_is_confirmed_at_its_most_expensive_configuration_and_only_the_best_where_asked():
     costs = {"sgd": COST, "adam": RunCost(start=2.0, epochs=(3.0,))}
     runs = grid(rates=("1",), seeds=("1",), costs=costs)  # 4 and 8 seconds for two epochs
     assert sweep_seconds(runs, 2, 0, Terms()) == 4 + 8
