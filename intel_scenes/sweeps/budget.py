@@ -140,10 +140,9 @@ def stages(runs: Sequence[Planned], terms: Terms) -> Iterator[tuple[tuple[str, .
 
 
 def sweep_seconds(runs: Sequence[Planned], epochs: int, confirm: int, terms: Terms) -> float:
-    """What runs take, and those that confirm their arms by so many fresh seeds: each arm at its most
-    expensive configuration.
+    """What runs take, with those that confirm their arms by so many fresh seeds.
 
-    Runs that go on at once end at the latest after their mean share and one more run (Graham, "Bounds on
+    Each arm is confirmed at its most expensive configuration, because which is chosen is not known. Runs that go on at once end at the latest after their mean share and one more run (Graham, "Bounds on
     multiprocessing timing anomalies", 1969).
     """
     features: dict[tuple[str, str], float] = {}
