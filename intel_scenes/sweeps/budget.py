@@ -142,8 +142,9 @@ def stages(runs: Sequence[Planned], terms: Terms) -> Iterator[tuple[tuple[str, .
 def sweep_seconds(runs: Sequence[Planned], epochs: int, confirm: int, terms: Terms) -> float:
     """What runs take, with those that confirm their arms by so many fresh seeds.
 
-    Each arm is confirmed at its most expensive configuration, because which is chosen is not known. Runs that go on at once end at the latest after their mean share and one more run (Graham, "Bounds on
-    multiprocessing timing anomalies", 1969).
+    Each arm is confirmed at its most expensive configuration, because which is chosen is not known. Runs that go on at
+    once end at the latest after their mean share and one more run (Graham, "Bounds on multiprocessing timing
+    anomalies", 1969).
     """
     features: dict[tuple[str, str], float] = {}
     arms: dict[tuple[str, ...], list[RunCost]] = {}
