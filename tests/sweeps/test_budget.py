@@ -209,7 +209,7 @@ def test_what_is_too_short_says_what_it_holds_what_would_do_and_what_that_shows(
 def test_what_does_not_go_together_with_a_budget_is_refused(tmp_path, measured, typed, sentence):
     cut = tuple(text[11:-1] for text in typed if text.startswith("study.cut="))
     with pytest.raises(UserError, match=sentence):
-        budget.resolve(request(tmp_path, *typed, cut=cut), compose)
+        budget.resolve(request(tmp_path, *typed, rates=("1", "3"), cut=cut), compose)
     assert not measured
 
 
