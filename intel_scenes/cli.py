@@ -97,7 +97,7 @@ def refuse_keys_of_sweeps(typed: Sequence[str]) -> None:
     if "study" in keys:
         raise UserError("study=NAME is a sweep and this a single run: its file needs hydra.mode: MULTIRUN")
     for key in sorted(keys):
-        if re.match(r"(sweep|study|compare)\.", key) and key != "sweep.redo":
+        if re.match(r"(sweep|study|compare)\.|study_minutes$", key) and key != "sweep.redo":
             raise UserError(f"{key} has no effect on a single run: leave it out, or add -m or study=NAME")
 
 

@@ -460,6 +460,8 @@ class StudyConfig(Section):
     question: str | None
     compared: tuple[str, ...] | None
     tuned: tuple[str, ...] | None
+    cut: tuple[str, ...] | None = None
+    least_epochs: Count | None = None
 
 
 # Values of recipe keys under which they do nothing, as they must where the backbone is frozen.
@@ -498,6 +500,7 @@ class RunConfig(Section):
     num_steps: Annotated[int, Whole(0)] | None
     primary_metric: PrimaryMetric = "accuracy"
     equal_steps: bool = False
+    study_minutes: Rate | None = None
 
     @property
     def lr(self) -> float:
@@ -723,8 +726,9 @@ def check(config: RunConfig, typed: Collection[str] = ()) -> None:
 
 
 def _check_subset(config: RunConfig, typed: Collection[str]) -> None:
-    if config.equal_steps and config.budget_minutes is not None:
-        raise UserError("equal_steps has no effect with budget_minutes, which fits the epochs: leave one out")
+    for key in ("budget_minutes", "study_minutes"):
+        if config.equal_steps and getattr(config, key) is not None:
+            raise UserError(f"equal_steps has no effect with {key}, which fits the epochs: leave one out")
     counts_epochs = config.scheduler.interval != "step" and config.scheduler.factory.get("factor") != 1  # not constant
     if config.equal_steps and counts_epochs:
         raise UserError(

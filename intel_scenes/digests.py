@@ -10,7 +10,7 @@ from intel_scenes.files import digest, flatten
 # Keys, with all that lies below them, that do not change the result of a run.
 NEUTRAL_KEYS = (
     *("data.root", "data.cache_dir", "data.device_resident"),
-    *("compare", "dry_run", "folder", "hydra", "keep_last", "logger", "study", "sweep"),
+    *("compare", "dry_run", "folder", "hydra", "keep_last", "logger", "study", "study_minutes", "sweep"),
     *("trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.profiler"),
 )
 # Left out of the digest; their resolved values are hashed instead: see `Facts`.
@@ -61,12 +61,19 @@ def digests(config: RunConfig, facts: Facts) -> Digests:
     circumstances = dict(hashed(facts))
     kept = {key: value for key, value in hashed(config) if not _is_within(key, (*NEUTRAL_KEYS, *RESOLVED_KEYS))}
     without_seed = {key: value for key, value in kept.items() if key != "seed"}
-    costly = {
-        key: value
-        for key, value in without_seed.items()
-        if not _is_within(key, FREE_KEYS) and (key in COSTLY_OPTIM_KEYS or not _is_within(key, ("optim",)))
-    }
+    costly = {key: value for key, value in without_seed.items() if _is_costly(key)}
     return Digests(*(digest([part, circumstances]) for part in (kept, without_seed, costly)))
+
+
+def cost_digest(config: RunConfig) -> str:
+    """Digest of what the cost of a composed run depends on, before its images and weights are read."""
+    kept = {key: value for key, value in hashed(config) if not _is_within(key, (*NEUTRAL_KEYS, "seed"))}
+    return digest({key: value for key, value in kept.items() if _is_costly(key) or key == "recipe.views"})
+
+
+def _is_costly(key: str) -> bool:
+    """Whether the cost of an epoch depends on a key."""
+    return not _is_within(key, FREE_KEYS) and (key in COSTLY_OPTIM_KEYS or not _is_within(key, ("optim",)))
 
 
 def hashed(part: Any, prefix: str = "") -> Iterator[tuple[str, object]]:  # noqa: ANN401

@@ -618,6 +618,29 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class StudyBudget:
+    """What `study_minutes` came to, resolved before the first run of a sweep.
+
+    Attributes:
+        minutes: Of the whole sweep, as asked for.
+        of: Digest of the sweep that asked, as it was before anything was left out.
+        epochs: Of every run.
+        cut: Values whose runs are left out, as `KEY=VALUE`, in the order in which they were.
+        confirm: Fresh seeds of each arm.
+        predicted_minutes: What the runs were expected to take, by the steps that were measured.
+        date: ISO 8601, UTC.
+    """
+
+    minutes: float
+    of: str
+    epochs: int
+    cut: tuple[str, ...] = ()
+    confirm: int = 0
+    predicted_minutes: float | None = None
+    date: str | None = None
+
+
+@dataclass(frozen=True)
 class StudyPlan:
     """`study.yaml`: what a study asks, and which runs were planned to answer it.
 
@@ -642,6 +665,7 @@ class StudyPlan:
         baselines: The arms that were named to compare all others with, each when it was first named.
         twins: Runs that came to the same as another, with its name.
         fitted_epochs: Epochs that fit into `budget_minutes`, by budget digest.
+        budgets: What `study_minutes` came to, for each sweep that asked.
         others: Keys that this version does not know, with any values, kept when the plan is written again.
     """
 
@@ -663,6 +687,7 @@ class StudyPlan:
     baselines: tuple[Baseline, ...] = ()
     twins: Mapping[str, str] = field(default_factory=dict)
     fitted_epochs: Mapping[str, int] = field(default_factory=dict)
+    budgets: tuple[StudyBudget, ...] = ()
     others: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -704,7 +729,7 @@ def read_study(folder: Path) -> StudyPlan | None:
         raise UserError(f"{folder / STUDY} cannot be read: mend it, or move it away") from error
     try:
         return _study_plan(found)
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / STUDY} is no plan of a study: mend it, or move it away") from error
 
 
@@ -719,7 +744,7 @@ def write_study(folder: Path, plan: StudyPlan) -> None:
         if not addition["changed"]:
             del addition["changed"]
     unknown = [key for key, value in values.items() if value is None and key not in ("question", "commit")]
-    unknown += [key for key in ("confirmed", "baselines", "twins", "fitted_epochs") if not values[key]]
+    unknown += [key for key in ("confirmed", "baselines", "twins", "fitted_epochs", "budgets") if not values[key]]
     unknown += ["swept"] if plan.fixed is None else []
     others = values.pop("others")
     written = {key: value for key, value in values.items() if key not in unknown} | others
@@ -749,6 +774,7 @@ def _study_plan(found: Any) -> StudyPlan:  # noqa: ANN401
         baselines=tuple(map(_baseline, get("baselines") or [])),
         twins={str(name): str(twin) for name, twin in (get("twins") or {}).items()},
         fitted_epochs={str(digest): int(epochs) for digest, epochs in (get("fitted_epochs") or {}).items()},
+        budgets=tuple(map(_budget, get("budgets") or [])),
         others={key: value for key, value in found.items() if key not in known},
     )
 
@@ -775,6 +801,19 @@ def _confirmed_arm(found: Any) -> ConfirmedArm:  # noqa: ANN401
 def _baseline(found: Any) -> Baseline:  # noqa: ANN401
     counts = (int(found.get(key) or 0) for key in ("num_completed", "num_confirming"))
     return Baseline(str(found.get("label")), _text(found.get("date")), *counts)
+
+
+def _budget(found: Any) -> StudyBudget:  # noqa: ANN401
+    predicted = found.get("predicted_minutes")
+    return StudyBudget(
+        minutes=float(found["minutes"]),
+        of=str(found["of"]),
+        epochs=int(found["epochs"]),
+        cut=_texts(found.get("cut")),
+        confirm=int(found.get("confirm") or 0),
+        predicted_minutes=None if predicted is None else float(predicted),
+        date=_text(found.get("date")),
+    )
 
 
 def _asked(value: object) -> Asked:

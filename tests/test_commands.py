@@ -203,7 +203,9 @@ def test_a_run_folder_that_cannot_be_made_is_named(train):
     assert_one_sentence(done, "taken/run: Not a directory")
 
 
-@pytest.mark.parametrize("option", ["sweep.name=mine", "sweep.plan=true", "study.tuned=[lr_scale]", "compare.rope=1"])
+@pytest.mark.parametrize(
+    "option", ["sweep.name=mine", "sweep.plan=true", "study.tuned=[lr_scale]", "compare.rope=1", "study_minutes=5"]
+)
 def test_what_is_for_sweeps_is_refused_on_a_single_run(train, option):
     key = option.partition("=")[0]
     done = train(*DRAWN, *SMALL, option)

@@ -330,6 +330,15 @@ twins:
   optim=sgd,lr_scale=1.0: optim=sgd
 fitted_epochs:
   abc: 3
+budgets:
+- minutes: 20.0
+  of: def
+  epochs: 7
+  cut:
+  - lr_scale=10
+  confirm: 3
+  predicted_minutes: 18.5
+  date: '2026-11-29T09:35:40+00:00'
 """
 CONFIRMED_PLAN = PLAN.replace(
     "twins:\n",

@@ -1,6 +1,7 @@
 """Hydra's basic sweeper, which also knows what is done."""
 
 import copy
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,7 +95,8 @@ class SceneSweeper(BasicSweeper):
         if not intervals and any(override.key_or_group == "sweep.trials" for override in typed):
             raise UserError("sweep.trials has no effect where no key is set to interval(LOW,HIGH): leave it out")
         for override in typed:
-            if override.is_sweep_override() and override.key_or_group.startswith(("sweep.", "compare.", "study.")):
+            is_of_sweep = override.key_or_group.startswith(("sweep.", "compare.", "study.", "study_minutes"))
+            if override.is_sweep_override() and is_of_sweep:
                 raise UserError(f"{override.input_line} is for a whole sweep: give it one value")
         sweep = self._asked({override.key_or_group: interval_of(override) for override in intervals})
         points = sampled(intervals, sweep.options.trials)
@@ -136,6 +138,8 @@ class SceneSweeper(BasicSweeper):
             threads=threads,
             num_parallel=num_parallel,
             primary_metric=str(config.primary_metric),
+            minutes=config.get("study_minutes"),
+            num_workers=_num_workers(config),
         )
 
     def compose(self, overrides: Sequence[str]) -> RunConfig:
@@ -155,6 +159,14 @@ class SceneSweeper(BasicSweeper):
         if isinstance(composer, Composer):
             composer.keep(overrides, whole)
         return composition.configured(whole, RunConfig)
+
+
+def _num_workers(config: DictConfig) -> int | None:
+    """Runs that go on at once; None for a launcher that does not say."""
+    launcher = config.hydra.launcher
+    if num_jobs := launcher.get("n_jobs"):
+        return int(num_jobs) if num_jobs > 0 else os.cpu_count()
+    return 1 if launcher._target_ == f"{BasicLauncher.__module__}.{BasicLauncher.__name__}" else None
 
 
 def _threads(config: DictConfig) -> tuple[int | None, int]:

@@ -14,7 +14,7 @@ LABEL_LENGTH = 80
 FIRST = ("model", "model.name", "optim", "optim.lr", "lr_scale", "scheduler", "recipe", "data.batch_size", "seed")
 EMPTY = ("sweep.name=", "hydra.run.dir=", "hydra.sweep.dir=")
 # Keys that other sweepers than ours do not know.
-OF_SCENES = ("sweep.trials", "sweep.confirm", "sweep.confirm_best", "sweep.plan")
+OF_SCENES = ("sweep.trials", "sweep.confirm", "sweep.confirm_best", "sweep.plan", "study_minutes")
 UNNAMED = "+hydra.sweeper.is_named=false"  # stands before a sweep.name that nobody typed
 
 

@@ -19,6 +19,7 @@ from intel_scenes.record import (
     Baseline,
     Interval,
     Status,
+    StudyBudget,
     StudyPlan,
     Summary,
     read_study,
@@ -100,7 +101,8 @@ def write(
     *,
     joined: Iterable[str] = (),
     primary_metric: str = record.ACCURACY,
-) -> None:
+    budget: StudyBudget | None = None,
+) -> bool:
     """Writes the plan before the first run; what later invocations add or change is appended with its date.
 
     Args:
@@ -112,17 +114,26 @@ def write(
         threads: Of each run.
         joined: Keys that the runs there have fixed to another value.
         primary_metric: Of the runs.
+        budget: What `study_minutes` came to, where the sweep has it.
+
+    Returns:
+        Whether it is written; not where another process has resolved the same budget otherwise meanwhile.
     """
     folder.mkdir(parents=True, exist_ok=True)
     now = _plan_of(named, study, searched, threads, primary_metric)
     with FileLock(folder / record.STUDY_LOCK):
         before = read_study(folder)
         plan = _amended(before, now, joined) if before else now
+        if budget is not None and budget not in plan.budgets:
+            if any((one.minutes, one.of) == (budget.minutes, budget.of) for one in plan.budgets):
+                return False
+            plan = replace(plan, budgets=(*plan.budgets, budget))
         plan = replace(plan, tuned=tuple(dict.fromkeys([*plan.tuned, *plan.searched])))
         if before:
             plan = _with_addition(folder, before, plan, now)
         if plan != before:
             write_study(folder, plan)
+    return True
 
 
 def _plan_of(

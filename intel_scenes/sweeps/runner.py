@@ -15,10 +15,10 @@ from hydra.core.utils import JobReturn
 from intel_scenes import files, record
 from intel_scenes.config import CompareConfig, RunConfig, StudyConfig, SweepConfig
 from intel_scenes.errors import Busy, Refused, Twin, UserError, first_line
-from intel_scenes.record import Interval, Origin, Status, StudyPlan, Summary, read_study
+from intel_scenes.record import Interval, Origin, Status, StudyBudget, StudyPlan, Summary, read_study
 from intel_scenes.sections import as_plain
 from intel_scenes.studies.naming import few
-from intel_scenes.sweeps import confirmation, plan, preview, progress
+from intel_scenes.sweeps import budget, confirmation, plan, preview, progress
 from intel_scenes.sweeps.jobs import Compose, check, finished_jobs, named_jobs
 from intel_scenes.sweeps.overrides import Overrides, values_by_key
 
@@ -50,6 +50,8 @@ class Sweep:
         threads: Of each run; None shares out the cores.
         num_parallel: Runs that share the cores.
         primary_metric: What chooses and is compared.
+        minutes: In which all runs have to fit; None sets no limit.
+        num_workers: Runs that go on at once; None where the launcher does not say.
     """
 
     folder: Path
@@ -63,6 +65,8 @@ class Sweep:
     threads: int | None
     num_parallel: int
     primary_metric: str
+    minutes: float | None = None
+    num_workers: int | None = 1
 
 
 @dataclass(frozen=True)
@@ -139,24 +143,27 @@ def run(
         UserError: Something is misspelt or does not go together: nothing has run.
         KeyboardInterrupt: Ctrl-C; what is there has been shown.
     """
-    folder, options = sweep.folder, sweep.options
-    if sweep.compare.audit is not None and not Path(sweep.compare.audit).expanduser().is_file():
-        raise UserError(f"compare.audit={sweep.compare.audit} is no file: give the audit.csv of these images")
+    folder, before = sweep.folder, read_study(sweep.folder) or StudyPlan()
+    tuned = {*(sweep.study.tuned or before.tuned), *before.searched, *sweep.searched}
+    asked_for = jobs, sweep
+    _check_audit(sweep.compare)
+    jobs, sweep, fitted = _fitted(jobs, sweep, frozenset(tuned), compose)
+    options = sweep.options
     tuning = _batch(jobs, sweep, compose)
     factors = {*(sweep.study.compared or ()), *(sweep.study.tuned or ()), *sweep.params}
     others = plan.other_choices(tuning.named, folder, factors, compose)
     if others and not sweep.is_named:
         raise UserError(plan.ask_for_name(others, folder, str(options.name)))
-    before = read_study(folder) or StudyPlan()
     confirmation.refuse_confirming_seeds(tuning.named.values(), before)
-    tuned = {*(sweep.study.tuned or before.tuned), *before.searched, *sweep.searched}
     asked = confirmation.asked_of(tuning.named, folder, options, tuned)
     if options.plan:
         _preview(tuning, asked, sweep, compose)
         return 0
     if tuning.left or (options.confirm and not asked.is_decided(before)):
         asks = sweep.study, sweep.searched, _threads(sweep)
-        plan.write(folder, tuning.named, *asks, joined=others, primary_metric=sweep.primary_metric)
+        metric = sweep.primary_metric
+        if not plan.write(folder, tuning.named, *asks, joined=others, primary_metric=metric, budget=fitted):
+            return run(*asked_for, compose, launch)  # by what another process has written meanwhile
     if sweep.compare.baseline is not None:
         plan.note_baseline(folder, str(sweep.compare.baseline))
     if options.fail_fast:
@@ -174,6 +181,28 @@ def run(
     for sentence in confirmation.waits_for(waits_for, asked):
         print(sentence)
     return status or (OPEN if waits_for else 0)
+
+
+def _check_audit(compare: CompareConfig) -> None:
+    if compare.audit is not None and not Path(compare.audit).expanduser().is_file():
+        raise UserError(f"compare.audit={compare.audit} is no file: give the audit.csv of these images")
+
+
+def _fitted(
+    jobs: Sequence[Overrides], sweep: Sweep, tuned: frozenset[str], compose: Compose
+) -> tuple[Sequence[Overrides], Sweep, StudyBudget | None]:
+    """What of a sweep fits into its minutes; all of it where it has none."""
+    budget.refuse_idle(jobs, sweep.minutes)
+    if sweep.minutes is None:
+        return jobs, sweep, None
+    before = read_study(sweep.folder)
+    threads = (before.threads if before else None) or _threads(sweep)
+    request = budget.Request(
+        sweep.minutes, jobs, sweep.folder, sweep.study, sweep.options, tuned, threads, sweep.num_workers
+    )
+    fitted = budget.resolve(request, compose)
+    options = replace(sweep.options, confirm=fitted.confirm)
+    return budget.fitted_jobs(jobs, fitted), replace(sweep, options=options), fitted
 
 
 def _confirming(

@@ -85,7 +85,7 @@ def measure(
     memory.begin(runtime.device)
     num_images, features, seen = _num_images(data), 0.0, data
     if isinstance(classifier.network, Head):
-        features = _evaluation_seconds(network, data, runtime) * num_images
+        features = evaluation_seconds(network, data, runtime) * num_images
         seen = _of_nothing(classifier.network, data)
     classifier.to(runtime.device)
     configured = classifier.configure_optimizers()
@@ -99,7 +99,7 @@ def measure(
     }
     kept = [value for state in optimizer.state.values() for value in state.values()]
     kept += average.state_dict().values() if average else []
-    evaluation = _evaluation_seconds(classifier, seen, runtime)
+    evaluation = evaluation_seconds(classifier, seen, runtime)
     held = memory.peak(runtime.device)
     if head_first:
         features = evaluation * num_images  # by the same network, all but its last layer
@@ -278,7 +278,7 @@ def _again_and_again(batches: TrainBatches) -> Iterator[Batch]:
         yield from batches
 
 
-def _evaluation_seconds(network: nn.Module, data: SceneDataModule, runtime: Runtime) -> float:
+def evaluation_seconds(network: nn.Module, data: SceneDataModule, runtime: Runtime) -> float:
     """Seconds for an image, by a few passes of one batch after a first one."""
     network.to(runtime.device).eval()
     stored = next(iter(data.evaluation("val"))).images

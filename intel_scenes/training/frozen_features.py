@@ -109,17 +109,7 @@ def frozen_features(
     Raises:
         UserError: The cache cannot be written, or is damaged.
     """
-    where = circumstances(runtime.device)
-    key = {
-        "rule": [RULE, STORE_RULES[data.store_rule], BATCH_SIZE],
-        "model": features_key(model),
-        "weights": weights.digest if weights else f"random of seed {seed}",
-        "images": [data.splits.fingerprint, data.store_size],
-        "view": asdict(data.view),  # the interpolation of whole pictures among it
-        "where": [where.device, runtime.precision, runtime.threads],
-        "versions": [where.versions[name] for name in ("torch", "torchvision", "pillow")],
-    }
-    folder = data.cache_dir / f"features-{files.digest(key)[:32]}"
+    folder = features_folder(data, model=model, weights=weights, seed=seed, runtime=runtime)
     splits = {"train": data.images, "test": data.test_images}
     seconds = None
 
@@ -142,6 +132,23 @@ def frozen_features(
     make_once(folder, write)
     train, test = arrays(folder, *splits)
     return data.with_features(train, test), seconds
+
+
+def features_folder(
+    data: SceneDataModule, *, model: ModelConfig, weights: Weights | None, seed: int, runtime: Runtime
+) -> Path:
+    """Where the cache keeps the features that `frozen_features` computes with the same arguments."""
+    where = circumstances(runtime.device)
+    key = {
+        "rule": [RULE, STORE_RULES[data.store_rule], BATCH_SIZE],
+        "model": features_key(model),
+        "weights": weights.digest if weights else f"random of seed {seed}",
+        "images": [data.splits.fingerprint, data.store_size],
+        "view": asdict(data.view),  # the interpolation of whole pictures among it
+        "where": [where.device, runtime.precision, runtime.threads],
+        "versions": [where.versions[name] for name in ("torch", "torchvision", "pillow")],
+    }
+    return data.cache_dir / f"features-{files.digest(key)[:32]}"
 
 
 def fit_head(

@@ -402,6 +402,8 @@ def test_ctrl_c_saves_shows_what_is_there_and_goes_on(start, sweep, tmp_path):
         (["trainer.devices=1,2", "sweep.plan=true"], "set trainer.devices=1, and start a sweep for each GPU instead"),
         (["+trainer.num_nodes=2"], "trainer.num_nodes=2 starts processes of its own"),
         (["sweep.plan=true", "budget_minutes=1,2"], "epochs has no effect with budget_minutes"),
+        (["seed=1,2", "study_minutes=3"], "epochs has no effect with study_minutes, which fits them: leave one out"),
+        (["seed=1,2", "study_minutes=3,4"], "study_minutes=3,4 is for a whole sweep: give it one value"),
         (["study=models,optimizers"], "chooses several studies"),
         (["data.root=/a,/b"], "would share the folder"),
         (["seed=1,2", "dry_run=true"], "dry_run=true is for one run"),

@@ -9,9 +9,10 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode, TaskFunction
+from omegaconf import OmegaConf
 
 import intel_scenes.cli  # noqa: F401  # which conf/ calls
-from hydra_plugins.intel_scenes.sweeper import Composer
+from hydra_plugins.intel_scenes.sweeper import Composer, _num_workers
 from intel_scenes.keys import conf_folder
 from intel_scenes.record import Interval
 from intel_scenes.sweeps import runner
@@ -103,3 +104,17 @@ def test_a_file_is_read_once_for_all_jobs_and_anew_where_the_places_to_look_chan
     assert len(read) == len(set(read))
     whole = composer.load_configuration("train", [f"hydra.searchpath=[{tmp_path}]", "optim=other"], RunMode.MULTIRUN)
     assert whole.optim.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ("launcher", "expected"),
+    [
+        ({"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}, 1),
+        ({"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", "n_jobs": 3}, 3),
+        ({"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"}, None),
+    ],
+)
+def test_how_many_runs_go_on_at_once_is_known_of_some_launchers(
+    launcher: dict[str, object], expected: int | None
+) -> None:
+    assert _num_workers(OmegaConf.create({"hydra": {"launcher": launcher}})) == expected

@@ -25,7 +25,7 @@ def would_show(
     """
     if num_seeds < 2:
         return ["one seed an arm: no difference between arms can be tested, seed=1,2,3 asks for three"]
-    design = Design(Components(**ASSUMED, num_images=num_images), num_arms, has_baseline, accuracy=0.9)
+    design = assumed(num_arms, num_images=num_images, has_baseline=has_baseline)
     source = f"assuming {num_images:,} test images, {ASSUMED_IN_WORDS}"
     if earlier:
         known = (earlier.is_paired, earlier.accuracy, earlier.degrees)
@@ -37,6 +37,11 @@ def would_show(
         f"power for a pair of an arm that is better than all others by so many points: {', '.join(chances)}",
         needed(design),
     ]
+
+
+def assumed(num_arms: int, *, num_images: int, has_baseline: bool = False) -> Design:
+    """The design of a study before its first run, by the variances of `ASSUMED`; arguments as of `would_show`."""
+    return Design(Components(**ASSUMED, num_images=num_images), num_arms, has_baseline, accuracy=0.9)
 
 
 @cache  # the terminal and the page ask the same
