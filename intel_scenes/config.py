@@ -90,6 +90,8 @@ class DataConfig(Section):
     num_train: Count | None = None
     num_test: Count | None = None
     drawing_seed: Seed | None = None
+    test_fraction: InnerFraction | None = None
+    labels: str | None = None
 
     def __post_init__(self) -> None:
         """Checks the values.
@@ -500,14 +502,28 @@ class AuditConfig(Section):
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(Section):
-    """Several finished runs as one."""
+class LabelledConfig(Section):
+    """Labelled images to evaluate on; without any, what runs predicted of their own images counts."""
 
+    section = "data"
+
+    root: str | None
+    labels: str | None
+    cache_dir: str
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Section):
+    """Finished runs, each alone and all as one, on their own images or on those of a folder."""
+
+    data: LabelledConfig
     run: str | tuple[str, ...]
+    split: Literal["train", "val", "test"] | None
     combine: Combine
     views: Views | None
     output: str | None
     output_weights: str | None
+    trust: bool = False
 
 
 @dataclass(frozen=True)

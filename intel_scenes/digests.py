@@ -14,7 +14,10 @@ NEUTRAL_KEYS = (
     *("trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.profiler"),
 )
 # Left out of the digest; their resolved values are hashed instead: see `Facts`.
-RESOLVED_KEYS = ("model.weights", "data.exclude", "threads", "trainer.precision")
+RESOLVED_KEYS = (
+    *("model.weights", "data.exclude", "threads", "trainer.precision"),
+    *("data.labels", "data.test_fraction"),  # the fingerprint holds the split of each image
+)
 # Of a digest of what an epoch costs: rates, schedules and the number of epochs change nothing in that.
 FREE_KEYS = (
     *("epochs", "num_steps", "scheduler", "lr_scale", "lr_scaling"),

@@ -1,4 +1,4 @@
-"""`python -m intel_scenes.evaluate`: several finished runs as one."""
+"""`python -m intel_scenes.evaluate`: finished runs on labelled images, each alone and several as one."""
 
 import json
 from dataclasses import asdict
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from intel_scenes import cli, files, record
 from intel_scenes.config import EvaluateConfig
 from intel_scenes.errors import UserError
+from intel_scenes.inference.find_run import find_run
 from intel_scenes.sweeps.runner import Job
 
 if TYPE_CHECKING:  # imports torch, for which --help need not wait
@@ -15,19 +16,28 @@ if TYPE_CHECKING:  # imports torch, for which --help need not wait
 
 
 def evaluate(config: EvaluateConfig, job: Job) -> None:
-    """Combines runs, prints how right each and all are, and writes it where asked."""
-    folders = [config.run] if isinstance(config.run, str) else list(config.run)
-    if not folders:
-        raise UserError("run=[] must name the folders of finished runs: run=[FOLDER,FOLDER,...]")
-    if len(folders) == 1 and "combine" in job.origin.typed:
+    """Evaluates runs on their own images or on those of a folder, prints the figures, and writes them where asked."""
+    names = [config.run] if isinstance(config.run, str) else list(config.run)
+    if not names:
+        raise UserError("run=[] must name finished runs: run=[RUN,RUN,...]")
+    if len(names) == 1 and "combine" in job.origin.typed:
         raise UserError("combine has no effect on one run: leave it out, or name several")
-    if len({Path(folder).resolve() for folder in folders}) < len(folders):
-        raise UserError("run names a folder twice: leave it out, each run counts once")
+    if config.data.root is None and config.data.labels is None:
+        _on_their_own(config, names)
+    else:
+        _on_folder(config, names)
+
+
+def _on_their_own(config: EvaluateConfig, names: list[str]) -> None:
+    """Evaluates runs on the images that they were validated and tested on."""
+    if config.split is not None:
+        raise UserError(f"split={config.split} has no effect without data.root=FOLDER: leave it out, or name a folder")
     output = cli.output_file(config.output) if config.output else None
-    weights = _weights_file(config, len(folders))
+    weights = _weights_file(config, len(names))
+    folders = _folders(names)
     from intel_scenes.inference.ensembles import evaluate_runs  # imports torch, for which --help need not wait
 
-    evaluation = evaluate_runs([Path(folder) for folder in folders], config.combine, config.views, weights)
+    evaluation = evaluate_runs(folders, config.combine, config.views, weights)
     for row in evaluation.rows:
         cli.say(_line(row))
     if output:
@@ -35,6 +45,46 @@ def evaluate(config: EvaluateConfig, job: Job) -> None:
         cli.say(f"written to {output}")
     if weights:
         cli.say(f"weights written to {weights}")
+
+
+def _on_folder(config: EvaluateConfig, names: list[str]) -> None:
+    """Evaluates runs on a folder of labelled images."""
+    if config.combine != "mean":
+        raise UserError(
+            f"combine={config.combine} has no effect with data.root: several runs are shown with their mean"
+        )
+    if config.output_weights:
+        raise UserError("output_weights has no effect with data.root: leave one of them out")
+    output = cli.output_folder(config.output) if config.output else None
+    folders = _folders(names)
+    from intel_scenes.inference.labelled import evaluate_folder  # imports torch, for which --help need not wait
+    from intel_scenes.inference.labelled_files import write_evaluation
+    from intel_scenes.inference.labelled_text import told
+    from intel_scenes.inference.load_run import load_run
+
+    labels = Path(config.data.labels).expanduser() if config.data.labels else None
+    root = Path(config.data.root).expanduser() if config.data.root else None
+    evaluation = evaluate_folder(
+        [load_run(folder) for folder in folders],
+        root or (labels or Path()).parent,
+        config.split,
+        config.views,
+        labels=labels,
+        cache_dir=Path(config.data.cache_dir).expanduser(),
+        trust=config.trust,
+    )
+    cli.say(told(evaluation))
+    if output:
+        write_evaluation(evaluation, output)
+        cli.say(f"written to {output}")
+
+
+def _folders(names: list[str]) -> list[Path]:
+    """The folders of runs, each of which counts once."""
+    folders = [find_run(name) for name in names]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError("run names a run twice: leave it out, each run counts once")
+    return folders
 
 
 def _weights_file(config: EvaluateConfig, num_runs: int) -> Path | None:
@@ -55,8 +105,8 @@ def _line(row: "Row") -> str:
     low, high = row.test_accuracy_interval
     loss, error = ("  -  " if value is None else f"{value:.3f}" for value in (row.test_loss, row.test_ece))
     return (
-        f"valid {row.val_accuracy:6.1%}  test {row.test_accuracy:6.1%} ({low:.1%} to {high:.1%})  "
-        f"loss {loss}  calibration error {error}  {row.name}"
+        f"validation accuracy {row.val_accuracy:6.1%}  test accuracy {row.test_accuracy:6.1%} ({low:.1%} to "
+        f"{high:.1%})  loss {loss}  calibration error {error}  {row.name}"
     )
 
 

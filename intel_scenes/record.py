@@ -79,6 +79,8 @@ class Summary:
             policy has arguments of its own; they are shown and compared by key.
         weights_digest: SHA-256 of a file; of published weights their file name, which holds its first digits.
         transform_input: Of googlenet and inception_v3: whether they normalize once more, as TensorFlow did.
+        layout: The images that were found, in words.
+        test_fraction: Share of them that was cut as the test split; None where a test split was there.
         test_accuracy_interval: 95 %, Wilson.
         test_accuracy_per_class: None for a class without test images.
         test_confusion: Counts, rows the true and columns the predicted classes.
@@ -126,6 +128,8 @@ class Summary:
     store_size: int | None = None
     store_rule: str | None = None
     transform_input: bool | None = None
+    layout: str | None = None
+    test_fraction: float | None = None
     # results
     best_epoch: int | None = None
     train_accuracy: float | None = None

@@ -140,7 +140,7 @@ def test_without_cleanlab_all_else_is_done(images, cache, tmp_path, monkeypatch)
         ("exclude.labels=3", "exclude.labels=3 must be one of true, false"),
         (
             "data.root=nowhere",
-            "no images found in nowhere: looked for nowhere/seg_train/seg_train and ",
+            "no images found: there is no folder nowhere, set data.root to the one that holds them",
         ),
         ("+nearr=0.1", "there is no key nearr (did you mean near?); --help lists all keys"),
         ("model=torchvision", "an audit needs a model that ends in a linear layer, which squeezenet1_1 does not: "),
@@ -169,3 +169,35 @@ def test_a_class_too_small_to_validate_on_is_audited(images, cache, tmp_path):
         Image.new("RGB", (32, 32), (10, 10, 40)).save(root / split / "night/0.png")
     found = audited(root, cache)
     assert ("test", "night/0.png", "identical") in {(one.other_split, one.path, one.kind) for one in found.findings}
+
+
+def test_a_validation_folder_is_audited_as_a_split_of_its_own(images, cache, tmp_path):
+    root = tmp_path / "parted"
+    shutil.copytree(images / "seg_train", root / "train")
+    shutil.copytree(images / "seg_test", root / "val")
+    for name in COLOURS:
+        (root / "test" / name).mkdir(parents=True)
+        for index in (8, 9):
+            (root / "val" / name / f"{index:02}.png").rename(root / "test" / name / f"{index:02}.png")
+    shutil.copy(root / "val/dusk/00.png", root / "test/dusk/copy.png")
+    shutil.copy(root / "val/dusk/01.png", root / "val/noon/99.png")
+    (root / "val/noon/98.png").write_bytes(b"no image")
+    Image.open(root / "val/noon/02.png").save(root / "train/noon/near.bmp")  # the same pixels in another file
+    found = audited(root, cache, "near=1e-6")
+    assert [len(found.scenes[split]) for split in ("train", "val", "test")] == [65, 18, 5]
+    pairs = {(one.kind, one.split, one.path, one.other_split, one.other_path) for one in found.findings}
+    assert {
+        ("identical", "train", "noon/02.png", "val", "noon/leak.png"),
+        ("identical", "val", "dusk/00.png", "test", "dusk/copy.png"),
+        ("identical", "val", "dusk/01.png", "val", "noon/99.png"),
+        ("near", "train", "noon/near.bmp", "val", "noon/02.png"),
+        ("unreadable", "val", "noon/98.png", None, None),
+    } <= pairs
+    assert ("label", "val", "noon/99.png") in {pair[:3] for pair in pairs}
+    said = told(found)
+    assert said.startswith("1 test image is in train or val as well, 0 under another label; 1 validation image is in ")
+    assert "across train, val and test" in said
+    assert "likely wrong val labels" in said
+    assert dict(found.exclude)["the same file as a validation image"] == ["noon/02.png"]
+    write(found, tmp_path)
+    assert "Validation labels in doubt" in (tmp_path / "audit.html").read_text()

@@ -1,10 +1,13 @@
 """The command as a user runs it: a process of its own in an empty folder."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.process import forked
+
+TINY = ("model=resnet9_x0_5", "recipe=plain", "epochs=1")
 
 
 @pytest.fixture
@@ -19,7 +22,7 @@ def evaluate(tmp_path):
 
 def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
     for seed in (1, 2):
-        run("epochs=1", f"seed={seed}", folder=tmp_path / f"seed{seed}")
+        run(*TINY, f"seed={seed}", folder=tmp_path / f"seed{seed}")
     done = evaluate("run=[seed1,seed2]", "output=found.json")
     assert (done.returncode, done.stderr) == (0, "")
     first, second, both, last = done.stdout.splitlines()
@@ -29,7 +32,10 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
     assert last == "written to found.json"
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["members"] == ["seed1", "seed2"]
-    assert f"test {found['rows'][2]['test_accuracy']:6.1%}" in both
+    of_both = found["rows"][2]
+    assert both.startswith(
+        f"validation accuracy {of_both['val_accuracy']:6.1%}  test accuracy {of_both['test_accuracy']:6.1%} ("
+    )
     alone = evaluate("run=seed1")
     assert (alone.returncode, alone.stderr) == (0, "")
     assert alone.stdout == f"{first}\n"
@@ -38,14 +44,17 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "run is not given: set run=VALUE: the folders of finished runs of one study: [FOLDER,FOLDER,...]"),
+        (
+            [],
+            "run is not given: set run=VALUE: finished runs, one or a list [RUN,RUN,...]: a folder, the beginning of a "
+            "name below outputs/ or multirun/ or of the hash that it ends in, or latest",
+        ),
         (["run=a", "+viewss=flip"], "there is no key viewss (did you mean views?); --help lists all keys"),
         (["run=a", "viewss=flip"], "there is no key viewss (did you mean views?); --help lists all keys"),
         (["run=[a,b]", "combine=men"], "combine=men must be one of mean, vote, soup (did you mean mean?)"),
         (["run=[a,b]", "views=flp"], "views=flp must be one of 1, flip, flip_crops (did you mean flip?)"),
         (["run=[a,b]", "views=[flip]"], "views=['flip'] must be one of 1, flip, flip_crops (did you mean flip?)"),
-        (["run=[]"], "run=[] must name the folders of finished runs: run=[FOLDER,FOLDER,...]"),
-        (["run=[a,b/../a]"], "run names a folder twice: leave it out, each run counts once"),
+        (["run=[]"], "run=[] must name finished runs: run=[RUN,RUN,...]"),
         (["run=a", "combine=soup"], "combine has no effect on one run: leave it out, or name several"),
         (["run=[a,b]", "output=."], "output=. cannot be written: name a file in a folder that can"),
         (
@@ -64,10 +73,75 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
             ["run=[a,b]", "combine=soup", "output_weights=soup.safetensors"],
             "output_weights=soup.safetensors is written by torch.save: name a .pth file",
         ),
-        (["run=[a,b]"], "there is no folder a: run=FOLDER is that of a finished run"),
+        (
+            ["run=[a,b]"],
+            "there is no folder a, and no run below outputs/ or multirun/ of the current folder has a name that begins "
+            "so: give the folder of a finished run",
+        ),
+        (
+            ["run=[model=a,12345678]"],
+            "there is no folder model=a, and no run below outputs/ or multirun/ of the current folder has a name that "
+            "begins so: give the folder of a finished run",
+        ),
+        (
+            ["run=a,seed=1"],
+            "there is no folder a,seed=1, and no run below outputs/ or multirun/ of the current folder has a name that "
+            "begins so: give the folder of a finished run, or several as [RUN,RUN]",
+        ),
+        (
+            ["run=latest"],
+            "run=latest: there is no finished run below outputs/ or multirun/ of the current folder; give the folder "
+            "of one",
+        ),
+        (
+            ["run=a", "split=test"],
+            "split=test has no effect without data.root=FOLDER: leave it out, or name a folder",
+        ),
+        (
+            ["run=[a,b]", "data.root=.", "combine=vote"],
+            "combine=vote has no effect with data.root: several runs are shown with their mean",
+        ),
+        (
+            ["run=a", "data.root=.", "output_weights=soup.pth"],
+            "output_weights has no effect with data.root: leave one of them out",
+        ),
+        (["run=a", "data.root=.", "split=tset"], "split=tset must be one of train, val, test (did you mean test?)"),
+        (
+            ["run=a", "data.root=.", "output=/dev/null"],
+            "output=/dev/null cannot be written: name a folder that can",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(evaluate, arguments, said):
     done = evaluate(*arguments)
     assert done.returncode == 1
     assert done.stderr == f"{said}\n"
+
+
+def test_a_run_that_is_none_unfinished_or_named_twice_is_one_sentence(evaluate, tmp_path):
+    def said(*arguments):
+        done = evaluate(*arguments)
+        assert done.returncode == 1
+        return done.stderr
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/summary.json").write_text('{"status": "interrupted"}')
+    assert said("run=[a,b/../a]") == "run names a run twice: leave it out, each run counts once\n"
+    for name in ("a", "b"):
+        assert said(f"run={name}", "data.root=.") == f"{name} holds no run that is complete: name the folder of one\n"
+
+
+def test_a_folder_of_labelled_images_is_evaluated(run, evaluate, cache, tmp_path):
+    summary = run(*TINY, folder=tmp_path / "outputs" / "model=resnet9,seed=1-0a")
+    images = Path(summary.test_folder).parent
+    arguments = (f"data.root={images}", f"data.cache_dir={cache}", "split=test", "output=found")
+    done = evaluate("run=model=resnet9,seed", *arguments)  # no comma or equals sign needs quotes
+    assert (done.returncode, done.stderr) == (0, "")
+    heading, name, accuracy, *_, last = done.stdout.splitlines()
+    assert heading == f"30 test images of {images}"
+    assert name == "outputs/model=resnet9,seed=1-0a"
+    assert accuracy.split()[:2] == ["accuracy", f"{summary.test_accuracy:.1%}"]
+    assert last == "written to found"
+    found = json.loads((tmp_path / "found/metrics.json").read_text())
+    assert found["rows"][0]["loss"] == summary.test_loss

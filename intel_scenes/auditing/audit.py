@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,16 +12,14 @@ from torch import nn
 
 from intel_scenes.auditing.find import Finding, find_identical, find_near, find_odd, find_unreadable
 from intel_scenes.auditing.judge import Judgement, Mask, Recovery, find_doubtful, flip, judge_splits, recovery
-from intel_scenes.config import NO_AUGMENTATION, AuditConfig
+from intel_scenes.config import AuditConfig
 from intel_scenes.data.datamodule import SceneDataModule
-from intel_scenes.data.mixing import Mixing
-from intel_scenes.data.pipelines import ImagePipeline
 from intel_scenes.data.scenes import Scenes, in_label_conflict
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import build, check_image_size
 from intel_scenes.models.weights import Weights, resolve_weights
 from intel_scenes.runtime import runtime_of_machine
-from intel_scenes.training.build import read_excluded, report_images, source_of, view_of
+from intel_scenes.training.build import read_images, report_images
 from intel_scenes.training.frozen_features import Head, frozen_features, linear_head
 from intel_scenes.training.identity import circumstances
 
@@ -36,11 +34,12 @@ class Audit:
     """What is wrong with the images and labels of a folder.
 
     Attributes:
-        scenes: The readable images of "train" and "test", with the labels that they have on the disk.
+        scenes: The readable images of "train", "test", and of a "val" that was there, with the labels that they have on
+            the disk.
         findings: By kind, in the order of `Finding.kind`; of a kind the worst first.
         near: Largest distance of a near pair.
-        judgements: What confident learning says of "train" (out of fold) and "test" (by a head of all train images);
-            empty where cleanlab is not installed.
+        judgements: What confident learning says of "train" (out of fold) and of the others (by a head of all train
+            images); empty where cleanlab is not installed.
         recovery: How many flipped labels were found; None where none were flipped.
         exclude: Images of train for `data.exclude`: a heading, and the paths below it.
         facts: How it was made, by name, for the page.
@@ -72,7 +71,8 @@ def run(config: AuditConfig) -> Audit:
     if weights is None:
         log.warning("model.weights=null: near images and labels are judged by what a random network makes of them")
     data = _images(config)
-    train, test, num_classes = data.splits.scenes, data.splits.test_scenes, len(data.splits.classes)
+    scenes, num_classes = data.splits.scenes_by_split, len(data.splits.classes)
+    train = scenes["train"]
     network = _backbone(model_name, weights, num_classes, data.view.size, config.seed)
     features, _ = frozen_features(
         network,
@@ -83,19 +83,19 @@ def run(config: AuditConfig) -> Audit:
         seed=config.seed,
         runtime=runtime,
     )
-    scenes = {"train": train, "test": test}
     given, changed = flip(train.labels, config.flip, num_classes, config.seed)
-    judgements = judge_splits(features, given, config.folds, config.seed) if can_judge else {}
+    labels = {split: one.labels for split, one in scenes.items()} | {"train": given}
+    judgements = judge_splits(features, labels, config.folds, config.seed) if can_judge else {}
     vectors = np.concatenate([features.images.values.numpy(), features.test_images.values.numpy()])
     findings = [
-        *find_unreadable(data.unreadable),
-        *find_odd(scenes, {"train": data.images, "test": data.test_images}),
+        *find_unreadable(data.unreadable, data.layout.by_split),
+        *find_odd(scenes, data.images_by_split),
         *find_identical(scenes),
         *find_near(scenes, vectors, config.near),
     ]
-    if can_judge:
-        findings += find_doubtful("train", train, given, judgements["train"], changed)
-        findings += find_doubtful("test", test, test.labels, judgements["test"])
+    for split, judgement in judgements.items():
+        flipped = changed if split == "train" else None
+        findings += find_doubtful(split, scenes[split], labels[split], judgement, flipped)
     return Audit(
         scenes=scenes,
         findings=findings,
@@ -104,7 +104,7 @@ def run(config: AuditConfig) -> Audit:
         recovery=recovery(judgements["train"], changed) if changed.any() else None,
         exclude=_exclude(scenes, judgements["train"].flagged if config.exclude.labels else None),
         facts={
-            "images": f"{len(train):,} train, {len(test):,} test, {train.root.parent}",
+            "images": f"{', '.join(f'{len(one):,} {split}' for split, one in scenes.items())}, {train.root.parent}",
             "data fingerprint": data.splits.fingerprint,
             "model": f"{model_name}, {weights.name if weights else 'random weights'}, {data.view.size} px",
             **{"near": config.near, "folds": config.folds, "seed": config.seed, "flip": config.flip},
@@ -115,24 +115,9 @@ def run(config: AuditConfig) -> Audit:
 
 
 def _images(config: AuditConfig) -> SceneDataModule:
-    """All images that can be decoded, none of them held out to validate, each seen once as evaluation shows it."""
-    view, data = view_of(config.model, config.data), config.data
-    module = SceneDataModule(
-        source_of(data),
-        ImagePipeline(view, NO_AUGMENTATION, Mixing(0, 0), tta=1, seed=config.seed),
-        train_sizes=(view.size,),
-        batch_size=1,
-        seed=config.seed,
-        val_fraction=None,
-        split_seed=data.split_seed,
-        store_size=data.store_size or view.resize,
-        store_rule=data.store_rule,
-        cache_dir=Path(data.cache_dir).expanduser(),
-        on_unreadable="skip",
-        exclude=read_excluded(data.exclude),
-    )
-    module.prepare_data()
-    module.setup()
+    """All images that can be decoded, none of them cut from train to validate, each seen as evaluation shows it."""
+    data = replace(config.data, batch_size=1, on_unreadable="skip")
+    module = read_images(data, config.model, seed=config.seed, cuts_val=False)
     report_images(module)
     return module
 
@@ -161,11 +146,12 @@ def _backbone(model_name: str, weights: Weights | None, num_classes: int, image_
 
 def _exclude(scenes: Mapping[str, Scenes], flagged: Mask | None) -> list[tuple[str, list[str]]]:
     """Images of train that one may leave out, those with `flagged` labels among them where they are asked for."""
-    train, of_test = scenes["train"], set(scenes["test"].contents)
-    lists = [
-        ("the same file under two labels", in_label_conflict(train)[0]),
-        ("the same file as a test image", np.array([content in of_test for content in train.contents])),
-    ]
+    train = scenes["train"]
+    lists = [("the same file under two labels", in_label_conflict(train)[0])]
+    for split, name in (("test", "a test"), ("val", "a validation")):
+        if split in scenes:
+            there = set(scenes[split].contents)
+            lists.append((f"the same file as {name} image", np.array([one in there for one in train.contents])))
     if flagged is not None:
         lists.append(("a label that is likely wrong", flagged))
     return [(heading, [train.paths[index] for index in np.flatnonzero(mask)]) for heading, mask in lists]

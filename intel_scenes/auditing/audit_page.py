@@ -1,7 +1,7 @@
 """An audit, told: the answer, a table, `audit.csv`, `exclude.txt` and the page `audit.html`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from itertools import combinations
 from pathlib import Path
@@ -54,14 +54,20 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def answer(audit: Audit) -> list[str]:
     """What matters most, in a few sentences."""
     twice = _of(audit, "identical")
-    across = [pair for pair in twice if pair.split != pair.other_split]
+    has_val = "val" in audit.scenes
+    of_test, of_val = ([pair for pair in twice if pair.split != pair.other_split == split] for split in ("test", "val"))
     within = [pair for pair in twice if pair.split == pair.other_split == "train"]
     copies = []
-    for pairs, split, what in ((across, "test", "in train as well"), (within, "train", "a copy of another")):
+    for pairs, split, what in (
+        (of_test, "test", "in train or val as well" if has_val else "in train as well"),
+        (of_val, "validation", "in train as well"),
+        (within, "train", "a copy of another"),
+    ):
         if pairs:
             images = f"{split} image is" if len(pairs) == 1 else f"{split} images are"
             copies.append(f"{len(pairs)} {images} {what}, {_flagged(pairs)} under another label")
-    said = [f"{'; '.join(copies)}." if copies else "No file of train is there twice or in test as well."]
+    elsewhere = "val or test" if has_val else "test"
+    said = [f"{'; '.join(copies)}." if copies else f"No file of train is there twice or in {elsewhere} as well."]
     if not audit.judgements:
         return [*said, f"Labels were not judged: {NO_CLEANLAB}."]
     train, test = audit.judgements["train"], audit.judgements["test"]
@@ -87,8 +93,8 @@ def _counts(audit: Audit) -> list[list[str]]:
     rows = [
         ["unreadable images", len(_of(audit, "unreadable")), ""],
         ["odd images", len(images), ", ".join(f"{kind} {count}" for kind, count in odd.most_common())],
-        ["identical pairs", *_pair_counts(_of(audit, "identical"))],
-        [f"nearly identical pairs (distance up to {audit.near})", *_pair_counts(near)],
+        ["identical pairs", *_pair_counts(audit, _of(audit, "identical"))],
+        [f"nearly identical pairs (distance up to {audit.near})", *_pair_counts(audit, near)],
     ]
     for split, judgement in audit.judgements.items():
         share = f"of {len(judgement.order):,}, estimated noise {judgement.noise:.1%}"
@@ -96,10 +102,16 @@ def _counts(audit: Audit) -> list[list[str]]:
     return [[str(cell) for cell in row] for row in rows]
 
 
-def _pair_counts(pairs: Sequence[Finding]) -> list[object]:
+def _pair_counts(audit: Audit, pairs: Sequence[Finding]) -> list[object]:
     across = sum(pair.split != pair.other_split for pair in pairs)
     number = f"{len(pairs)} or more" if len(pairs) == MAX_NEAR_PAIRS else len(pairs)
-    return [number, f"{across} across train and test, {_flagged(pairs)} under two labels"]
+    return [number, f"{across} across {_listed(audit.scenes)}, {_flagged(pairs)} under two labels"]
+
+
+def _listed(names: Iterable[str]) -> str:
+    """`train, val and test`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}"
 
 
 def _class_pairs(judgement: Judgement, audit: Audit) -> list[list[str]]:
@@ -116,7 +128,8 @@ def _class_pairs(judgement: Judgement, audit: Audit) -> list[list[str]]:
 
 
 def _exclude(audit: Audit) -> str:
-    lines = ["# Images of seg_train for data.exclude, one CLASS/FILE on a line."]
+    form = "CLASS/FILE" if audit.scenes["train"].has_class_folders else "path"
+    lines = [f"# Images of train for data.exclude, one {form} on a line."]
     for heading, paths in audit.exclude:
         lines += [f"# {len(paths)} with {heading}:", *paths]
     return "\n".join(lines) + "\n"
@@ -131,6 +144,7 @@ def _page(audit: Audit) -> str:
         "near": _of(audit, "near"),
         "train": labels.get("train", []),
         "test": labels.get("test", []),
+        "val": labels.get("val", []),
         "unreadable": _of(audit, "unreadable"),
         "odd": _one_of_each_first(_of(audit, "odd")),
     }
@@ -167,10 +181,16 @@ def _pictures(audit: Audit, findings: Sequence[Finding]) -> dict[tuple[str, str]
     """By split and path."""
     wanted = {(finding.split, finding.path) for finding in findings}
     wanted |= {(pair.other_split, pair.other_path) for pair in findings if pair.other_split and pair.other_path}
+    files_of = {
+        (split, path): scenes.file(index)
+        for split, scenes in audit.scenes.items()
+        for index, path in enumerate(scenes.paths)
+    }
     with bar(len(wanted), "pictures") as progress:
         made = {}
         for split, path in sorted(wanted):
-            made[split, path] = pages.picture(audit.scenes[split].root / path)
+            file = files_of.get((split, path))  # None of an image that cannot be decoded
+            made[split, path] = pages.picture(file) if file else None
             progress.update()
         return made
 

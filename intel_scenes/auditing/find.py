@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,8 @@ class Finding:
 
     Attributes:
         kind: `unreadable`, `odd`, `identical`, `near` or `label`.
-        split: `train` or `test`.
-        path: `<class>/<file>`.
+        split: `train`, `test`, or `val` where that was there.
+        path: `<class>/<file>`, or as a labels file writes it.
         label: Name of its class.
         other_split: Of the image that it is the same as, or nearly.
         other_path: Of that image.
@@ -53,15 +54,21 @@ class Finding:
     reason: str | None = None
 
 
-def find_unreadable(reasons: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
-    """Images that cannot be decoded, from the reason of each, by split and path."""
+def find_unreadable(reasons: Mapping[str, Mapping[str, str]], found: Mapping[str, Scenes]) -> Iterator[Finding]:
+    """Images that cannot be decoded.
+
+    Args:
+        reasons: Of each, by split and path.
+        found: The images by split.
+    """
     for split, of_split in reasons.items():
+        classes = dict(map(partial(named, found[split]), range(len(found[split])))) if of_split else {}
         for path, reason in of_split.items():
-            yield Finding("unreadable", split, path, path.partition("/")[0], reason=reason)
+            yield Finding("unreadable", split, path, classes[path], reason=reason)
 
 
 def find_odd(scenes: Mapping[str, Scenes], images: Mapping[str, Stored]) -> Iterator[Finding]:
-    """Images that are not like the rest of both splits; one for each reason.
+    """Images that are not like the rest of all splits; one for each reason.
 
     Args:
         scenes: The readable images by split.
@@ -129,13 +136,13 @@ class Form:
 def forms_of(scenes: Scenes) -> list[Form]:
     """The form of each image, from the heads of files that are known to be readable."""
 
-    def form(path: str) -> Form:
-        with Image.open(scenes.root / path) as image:
+    def form(index: int) -> Form:
+        with Image.open(scenes.file(index)) as image:
             return Form(image.size, image.mode)
 
     with ThreadPoolExecutor() as pool, progress_bar.bar(len(scenes), "sizes") as bar:
         of_each = []
-        for one in pool.map(form, scenes.paths):
+        for one in pool.map(form, range(len(scenes))):
             of_each.append(one)
             bar.update()
         return of_each

@@ -1,7 +1,7 @@
 """Labels that are likely wrong: confident learning, and a check of it by labels that are made wrong."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,21 +77,23 @@ def judge(labels: Indices, probabilities: Probabilities) -> Judgement:
     )
 
 
-def judge_splits(features: SceneDataModule, given: Indices, num_folds: int, seed: int) -> dict[str, Judgement]:
-    """What confident learning says of the labels of "train" and "test".
+def judge_splits(
+    features: SceneDataModule, labels: Mapping[str, Indices], num_folds: int, seed: int
+) -> dict[str, Judgement]:
+    """What confident learning says of the labels of each split that was found.
 
-    Train labels are judged by heads that are fitted to the other folds, test labels by a head that is fitted to all of
+    Train labels are judged by heads that are fitted to the other folds, the others by a head that is fitted to all of
     train.
 
     Args:
         features: The images as a frozen backbone sees them.
-        given: (N,) labels of the train images, which need not be those on the disk.
+        labels: (N,) labels by split; those of train need not be those on the disk.
         num_folds: Number of folds; byte-identical images lie in one.
         seed: Of the folds.
     """
-    num_classes, test = len(features.splits.classes), features.test_images
-    train = replace(features.images, labels=torch.from_numpy(given))
-    folds = stratified_folds(given, features.splits.scenes.contents, num_folds, seed)
+    num_classes, images, given = len(features.splits.classes), features.images_by_split, labels["train"]
+    train = replace(images.pop("train"), labels=torch.from_numpy(given))
+    folds = stratified_folds(given, features.splits.scenes_by_split["train"].contents, num_folds, seed)
     out_of_fold = np.empty((len(given), num_classes))
     with progress_bar.bar(len(given), "labels") as bar:
         for fold in range(num_folds):
@@ -99,8 +101,8 @@ def judge_splits(features: SceneDataModule, given: Indices, num_folds: int, seed
             out_of_fold[own] = _predicted(_head(train, rest, num_classes), train, own)
             bar.update(len(own))
     head = _head(train, np.arange(len(given)), num_classes)
-    of_test = _predicted(head, test, np.arange(len(test.labels)))
-    return {"train": judge(given, out_of_fold), "test": judge(features.splits.test_scenes.labels, of_test)}
+    others = {split: _predicted(head, one, np.arange(len(one.labels))) for split, one in images.items()}
+    return {"train": judge(given, out_of_fold)} | {split: judge(labels[split], of) for split, of in others.items()}
 
 
 def _head(images: Stored, chosen: Indices, num_classes: int) -> nn.Linear:

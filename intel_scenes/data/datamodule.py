@@ -1,6 +1,6 @@
 """The LightningDataModule: a folder of scenes in, batches ready for a network out."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from pathlib import Path
@@ -13,17 +13,24 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from intel_scenes.data.batches import EvalBatches, TrainBatches
-from intel_scenes.data.packed import Packed, StoreRule, pack, pack_whole
+from intel_scenes.data.layouts import Layout
+from intel_scenes.data.packed import Packed, StoreRule
 from intel_scenes.data.pipelines import FeaturePipeline, ImagePipeline, Pipeline, size_of
-from intel_scenes.data.scenes import Scenes, find_split, read_scenes
+from intel_scenes.data.readable import Packing
+from intel_scenes.data.scenes import Scenes
 from intel_scenes.data.sources import Source
 from intel_scenes.data.splits import Splits, cut_splits
-from intel_scenes.data.store import Batch, Stored, shapes_of
+from intel_scenes.data.store import Batch, Stored
 from intel_scenes.errors import UserError, counted
 
 # Of evaluation, where training has smaller batches: without gradients there is room, and few images take longer each.
 EVAL_BATCH_SIZE = 64
 MOST_TIMES = 4  # as large as a batch of training, which is lowered where memory is short
+
+
+def eval_batch_size(batch_size: int) -> int:
+    """Images of a batch of evaluation, given that of training."""
+    return max(batch_size, min(EVAL_BATCH_SIZE, MOST_TIMES * batch_size))
 
 
 class SceneDataModule(LightningDataModule):
@@ -36,7 +43,8 @@ class SceneDataModule(LightningDataModule):
         splits: Which images are trained on, validated and tested on. This and the next three are there after `setup`.
         images: What is stored of `splits.scenes`, in their order.
         test_images: What is stored of `splits.test_scenes`.
-        unreadable: Of "train" and "test", the images that cannot be decoded, by path, with the reason.
+        unreadable: Of "train", "test", and a "val" that was there, the images that cannot be decoded, by path, with the
+            reason.
         pipeline: How what is stored is seen.
         view: How a network sees an image, also where what is stored are features.
     """
@@ -56,6 +64,7 @@ class SceneDataModule(LightningDataModule):
         seed: int,
         val_fraction: float | None,
         split_seed: int,
+        test_fraction: float | None = None,
         store_size: int,
         cache_dir: Path,
         store_rule: StoreRule = "square",
@@ -70,20 +79,22 @@ class SceneDataModule(LightningDataModule):
             train_sizes: Sides of the training crops, which share out the epochs; see `size_of`.
             batch_size: Images of a step, over all devices.
             seed: Of the order.
-            val_fraction: Share of `seg_train` that becomes the validation split; None cuts none.
-            split_seed: Of that cut.
+            val_fraction: Share of train that becomes the validation split, where none was there; None cuts none.
+            split_seed: Of that cut, and of the next.
+            test_fraction: Share of train that becomes the test split, where none was there; None cuts none.
             store_size: Side, or shorter side, of the decoded images in the cache.
             cache_dir: Where decoded images are kept.
             store_rule: Whether the cache holds the middle square of each image, or the whole.
             on_unreadable: Whether an image that cannot be decoded is an error or left out.
-            exclude: Images of `seg_train` that are left out, as `<class>/<file>`. The others lie on the same side of
-                the cut with and without them.
+            exclude: Images of train that are left out, by path. The others lie on the same side of the cut with and
+                without them.
         """
         super().__init__()
         self.source, self.cache_dir = source, cache_dir
         self.store_rule, self.store_size = store_rule, store_size
+        self.packing = Packing(cache_dir, store_size, store_rule, pipeline.view)
         self.on_unreadable, self.exclude = on_unreadable, exclude
-        self.val_fraction, self.split_seed = val_fraction, split_seed
+        self.val_fraction, self.split_seed, self.test_fraction = val_fraction, split_seed, test_fraction
         self.pipeline: Pipeline = pipeline
         self.view, self.train_sizes = pipeline.view, train_sizes
         self.batch_size, self.seed = batch_size, seed
@@ -106,48 +117,57 @@ class SceneDataModule(LightningDataModule):
         if self._is_set_up:
             return
         (train, packed), (test, test_packed) = self._packed
-        _check_known(self.exclude, train)
+        _check_known(self.exclude, self.layout)
+        undecoded = self._undecoded()
         if self.on_unreadable == "error":
-            _check_all_readable([train, test], [packed, test_packed], self.exclude)
+            _check_all_readable(undecoded, self.exclude)
+        for scenes, reasons in undecoded.values():
+            _check_some_readable(scenes, reasons)
         self.unreadable = {
-            split: {scenes.paths[index]: reason for index, reason in sorted(decoded.unreadable.items())}
-            for split, (scenes, decoded) in zip(("train", "test"), self._packed, strict=True)
+            split: {scenes.paths[index]: reason for index, reason in sorted(reasons.items())}
+            for split, (scenes, reasons) in undecoded.items()
         }
-        readable, stored = self._usable(train, packed)
-        test_scenes, self.test_images = self._usable(test, test_packed)
-        kept = np.array([path not in self.exclude for path in readable.paths])
+        readable, stored, places = self.packing.readable(train, packed)
+        test_scenes, self.test_images, _ = self.packing.readable(test, test_packed)
+        is_val = places >= len(self.layout.train)
+        kept = np.array([path not in self.exclude for path in readable.paths]) | is_val
         self.images = stored.select(kept)
-        self.splits = cut_splits(readable, kept, test_scenes, self.val_fraction, self.split_seed)
+        own_val = None if self.layout.val is None else is_val
+        self.splits = cut_splits(readable, kept, test_scenes, self.val_fraction, self.split_seed, own_val)
         _check_batch_size(self.batch_size, len(self.splits.train))
         self._is_set_up = True
 
     @cached_property
+    def layout(self) -> Layout:
+        """The images as they lie there, none of them decoded yet; a test split is cut where there is none.
+
+        Raises:
+            UserError: The images are missing or cannot be read, or a class would be left without test images.
+        """
+        return self.source.read(self.cache_dir).with_test(self.test_fraction, self.split_seed)
+
+    @cached_property
     def _packed(self) -> list[tuple[Scenes, Packed]]:
-        """The images of train and test as they lie there, and decoded in the cache."""
-        root = self.source.folder(self.cache_dir)
-        train = read_scenes(find_split(root, "seg_train"))
-        test = read_scenes(find_split(root, "seg_test"), classes=train.classes)
-        return [(scenes, self._pack(scenes)) for scenes in (train, test)]
+        """The images to learn from and to test on, and what they are decoded to in the cache."""
+        assert self.layout.test is not None
+        return [(scenes, self.packing.pack(scenes)) for scenes in (self.layout.train_and_val, self.layout.test)]
 
-    def _pack(self, scenes: Scenes) -> Packed:
-        if self.store_rule == "whole":
-            return pack_whole(scenes, self.cache_dir, self.store_size, self.view.interpolation)
-        return pack(scenes, self.cache_dir, self.store_size)
+    def _undecoded(self) -> dict[str, tuple[Scenes, dict[int, str]]]:
+        """Of each split that was found its images, and by position why some of them cannot be decoded."""
+        (_, packed), (test, test_packed) = self._packed
+        train, val = self.layout.train, self.layout.val
+        of_train = {index: reason for index, reason in packed.unreadable.items() if index < len(train)}
+        of_val = {index - len(train): packed.unreadable[index] for index in packed.unreadable.keys() - of_train.keys()}
+        between = {} if val is None else {"val": (val, of_val)}
+        return {"train": (train, of_train), **between, "test": (test, test_packed.unreadable)}
 
-    def _usable(self, scenes: Scenes, packed: Packed) -> tuple[Scenes, Stored]:
-        """The images that can be decoded."""
-        kept = np.setdiff1d(np.arange(len(scenes)), list(packed.unreadable))
-        usable = scenes.select(kept)
-        if lost := sorted(set(scenes.labels) - set(usable.labels)):
-            folder = scenes.root / scenes.classes[lost[0]]
-            raise UserError(
-                f"no image in the class folder {folder} can be decoded: put some there, or remove the folder"
-            )
-        values, labels, rows = map(torch.from_numpy, (packed.images, usable.labels, kept))
-        if packed.sizes is None:
-            return usable, Stored(values, labels, rows)
-        crop = self.view.size if self.view.resize == self.store_size else self.store_size
-        return usable, Stored(values, labels, rows, shapes_of(packed.sizes, self.store_size, crop).select(kept))
+    @property
+    def images_by_split(self) -> dict[str, Stored]:
+        """What is stored of each of `splits.scenes_by_split`."""
+        if not self.splits.has_own_val:
+            return {"train": self.images, "test": self.test_images}
+        is_val = np.isin(np.arange(len(self.splits.scenes)), self.splits.val)
+        return {"train": self.images.select(~is_val), "val": self.images.select(is_val), "test": self.test_images}
 
     def with_features(self, train: npt.NDArray[np.float32], test: npt.NDArray[np.float32]) -> Self:
         """The same splits, with features in place of images.
@@ -213,7 +233,7 @@ class SceneDataModule(LightningDataModule):
 
     @property
     def _eval_batch_size(self) -> int:
-        return max(self.batch_size, min(EVAL_BATCH_SIZE, MOST_TIMES * self.batch_size))  # over all devices
+        return eval_batch_size(self.batch_size)  # over all devices
 
     @property
     def _epoch(self) -> int:
@@ -235,12 +255,21 @@ class SceneDataModule(LightningDataModule):
         return self.trainer.global_rank, self.trainer.world_size
 
 
-def _check_known(exclude: Collection[str], train: Scenes) -> None:
-    if unknown := sorted(set(exclude) - set(train.paths)):
+def _check_known(exclude: Collection[str], layout: Layout) -> None:
+    train, test = layout.train, layout.test
+    unknown = sorted(set(exclude) - set(train.paths))
+    if not unknown:
+        return
+    if layout.test_fraction is not None and test is not None and unknown[0] in test.paths:
         raise UserError(
-            f"data.exclude names {counted(len(unknown), 'path')} with no image in {train.root}, such as {unknown[0]}: "
-            "write CLASS/FILE, one on a line"
+            f"data.exclude names {unknown[0]}, which lies in the test split that was cut: take it out of that file, "
+            "which leaves out training images alone, or move the image away"
         )
+    form = "CLASS/FILE" if train.has_class_folders else "paths as data.labels does"
+    raise UserError(
+        f"data.exclude names {counted(len(unknown), 'path')} with no image in {train.root}, such as {unknown[0]}: "
+        f"write {form}, one on a line"
+    )
 
 
 def _check_batch_size(batch_size: int, num_images: int) -> None:
@@ -248,12 +277,12 @@ def _check_batch_size(batch_size: int, num_images: int) -> None:
         raise UserError(f"data.batch_size={batch_size} is more than the {num_images} training images: lower it")
 
 
-def _check_all_readable(splits: Sequence[Scenes], packed: Sequence[Packed], exclude: Collection[str]) -> None:
+def _check_all_readable(undecoded: Mapping[str, tuple[Scenes, Mapping[int, str]]], exclude: Collection[str]) -> None:
     named = [
-        f"{scenes.root / scenes.paths[index]} ({reason})"
-        for scenes, one in zip(splits, packed, strict=True)
-        for index, reason in one.unreadable.items()
-        if not (scenes is splits[0] and scenes.paths[index] in exclude)
+        f"{scenes.file(index)} ({reason})"
+        for split, (scenes, reasons) in undecoded.items()
+        for index, reason in reasons.items()
+        if not (split == "train" and scenes.paths[index] in exclude)
     ]
     if named:
         them = "it" if len(named) == 1 else "them"
@@ -261,3 +290,9 @@ def _check_all_readable(splits: Sequence[Scenes], packed: Sequence[Packed], excl
             f"{counted(len(named), 'image')} cannot be decoded: {'; '.join(named)}: replace or remove {them}, "
             f"or set data.on_unreadable=skip to go on without {them}"
         )
+
+
+def _check_some_readable(scenes: Scenes, reasons: Mapping[int, str]) -> None:
+    readable = np.delete(scenes.labels, list(reasons))
+    if lost := sorted(set(scenes.labels) - set(readable)):
+        raise UserError(f"no image in {scenes.where(lost[0])} can be decoded: put some there, or remove the class")

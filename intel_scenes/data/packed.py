@@ -217,11 +217,12 @@ def decoded(content: bytes, stored: Callable[[Image.Image], Kept]) -> Kept | str
 
 
 def _decoded(scenes: Scenes, stored: Callable[[Image.Image], Pixels]) -> Iterator[Pixels | str]:
-    def decode(path: str) -> Pixels | str:
+    def decode(index: int) -> Pixels | str:
+        file = scenes.file(index)
         try:
-            content = (scenes.root / path).read_bytes()
+            content = file.read_bytes()
         except OSError as error:
-            unread = f"cannot read {scenes.root / path} ({error.strerror}): repair or remove the file"
+            unread = f"cannot read {file} ({error.strerror}): repair or remove the file"
             raise UserError(unread) from error
         return decoded(content, stored)
 
@@ -233,7 +234,7 @@ def _decoded(scenes: Scenes, stored: Callable[[Image.Image], Pixels]) -> Iterato
     ):
         # Of damaged EXIF and the like, without the name of an image; here, because threads share the filters.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        for start in range(0, len(scenes.paths), chunk):
-            for pixels in pool.map(decode, scenes.paths[start : start + chunk]):
+        for start in range(0, len(scenes), chunk):
+            for pixels in pool.map(decode, range(start, min(start + chunk, len(scenes)))):
                 yield pixels
                 bar.update()

@@ -21,20 +21,23 @@ from intel_scenes.errors import UserError
 # films, or data that it merely recognizes or writes.
 NO_IMAGES = frozenset({"EPS", "WMF", "MPEG", "FLI", "BUFR", "GRIB", "HDF5", "PDF", "PALM"})
 
+HIDDEN = (".", "__MACOSX")  # how names begin of what no one put there: archives of macOS hold the second
+
 CLOCK_SECONDS = 2.0  # a file system's clock may be as coarse: a second change within it leaves no trace
 
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """The images of one split folder, sorted by path.
+    """The images of one split, sorted by path.
 
     Attributes:
-        root: The folder that holds the class folders.
-        paths: `<class>/<file>` of each image, with forward slashes on every system.
+        root: The folder that holds the class folders, or what the paths of a labels file are relative to.
+        paths: `<class>/<file>` of each image, with forward slashes on every system; or as a labels file writes them.
         labels: Position of each image's class in `classes`, `(N,)`, int64.
-        classes: Names of the class folders, sorted.
+        classes: Names of the classes, sorted.
         contents: Digest of each file's bytes, 32 hexadecimal digits.
         left_out: `<class>/<name>` of what lies in the class folders and is no image by its suffix.
+        files: Where each image lies, relative to `root` or absolute; None where that is `paths`.
     """
 
     root: Path
@@ -43,10 +46,26 @@ class Scenes:
     classes: tuple[str, ...]
     contents: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    files: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.paths)
+
+    def file(self, index: int) -> Path:
+        """Return where an image lies."""
+        return self.root / (self.paths if self.files is None else self.files)[index]
+
+    def where(self, label: int) -> str:
+        """Return a class as an error names it: by its folder where it has one."""
+        folder, name = self.root / self.classes[label], self.classes[label]
+        return f"the class folder {folder}" if self.has_class_folders else f"the class {name} in {self.root}"
+
+    @property
+    def has_class_folders(self) -> bool:
+        """Tell whether every path begins with the name of its class, as in a folder of class folders."""
+        names = (self.classes[label] for label in self.labels)
+        return all(path.startswith(f"{name}/") for path, name in zip(self.paths, names, strict=True))
 
     def select(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> "Scenes":
         """Return the images at these positions, in the order given; the classes stay."""
@@ -56,6 +75,7 @@ class Scenes:
             paths=tuple(self.paths[position] for position in positions),
             labels=self.labels[positions],
             contents=tuple(self.contents[position] for position in positions),
+            files=None if self.files is None else tuple(self.files[position] for position in positions),
         )
 
 
@@ -99,7 +119,7 @@ def read_scenes(folder: Path, *, classes: Sequence[str] | None = None) -> Scenes
     labelled.sort()
     paths = tuple(path for path, _ in labelled)
     labels = np.array([label for _, label in labelled], dtype=np.int64)
-    return Scenes(folder, paths, labels, names, _digests(folder, paths), tuple(sorted(left_out)))
+    return Scenes(folder, paths, labels, names, digests(folder, paths), tuple(sorted(left_out)))
 
 
 def num_images(folder: Path) -> int:
@@ -112,12 +132,17 @@ def num_images(folder: Path) -> int:
 
 
 def fingerprint(*splits: Scenes) -> str:
-    """Return a SHA-256 over the relative names and contents of these splits, in this order, wherever they lie."""
+    """Return a SHA-256 over the relative names and contents of these splits, in this order, wherever they lie.
+
+    The name of an image holds its class; where it does not, the class is hashed beside it.
+    """
     digest = hashlib.sha256()
     for scenes in splits:
         digest.update(b"split\n")
-        for path, content in zip(scenes.paths, scenes.contents, strict=True):
-            digest.update(os.fsencode(f"{content} {path}\n"))
+        has_class_folders = scenes.has_class_folders
+        for path, content, label in zip(scenes.paths, scenes.contents, scenes.labels, strict=True):
+            name = path if has_class_folders else f"{path}\t{scenes.classes[label]}"
+            digest.update(os.fsencode(f"{content} {name}\n"))
     return digest.hexdigest()
 
 
@@ -147,7 +172,7 @@ def image_suffixes() -> frozenset[str]:
 
 
 def _visible_folders(folder: Path) -> list[str]:
-    names = [entry.name for entry in _entries(folder) if entry.is_dir()]
+    names = [entry.name for entry in entries(folder) if entry.is_dir()]
     _check_encoding(folder, names)
     return names
 
@@ -157,7 +182,7 @@ def _names(folder: Path) -> tuple[list[str], list[str]]:
     # A dangling link counts as an image, so that reading it fails by name instead of leaving it out in silence.
     images: list[str] = []
     others: list[str] = []
-    for entry in _entries(folder):
+    for entry in entries(folder):
         if entry.is_dir():
             others.append(f"{entry.name}/")
         else:
@@ -177,10 +202,15 @@ def _check_encoding(folder: Path, names: Sequence[str]) -> None:
             raise UserError(f"the name {name!r} in the folder {folder} is not UTF-8: rename it") from error
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder and is not hidden.
+
+    Raises:
+        UserError: It cannot be listed.
+    """
     try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+        with os.scandir(folder) as found:
+            return [entry for entry in found if not entry.name.startswith(HIDDEN)]
     except OSError as error:
         raise UserError(
             f"cannot list the folder {folder} ({error.strerror}): check its path and permissions"
@@ -188,15 +218,29 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _check_classes(folder: Path, found: Sequence[str], names: Sequence[str]) -> None:
-    if len(names) < 2:
-        raise UserError(f"{folder} needs at least two class folders with images, but has {len(names)}")
+    check_enough_classes(folder, names)
     if missing := sorted(set(names) - set(found)):
         raise UserError(f"the class folder {folder / missing[0]} is missing: train has images of this class")
     if extra := sorted(set(found) - set(names)):
         raise UserError(f"the class folder {folder / extra[0]} is not among the classes of train: {', '.join(names)}")
 
 
-def _digests(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
+def check_enough_classes(where: Path, names: Sequence[str]) -> None:
+    """Check that there is something to tell apart.
+
+    Raises:
+        UserError: There are fewer than two classes.
+    """
+    if len(names) < 2:
+        raise UserError(f"{where} needs at least two classes with images, but has {len(names)}")
+
+
+def digests(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
+    """Return the digest of each file's bytes, 32 hexadecimal digits.
+
+    Raises:
+        UserError: A file cannot be read.
+    """
     # Threads hide the disk's latency; a task for each file would cost more than its hash.
     chunks = [paths[start : start + 256] for start in range(0, len(paths), 256)]
     with ThreadPoolExecutor(max_workers=8) as pool:

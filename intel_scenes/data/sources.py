@@ -15,6 +15,8 @@ from filelock import FileLock
 
 from intel_scenes.data import progress_bar
 from intel_scenes.data.drawing import KINDS, draw
+from intel_scenes.data.layouts import Layout, read_layout
+from intel_scenes.data.scenes import find_split, read_scenes
 from intel_scenes.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -39,20 +41,21 @@ class Kaggle:
 
     root: Path | None
 
-    def folder(self, cache_dir: Path) -> Path:
-        """The folder that holds `seg_train` and `seg_test`; the images are there afterwards."""
-        return kaggle_folder(self.root)
+    def read(self, cache_dir: Path) -> Layout:
+        """The images of `seg_train` and `seg_test`, which are there afterwards."""
+        return _of_kaggles_folders(kaggle_folder(self.root))
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of one's own with `seg_train` and `seg_test`."""
+    """A folder of one's own, or the images that a labels file names; see `read_layout`."""
 
-    root: Path
+    root: Path | None
+    labels: Path | None = None
 
-    def folder(self, cache_dir: Path) -> Path:
-        """The folder as it is."""
-        return self.root
+    def read(self, cache_dir: Path) -> Layout:
+        """The images as they lie there."""
+        return read_layout(self.root, self.labels)
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,19 @@ class Drawn:
     size: int
     seed: int
 
-    def folder(self, cache_dir: Path) -> Path:
-        """Their folder below `cache_dir`; the images are there afterwards."""
-        return drawn_folder(cache_dir, num_train=self.num_train, num_test=self.num_test, size=self.size, seed=self.seed)
+    def read(self, cache_dir: Path) -> Layout:
+        """The images of their folder below `cache_dir`, which are there afterwards."""
+        return _of_kaggles_folders(
+            drawn_folder(cache_dir, num_train=self.num_train, num_test=self.num_test, size=self.size, seed=self.seed)
+        )
 
 
 Source = Kaggle | Folder | Drawn
+
+
+def _of_kaggles_folders(root: Path) -> Layout:
+    train = read_scenes(find_split(root, "seg_train"))
+    return Layout(train, test=read_scenes(find_split(root, "seg_test"), classes=train.classes))
 
 
 def kaggle_folder(root: Path | None) -> Path:
@@ -133,7 +143,7 @@ def _check_nothing_else(root: Path) -> None:
     if others := sorted(name for name in names if not name.startswith(".")):
         raise UserError(
             f"{root} holds {others[0]} but no seg_train: set data.root to the folder that holds seg_train and "
-            "seg_test, or to an empty or new one to download them"
+            "seg_test, or to an empty or new one to download them; data=folder takes images of your own"
         )
 
 

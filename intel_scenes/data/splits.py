@@ -17,12 +17,13 @@ class Splits:
     """Which images a network is trained on, validated and tested on.
 
     Attributes:
-        scenes: The usable images of `seg_train`.
-        test_scenes: Those of `seg_test`.
+        scenes: The usable images of train, and behind them those of a validation split that was there.
+        test_scenes: Those of test.
         train: Sorted positions of the training images in `scenes`.
         val: Of the validation images, in `scenes` as well.
         train_eval: Of the slice of the training images on which the training accuracy is evaluated.
         test: Of the test images, in `test_scenes`.
+        has_own_val: Whether the validation split was there, not cut from train.
     """
 
     scenes: Scenes
@@ -31,6 +32,7 @@ class Splits:
     val: Indices
     train_eval: Indices
     test: Indices
+    has_own_val: bool = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -39,13 +41,27 @@ class Splits:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the names and contents of the usable images of train and test."""
-        return fingerprint(self.scenes, self.test_scenes)
+        """Digest of the names and contents of the usable images of train, of a val that was there, and of test."""
+        return fingerprint(*self.scenes_by_split.values())
+
+    @property
+    def scenes_by_split(self) -> dict[str, Scenes]:
+        """The usable images of "train" and "test" as they were found, and between them those of a "val" beside them."""
+        if not self.has_own_val:
+            return {"train": self.scenes, "test": self.test_scenes}
+        train = np.setdiff1d(np.arange(len(self.scenes)), self.val)
+        return {"train": self.scenes.select(train), "val": self.scenes.select(self.val), "test": self.test_scenes}
 
     @property
     def test_duplicates(self) -> list[str]:
-        """Test images that are in train as well, by path."""
+        """Test images that are in train, or in what validates, as well, by path."""
         return duplicates(self.test_scenes, self.scenes)
+
+    @property
+    def val_duplicates(self) -> list[str]:
+        """Images of a validation split that was there, and that are in train as well, by path."""
+        found = self.scenes_by_split
+        return duplicates(found["val"], found["train"]) if self.has_own_val else []
 
     def clean_test(self) -> npt.NDArray[np.bool_]:
         """(N,) mask of the test images that are not in train, nor anywhere under another label."""
@@ -55,21 +71,29 @@ class Splits:
 
 
 def cut_splits(
-    readable: Scenes, kept: npt.NDArray[np.bool_], test_scenes: Scenes, val_fraction: float | None, seed: int
+    readable: Scenes,
+    kept: npt.NDArray[np.bool_],
+    test_scenes: Scenes,
+    val_fraction: float | None,
+    seed: int,
+    own_val: npt.NDArray[np.bool_] | None = None,
 ) -> Splits:
     """Cuts a validation split from the training images, and a slice of the rest that is evaluated as that is.
 
     Args:
-        readable: The images of `seg_train` that can be decoded.
+        readable: The images of train that can be decoded, and of a validation split that was there.
         kept: (N,) mask of those that are not excluded; on which side of the cut one lies depends on no exclusion.
-        test_scenes: The usable images of `seg_test`.
+        test_scenes: The usable images of test.
         val_fraction: Share that becomes the validation split; None cuts none.
         seed: Of the cut and the slice.
+        own_val: (N,) mask of the validation split that was there; None where it is to be cut.
 
     Raises:
         UserError: A class is left without an image on one side.
     """
-    if val_fraction is None:
+    if own_val is not None:
+        parts = np.flatnonzero(~own_val), np.flatnonzero(own_val)
+    elif val_fraction is None:
         parts = np.arange(len(readable)), np.arange(0)
     else:
         parts = stratified_split(readable.labels, readable.contents, val_fraction, seed, readable.classes)
@@ -79,7 +103,7 @@ def cut_splits(
     if val_fraction is not None:
         _check_no_class_is_lost(scenes, train, val)
     train_eval = _slice(scenes, train, len(val) / len(train), seed)
-    return Splits(scenes, test_scenes, train, val, train_eval, np.arange(len(test_scenes)))
+    return Splits(scenes, test_scenes, train, val, train_eval, np.arange(len(test_scenes)), own_val is not None)
 
 
 def _slice(scenes: Scenes, train: Indices, share: float, seed: int) -> Indices:
@@ -98,7 +122,12 @@ def _check_no_class_is_lost(scenes: Scenes, *parts: Indices) -> None:
 
 
 def stratified_split(
-    labels: npt.NDArray[np.int64], contents: Sequence[str], fraction: float, seed: int, classes: Sequence[str] = ()
+    labels: npt.NDArray[np.int64],
+    contents: Sequence[str],
+    fraction: float,
+    seed: int,
+    classes: Sequence[str] = (),
+    fraction_key: str = "data.val_fraction",
 ) -> tuple[Indices, Indices]:
     """Cuts a labelled set in two, as `stratified_mask` says, with images of every class in both parts.
 
@@ -108,6 +137,7 @@ def stratified_split(
         fraction: Share of the second part, between 0 and 1, both excluded.
         seed: Of the shuffle.
         classes: Names of the classes, for the error.
+        fraction_key: The key of the fraction, for the error.
 
     Returns:
         Two sorted arrays of positions, the rest and the cut part, that hold each of 0..N-1 once.
@@ -116,13 +146,13 @@ def stratified_split(
         UserError: The fraction is out of range or leaves a class empty on one side.
     """
     if not 0 < fraction < 1:
-        raise UserError(f"data.val_fraction={fraction} must lie between 0 and 1: 0.1 keeps a tenth for validation")
+        raise UserError(f"{fraction_key}={fraction} must lie between 0 and 1: 0.1 keeps a tenth for validation")
     in_cut = stratified_mask(labels, contents, fraction, seed)
     for label in np.unique(labels):
         if in_cut[labels == label].all() or not in_cut[labels == label].any():
             name = classes[label] if classes else f"class number {label}"
             raise UserError(
-                f"data.val_fraction={fraction} leaves {name} with no image on one side of the split: "
+                f"{fraction_key}={fraction} leaves {name} with no image on one side of the split: "
                 "change it, or give the class more images"
             )
     return np.flatnonzero(~in_cut), np.flatnonzero(in_cut)

@@ -10,6 +10,7 @@ from intel_scenes.record import Status, Summary
 LATEST = "latest"
 PLACES = ("outputs/*", "multirun/*/*")  # of runs, below the current folder
 SEARCHED = "outputs/ or multirun/ of the current folder"
+FEWEST_DIGITS = 4  # of the hash at the end of a name: a shorter beginning of it may be meant as that of a name
 NUM_NAMED = 3  # of the runs that an ambiguous name could be
 
 
@@ -18,8 +19,8 @@ def find_run(name: str) -> Path:
 
     Args:
         name: An existing folder; `latest`, the completed run below outputs/ and multirun/ that ended last; or the
-            beginning of a run's name there, or of STUDY/RUN, that no other run shares. A whole name is found even
-            where a longer one begins with it.
+            beginning of a run's name there, of STUDY/RUN or of the hash that a name ends in, four digits of it or
+            more, which no other run shares. A whole name is found even where a longer one begins with it.
 
     Raises:
         UserError: No run is meant, or several are.
@@ -30,18 +31,19 @@ def find_run(name: str) -> Path:
     if name == LATEST:
         return _latest()
     runs = _runs()
-    meant = [run for run in runs if name in _names(run)] or [
-        run for run in runs if any(one.startswith(name) for one in _names(run))
-    ]
+    meant = [run for run in runs if name in _names(run)] or [run for run in runs if _begins(run, name)]
     if len(meant) == 1:
         return meant[0]
     if meant:
-        raise UserError(f"run={name} could be any of {counted(len(meant), 'run')}: {_listed(meant)}; type more of one")
+        raise UserError(
+            f"run={name} could be any of {counted(len(meant), 'run')}: {_listed(meant)}; type more of one, or the hash "
+            "that it ends in"
+        )
     # Cut to the same length: what is misspelt may be the beginning of a long name.
     near = did_you_mean(name, {one[: len(name)] for run in runs for one in _names(run)})
     raise UserError(
         f"there is no folder {name}, and no run below {SEARCHED} has a name that begins so{near}: "
-        "give the folder of a finished run"
+        f"give the folder of a finished run{', or several as [RUN,RUN]' if ',' in name else ''}"
     )
 
 
@@ -55,6 +57,12 @@ def _names(run: Path) -> tuple[str, ...]:
     """What a run may be called: RUN, and STUDY/RUN where it is part of a study."""
     _, *study, name = run.parts
     return (name, f"{study[0]}/{name}") if study else (name,)
+
+
+def _begins(run: Path, name: str) -> bool:
+    """Whether a name of a run begins so, or the hash in which it ends."""
+    has_hash = len(name) >= FEWEST_DIGITS and run.name.rpartition("-")[2].startswith(name)
+    return has_hash or any(one.startswith(name) for one in _names(run))
 
 
 def _latest() -> Path:

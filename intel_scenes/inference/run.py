@@ -134,7 +134,8 @@ class Run:
         """
         from intel_scenes.inference.labelled import evaluate_folder
 
-        return evaluate_folder([records.load_run(self.folder)], Path(folder).expanduser(), split, views)
+        run = records.load_run(self.folder)
+        return evaluate_folder([run], Path(folder).expanduser(), split, views, trust=self.trust)
 
     def _trained(self, views: Views | None) -> Trained:
         return trained(self._record, views, trust=self.trust)

@@ -14,8 +14,18 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
-from intel_scenes.config import DataConfig, ModelConfig, RunConfig, check, check_sizes
+from intel_scenes.config import (
+    NO_AUGMENTATION,
+    AugmentConfig,
+    DataConfig,
+    ModelConfig,
+    RecipeConfig,
+    RunConfig,
+    check,
+    check_sizes,
+)
 from intel_scenes.data.datamodule import SceneDataModule
+from intel_scenes.data.layouts import Layout
 from intel_scenes.data.mixing import Mixing
 from intel_scenes.data.pipelines import ImagePipeline, View
 from intel_scenes.data.sources import Drawn, Folder, Kaggle, Source
@@ -55,35 +65,77 @@ def check_parts(config: RunConfig, typed: Collection[str]) -> None:
     resolve_weights(config.model.name, weights if is_name else None)
 
 
-def build_data(config: RunConfig) -> SceneDataModule:
+def build_data(config: RunConfig, typed: Collection[str] = ()) -> SceneDataModule:
     """The images of a run, as its network sees them: read, decoded and split.
 
+    Args:
+        config: Of the run.
+        typed: The keys that were typed.
+
     Raises:
-        UserError: They cannot be had or read.
+        UserError: They cannot be had or read, or a key that was typed has no effect on them.
     """
-    data, recipe = config.data, config.recipe
-    view = view_of(config.model, data)
-    pipeline = ImagePipeline(
-        view, config.augment, Mixing(recipe.mixup, recipe.cutmix), tta=recipe.views, seed=config.seed
+    module = read_images(
+        config.data, config.model, seed=config.seed, augmentation=config.augment, recipe=config.recipe, typed=typed
     )
+    report_images(module)
+    return module
+
+
+def read_images(
+    data: DataConfig,
+    model: ModelConfig,
+    *,
+    seed: int,
+    augmentation: AugmentConfig = NO_AUGMENTATION,
+    recipe: RecipeConfig | None = None,
+    cuts_val: bool = True,
+    typed: Collection[str] = (),
+) -> SceneDataModule:
+    """Images as a network with its weights sees them: read, decoded and split.
+
+    Args:
+        data: Which images.
+        model: The network.
+        seed: Of their order and their augmentation.
+        augmentation: What a training image goes through.
+        recipe: How images are mixed, in which sizes they train, and what test-time augmentation they go through; by
+            default they are as they are.
+        cuts_val: Whether a validation split is cut from train, where none was there.
+        typed: The keys that were typed.
+
+    Raises:
+        UserError: They cannot be had or read, or a key that was typed has no effect on them.
+    """
+    view = view_of(model, data)
+    mixing, tta = (Mixing(recipe.mixup, recipe.cutmix), recipe.views) if recipe else (Mixing(0, 0), 1)
     module = SceneDataModule(
         source_of(data),
-        pipeline,
-        train_sizes=recipe.train_sizes(default=view.size),
+        ImagePipeline(view, augmentation, mixing, tta=tta, seed=seed),
+        train_sizes=recipe.train_sizes(default=view.size) if recipe else (view.size,),
         batch_size=data.batch_size,
-        seed=config.seed,
-        val_fraction=data.val_fraction,
+        seed=seed,
+        val_fraction=data.val_fraction if cuts_val else None,
         split_seed=data.split_seed,
+        test_fraction=data.test_fraction,
         store_size=data.store_size or view.resize,
         store_rule=data.store_rule,
         cache_dir=Path(data.cache_dir).expanduser(),
         on_unreadable=data.on_unreadable,
-        exclude=read_excluded(data.exclude),
+        exclude=read_excluded(data.exclude, *([""] if data.labels else [])),  # whose paths are as they are
     )
+    _check_cuts(module.layout, typed)
     module.prepare_data()
     module.setup()
-    report_images(module)
     return module
+
+
+def _check_cuts(layout: Layout, typed: Collection[str]) -> None:
+    """Refuses the fraction of a cut that is not made."""
+    cuts = {"data.val_fraction": layout.val, "data.test_fraction": None if layout.test_fraction else layout.test}
+    for key, there in cuts.items():
+        if there is not None and key in typed:
+            raise UserError(f"{key} has no effect, because nothing is cut: {there.root} holds that split, leave it out")
 
 
 def source_of(data: DataConfig) -> Source:
@@ -97,9 +149,12 @@ def source_of(data: DataConfig) -> Source:
         counts = (data.num_train or 0, data.num_test or 0, data.store_size or 0)  # which a configuration of theirs has
         return Drawn(*counts, data.drawing_seed or 0)
     if data.source == "folder":
-        if root is None:
-            raise UserError("data=folder needs data.root=FOLDER, which holds seg_train/CLASS and seg_test/CLASS")
-        return Folder(root)
+        if root is None and data.labels is None:
+            raise UserError(
+                "data=folder needs data.root=FOLDER, which holds train/CLASS and test/CLASS or class folders alone; or "
+                "data.labels=FILE.csv"
+            )
+        return Folder(root, Path(data.labels).expanduser() if data.labels else None)
     return Kaggle(root)
 
 
@@ -115,8 +170,12 @@ def view_of(model: ModelConfig, data: DataConfig) -> View:
     return View(size, round(size / fraction), seen.interpolation, seen.mean, seen.std)
 
 
-def read_excluded(path: str | None) -> frozenset[str]:
-    """The images that a file lists, one `<class>/<file>` on a line; lines that begin with # say nothing.
+def read_excluded(path: str | None, prefix: str = "seg_train/") -> frozenset[str]:
+    """The images of train that a file lists by path, one on a line; lines that begin with # say nothing.
+
+    Args:
+        path: Of the file; None lists none.
+        prefix: That a path may begin with, and that is no part of it.
 
     Raises:
         UserError: The file cannot be read.
@@ -129,32 +188,40 @@ def read_excluded(path: str | None) -> frozenset[str]:
         raise UserError(
             f"data.exclude={path} cannot be read ({getattr(error, 'strerror', None) or error}): give a text file"
         ) from error
-    return frozenset(line.removeprefix("seg_train/") for line in lines if line and not line.startswith("#"))
+    return frozenset(line.removeprefix(prefix) for line in lines if line and not line.startswith("#"))
 
 
 def report_images(module: SceneDataModule) -> None:
-    """Says how photographs are stored, and which files are not what one may think."""
+    """Says what was found, how photographs are stored, and which files are not what one may think."""
+    log.info("found: %s", module.layout.told(module.val_fraction))
     if module.store_rule == "whole":
         num_bytes = module.images.values.nbytes + module.test_images.values.nbytes
+        *others, last = (f"{len(one.labels):,} {split}" for split, one in module.images_by_split.items())
         log.info(
-            "%s train and %s test images are stored whole, up to 2:1, with a shorter side of %d px: %s in %s",
-            f"{len(module.images.labels):,}",
-            f"{len(module.test_images.labels):,}",
+            "%s and %s images are stored whole, up to 2:1, with a shorter side of %d px: %s in %s",
+            ", ".join(others),
+            last,
             module.store_size,
             f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB",
             module.cache_dir,
         )
-    splits = module.splits
-    if others := [f"{one.root}/{name}" for one in (splits.scenes, splits.test_scenes) for name in one.left_out]:
+    splits, found = module.splits, module.layout.by_split.values()
+    if others := [f"{one.root}/{name}" for one in found for name in one.left_out]:
         few = ", ".join(others[:NUM_NAMED]) + (", ..." if len(others) > NUM_NAMED else "")
         few = few.encode(errors="backslashreplace").decode()  # any name may be among them
         what = counted(len(others), "entry", "entries")
         log.warning("left out %s of the class folders that are no image files: %s", what, few)
     if lost := [path for reasons in module.unreadable.values() for path in reasons]:
         log.warning("%s could not be decoded; skipped: %s", counted(len(lost), "image"), ", ".join(lost))
-    if twins := splits.test_duplicates:
+    in_train = "also in train or val" if splits.has_own_val else "also in train"
+    _report_twins(splits.val_duplicates, "validation image", "also in train")
+    _report_twins(splits.test_duplicates, "test image", in_train)
+
+
+def _report_twins(twins: Sequence[str], what: str, where: str) -> None:
+    if twins:
         are = "is" if len(twins) == 1 else "are"
-        log.warning("%s %s also in train: %s", counted(len(twins), "test image"), are, ", ".join(twins))
+        log.warning("%s %s %s: %s", counted(len(twins), what), are, where, ", ".join(twins))
 
 
 def build_network(config: RunConfig, weights: Weights | None, data: SceneDataModule, num_devices: int = 1) -> nn.Module:

@@ -93,6 +93,8 @@ def identity(
         store_size=data.store_size,
         store_rule=data.store_rule,
         transform_input=kept_beside_state(network).get("transform_input"),
+        layout=data.layout.told(data.val_fraction),
+        test_fraction=data.layout.test_fraction,
         test_duplicates=tuple(splits.test_duplicates),
         device=where.device,
         precision=runtime.precision,
@@ -125,12 +127,16 @@ class Circumstances:
     git_dirty: bool | None
 
 
+def device_name(device: torch.device) -> str:
+    """What a record calls a device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
+
+
 def circumstances(device: torch.device) -> Circumstances:
     """Where a device computes, and with which code."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
     commit, is_dirty = git_state()
     return Circumstances(
-        device=name,
+        device=device_name(device),
         versions={"python": platform.python_version()} | {library: version(library) for library in LIBRARIES},
         package_version=version("intel-scenes"),
         git_commit=commit,

@@ -77,7 +77,7 @@ def run(
     # recognized without a claim on its folder, and without its devices; one whose budget was never measured cannot be
     # complete.
     weights = resolve_weights(config.model.name, config.model.weights)
-    data = build_data(config)
+    data = build_data(config, origin.typed)
     facts = facts_of(config, weights, data)
     epochs = known_epochs(config, facts, folder)
     if epochs and (summary := completed(with_steps(config, data, epochs, folder), facts, folder)):

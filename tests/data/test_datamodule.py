@@ -15,6 +15,7 @@ from torchvision.transforms._presets import ImageClassification
 from intel_scenes.data import datamodule
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.pipelines import View
+from intel_scenes.data.scenes import fingerprint, read_scenes
 from intel_scenes.data.sources import Drawn, Folder, Source, drawn_folder
 from intel_scenes.errors import UserError
 from tests.data.pixels import crops, pipeline
@@ -477,3 +478,76 @@ def test_several_sizes_need_a_trainer_that_knows_its_epochs(drawn: Path, make: M
     trainer = Trainer(**QUIET, max_epochs=-1, max_steps=8, enable_checkpointing=False, log_every_n_steps=1)
     trainer.fit(Recorder(), datamodule=make(drawn))
     assert trainer.current_epoch == 3
+
+
+@pytest.fixture
+def with_val(root: Path) -> Path:
+    """A folder of train, val and test, in which val has two images of each class under the names that train has."""
+    for old, new in (("seg_train", "train"), ("seg_test", "test")):
+        (root / old).rename(root / new)
+    for folder in sorted((root / "train").iterdir()):
+        files = sorted(folder.rename(folder.with_name("old")).iterdir())
+        for split, of_split in (("val", files[:2]), ("train", files[2:])):
+            (root / split / folder.name).mkdir(parents=True)
+            for number, file in enumerate(of_split):
+                file.rename(root / split / folder.name / f"{number}.jpg")
+        folder.with_name("old").rmdir()
+    return root
+
+
+def test_a_val_folder_is_the_validation_split_whatever_the_fraction(with_val: Path, make: Make) -> None:
+    data = make(with_val, val_fraction=0.5)
+    splits = data.splits
+    assert (len(splits.train), len(splits.val), len(splits.train_eval)) == (48, 12, 12)
+    assert set(splits.train_eval) < set(splits.train)
+    scenes, batch = splits.scenes, data.images.batch(splits.val)
+    named = [f"{name}/{number}.jpg" for name in splits.classes for number in (0, 1)]
+    assert [scenes.paths[index] for index in splits.val] == named
+    for index, image in zip(splits.val, batch.images, strict=True):
+        assert scenes.file(index) == with_val / "val" / scenes.paths[index]
+        with Image.open(scenes.file(index)) as expected:
+            assert np.array_equal(image.permute(1, 2, 0).numpy(), np.asarray(expected))
+    train, val, test = (read_scenes(with_val / split) for split in ("train", "val", "test"))
+    assert splits.fingerprint == fingerprint(train, val, test)
+    assert [len(images.labels) for images in data.images_by_split.values()] == [48, 12, 12]
+
+
+def test_an_image_that_is_excluded_from_train_stays_in_val_under_the_same_name(with_val: Path, make: Make) -> None:
+    splits = make(with_val, exclude={"sea/1.jpg"}).splits
+    assert (len(splits.train), len(splits.val)) == (47, 12)
+    assert with_val / "train/sea/1.jpg" not in [splits.scenes.file(index) for index in splits.train]
+    assert with_val / "val/sea/1.jpg" in [splits.scenes.file(index) for index in splits.val]
+
+
+def test_an_image_of_val_that_cannot_be_decoded_is_told_by_its_split(with_val: Path, make: Make) -> None:
+    (with_val / "val/sea/1.jpg").write_bytes(b"no image")
+    with pytest.raises(UserError, match=rf"^1 image cannot be decoded: {with_val}/val/sea/1.jpg \("):
+        make(with_val, exclude={"sea/1.jpg"})
+    data = make(with_val, on_unreadable="skip")
+    assert {split: list(reasons) for split, reasons in data.unreadable.items()} == {
+        **{"train": [], "val": ["sea/1.jpg"], "test": []}
+    }
+    assert (len(data.splits.train), len(data.splits.val)) == (48, 11)
+    (with_val / "val/sea/0.jpg").write_bytes(b"no image either")
+    with pytest.raises(UserError, match=rf"^no image in the class folder {with_val}/val/sea can be decoded: put"):
+        make(with_val, on_unreadable="skip")
+
+
+def test_validation_images_that_are_in_train_are_told(with_val: Path, make: Make) -> None:
+    shutil.copy(with_val / "train/sea/3.jpg", with_val / "val/street/copy.jpg")
+    shutil.copy(with_val / "val/forest/0.jpg", with_val / "test/forest/leak.jpg")
+    splits = make(with_val).splits
+    assert splits.val_duplicates == ["street/copy.jpg"]
+    assert splits.test_duplicates == ["forest/leak.jpg"]
+
+
+def test_a_test_split_that_is_cut_is_none_of_the_exclusions(drawn: Path, make: Make) -> None:
+    data = make(drawn / "seg_train", test_fraction=0.2, batch_size=8)
+    splits = data.splits
+    assert (len(splits.scenes), len(splits.test)) == (48, 12)
+    assert not splits.has_own_val
+    assert set(splits.test_scenes.paths).isdisjoint(splits.scenes.paths)
+    check_images_against_files(data)
+    gone = splits.test_scenes.paths[0]
+    with pytest.raises(UserError, match=rf"^data.exclude names {gone}, which lies in the test split that was cut: "):
+        make(drawn / "seg_train", test_fraction=0.2, exclude={gone})

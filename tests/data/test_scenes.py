@@ -90,7 +90,7 @@ def test_the_test_split_takes_the_classes_of_train(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "classes", "sentence"),
     [
-        (["sea/1.jpg"], None, "{0} needs at least two class folders with images, but has 1"),
+        (["sea/1.jpg"], None, "{0} needs at least two classes with images, but has 1"),
         (["sea/1.jpg", "forest/notes.txt"], None, "no images in the class folder {0}/forest: put some there, or "),
         (["sea/1.jpg"], ["forest", "sea"], "the class folder {0}/forest is missing: train has images of this class"),
         (

@@ -214,7 +214,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, kaggle: Kaggle
         kaggle_folder(tmp_path / "photos")
     assert str(caught.value) == (
         f"{tmp_path}/photos holds buildings but no seg_train: set data.root to the folder that holds seg_train and "
-        "seg_test, or to an empty or new one to download them"
+        "seg_test, or to an empty or new one to download them; data=folder takes images of your own"
     )
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["buildings"]
     assert kaggle.requests == []

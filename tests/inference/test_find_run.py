@@ -44,6 +44,14 @@ def test_the_beginning_of_a_name_is_enough_where_no_other_begins_so(leave: Calla
         find_run("model=resnet34")
 
 
+def test_the_hash_that_a_name_ends_in_is_enough(leave: Callable[..., Path]) -> None:
+    first = leave("multirun/models/model=resnet34,seed=1-0123abcd")
+    leave("multirun/models/model=resnet34,seed=2-0124abcd")
+    assert find_run("0123") == first
+    with pytest.raises(UserError, match=r"^there is no folder 012, and no run"):
+        find_run("012")
+
+
 def test_a_whole_name_is_found_where_a_longer_one_begins_with_it(leave: Callable[..., Path]) -> None:
     short = leave("outputs/a")
     leave("outputs/ab")
@@ -65,7 +73,9 @@ def test_several_that_are_meant_are_named_up_to_three(leave: Callable[..., Path]
     with pytest.raises(UserError) as caught:
         find_run("run")
     listed = "outputs/run0, outputs/run1, outputs/run2, ..."
-    assert str(caught.value) == f"run=run could be any of 4 runs: {listed}; type more of one"
+    assert (
+        str(caught.value) == f"run=run could be any of 4 runs: {listed}; type more of one, or the hash that it ends in"
+    )
 
 
 def test_a_misspelt_name_is_told_the_one_that_may_be_meant(leave: Callable[..., Path]) -> None:

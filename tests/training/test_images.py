@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from intel_scenes import record
+from intel_scenes.errors import UserError
 from intel_scenes.inference.ensembles import evaluate_runs
 from intel_scenes.training import build
 
@@ -121,3 +122,84 @@ def test_it_is_said_what_is_stored_where_and_what_is_left_out(
     told = "left out 2 entries of the class folders that are no image files"
     assert f"{told}: {noon}/more/, {noon}/notes.txt" in said
     assert "1 image could not be decoded; skipped: noon/00.jpg" in said
+
+
+def with_splits(root: Path, val: str | None = "Valid", test: str | None = "test") -> Path:
+    """The photographs as train, with other ones of the same names as val, and perhaps as test."""
+    (root / "seg_train").rename(root / "Train")
+    if val:
+        (root / "seg_test").rename(root / val)
+    if test:
+        for name in COLOURS:
+            (root / test / name).mkdir(parents=True)
+            for index in (0, 1):
+                (root / "Train" / name / f"{18 + index:02}.jpg").rename(root / test / name / f"{index:02}.jpg")
+    return root
+
+
+def paths_of(folder: Path, split: str) -> list[str]:
+    return record.Predictions.read(folder, split).paths
+
+
+def test_a_run_validates_on_the_folder_that_is_there_and_is_seen_again(
+    photographs: tuple[str, ...], run: Run, tmp_path: Path
+) -> None:
+    with_splits(tmp_path / "photographs")
+    summary = run(*photographs, "recipe=linear_probe", "epochs=1")
+    assert (summary.num_train, summary.num_val, summary.num_test) == (36, 12, 4)
+    assert (summary.layout, summary.test_fraction) == ("train 36, val 12, test 4, 2 classes", None)
+    of_class = [f"{index:02}.jpg" for index in range(6)]
+    assert paths_of(tmp_path / "run", "val") == [f"{name}/{file}" for name in COLOURS for file in of_class]
+    (again,) = evaluate_runs([tmp_path / "run"], "mean", 1).rows
+    assert again.test_loss == pytest.approx(summary.test_loss, rel=1e-6)
+
+
+def test_a_test_split_that_is_cut_is_said_and_recorded(
+    photographs: tuple[str, ...], run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_splits(tmp_path / "photographs", val=None, test=None)
+    (tmp_path / "photographs/seg_test").rename(tmp_path / "elsewhere")
+    caplog.set_level(logging.INFO)
+    network = ("model=resnet9_x0_5", "epochs=1")
+    summary = run(*photographs, *network)
+    assert (summary.num_train, summary.num_val, summary.num_test, summary.test_fraction) == (30, 4, 6, 0.15)
+    cut = "no test split was there: 15 % of 40 images, cut with data.split_seed=0"
+    assert summary.layout == f"train 34, val 10 % of train, test 6 ({cut}), 2 classes"
+    assert f"found: {summary.layout}" in [entry.getMessage() for entry in caplog.records]
+    paths = {split: set(paths_of(tmp_path / "run", split)) for split in ("val", "test")}
+    assert paths["val"].isdisjoint(paths["test"])
+    more = run(*photographs, *network, "data.test_fraction=0.3", folder=tmp_path / "more")
+    assert (more.num_test, more.test_fraction) == (12, 0.3)
+    assert more.configuration_digest != summary.configuration_digest
+
+
+def test_a_fraction_of_a_cut_that_is_not_made_is_refused_where_it_was_typed(
+    photographs: tuple[str, ...], run: Run, tmp_path: Path
+) -> None:
+    with_splits(tmp_path / "photographs")
+    for key, split in (("data.val_fraction", "Valid"), ("data.test_fraction", "test")):
+        with pytest.raises(UserError) as caught:
+            run(*photographs, f"{key}=0.2")
+        holds = f"{tmp_path}/photographs/{split} holds that split, leave it out"
+        assert str(caught.value) == f"{key} has no effect, because nothing is cut: {holds}"
+
+
+def test_a_run_on_a_labels_file_names_images_as_the_file_does(
+    photographs: tuple[str, ...], run: Run, tmp_path: Path
+) -> None:
+    root = tmp_path / "photographs"
+    lines = ["path,label,split"]
+    for split in ("train", "test"):
+        folder = root / f"seg_{split}"
+        files = sorted(folder.rglob("*.jpg"))
+        lines += [f"seg_{split}/{path.relative_to(folder)},it is {path.parent.name},{split}" for path in files]
+    (root / "labels.csv").write_text("\n".join(lines))
+    (tmp_path / "exclude.txt").write_text("seg_train/dusk/00.jpg\n")
+    summary = run(
+        *("data=folder", f"data.labels={root / 'labels.csv'}", "data.root=null", "data.batch_size=8"),
+        *(f"data.cache_dir={tmp_path / 'cache'}", "model=resnet9_x0_5", "epochs=1"),
+        f"data.exclude={tmp_path / 'exclude.txt'}",
+    )
+    assert summary.classes == ("it is dusk", "it is noon")
+    assert (summary.num_train, summary.num_val, summary.num_test) == (35, 4, 12)
+    assert paths_of(tmp_path / "run", "test")[0] == "seg_test/dusk/00.jpg"

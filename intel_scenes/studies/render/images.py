@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intel_scenes import pages
+from intel_scenes.data.layouts import find_splits
 from intel_scenes.studies.choose import Arm, comparable
 from intel_scenes.studies.comparison import Comparison
 
@@ -117,8 +118,8 @@ def _named(labels: Sequence[str], num_arms: int) -> str:
 
 
 def _test_folder(found: Comparison, root: Path | None) -> Path | None:
-    """The class folders of the test split, below a root in Kaggle's doubled layout or a plain one, or as recorded."""
+    """The class folders of the test split, below a root in any layout, or as recorded."""
     if root is not None:
-        return next((folder for folder in (root / "seg_test/seg_test", root / "seg_test") if folder.is_dir()), root)
+        return find_splits(root).get("test", root)
     recorded = [run.summary.test_folder for run in found.runs if run.summary.test_folder]
     return Path(recorded[0]) if recorded else None

@@ -1,0 +1,65 @@
+"""An evaluation on a labelled folder as a terminal shows it."""
+
+from collections.abc import Mapping
+
+from intel_scenes.errors import counted
+from intel_scenes.inference.labelled import ClassScores, FolderEvaluation, FolderScores
+from intel_scenes.inference.paired import PairedDifference
+
+
+def told(evaluation: FolderEvaluation) -> str:
+    """All figures of one run, or a line for each of several, for their mean and for their differences."""
+    images = counted(evaluation.num_images, f"{evaluation.split} image" if evaluation.split else "image")
+    lines = [f"{images} of {evaluation.folder}"]
+    if len(evaluation.rows) == 1:
+        lines += _all_of(evaluation.rows[0])
+    else:
+        numbers = [*(str(number + 1) for number in range(len(evaluation.rows) - 1)), " "]
+        lines += [f"{number}  {_in_short(row)}" for number, row in zip(numbers, evaluation.rows, strict=True)]
+        lines += ["", "Image by image, with 95 % intervals over images: conditional on these networks, a verdict needs"]
+        lines += ["seeds (compare)."]
+        of_names = {row.name: number for number, row in zip(numbers, evaluation.rows, strict=True)}
+        lines += [_difference(pair, of_names) for pair in evaluation.pairs]
+    return "\n".join(lines)
+
+
+def _all_of(row: FolderScores) -> list[str]:
+    low, high = row.accuracy_interval
+    width = max(len("class"), *(len(one.name) for one in row.classes))
+    return [
+        row.name,
+        f"  accuracy                 {row.accuracy:6.1%}   95 % interval {low:.1%} to {high:.1%}, over images",
+        f"  balanced accuracy        {row.balanced_accuracy:6.1%}   mean recall of the classes",
+        f"  macro F1                 {row.macro_f1:6.1%}   mean F1 of the classes",
+        f"  negative log likelihood  {row.loss:6.3f}{_calibrated(row, row.loss_calibrated)}",
+        f"  calibration error        {row.ece:6.3f}{_calibrated(row, row.ece_calibrated)}",
+        "",
+        f"  {'class':{width}}   images  precision  recall      F1",
+        *(f"  {one.name:{width}}  {_of_class(one)}" for one in row.classes),
+    ]
+
+
+def _calibrated(row: FolderScores, value: float | None) -> str:
+    return "" if value is None else f"   {value:.3f} at the run's temperature {row.temperature:.2f}"
+
+
+def _of_class(one: ClassScores) -> str:
+    shares = ("     -" if value is None else f"{value:6.1%}" for value in (one.precision, one.recall, one.f1))
+    return f"{one.num_images:7,}     {'  '.join(shares)}"
+
+
+def _in_short(row: FolderScores) -> str:
+    low, high = row.accuracy_interval
+    return (
+        f"accuracy {row.accuracy:6.1%} ({low:.1%} to {high:.1%})  balanced {row.balanced_accuracy:6.1%}  macro F1 "
+        f"{row.macro_f1:6.1%}  loss {row.loss:.3f}  calibration error {row.ece:.3f}  {row.name}"
+    )
+
+
+def _difference(pair: PairedDifference, numbers: Mapping[str, str]) -> str:
+    low, high = (100 * end for end in pair.interval)
+    return (
+        f"{numbers[pair.first]} less {numbers[pair.second]}  {100 * pair.difference:+6.2f} points ({low:+.2f} to "
+        f"{high:+.2f})  McNemar p {pair.p_value:.2g}, right alone on {pair.num_first_only:,} and "
+        f"{pair.num_second_only:,} images"
+    )

@@ -1,0 +1,23 @@
+"""Letters in pictures that Pillow draws: those of matplotlib, which know more alphabets than Pillow's own."""
+
+from pathlib import Path
+
+import matplotlib
+from PIL import ImageFont
+
+INK, SOFT, PAPER = "black", "#666666", "white"
+MARGIN = 10  # pixels
+_FILE = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
+SMALL, LARGE = ImageFont.truetype(_FILE, 12), ImageFont.truetype(_FILE, 15)
+
+
+def fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """A text without its middle where it is wider than so many pixels."""
+    kept = min(len(text), int(len(text) * width / max(font.getlength(text), 1)))
+    while kept > 2 and font.getlength(_cut(text, kept)) > width:
+        kept -= 1
+    return _cut(text, kept)
+
+
+def _cut(text: str, kept: int) -> str:
+    return text if kept == len(text) else f"{text[: kept // 2]}…{text[len(text) - kept // 2 :]}"
