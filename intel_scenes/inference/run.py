@@ -130,7 +130,6 @@ class Run:
             UserError: The folder has no such split, no images, or a class that the run does not know; the checkpoint is
                 missing or damaged.
         """
-
         run = records.load_run(self.folder)
         return evaluate_folder([run], Path(folder).expanduser(), split, views, trust=self.trust)
 

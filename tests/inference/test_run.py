@@ -106,6 +106,13 @@ def test_labelled_images_are_evaluated_as_the_record_says(run: Run) -> None:
     assert found.rows[0].loss == pytest.approx(run.summary.test_loss, abs=1e-6)
 
 
+def test_a_misspelt_argument_is_one_sentence(run: Run) -> None:
+    with pytest.raises(UserError, match=r"^views=flop must be one of 1, flip, flip_crops \(did you mean flip\?\)$"):
+        run.predict(images_of_test(run), views="flop")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"^abstain=90 must be a number from 0 to 1$"):
+        run.predict(images_of_test(run), abstain=90)
+
+
 @pytest.mark.parametrize(
     ("images", "said"),
     [
