@@ -77,7 +77,7 @@ def _of_type(error: BaseException, config_name: str) -> str:
         there = ", ".join(sorted(error.options))
         return f"{group}={name}: conf/{group} has no such file{did_you_mean(name, error.options)}; there are {there}"
     if isinstance(error, OverrideParseException):
-        example = "\"run='a=1'\"" if config_name == "evaluate" else "\"model.weights='a=1.pth'\""
+        example = "\"run='a=1'\"" if config_name in ("evaluate", "predict") else "\"model.weights='a=1.pth'\""
         return (
             f"cannot read {error.override!r}: write KEY=VALUE, and a value that holds special characters in quotes of "
             f"its own, such as {example}"

@@ -54,8 +54,13 @@ def _in_folder(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise UserError(f"cannot list the folder {error.filename} ({error.strerror}): check its permissions") from error
 
-    for place, folders, names in os.walk(folder, onerror=refuse):
+    seen = set[str]()  # links are followed, and may lead back
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         yield from (Path(place, name) for name in sorted(names) if not name.startswith(".") and _is_image(name))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +17,13 @@ from intel_scenes.errors import UserError
 from intel_scenes.inference import load_run as records
 from intel_scenes.inference.find_run import find_run
 from intel_scenes.inference.image_files import find_images, name_of
+from intel_scenes.inference.labelled import FolderEvaluation, evaluate_folder
 from intel_scenes.inference.predict import BATCH_SIZE, Readable, predict
 from intel_scenes.inference.scene_network import SceneNetwork
 from intel_scenes.inference.trained import Trained, trained
 from intel_scenes.record import HISTORY_COLUMNS, History, Predictions, Summary
 from intel_scenes.table import Table, column_of
 from intel_scenes.training.evaluation import SPLITS
-
-if TYPE_CHECKING:
-    from intel_scenes.inference.labelled import FolderEvaluation
 
 TEMPLATE = Path(__file__).parents[1] / "templates" / "notebook_run.html"
 
@@ -120,7 +118,7 @@ class Run:
 
     def evaluate(
         self, folder: str | Path, *, split: Literal["val", "test"] | None = None, views: Views | None = None
-    ) -> "FolderEvaluation":
+    ) -> FolderEvaluation:
         """Evaluates the run on a folder of labelled images, as `python -m intel_scenes.evaluate data.root=FOLDER` does.
 
         Args:
@@ -132,8 +130,6 @@ class Run:
             UserError: The folder has no such split, no images, or a class that the run does not know; the checkpoint is
                 missing or damaged.
         """
-        from intel_scenes.inference.labelled import evaluate_folder
-
         run = records.load_run(self.folder)
         return evaluate_folder([run], Path(folder).expanduser(), split, views, trust=self.trust)
 

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from intel_scenes import record
 from intel_scenes.config import NO_AUGMENTATION, Views
 from intel_scenes.data.mixing import Mixing
-from intel_scenes.data.pipelines import ImagePipeline
+from intel_scenes.data.pipelines import TTA, ImagePipeline
 from intel_scenes.data.squares import Storing
 from intel_scenes.errors import UserError
 from intel_scenes.inference.load_run import FinishedRun, read_weights, rebuild_network
 from intel_scenes.models.scores import fitted_temperature
 from intel_scenes.record import Predictions
 from intel_scenes.runtime import Runtime
+from intel_scenes.sections import not_one_of
 from intel_scenes.training.build import view_of
 
 
@@ -57,8 +58,11 @@ def trained(run: FinishedRun, views: Views | None = None, *, trust: bool = False
         trust: Whether the class of a custom network may be imported.
 
     Raises:
-        UserError: The record is not enough to build the network, or the checkpoint is missing, damaged or does not fit.
+        UserError: There are no such views, the record is not enough to build the network, or the checkpoint is
+            missing, damaged or does not fit.
     """
+    if views is not None and (wrong := not_one_of(views, tuple(TTA))):
+        raise UserError(f"views={views} {wrong}")
     config = run.config
     network, state = rebuild_network(run, trust=trust), read_weights(run)
     view = view_of(config.model, config.data)

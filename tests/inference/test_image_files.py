@@ -59,5 +59,12 @@ def test_no_image_is_one_sentence(root: Path, images: str, said: str) -> None:
     assert str(error.value) == said
 
 
+def test_links_are_followed_once(root: Path) -> None:
+    (root / "linked").mkdir()
+    (root / "linked" / "photos").symlink_to(root / "photos" / "deep")
+    (root / "linked" / "back").symlink_to(root / "linked")
+    assert find_images("linked") == [Path("linked/photos/d.jpg"), Path("linked/photos/er/c.webp")]
+
+
 def test_a_name_of_any_bytes_can_be_written() -> None:
     assert name_of(Path("a\udcff.jpg")) == "a\\udcff.jpg"

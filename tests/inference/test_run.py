@@ -100,6 +100,19 @@ def test_a_folder_is_predicted_and_may_be_left_open(run: Run) -> None:
     assert not np.allclose(flipped["probability"], run.predict(images)["probability"])
 
 
+def test_labelled_images_are_evaluated_as_the_record_says(run: Run) -> None:
+    found = run.evaluate(images_of_test(run)[0].parents[1])
+    assert found.rows[0].accuracy == run.summary.test_accuracy
+    assert found.rows[0].loss == pytest.approx(run.summary.test_loss, abs=1e-6)
+
+
+def test_a_misspelt_argument_is_one_sentence(run: Run) -> None:
+    with pytest.raises(UserError, match=r"^views=flop must be one of 1, flip, flip_crops \(did you mean flip\?\)$"):
+        run.predict(images_of_test(run), views="flop")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"^abstain=90 must be a number from 0 to 1$"):
+        run.predict(images_of_test(run), abstain=90)
+
+
 @pytest.mark.parametrize(
     ("images", "said"),
     [
@@ -144,8 +157,11 @@ def test_a_folder_without_a_finished_run_is_one_sentence(tmp_path: Path, summary
 
 
 def test_a_record_is_opened_before_its_other_files_are_read(tmp_path: Path) -> None:
-    (tmp_path / record.SUMMARY).write_text('{"status": "completed", "val_accuracy": 0.5, "test_accuracy": 0.5}')
+    (tmp_path / record.SUMMARY).write_text(
+        '{"status": "completed", "val_accuracy": 0.5, "test_accuracy": 0.5, "recipe": "<b>"}'
+    )
     run = load_run(tmp_path)
+    assert "&lt;b&gt;" in run._repr_html_(), "a stranger's words are no part of the page"
     assert run.summary.test_accuracy == 0.5
     with pytest.raises(UserError, match=r"history\.csv is missing or damaged: run it again"):
         run.history()
