@@ -59,7 +59,14 @@ def test_a_run_of_timm_that_was_cut_off_ends_like_an_uninterrupted_one(run, tmp_
 def test_the_head_of_a_model_of_timm_is_trained_on_features_of_its_own(run, cache, tmp_path):
     run(*TIMM, "recipe=linear_probe", "data.batch_size=32", "epochs=1")
     folders = {path for path in cache.glob("features-*") if path.is_dir()}
-    run(*TIMM, "recipe=linear_probe", "data.batch_size=32", "epochs=1", "+model.args.drop_path_rate=0.1", folder=tmp_path / "b")
+    run(
+        *TIMM,
+        "recipe=linear_probe",
+        "data.batch_size=32",
+        "epochs=1",
+        "+model.args.drop_path_rate=0.1",
+        folder=tmp_path / "b",
+    )
     assert {path for path in cache.glob("features-*") if path.is_dir()} > folders
 
 
