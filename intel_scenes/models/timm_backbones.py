@@ -145,7 +145,8 @@ def build(
     head = _head(network, model_name, num_classes)
     mark_heads(network, head)
     # As `reset_classifier` makes it: some initial weights are by the number of classes, and far too large for a few.
-    network.get_submodule(head).reset_parameters()
+    layer: Any = network.get_submodule(head)
+    layer.reset_parameters()
     if weights is not None:
         state = _converted(model_name, weights, image_size, args)
         # What has no head at all, as the encoders of DINOv2 and SigLIP, takes ours.

@@ -39,7 +39,7 @@ def finished_jobs(named: Mapping[str, Overrides], folder: Path, compose: Compose
         summary = Summary.peek(folder / name)
         if summary is None or summary.status is not Status.COMPLETED:
             continue
-        if summary.composition_digest == composition_digest(job):
+        if summary.composition_digest == composition_digest(job) and _has_its_source(summary, job, compose):
             of_data = tuple(sorted(text for text in job if text.lstrip("+").startswith("data")))
             complete.setdefault(of_data, []).append((name, summary.data_fingerprint))
     finished = set()
@@ -52,6 +52,18 @@ def finished_jobs(named: Mapping[str, Overrides], folder: Path, compose: Compose
             continue
         finished |= {name for name, fingerprint in runs if fingerprint == now}
     return finished
+
+
+def _has_its_source(summary: Summary, job: Overrides, compose: Compose) -> bool:
+    """Whether the source of a custom network is still the one that a run was trained with."""
+    if summary.model_source is None:
+        return True
+    from intel_scenes.models.libraries import source_digest  # imports torch, which no other network needs here
+
+    try:
+        return source_digest(compose(job).model) == summary.model_source
+    except UserError:  # its own job reports it
+        return False
 
 
 def check(jobs: Iterable[Overrides], compose: Compose) -> None:

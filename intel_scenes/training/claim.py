@@ -168,7 +168,10 @@ def settle_previous_run(config: RunConfig, facts: Facts, place: Place, claim: Cl
             if claim.lease is not None:
                 _move_aside(place.folder)
             return
-        what = ", ".join(_changed(place.folder, config)) or "the data, the weights, the threads or the precision"
+        source = ", the source of the network" if config.model.library == "custom" else ""
+        what = (
+            ", ".join(_changed(place.folder, config)) or f"the data, the weights{source}, the threads or the precision"
+        )
         way = (
             "set another sweep.name, or sweep.redo=changed, which moves the old run aside"
             if place.siblings
