@@ -64,11 +64,12 @@ PRECISIONS = {
     **{"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"},
     **{name: name for name in ("32-true", "16-mixed", "bf16-mixed")},
 }
-# Arguments of torch's optimizers that would take any value for a true one.
-SWITCHES = (
-    *("amsgrad", "capturable", "centered", "decoupled_weight_decay", "differentiable", "foreach", "fused", "maximize"),
-    "nesterov",
-)
+# Arguments of torch's optimizers that would take any value for a true one; auto is ours.
+SWITCHES: dict[str, tuple[str | bool, ...]] = {
+    "fused": ("auto", True, False),
+    **dict.fromkeys(("amsgrad", "capturable", "centered", "decoupled_weight_decay"), (True, False)),
+    **dict.fromkeys(("differentiable", "foreach", "maximize", "nesterov"), (True, False)),
+}
 Precision = Annotated[int | str, Choice(("auto", *PRECISIONS))]
 Views = Literal[1, "flip", "flip_crops"]  # kinds of test-time augmentation
 Combine = Literal["mean", "vote", "soup"]  # ways to make one prediction of several runs
@@ -245,8 +246,8 @@ class OptimConfig(Section):
         decay = self.others.get("weight_decay")
         if decay is not None and (reason := Within(0, math.inf).refusal(decay)):
             raise UserError(f"optim.weight_decay={shown(decay)} {reason}")
-        for name in SWITCHES:
-            if (value := self.others.get(name)) is not None and (reason := not_one_of(value, (True, False))):
+        for name, choices in SWITCHES.items():
+            if (value := self.others.get(name)) is not None and (reason := not_one_of(value, choices)):
                 raise UserError(f"optim.{name}={shown(value)} {reason}")
 
 

@@ -433,5 +433,6 @@ def test_changes_of_angle_and_colour_lie_in_their_ranges(override: str, told: st
 
 
 def test_a_switch_of_an_optimizer_is_true_or_false() -> None:
-    assert refusal("optim.fused=maybe") == "optim.fused=maybe must be one of true, false"
+    assert refusal("optim.fused=maybe") == "optim.fused=maybe must be one of auto, true, false"
+    assert refusal("optim=sgd_nesterov", "optim.nesterov=1.5") == "optim.nesterov=1.5 must be one of true, false"
     asked("optim.fused=null")
