@@ -158,7 +158,7 @@ def test_the_notebooks_recipe_is_the_notebooks_training() -> None:
     assert (found["data"]["batch_size"], found["data"]["image_size"], found["data"]["crop_fraction"]) == (32, 224, 1.0)
     assert found["augment"] == {"scale": [1.0, 1.0], "ratio": [1.0, 1.0], "flip": 0.5, "policy": None}
     nothing = {"head_first": False, "trains_norms": True, "mixup": 0, "cutmix": 0, "train_size": None, "views": 1}
-    rates = {"label_smoothing": 0.0, "head_lr_scale": 1.0, "first_lr_scale": 1.0}
+    rates = {"label_smoothing": 0.0, "class_weight": 0.0, "head_lr_scale": 1.0, "first_lr_scale": 1.0}
     assert found["recipe"] == {"trained": "all", "ema_decay": None, **rates, **nothing}
 
 
