@@ -166,7 +166,7 @@ def test_the_notebooks_recipe_is_the_notebooks_training() -> None:
     no_jitter = dict.fromkeys(("vertical_flip", "rotate", "brightness", "contrast", "saturation"), 0.0)
     assert found["augment"] == {"scale": [1.0, 1.0], "ratio": [1.0, 1.0], "flip": 0.5, "policy": None, **no_jitter}
     nothing = {"head_first": False, "trains_norms": True, "mixup": 0, "cutmix": 0, "train_size": None, "views": 1}
-    rates = {"label_smoothing": 0.0, "head_lr_scale": 1.0, "first_lr_scale": 1.0}
+    rates = {"label_smoothing": 0.0, "class_weight": 0.0, "head_lr_scale": 1.0, "first_lr_scale": 1.0}
     assert found["recipe"] == {"trained": "all", "ema_decay": None, **rates, **nothing}
 
 
