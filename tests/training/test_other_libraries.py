@@ -120,13 +120,13 @@ def test_ones_own_network_trains_and_is_imported_again_only_where_it_is_trusted(
         run(*net)  # another configuration
 
 
-def test_a_record_from_before_libraries_is_of_torchvision(run, tmp_path):
-    run("epochs=1")
+def test_a_record_from_before_libraries_is_of_torchvision_or_of_this_package(run, tmp_path):
+    run("epochs=1", "model=resnet9_x0_5")
     path = tmp_path / "run" / record.SUMMARY
     values = json.loads(path.read_text())
-    assert values.pop("model_library") == "torchvision"
+    assert values.pop("model_library") == "intel_scenes"
     del values["model_source"]
     path.write_text(json.dumps(values))
-    assert Summary.read(tmp_path / "run").architecture == "mobilenet_v3_small"
+    assert Summary.read(tmp_path / "run").architecture == "resnet9_x0_5"
     assert of_record(tmp_path / "run").model.library == "torchvision"
     rebuild_network(load_run(tmp_path / "run"))
