@@ -40,7 +40,7 @@ def test_every_command_is_checked(config_name: str) -> None:
     ("override", "expected"),
     [
         ("+recipe.label_smothing=0.1", "there is no key recipe.label_smothing (did you mean recipe.label_smoothing?)"),
-        ("+model._target_=net.Net", "there is no key model._target_: model takes name, weights"),
+        ("+model.depth=3", "there is no key model.depth: model takes args, library, name, weights"),
         (
             "+augment.hue=0.1",
             "there is no key augment.hue: augment takes brightness, contrast, flip, policy, ratio, rotate, saturation, "
