@@ -1,4 +1,4 @@
-"""The README's commands are the ones that CI and the wheel test run."""
+"""The README's commands are the ones that CI and the wheel test run, and the pages name what there is."""
 
 import re
 from pathlib import Path
@@ -23,20 +23,30 @@ def test_ci_runs_exactly_the_test_command_of_the_readme():
     assert between[1] == COMMANDS[1]
 
 
-def test_what_the_readme_links_to_is_there_and_nothing_is_left_to_fill_in():
-    text = (ROOT / "README.md").read_text()
+PAGES = sorted(
+    path for path in ROOT.glob("**/*.md") if ".venv" not in path.parts and not path.is_relative_to(ROOT / "tests")
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_links_to_is_there_and_nothing_is_left_to_fill_in(page):
+    text = page.read_text()
     links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert [link for link in links if not (page.parent / link).exists()] == []
     assert re.findall(r"TODO|TBD|FIXME|XXX|<[a-z_]+>", text) == []
+
+
+def test_the_readme_links_to_every_page():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text())
+    assert [page for page in (ROOT / "docs").glob("*.md") if str(page.relative_to(ROOT)) not in links] == []
 
 
 GROUPS = {path.name for path in conf_folder().iterdir() if path.is_dir()} - {"hydra"}
 
 
 @pytest.mark.parametrize("group", sorted(GROUPS))
-def test_the_readme_names_every_configuration_file(group):
-    (row,) = re.findall(rf"^\| `{group}` \|(.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_every_configuration_file_is_in_the_table_of_what_can_be_chosen(group):
+    (row,) = re.findall(rf"^\| `{group}` \|(.*)$", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
     assert sorted(re.findall(r"`([a-z0-9_]+)`", row.split("|")[0])) == sorted(
         path.stem for path in (conf_folder() / group).glob("*.yaml")
     )

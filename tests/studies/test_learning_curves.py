@@ -75,8 +75,8 @@ def test_all_images_end_both_curves_of_equal_epochs_and_equal_steps(tmp_path):
     assert epochs.configurations[-1] is steps.configurations[-1]
     assert epochs.configurations[0].test_accuracy < steps.configurations[0].test_accuracy
     assert [said.partition(" the images")[0] for said in answer(found)[:2]] == [
-        "equal epochs: twice",
-        "equal steps: twice",
+        "With equal epochs, twice",
+        "With equal steps, twice",
     ]
 
 

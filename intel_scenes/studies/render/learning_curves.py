@@ -38,7 +38,7 @@ def curve_sentences(found: Comparison) -> list[str]:
 
 
 def _sentence(series: Series) -> str:
-    begins = f"{series.label}: twice" if series.label else "Twice"
+    begins = f"With {series.label}, twice" if series.label else "Twice"
     if (curve := series.curve) is None:
         return (
             f"{begins} the images would bring an unknown gain: a power law takes two seeds or more that all numbers of "
