@@ -59,6 +59,7 @@ TAKEN = {
     "a class that is called train": (["train/*10", "ship/*10"], CUT),
     "files beside the folders": (["readme.txt", "list.csv", *classes("train", "test")], "train 4, val 10 % of train, "),
     "classes whose numbers differ by a hyphen": (["class_1_1/*10", "class_11/*10"], CUT),
+    "classes whose numbers differ by a sign": (["-1/*10", "1/*10"], CUT),
 }
 
 REFUSED = {
