@@ -200,7 +200,7 @@ def count_test(root: Path | None, labels: Path | None, fraction: float | None) -
     """
     if labels is not None:
         splits = [row.split for row in _rows(labels)]
-        number = splits.count("test") or round((fraction or 0) * len(splits))
+        number = splits.count("test") or round((fraction or 0) * (len(splits) - splits.count("val")))
     else:
         assert root is not None
         found = find_splits(root)

@@ -340,6 +340,8 @@ def test_test_images_are_counted_without_opening_one(tmp_path: Path) -> None:
     assert count_test(write(tmp_path / "b", TEN_OF_EACH), None, 0.15) == 3
     file = labels_file(tmp_path, "path,label,split", *(f"{number}.jpg,a,test" for number in range(5)))
     assert count_test(None, file, 0.15) == 5
+    rows = [f"{number}.jpg,a,{'val' if number < 4 else 'train'}" for number in range(24)]
+    assert count_test(None, labels_file(tmp_path, "path,label,split", *rows), 0.15) == 3, "cut from the 20 of train"
     with pytest.raises(UserError, match=r" has no test images$"):
         count_test(tmp_path / "b", None, None)
 
