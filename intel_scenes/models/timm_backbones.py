@@ -183,6 +183,8 @@ def _create(model_name: str, num_classes: int, image_size: int, args: Mapping[st
                 raise
             network = create(model_name, num_classes=num_classes, **args, **others)
     except (KeyError, TypeError) as error:
+        if others:  # of the weights
+            raise
         given = ", ".join(f"model.args.{name}" for name in args)
         raise UserError(f"{model_name} does not take {given or 'what timm gives it'} ({reason(error)})") from error
     except (AssertionError, ArithmeticError, IndexError, RuntimeError, ValueError) as error:

@@ -238,12 +238,19 @@ def test_an_encoder_without_a_head_takes_ours(tmp_path: Path) -> None:
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 
 
-def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("test_efficientnet", "(RuntimeError: Error(s) in loading"),
+        ("test_convnext", "(KeyError: "),  # where timm's own conversion fails
+    ],
+)
+def test_a_file_of_another_model_is_refused(name: str, why: str, tmp_path: Path) -> None:
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "other.pth")
-    said = refusal("test_efficientnet", weights=str(tmp_path / "other.pth"))
-    assert said.startswith("other.pth does not fit timm's test_efficientnet (RuntimeError: Error(s) in loading")
-    assert said.endswith("give the weights of a test_efficientnet with model.weights=FILE, or model.weights=null for "
-                         "random weights.")  # fmt: skip
+    said = refusal(name, weights=str(tmp_path / "other.pth"))
+    assert said.startswith(f"other.pth does not fit timm's {name} {why}")
+    assert said.endswith(f"give the weights of a {name} with model.weights=FILE, or model.weights=null for random "
+                         "weights.")  # fmt: skip
 
 
 @pytest.fixture
