@@ -221,8 +221,8 @@ def forecast(
         "unless they are in data.cache_dir: all runs of this backbone at this size share them"
     )
     return [
-        f"{len(splits.train):,} training images in {counted(costs.num_batches, 'batch', 'batches')} of {data.batch_size}, "
-        f"{costs.num_batches * num_epochs:,} steps with epochs={num_epochs}; "
+        f"{len(splits.train):,} training images in {counted(costs.num_batches, 'batch', 'batches')} of "
+        f"{data.batch_size}, {costs.num_batches * num_epochs:,} steps with epochs={num_epochs}; "
         f"{len(splits.val):,} validation and {len(splits.test):,} test images",
         f"{parameters:,} parameters; for an image of {data.view.size} px {seen:.2f} GFLOP to see it, "
         f"{' to '.join(f'{gflop:.2f}' for gflop in sorted({min(trained), max(trained)}))} to train on it",

@@ -41,8 +41,8 @@ def hint_of_other_epochs(place: Place, overrides: Iterable[str], known: Summary)
         return None
     number, folder = max(others)
     return (
-        f"epochs={known.epochs} is another run than {folder}, which differs only in epochs={number} and stays as it is; "
-        f"to start from its weights, add \"model.weights='{folder}/{record.BEST}'\""
+        f"epochs={known.epochs} is another run than {folder}, which differs only in epochs={number} and stays as it "
+        f"is; to start from its weights, add \"model.weights='{folder}/{record.BEST}'\""
     )
 
 
