@@ -200,7 +200,7 @@ def count_test(root: Path | None, labels: Path | None, fraction: float | None) -
     """
     if labels is not None:
         splits = [row.split for row in _rows(labels)]
-        number = splits.count("test") or round((fraction or 0) * len(splits))
+        number = splits.count("test") or round((fraction or 0) * (len(splits) - splits.count("val")))
     else:
         assert root is not None
         found = find_splits(root)
@@ -361,9 +361,9 @@ def _check_classes(
 def _check_spellings(names: Iterable[str], where: Path) -> None:
     spelt: dict[str, str] = {}
     for name in sorted(names):
-        # Not between two digits: class_1_1 is not class_11.
+        # Not between two digits, and not as a sign: class_1_1 is not class_11, and -1 is not 1.
         plain = unicodedata.normalize("NFKC", name).casefold()
-        plain = re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", plain)
+        plain = re.sub(r"(?<=\D)[\s_-]+|(?<=\d)[\s_-]+(?!\d)", "", plain)
         if plain in spelt:
             raise UserError(
                 f"{where} has {spelt[plain]!r} and {name!r}, two spellings of one class: rename one of them"

@@ -210,7 +210,7 @@ def stratified_split(
         UserError: The fraction is out of range or leaves a class empty on one side.
     """
     if not 0 < fraction < 1:
-        raise UserError(f"{fraction_key}={fraction} must lie between 0 and 1: 0.1 keeps a tenth for validation")
+        raise UserError(f"{fraction_key}={fraction} must lie between 0 and 1, such as 0.1")
     in_cut = stratified_mask(labels, contents, fraction, seed)
     for label in np.unique(labels):
         if in_cut[labels == label].all() or not in_cut[labels == label].any():

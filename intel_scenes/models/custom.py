@@ -87,7 +87,7 @@ def build(
         UserError: There is no such class, it cannot be called, makes no classifier of such images, or the weights do
             not fit.
     """
-    make = _import(target)
+    make = find_callable(target)
     try:
         parameters = inspect.signature(make).parameters
         is_told = "num_classes" in parameters
@@ -111,8 +111,8 @@ def build(
     return network
 
 
-def _import(target: str) -> Callable[..., Any]:
-    """The class or function itself.
+def find_callable(target: str) -> Callable[..., Any]:
+    """Import the class or function itself.
 
     Raises:
         UserError: It cannot be imported.

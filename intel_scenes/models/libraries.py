@@ -29,6 +29,16 @@ def source_digest(model: ModelConfig) -> str | None:
     return custom.source_digest(_target(model)) if model.library == "custom" else None
 
 
+def check_importable(model: ModelConfig) -> None:
+    """Imports what makes a custom backbone, so that a misspelt name is refused before any image is read.
+
+    Raises:
+        UserError: It cannot be imported.
+    """
+    if model.library == "custom":
+        custom.find_callable(_target(model))
+
+
 def features_key(model: ModelConfig) -> object:
     """What tells the features of a backbone from those of others, beside its weights."""
     if model.library == "torchvision":

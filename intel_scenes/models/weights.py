@@ -121,7 +121,7 @@ def weights_file(weights: str) -> Weights | None:
 
 def none_published(model_name: str, weights: str) -> UserError:
     """That a model has no weights but those that a user has."""
-    return UserError(f"nobody publishes weights of {model_name}, so model.weights={weights} is none: {WHAT_TO_GIVE}.")
+    return UserError(f"{model_name} has no published weights, so model.weights={weights} is none: {WHAT_TO_GIVE}.")
 
 
 def published_weights(model_name: str) -> dict[str, models.WeightsEnum]:

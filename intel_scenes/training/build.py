@@ -68,7 +68,7 @@ def check_parts(config: RunConfig, typed: Collection[str]) -> None:
     weights = config.model.weights
     is_name = weights is not None and re.fullmatch(r"\w+", weights)  # a file may still come
     libraries.resolve_weights(config.model if is_name else replace(config.model, weights=None))
-    libraries.source_digest(config.model)
+    libraries.check_importable(config.model)
 
 
 def build_data(config: RunConfig, typed: Collection[str] = ()) -> SceneDataModule:

@@ -18,6 +18,7 @@ from intel_scenes.data.batches import TrainBatches
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.pipelines import size_of
 from intel_scenes.data.store import Batch
+from intel_scenes.errors import counted
 from intel_scenes.models.classifier import SceneClassifier, forward_backward
 from intel_scenes.models.weights import Weights
 from intel_scenes.runtime import Runtime
@@ -220,9 +221,9 @@ def forecast(
         "unless they are in data.cache_dir: all runs of this backbone at this size share them"
     )
     return [
-        f"{len(splits.train):,} training images in {costs.num_batches:,} batches of {data.batch_size}, "
+        f"{len(splits.train):,} training images in {counted(costs.num_batches, 'batch', 'batches')} of {data.batch_size}, "
         f"{costs.num_batches * num_epochs:,} steps with epochs={num_epochs}; "
-        f"{len(splits.val):,} valid and {len(splits.test):,} test images",
+        f"{len(splits.val):,} validation and {len(splits.test):,} test images",
         f"{parameters:,} parameters; for an image of {data.view.size} px {seen:.2f} GFLOP to see it, "
         f"{' to '.join(f'{gflop:.2f}' for gflop in sorted({min(trained), max(trained)}))} to train on it",
         *([once] if costs.features else []),

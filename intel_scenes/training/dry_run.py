@@ -26,7 +26,7 @@ def dry_run(config: RunConfig, origin: Origin) -> list[str]:
     runtime = runtime_of_trainer(config.trainer, config.threads)
     torch.set_num_threads(runtime.threads)
     weights = resolve_weights(config.model)
-    data = build_data(config)
+    data = build_data(config, origin.typed)
     config = at_equal_steps(config, data)
     check_devices(config, data, runtime)
     is_budget = config.budget_minutes is not None

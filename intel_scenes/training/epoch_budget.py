@@ -37,7 +37,9 @@ def at_equal_steps(config: RunConfig, data: SceneDataModule) -> RunConfig:
     if not config.equal_steps:
         return config
     num_whole = (data.splits.num_whole or len(data.splits.train)) // data.batch_size
-    steps_of_all, steps = (config.trainer.num_batches(number) for number in (num_whole, data.num_batches))
+    steps_of_all, steps = (
+        config.trainer.num_steps(config.trainer.num_batches(number), 1) for number in (num_whole, data.num_batches)
+    )
     return replace(config, epochs=max(1, round(config.epochs * steps_of_all / steps)))
 
 

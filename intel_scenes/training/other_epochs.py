@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 import yaml
 
@@ -11,7 +12,7 @@ from intel_scenes.record import Status, Summary
 from intel_scenes.training.claim import Place
 
 
-def hint_of_other_epochs(place: Place, overrides: Iterable[str], epochs: int) -> str | None:
+def hint_of_other_epochs(place: Place, overrides: Iterable[str], known: Summary) -> str | None:
     """A sentence for who wants to train a complete run for longer: another number of epochs is another run.
 
     A schedule is made for its epochs, so a run of ten is not one of five that goes on.
@@ -19,7 +20,7 @@ def hint_of_other_epochs(place: Place, overrides: Iterable[str], epochs: int) ->
     Args:
         place: Of the run, beside whose folder others are looked for.
         overrides: What was typed for it.
-        epochs: Of it.
+        known: Its summary so far.
 
     Returns:
         None where the run is not new or part of a sweep, and where no other differs in its epochs alone.
@@ -28,24 +29,27 @@ def hint_of_other_epochs(place: Place, overrides: Iterable[str], epochs: int) ->
         return None
     wanted, others = _without_epochs(overrides), []
     for path in sorted(place.folder.parent.glob(f"*/{record.OVERRIDES}")):
-        if path.parent == place.folder or _without_epochs(_typed(path.read_text())) != wanted:
+        if path.parent == place.folder or _without_epochs(_typed(path)) != wanted:
             continue
         summary = Summary.peek(path.parent)
-        if summary is not None and summary.status is Status.COMPLETED and summary.epochs not in (None, epochs):
+        if summary is None or summary.status is not Status.COMPLETED:
+            continue
+        # The images may be others, since data.root is no part of what was typed that changes a result.
+        if summary.epochs not in (None, known.epochs) and summary.data_fingerprint == known.data_fingerprint:
             others.append((summary.epochs, os.path.relpath(path.parent)))
     if not others:
         return None
     number, folder = max(others)
     return (
-        f"epochs={epochs} is another run than {folder}, which differs only in epochs={number} and stays as it is; "
+        f"epochs={known.epochs} is another run than {folder}, which differs only in epochs={number} and stays as it is; "
         f"to start from its weights, add \"model.weights='{folder}/{record.BEST}'\""
     )
 
 
-def _typed(text: str) -> list[str]:
+def _typed(path: Path) -> list[str]:
     try:
-        read = yaml.load(text, Loader=keys.LOADER)
-    except yaml.YAMLError:
+        read = yaml.load(path.read_text(), Loader=keys.LOADER)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return []
     return [str(item) for item in read] if isinstance(read, list) else []
 

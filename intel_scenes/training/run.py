@@ -115,7 +115,7 @@ def run(
         if runtime.is_first:
             steps_per_epoch = config.trainer.num_batches(data.num_batches)
             log.info("\n".join(beginning(identified, data.splits, steps_per_epoch=steps_per_epoch)))
-            if hint := hint_of_other_epochs(place, origin.overrides, config.epochs):
+            if hint := hint_of_other_epochs(place, origin.overrides, identified):
                 log.info(hint)
 
         # Train, from the last epoch of an earlier attempt if there is one, and evaluate the best epoch. Until the block

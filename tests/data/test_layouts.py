@@ -59,6 +59,7 @@ TAKEN = {
     "a class that is called train": (["train/*10", "ship/*10"], CUT),
     "files beside the folders": (["readme.txt", "list.csv", *classes("train", "test")], "train 4, val 10 % of train, "),
     "classes whose numbers differ by a hyphen": (["class_1_1/*10", "class_11/*10"], CUT),
+    "classes whose numbers differ by a sign": (["-1/*10", "1/*10"], CUT),
 }
 
 REFUSED = {
@@ -339,6 +340,8 @@ def test_test_images_are_counted_without_opening_one(tmp_path: Path) -> None:
     assert count_test(write(tmp_path / "b", TEN_OF_EACH), None, 0.15) == 3
     file = labels_file(tmp_path, "path,label,split", *(f"{number}.jpg,a,test" for number in range(5)))
     assert count_test(None, file, 0.15) == 5
+    rows = [f"{number}.jpg,a,{'val' if number < 4 else 'train'}" for number in range(24)]
+    assert count_test(None, labels_file(tmp_path, "path,label,split", *rows), 0.15) == 3, "cut from the 20 of train"
     with pytest.raises(UserError, match=r" has no test images$"):
         count_test(tmp_path / "b", None, None)
 

@@ -109,7 +109,7 @@ def test_weights_of_a_file_are_loaded_without_a_head_for_other_classes(module: s
     ours = made(f"{module}.Told", "weights.pth").state_dict()
     assert torch.equal(ours["conv.weight"], theirs["conv.weight"])
     assert ours["out.weight"].shape == (6, 8)
-    assert refusal(f"{module}.Told", "DEFAULT").startswith(f"nobody publishes weights of {module}.Told, so")
+    assert refusal(f"{module}.Told", "DEFAULT").startswith(f"{module}.Told has no published weights, so")
 
 
 def test_the_digest_is_that_of_the_file_and_features_of_another_source_are_others(module: str, tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_other_weights_of_a_model_are_its_tags() -> None:
     assert resolve_weights(of("resnet18.a2_in1k", "DEFAULT")).name == "resnet18.a2_in1k"
     with pytest.raises(UserError, match=r"model\.weights=a9_in1k is neither a file nor a tag .*did you mean .*a1_in1k"):
         resolve_weights(of("resnet18", "a9_in1k"))
-    with pytest.raises(UserError, match=r"^nobody publishes weights of efficientnet_b6, so model\.weights=DEFAULT"):
+    with pytest.raises(UserError, match=r"^efficientnet_b6 has no published weights, so model\.weights=DEFAULT"):
         resolve_weights(of("efficientnet_b6", "DEFAULT"))
 
 

@@ -19,7 +19,7 @@ def forecast(cache: Path, *overrides: str) -> str:
 def test_it_counts_what_a_run_will_do(cache):
     text = forecast(cache, "model=mobilenet_v3_small", "data.image_size=32", "epochs=3", "data.batch_size=16")
     # Of 120 drawn images a tenth becomes the validation split: 108 make six batches of 16.
-    assert "108 training images in 6 batches of 16, 18 steps with epochs=3; 12 valid and 30 test images" in text
+    assert "108 training images in 6 batches of 16, 18 steps with epochs=3; 12 validation and 30 test images" in text
     network = torchvision.models.mobilenet_v3_small(num_classes=6)
     num = sum(parameter.numel() for parameter in network.parameters())
     assert f"{num:,} parameters" in text

@@ -137,3 +137,10 @@ def test_equal_steps_are_as_many_epochs_as_take_the_steps_of_all_images(num_trai
     config = asked("epochs=30", "data.train_fraction=0.5", "equal_steps=true")
     assert at_equal_steps(config, data).epochs == epochs
     assert at_equal_steps(asked("epochs=30", "data.train_fraction=0.5"), data).epochs == 30
+
+
+def test_equal_steps_are_those_of_the_optimizer_which_takes_several_batches():
+    data = SimpleNamespace(splits=SimpleNamespace(train=np.arange(631), num_whole=12632), batch_size=256, num_batches=2)
+    config = asked("epochs=30", "data.train_fraction=0.5", "equal_steps=true", "++trainer.accumulate_grad_batches=4")
+    # 49 batches are 13 steps, the last of one batch; 2 batches are one.
+    assert at_equal_steps(config, data).epochs == 390

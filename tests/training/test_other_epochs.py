@@ -9,16 +9,19 @@ import yaml
 from intel_scenes import record
 from intel_scenes.models.backbones import build
 from intel_scenes.models.weights import network_state, resolve_weights
+from intel_scenes.record import Status, Summary
 from intel_scenes.training.claim import Place
 from intel_scenes.training.other_epochs import hint_of_other_epochs
 
 TINY = ("model=resnet9_x0_5", "epochs=1")
+TEN = Summary(status=Status.INTERRUPTED, epochs=10, data_fingerprint="a")
 
 
 def leave(parent, name, overrides, **summary):
     (parent / name).mkdir()
     (parent / name / record.OVERRIDES).write_text(yaml.safe_dump(overrides))
-    values = {"status": "completed", "val_accuracy": 0.5, "test_accuracy": 0.5, "epochs": 5} | summary
+    values = {"status": "completed", "val_accuracy": 0.5, "test_accuracy": 0.5, "epochs": 5, "data_fingerprint": "a"}
+    values |= summary
     (parent / name / record.SUMMARY).write_text(json.dumps(values))
 
 
@@ -52,13 +55,16 @@ def test_a_longer_run_starts_from_the_weights_and_the_head_of_the_shorter_one_as
         (["epochs=5", "seed=2", "optim=sgd"], {}, False),
         (["epochs=5", "seed=2"], {"status": "interrupted"}, False),
         (["seed=2"], {"epochs": 10}, False),
+        (["seed=2", "data.root=/other/images"], {"data_fingerprint": "b"}, False),
     ],
 )
 def test_only_a_complete_run_that_differs_in_its_epochs_alone_is_told(tmp_path, overrides, summary, is_told):
     leave(tmp_path, "old", overrides, **summary)
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / record.OVERRIDES).write_text("{")
-    hint = hint_of_other_epochs(Place(tmp_path / "new"), ["seed=2", "epochs=10"], 10)
+    (tmp_path / "binary").mkdir()
+    (tmp_path / "binary" / record.OVERRIDES).write_bytes(b"\xff")
+    hint = hint_of_other_epochs(Place(tmp_path / "new"), ["seed=2", "epochs=10"], TEN)
     assert (hint is not None) is is_told
 
 
@@ -66,11 +72,11 @@ def test_the_longest_of_several_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for epochs in (2, 20, 5):
         leave(tmp_path, f"of {epochs}", [f"epochs={epochs}"], epochs=epochs)
-    assert "than of 20, which" in hint_of_other_epochs(Place(tmp_path / "new"), ["epochs=10"], 10)
+    assert "than of 20, which" in hint_of_other_epochs(Place(tmp_path / "new"), ["epochs=10"], TEN)
 
 
 def test_runs_of_a_sweep_and_those_that_go_on_are_not_told(tmp_path):
     leave(tmp_path, "old", ["epochs=5"])
-    assert hint_of_other_epochs(Place(tmp_path / "new", siblings=tmp_path), ["epochs=10"], 10) is None
+    assert hint_of_other_epochs(Place(tmp_path / "new", siblings=tmp_path), ["epochs=10"], TEN) is None
     leave(tmp_path, "new", ["epochs=10"], status="interrupted")
-    assert hint_of_other_epochs(Place(tmp_path / "new"), ["epochs=10"], 10) is None
+    assert hint_of_other_epochs(Place(tmp_path / "new"), ["epochs=10"], TEN) is None

@@ -16,6 +16,7 @@ from intel_scenes.inference import ensembles
 from intel_scenes.inference.load_run import load_run, read_weights, rebuild_network
 from intel_scenes.record import Origin, Summary
 from intel_scenes.sections import as_plain, from_plain
+from intel_scenes.training.build import check_parts
 from intel_scenes.training.dry_run import dry_run
 from tests.small import DRAWN, SMALL, asked, resolved
 
@@ -118,6 +119,11 @@ def test_ones_own_network_trains_and_is_imported_again_only_where_it_is_trusted(
     )
     with pytest.raises(UserError, match="another configuration: the data, the weights, the source of the network, "):
         run(*net)  # another configuration
+
+
+def test_a_misspelt_class_of_ones_own_is_refused_before_any_image_is_read(net):
+    with pytest.raises(UserError, match=r"^there is no Nett in "):
+        check_parts(asked(*net, f"{net[1]}t"), ())
 
 
 def test_a_record_from_before_libraries_is_of_torchvision_or_of_this_package(run, tmp_path):
