@@ -89,11 +89,12 @@ def test_what_is_wrong_is_one_sentence(predict, arguments, said):
 
 
 def test_no_image_that_can_be_read_is_an_error_and_leaves_no_file(predict, tmp_path):
-    (tmp_path / "broken.jpg").write_text("no image")
-    done = predict("run=latest", f"images={tmp_path}", f"output={tmp_path}/found.csv")
+    broken = tmp_path / "a (1), b=2.jpg"  # what means something to Hydra
+    broken.write_text("no image")
+    done = predict("run=latest", f"images={broken}", f"output={tmp_path}/found.csv")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("no image can be read: ")
-    assert [path.name for path in tmp_path.iterdir()] == ["broken.jpg"]
+    assert done.stderr.startswith(f"no image can be read: {broken} (")
+    assert list(tmp_path.iterdir()) == [broken]
 
 
 def test_nothing_to_say_is_an_empty_cell_and_null(tmp_path: Path) -> None:
