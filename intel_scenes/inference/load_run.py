@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from intel_scenes import record
-from intel_scenes.config import RunConfig, Views, of_record
+from intel_scenes.config import PRECISIONS, RunConfig, Views, of_record
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError
 from intel_scenes.models import custom
@@ -18,6 +18,7 @@ from intel_scenes.models.weights import network_state
 from intel_scenes.probabilities import Labels, Probabilities
 from intel_scenes.record import Predictions, Status, Summary
 from intel_scenes.runtime import Runtime, runtime_of_machine
+from intel_scenes.sections import not_one_of
 from intel_scenes.training.build import build_data
 from intel_scenes.training.checkpoints import read_best
 from intel_scenes.training.evaluation import SPLITS
@@ -58,9 +59,15 @@ class FinishedRun:
 
     @property
     def runtime(self) -> Runtime:
-        """This machine, with the precision of the run."""
-        # A record from before it was kept is of full precision.
-        return runtime_of_machine(self.summary.precision or "32-true", torch.get_num_threads())
+        """This machine, with the precision of the run.
+
+        Raises:
+            UserError: The record names none that there is.
+        """
+        precision = self.summary.precision or "32-true"  # a record from before it was kept is of full precision
+        if reason := not_one_of(precision, PRECISIONS):
+            raise UserError(f"{self.folder / record.SUMMARY} is no record: precision={precision} {reason}")
+        return runtime_of_machine(precision, torch.get_num_threads())
 
 
 def load_run(folder: Path, *, with_predictions: bool = True) -> FinishedRun:

@@ -77,7 +77,7 @@ def trained(run: FinishedRun, views: Views | None = None, *, trust: bool = False
     crop = view.size if view.resize == size else size
     tta = config.recipe.views if views is None else views
     temperature = run.summary.temperature
-    if temperature is None:  # a record from before it was kept
+    if temperature is None or temperature <= 0:  # a record from before it was kept, or one that was changed
         val = Predictions.read(run.folder, "val")
         temperature = fitted_temperature(val.probabilities, val.labels)
     runtime = run.runtime
