@@ -85,8 +85,14 @@ def load_run(folder: Path, *, with_predictions: bool = True) -> FinishedRun:
     summary = Summary.peek(folder)
     if summary is None and any(folder.glob(f"*/{record.SUMMARY}")):
         raise UserError(f"{folder} holds several runs: name them, run=[{folder}/RUN1,{folder}/RUN2,...]")
-    if summary is None or summary.status is not Status.COMPLETED:
-        raise UserError(f"{folder} holds no run that is complete: name the folder of one")
+    if summary is None:
+        what = f"its {record.SUMMARY} is damaged" if (folder / record.SUMMARY).exists() else f"no {record.SUMMARY}"
+        raise UserError(f"{folder} holds no run ({what}): name the folder of a finished run")
+    if summary.status is not Status.COMPLETED:
+        raise UserError(
+            f"{folder} holds a run that is not finished ({summary.status}): repeat its command to go on with it, or name "
+            "a finished one"
+        )
     splits = SPLITS if with_predictions else ()
     return FinishedRun(folder, summary, {split: Predictions.read(folder, split) for split in splits})
 

@@ -230,7 +230,9 @@ def test_what_cannot_be_combined_is_named(run: Run, folders: list[Path], tmp_pat
     with pytest.raises(UserError, match=r"^there is no folder .*/none: run=FOLDER is that of a finished run$"):
         ensembles.evaluate_runs([folders[0], tmp_path / "none"], "mean")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"/empty holds no run that is complete: name the folder of one$"):
+    with pytest.raises(
+        UserError, match=r"/empty holds no run \(no summary\.json\): name the folder of a finished run$"
+    ):
         ensembles.evaluate_runs([folders[0], tmp_path / "empty"], "mean")
     with pytest.raises(UserError, match=r"^.* holds several runs: name them, run=\[.*/RUN1,.*/RUN2,\.\.\.\]$"):
         ensembles.evaluate_runs([folders[0].parent], "mean")

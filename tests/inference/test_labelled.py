@@ -222,6 +222,13 @@ def test_a_folder_that_a_run_was_trained_on_is_said_to_be_so(
     run.__dict__["config"] = replace(config, data=replace(config.data, source="folder", root=str(tmp_path / "whole")))
     (notice,) = evaluate_folder([run], tmp_path / "whole").notices
     assert notice == f"{run.folder} was trained on images of {tmp_path / 'whole'}: on those its figures are too good"
+    file = tmp_path / "labels.csv"
+    file.write_text("\n".join(["path,label", *(f"{name}/{name}.png,{name}" for name in ("forest", "sea"))]))
+    for name in ("forest", "sea"):
+        next((tmp_path / "whole" / name).iterdir()).rename(tmp_path / "whole" / name / f"{name}.png")
+    run.__dict__["config"] = replace(config, data=replace(config.data, source="folder", root=None, labels=str(file)))
+    (notice,) = evaluate_folder([run], tmp_path / "whole", labels=file).notices
+    assert notice.startswith(f"{run.folder} was trained on images of {file}: ")
 
 
 def test_what_is_written_holds_what_was_found(evaluation: FolderEvaluation, tmp_path: Path) -> None:

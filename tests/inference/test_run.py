@@ -165,9 +165,12 @@ def test_what_a_stranger_put_into_a_record_harms_nobody(run: Run, tmp_path: Path
 @pytest.mark.parametrize(
     ("summary", "said"),
     [
-        (None, "holds no run that is complete: name the folder of one"),
-        ('{"status": "interrupted"}', "holds no run that is complete: name the folder of one"),
-        ("damaged", "holds no run that is complete: name the folder of one"),
+        (None, "holds no run (no summary.json): name the folder of a finished run"),
+        (
+            '{"status": "interrupted"}',
+            "holds a run that is not finished (interrupted): repeat its command to go on with it, or name a finished one",
+        ),
+        ("damaged", "holds no run (its summary.json is damaged): name the folder of a finished run"),
     ],
 )
 def test_a_folder_without_a_finished_run_is_one_sentence(tmp_path: Path, summary: str | None, said: str) -> None:
