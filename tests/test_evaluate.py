@@ -130,7 +130,7 @@ def test_a_run_that_is_none_unfinished_or_named_twice_is_one_sentence(evaluate, 
     assert said("run=[a,b/../a]") == "run names a run twice: leave it out, each run counts once\n"
     assert said("run=a", "data.root=.") == "a holds no run (no summary.json): name the folder of a finished run\n"
     assert said("run=b", "data.root=.") == (
-        "b holds a run that is not finished (interrupted): repeat its command to go on with it, or name a finished one\n"
+        "b holds a run that is not finished (interrupted): repeat its command to go on, or name a finished one\n"
     )
 
 

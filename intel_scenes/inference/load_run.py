@@ -90,8 +90,8 @@ def load_run(folder: Path, *, with_predictions: bool = True) -> FinishedRun:
         raise UserError(f"{folder} holds no run ({what}): name the folder of a finished run")
     if summary.status is not Status.COMPLETED:
         raise UserError(
-            f"{folder} holds a run that is not finished ({summary.status}): repeat its command to go on, or name a finished "
-            "one"
+            f"{folder} holds a run that is not finished ({summary.status}): repeat its command to go on, or name a "
+            "finished one"
         )
     splits = SPLITS if with_predictions else ()
     return FinishedRun(folder, summary, {split: Predictions.read(folder, split) for split in splits})

@@ -168,7 +168,7 @@ def test_what_a_stranger_put_into_a_record_harms_nobody(run: Run, tmp_path: Path
         (None, "holds no run (no summary.json): name the folder of a finished run"),
         (
             '{"status": "interrupted"}',
-            "holds a run that is not finished (interrupted): repeat its command to go on with it, or name a finished one",
+            "holds a run that is not finished (interrupted): repeat its command to go on, or name a finished one",
         ),
         ("damaged", "holds no run (its summary.json is damaged): name the folder of a finished run"),
     ],
