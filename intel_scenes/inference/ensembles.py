@@ -12,7 +12,14 @@ from torch import Tensor
 from intel_scenes import files, record
 from intel_scenes.config import Combine, Views
 from intel_scenes.errors import UserError
-from intel_scenes.inference.load_run import FinishedRun, load_images, load_run, read_weights, rebuild_network
+from intel_scenes.inference.load_run import (
+    FinishedRun,
+    load_images,
+    load_run,
+    read_weights,
+    rebuild_network,
+    trained_network,
+)
 from intel_scenes.models.scores import calibrated_results, scores
 from intel_scenes.models.weights import kept_beside_state
 from intel_scenes.probabilities import Labels, Probabilities, balanced_accuracy, confusion_of
@@ -130,11 +137,10 @@ def predict_again(run: FinishedRun, views: Views, *, trust: bool = False) -> Fin
     """A run with what its best epoch predicts from other views of the images.
 
     Raises:
-        UserError: The images or the weights are gone.
+        UserError: The images or the weights are gone, or the weights do not fit.
     """
     data = load_images(run, views)
-    network = rebuild_network(run, trust=trust)
-    network.load_state_dict(read_weights(run))
+    network = trained_network(run, trust=trust)
     predictions: dict[str, Predictions] = {}
     for split in SPLITS:
         probabilities = predict(network, data, split, run.runtime, f"{run.folder.name}: {split}")

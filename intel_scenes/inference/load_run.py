@@ -152,3 +152,24 @@ def read_weights(run: FinishedRun) -> dict[str, Tensor]:
         UserError: The checkpoint is missing or damaged.
     """
     return network_state(read_best(run.folder)["state_dict"])
+
+
+def trained_network(run: FinishedRun, *, trust: bool = False) -> nn.Module:
+    """Builds the network of a run with the weights of its best epoch.
+
+    Args:
+        run: A finished run.
+        trust: As `rebuild_network` takes it.
+
+    Raises:
+        UserError: The record is not enough to build the network, or the checkpoint is missing, damaged or does not fit.
+    """
+    network, state = rebuild_network(run, trust=trust), read_weights(run)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:  # other names or shapes, or no tensors at all
+        raise UserError(
+            f"{run.folder / record.BEST} does not fit {run.config.model.name}: it is damaged or of another run, remove "
+            f"the folder {run.folder} and run it again"
+        ) from error
+    return network

@@ -16,6 +16,7 @@ from intel_scenes import record
 from intel_scenes.data.layouts import find_splits
 from intel_scenes.errors import UserError
 from intel_scenes.inference import labelled
+from intel_scenes.inference.ensembles import predict_again
 from intel_scenes.inference.labelled import FolderEvaluation, FolderScores, class_scores, evaluate_folder
 from intel_scenes.inference.labelled_files import write_evaluation
 from intel_scenes.inference.labelled_text import told
@@ -291,5 +292,6 @@ def test_a_missing_damaged_or_foreign_checkpoint_is_named(
         if isinstance(content, dict)
         else "is missing or damaged"
     )
-    with pytest.raises(UserError, match=rf"/best\.ckpt {said}.* remove the folder .*/run and run it again$"):
-        evaluate_folder([load_run(copy)], images, "test")
+    for evaluate in (lambda run: evaluate_folder([run], images, "test"), lambda run: predict_again(run, "flip")):
+        with pytest.raises(UserError, match=rf"/best\.ckpt {said}.* remove the folder .*/run and run it again$"):
+            evaluate(load_run(copy))
