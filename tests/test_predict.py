@@ -74,7 +74,7 @@ def test_a_few_are_shown_and_what_cannot_be_read_is_named(predict, place, tmp_pa
         (["run=latest"], "images is not given: set images=VALUE: a folder, which is searched with all below it,"),
         (["run=[]", "images=photos"], "run=[] must name finished runs: run=RUN or run=[RUN,RUN,...]"),
         (["run=photos", "images=photos"], "photos holds no run (no summary.json): name the folder of a finished run"),
-        (["run=[latest,net]", "images=photos"], "run names a folder twice: leave it out, each run counts once"),
+        (["run=[latest,net]", "images=photos"], "run names a run twice: leave it out, each run counts once"),
         (["run=latest", "images=none"], "images=none: there is no such file or folder, give a folder, a file or a"),
         (["run=latest", "images=photos", "abstain=90"], "abstain=90 must be a number from 0 to 1"),
         (["run=latest", "images=photos", "output=a.xlsx"], "output=a.xlsx must end in .csv or .json"),

@@ -203,7 +203,7 @@ def soup(runs: Sequence[FinishedRun], views: Views | None = None, *, trust: bool
         raise UserError("combine=soup takes runs that began from the same pretrained weights: choose mean or vote")
     metric = runs[0].summary.metric
     if any(run.summary.metric != metric for run in runs):
-        raise UserError("combine=soup takes runs whose best epochs one primary_metric chose: choose mean or vote")
+        raise UserError("combine=soup takes runs of one primary_metric: choose mean or vote")
     labels = runs[0].labels["val"]
     ordered = sorted(runs, key=lambda run: -_primary(metric, run.probabilities["val"], labels))
     best = ordered[0]

@@ -165,6 +165,8 @@ class Run:
             ["validation accuracy", f"{summary.val_accuracy or 0:.1%}"],
             ["test accuracy", _percent(summary)],
         ]
+        if summary.metric == record.BALANCED:
+            rows.append(["balanced test accuracy", f"{summary.test_balanced_accuracy or 0:.1%}"])
         content = curves.read_bytes() if curves.is_file() else b""
         # A stranger's folder may hold a link to any file, which no page may take along.
         picture = base64.b64encode(content).decode() if content.startswith(PNG) else ""

@@ -97,7 +97,7 @@ def test_a_soup_is_made_by_the_primary_metric_of_its_runs(folders: list[Path]) -
     labels, of_runs = runs[0].labels["val"], [run.predictions["val"].predicted for run in runs]
     best = max(balanced_accuracy_score(labels, predicted) for predicted in of_runs)
     assert balanced_accuracy_score(labels, ensembles.soup(balanced).probabilities["val"].argmax(1)) >= best
-    with pytest.raises(UserError, match=r"^combine=soup takes runs whose best epochs one primary_metric chose"):
+    with pytest.raises(UserError, match=r"^combine=soup takes runs of one primary_metric: "):
         ensembles.soup([runs[0], *balanced[1:]])
 
 

@@ -155,6 +155,8 @@ def test_what_a_stranger_put_into_a_record_harms_nobody(run: Run, tmp_path: Path
     image = images_of_test(run)[0]
     with pytest.raises(UserError, match=r"summary\.json is no record: precision=a must be one of "):
         changed(run, tmp_path / "a", precision="a").predict(image)
+    balanced = changed(run, tmp_path / "c", primary_metric=record.BALANCED, test_balanced_accuracy=0.123)
+    assert "12.3%" in balanced._repr_html_()
     of_zero = changed(run, tmp_path / "b", temperature=0)
     np.testing.assert_allclose(of_zero.predict(image)["probability"], run.predict(image)["probability"], rtol=1e-3)
     (of_zero.folder / record.CURVES).unlink()
