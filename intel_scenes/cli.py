@@ -72,7 +72,7 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
         say(f"intel_scenes {__version__}")
         sys.exit(0)
     try:
-        sys.argv[1:] = names.named(sys.argv[1:]) if can_sweep else [_with_quoted_run(text) for text in sys.argv[1:]]
+        sys.argv[1:] = names.named(sys.argv[1:]) if can_sweep else [_with_quoted_names(text) for text in sys.argv[1:]]
         _check_arguments(sys.argv[1:], can_sweep=can_sweep)
         hydra.main(version_base="1.3", config_path=str(keys.conf_folder()), config_name=config_name)(job)()
     except KeyboardInterrupt:
@@ -184,18 +184,18 @@ def _job() -> sweep.Job:
     return sweep.Job(Path(of_hydra.runtime.output_dir), Origin(typed, choices, composition_digest(typed)))
 
 
-def _with_quoted_run(argument: str) -> str:
-    """Has Hydra read the names of runs as they are typed: their commas, equals signs and digits mean nothing to it.
+def _with_quoted_names(argument: str) -> str:
+    """Has Hydra read names of runs and images as they are typed: commas, equals signs and brackets mean nothing to it.
 
     In a list of names a comma parts them; one that holds a comma is quoted there by the user, or named by its hash.
     """
     key, _, value = argument.partition("=")
-    if key != "run" or not value or value.startswith("$") or "'" in value or '"' in value:
+    if key not in ("run", "images") or not value or value.startswith("$") or "'" in value or '"' in value:
         return argument
     if value.startswith("[") and value.endswith("]"):
         quoted = ",".join(f"'{name.strip()}'" for name in value[1:-1].split(",") if name.strip())
-        return f"run=[{quoted}]"
-    return f"run='{value}'"
+        return f"{key}=[{quoted}]"
+    return f"{key}='{value}'"
 
 
 def _check_arguments(arguments: Sequence[str], *, can_sweep: bool) -> None:

@@ -15,7 +15,7 @@ def compare(config: StudyFolderConfig, _job: Job) -> None:
 
     images = Path(config.data.root).expanduser() if config.data.root else None
     if images is not None and not images.is_dir():
-        raise UserError(f"data.root={images} is no folder: leave it out, or give the one that holds seg_test")
+        raise UserError(f"data.root={images} is no folder: leave it out, or give the one that holds the images")
     cli.say(publish.compare_and_write(Path(config.folder), config.compare, images=images, form=config.format))
     if config.compare.baseline is not None:
         note_baseline(Path(config.folder), str(config.compare.baseline))

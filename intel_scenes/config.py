@@ -727,9 +727,8 @@ def check(config: RunConfig, typed: Collection[str] = ()) -> None:
 
 
 def _check_subset(config: RunConfig, typed: Collection[str]) -> None:
-    for key in ("budget_minutes", "study_minutes"):
-        if config.equal_steps and getattr(config, key) is not None:
-            raise UserError(f"equal_steps has no effect with {key}, which fits the epochs: leave one out")
+    if config.equal_steps and config.budget_minutes is not None:
+        raise UserError("equal_steps has no effect with budget_minutes, which fits the epochs: leave one out")
     counts_epochs = config.scheduler.interval != "step" and config.scheduler.factory.get("factor") != 1  # not constant
     if config.equal_steps and counts_epochs:
         raise UserError(

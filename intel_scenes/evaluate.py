@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from intel_scenes import cli, files, record
 from intel_scenes.config import EvaluateConfig
 from intel_scenes.errors import UserError
-from intel_scenes.inference.find_run import find_run
+from intel_scenes.inference.find_run import find_runs
 from intel_scenes.sweeps.runner import Job
 
 if TYPE_CHECKING:  # imports torch, for which --help need not wait
@@ -34,7 +34,7 @@ def _on_their_own(config: EvaluateConfig, names: list[str]) -> None:
         raise UserError(f"split={config.split} has no effect without data.root=FOLDER: leave it out, or name a folder")
     output = cli.output_file(config.output) if config.output else None
     weights = _weights_file(config, len(names))
-    folders = _folders(names)
+    folders = find_runs(names)
     from intel_scenes.inference.ensembles import evaluate_runs  # imports torch, for which --help need not wait
 
     evaluation = evaluate_runs(folders, config.combine, config.views, weights, trust=config.trust)
@@ -56,7 +56,7 @@ def _on_folder(config: EvaluateConfig, names: list[str]) -> None:
     if config.output_weights:
         raise UserError("output_weights has no effect with data.root: leave one of them out")
     output = cli.output_folder(config.output) if config.output else None
-    folders = _folders(names)
+    folders = find_runs(names)
     from intel_scenes.inference.labelled import evaluate_folder  # imports torch, for which --help need not wait
     from intel_scenes.inference.labelled_files import write_evaluation
     from intel_scenes.inference.labelled_text import told
@@ -77,14 +77,6 @@ def _on_folder(config: EvaluateConfig, names: list[str]) -> None:
     if output:
         write_evaluation(evaluation, output)
         cli.say(f"written to {output}")
-
-
-def _folders(names: list[str]) -> list[Path]:
-    """The folders of runs, each of which counts once."""
-    folders = [find_run(name) for name in names]
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UserError("run names a run twice: leave it out, each run counts once")
-    return folders
 
 
 def _weights_file(config: EvaluateConfig, num_runs: int) -> Path | None:

@@ -26,7 +26,7 @@ def predict(config: PredictConfig, _job: Job) -> None:
 
     import torch  # for which --help need not wait, nor for what imports it
 
-    from intel_scenes.inference.find_run import find_run
+    from intel_scenes.inference.find_run import find_runs
     from intel_scenes.inference.image_files import find_images, name_of
     from intel_scenes.inference.load_run import load_run
     from intel_scenes.inference.predict import FEW, predict
@@ -36,9 +36,7 @@ def predict(config: PredictConfig, _job: Job) -> None:
 
     memory.keep_freed()
     torch.set_num_threads(resolve_threads(config.threads))
-    folders = [find_run(name) for name in runs]
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UserError("run names a folder twice: leave it out, each run counts once")
+    folders = find_runs(runs)
     paths = find_images(config.images)
     members = [
         trained(load_run(folder, with_predictions=False), config.views, trust=config.trust) for folder in folders

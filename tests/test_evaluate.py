@@ -128,8 +128,10 @@ def test_a_run_that_is_none_unfinished_or_named_twice_is_one_sentence(evaluate, 
     (tmp_path / "b").mkdir()
     (tmp_path / "b/summary.json").write_text('{"status": "interrupted"}')
     assert said("run=[a,b/../a]") == "run names a run twice: leave it out, each run counts once\n"
-    for name in ("a", "b"):
-        assert said(f"run={name}", "data.root=.") == f"{name} holds no run that is complete: name the folder of one\n"
+    assert said("run=a", "data.root=.") == "a holds no run (no summary.json): name the folder of a finished run\n"
+    assert said("run=b", "data.root=.") == (
+        "b holds a run that is not finished (interrupted): repeat its command to go on, or name a finished one\n"
+    )
 
 
 def test_a_folder_of_labelled_images_is_evaluated(run, evaluate, cache, tmp_path):

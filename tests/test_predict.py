@@ -73,8 +73,8 @@ def test_a_few_are_shown_and_what_cannot_be_read_is_named(predict, place, tmp_pa
         (["images=photos"], "run is not given: set run=VALUE: a finished run: its folder, the beginning of its name,"),
         (["run=latest"], "images is not given: set images=VALUE: a folder, which is searched with all below it,"),
         (["run=[]", "images=photos"], "run=[] must name finished runs: run=RUN or run=[RUN,RUN,...]"),
-        (["run=photos", "images=photos"], "photos holds no run that is complete: name the folder of one"),
-        (["run=[latest,net]", "images=photos"], "run names a folder twice: leave it out, each run counts once"),
+        (["run=photos", "images=photos"], "photos holds no run (no summary.json): name the folder of a finished run"),
+        (["run=[latest,net]", "images=photos"], "run names a run twice: leave it out, each run counts once"),
         (["run=latest", "images=none"], "images=none: there is no such file or folder, give a folder, a file or a"),
         (["run=latest", "images=photos", "abstain=90"], "abstain=90 must be a number from 0 to 1"),
         (["run=latest", "images=photos", "output=a.xlsx"], "output=a.xlsx must end in .csv or .json"),
@@ -89,11 +89,12 @@ def test_what_is_wrong_is_one_sentence(predict, arguments, said):
 
 
 def test_no_image_that_can_be_read_is_an_error_and_leaves_no_file(predict, tmp_path):
-    (tmp_path / "broken.jpg").write_text("no image")
-    done = predict("run=latest", f"images={tmp_path}", f"output={tmp_path}/found.csv")
+    broken = tmp_path / "a (1), b=2.jpg"  # what means something to Hydra
+    broken.write_text("no image")
+    done = predict("run=latest", f"images={broken}", f"output={tmp_path}/found.csv")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("no image can be read: ")
-    assert [path.name for path in tmp_path.iterdir()] == ["broken.jpg"]
+    assert done.stderr.startswith(f"no image can be read: {broken} (")
+    assert list(tmp_path.iterdir()) == [broken]
 
 
 def test_nothing_to_say_is_an_empty_cell_and_null(tmp_path: Path) -> None:

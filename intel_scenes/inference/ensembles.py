@@ -9,13 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from intel_scenes import files
+from intel_scenes import files, record
 from intel_scenes.config import Combine, Views
 from intel_scenes.errors import UserError
-from intel_scenes.inference.load_run import FinishedRun, load_images, load_run, read_weights, rebuild_network
+from intel_scenes.inference.load_run import (
+    FinishedRun,
+    load_images,
+    load_run,
+    read_weights,
+    rebuild_network,
+    trained_network,
+)
 from intel_scenes.models.scores import calibrated_results, scores
 from intel_scenes.models.weights import kept_beside_state
-from intel_scenes.probabilities import Labels, Probabilities
+from intel_scenes.probabilities import Labels, Probabilities, balanced_accuracy, confusion_of
 from intel_scenes.record import Predictions, Summary
 from intel_scenes.training.checkpoints import save
 from intel_scenes.training.evaluation import SPLITS, Split, predict
@@ -130,11 +137,10 @@ def predict_again(run: FinishedRun, views: Views, *, trust: bool = False) -> Fin
     """A run with what its best epoch predicts from other views of the images.
 
     Raises:
-        UserError: The images or the weights are gone.
+        UserError: The images or the weights are gone, or the weights do not fit.
     """
     data = load_images(run, views)
-    network = rebuild_network(run, trust=trust)
-    network.load_state_dict(read_weights(run))
+    network = trained_network(run, trust=trust)
     predictions: dict[str, Predictions] = {}
     for split in SPLITS:
         probabilities = predict(network, data, split, run.runtime, f"{run.folder.name}: {split}")
@@ -177,7 +183,7 @@ class Soup:
 
 
 def soup(runs: Sequence[FinishedRun], views: Views | None = None, *, trust: bool = False) -> Soup:
-    """Averages the weights of runs, each taken in as long as validation accuracy does not fall, the best first.
+    """Averages the weights of runs, each taken in as long as their metric on validation does not fall, the best first.
 
     The greedy soup of Wortsman et al., "Model soups", 2022. The test images are read once, by the last network.
 
@@ -187,16 +193,19 @@ def soup(runs: Sequence[FinishedRun], views: Views | None = None, *, trust: bool
         trust: As `evaluate_runs` takes it.
 
     Raises:
-        UserError: The runs have several architectures or image sizes, began from random weights, or their images are
-            gone.
+        UserError: The runs have several architectures, image sizes or primary metrics, began from random weights, or
+            their images are gone.
     """
     names = {(run.summary.architecture, run.summary.image_size) for run in runs}
     if len(names) > 1:
         raise UserError(f"combine=soup takes runs of one architecture and image size, not of {sorted(names)}")
     if not _have_one_start([run.summary for run in runs]):
         raise UserError("combine=soup takes runs that began from the same pretrained weights: choose mean or vote")
+    metric = runs[0].summary.metric
+    if any(run.summary.metric != metric for run in runs):
+        raise UserError("combine=soup takes runs of one primary_metric: choose mean or vote")
     labels = runs[0].labels["val"]
-    ordered = sorted(runs, key=lambda run: -_accuracy(run.probabilities["val"], labels))
+    ordered = sorted(runs, key=lambda run: -_primary(metric, run.probabilities["val"], labels))
     best = ordered[0]
     data = load_images(best, views)
     network, runtime = rebuild_network(best, trust=trust), best.runtime
@@ -208,20 +217,24 @@ def soup(runs: Sequence[FinishedRun], views: Views | None = None, *, trust: bool
 
     members: list[FinishedRun] = []
     states: list[dict[str, Tensor]] = []
-    best_accuracy, val = -1.0, best.probabilities["val"]
+    best_value, val = -1.0, best.probabilities["val"]
     for run in ordered:
         candidates = [*states, read_weights(run)]
         probabilities = predict_by(candidates, "val")
-        # As the images are seen here: the accuracy in the record is of one view.
-        accuracy = _accuracy(probabilities, labels)
-        if accuracy >= best_accuracy:
-            best_accuracy, val, states, members = accuracy, probabilities, candidates, [*members, run]
+        # As the images are seen here: the record's is of one view.
+        value = _primary(metric, probabilities, labels)
+        if value >= best_value:
+            best_value, val, states, members = value, probabilities, candidates, [*members, run]
     predicted = {"val": val, "test": predict_by(states, "test")}
     return Soup(members, predicted, _average(states), kept_beside_state(network))
 
 
-def _accuracy(probabilities: Probabilities, labels: Labels) -> float:
-    return float((probabilities.argmax(1) == labels).mean())
+def _primary(metric: str, probabilities: Probabilities, labels: Labels) -> float:
+    """The accuracy or balanced accuracy."""
+    predicted = probabilities.argmax(1)
+    if metric == record.BALANCED:
+        return balanced_accuracy(confusion_of(predicted, labels))
+    return float((predicted == labels).mean())
 
 
 def _have_one_start(summaries: Sequence[Summary]) -> bool:

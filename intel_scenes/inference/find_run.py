@@ -47,6 +47,18 @@ def find_run(name: str) -> Path:
     )
 
 
+def find_runs(names: Sequence[str]) -> list[Path]:
+    """Finds the folders of runs, each of which counts once.
+
+    Raises:
+        UserError: One is not meant by its name, or named twice.
+    """
+    folders = [find_run(name) for name in names]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError("run names a run twice: leave it out, each run counts once")
+    return folders
+
+
 def _runs() -> list[Path]:
     """The folders with a record below the current folder, unfinished runs included, sorted."""
     folders = (path.parent for place in PLACES for path in Path().glob(f"{place}/{record.SUMMARY}"))

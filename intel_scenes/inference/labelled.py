@@ -153,7 +153,7 @@ def evaluate_folder(
     classes = _classes_of(runs)
     scenes = _with_labels_of(classes, read_labelled(folder, split, labels=labels), runs[0])
     found = [_predict(run, scenes, views, cache_dir, trust=trust) for run in runs]
-    notices = [*_seen_in_training(runs, folder, split), *(one.notice for one in found if one.notice)]
+    notices = [*_seen_in_training(runs, labels or folder, split), *(one.notice for one in found if one.notice)]
     skipped = found[0].skipped  # the same of each run: whether an image can be decoded is not up to its network
     if skipped:
         few = ", ".join(list(skipped)[:NUM_NAMED]) + (", ..." if len(skipped) > NUM_NAMED else "")
@@ -296,9 +296,9 @@ def _notice(run: FinishedRun, runtime: Runtime) -> str | None:
 
 
 def _seen_in_training(runs: Sequence[FinishedRun], folder: Path, split: Split | None) -> Iterator[str]:
-    """Names the runs that were trained on images of this folder, as far as that is known by its path."""
+    """Names the runs that were trained on images of this folder or labels file, as far as that is known by its path."""
     for run in runs:
-        root = run.config.data.root
+        root = run.config.data.labels or run.config.data.root
         if split in (None, "train") and root and Path(root).expanduser().resolve() == folder.resolve():
             yield f"{run.folder} was trained on images of {folder}: on those its figures are too good"
 

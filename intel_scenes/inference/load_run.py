@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from intel_scenes import record
-from intel_scenes.config import RunConfig, Views, of_record
+from intel_scenes.config import PRECISIONS, RunConfig, Views, of_record
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError
 from intel_scenes.models import custom
@@ -18,6 +18,7 @@ from intel_scenes.models.weights import network_state
 from intel_scenes.probabilities import Labels, Probabilities
 from intel_scenes.record import Predictions, Status, Summary
 from intel_scenes.runtime import Runtime, runtime_of_machine
+from intel_scenes.sections import not_one_of
 from intel_scenes.training.build import build_data
 from intel_scenes.training.checkpoints import read_best
 from intel_scenes.training.evaluation import SPLITS
@@ -58,9 +59,15 @@ class FinishedRun:
 
     @property
     def runtime(self) -> Runtime:
-        """This machine, with the precision of the run."""
-        # A record from before it was kept is of full precision.
-        return runtime_of_machine(self.summary.precision or "32-true", torch.get_num_threads())
+        """This machine, with the precision of the run.
+
+        Raises:
+            UserError: The record names none that there is.
+        """
+        precision = self.summary.precision or "32-true"  # a record from before it was kept is of full precision
+        if reason := not_one_of(precision, PRECISIONS):
+            raise UserError(f"{self.folder / record.SUMMARY} is no record: precision={precision} {reason}")
+        return runtime_of_machine(precision, torch.get_num_threads())
 
 
 def load_run(folder: Path, *, with_predictions: bool = True) -> FinishedRun:
@@ -78,8 +85,14 @@ def load_run(folder: Path, *, with_predictions: bool = True) -> FinishedRun:
     summary = Summary.peek(folder)
     if summary is None and any(folder.glob(f"*/{record.SUMMARY}")):
         raise UserError(f"{folder} holds several runs: name them, run=[{folder}/RUN1,{folder}/RUN2,...]")
-    if summary is None or summary.status is not Status.COMPLETED:
-        raise UserError(f"{folder} holds no run that is complete: name the folder of one")
+    if summary is None:
+        what = f"its {record.SUMMARY} is damaged" if (folder / record.SUMMARY).exists() else f"no {record.SUMMARY}"
+        raise UserError(f"{folder} holds no run ({what}): name the folder of a finished run")
+    if summary.status is not Status.COMPLETED:
+        raise UserError(
+            f"{folder} holds a run that is not finished ({summary.status}): repeat its command to go on, or name a "
+            "finished one"
+        )
     splits = SPLITS if with_predictions else ()
     return FinishedRun(folder, summary, {split: Predictions.read(folder, split) for split in splits})
 
@@ -139,3 +152,24 @@ def read_weights(run: FinishedRun) -> dict[str, Tensor]:
         UserError: The checkpoint is missing or damaged.
     """
     return network_state(read_best(run.folder)["state_dict"])
+
+
+def trained_network(run: FinishedRun, *, trust: bool = False) -> nn.Module:
+    """Builds the network of a run with the weights of its best epoch.
+
+    Args:
+        run: A finished run.
+        trust: As `rebuild_network` takes it.
+
+    Raises:
+        UserError: The record is not enough to build the network, or the checkpoint is missing, damaged or does not fit.
+    """
+    network, state = rebuild_network(run, trust=trust), read_weights(run)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:  # other names or shapes, or no tensors at all
+        raise UserError(
+            f"{run.folder / record.BEST} does not fit {run.config.model.name}: it is damaged or of another run, remove "
+            f"the folder {run.folder} and run it again"
+        ) from error
+    return network

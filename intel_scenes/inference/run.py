@@ -1,6 +1,7 @@
 """A finished run as an object to go on working with."""
 
 import base64
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ from intel_scenes.record import HISTORY_COLUMNS, History, Predictions, Summary
 from intel_scenes.table import Table, column_of
 from intel_scenes.training.evaluation import SPLITS
 
+PNG = b"\x89PNG\r\n\x1a\n"  # begins such a file
 TEMPLATE = Path(__file__).parents[1] / "templates" / "notebook_run.html"
 
 Array = npt.NDArray[Any]
@@ -117,7 +119,12 @@ class Run:
         return predict([self._trained(views)], readable, names, batch_size=batch_size).table(abstain)
 
     def evaluate(
-        self, folder: str | Path, *, split: Literal["val", "test"] | None = None, views: Views | None = None
+        self,
+        folder: str | Path,
+        *,
+        split: Literal["val", "test"] | None = None,
+        views: Views | None = None,
+        cache_dir: str | Path | None = None,
     ) -> FolderEvaluation:
         """Evaluates the run on a folder of labelled images, as `python -m intel_scenes.evaluate data.root=FOLDER` does.
 
@@ -125,13 +132,15 @@ class Run:
             folder: Holds class folders, or splits of them.
             split: "val" or "test" of the folder; None for one that has none, whose images are all taken.
             views: Test-time augmentation; None is as the run was evaluated.
+            cache_dir: Where decoded images are kept; None is the cache of all commands, and not what the record names.
 
         Raises:
             UserError: The folder has no such split, no images, or a class that the run does not know; the checkpoint is
                 missing or damaged.
         """
-        run = records.load_run(self.folder)
-        return evaluate_folder([run], Path(folder).expanduser(), split, views, trust=self.trust)
+        cache = Path(cache_dir or os.environ.get("INTEL_SCENES_CACHE") or "~/.cache/intel_scenes").expanduser()
+        place = Path(folder).expanduser()
+        return evaluate_folder([self._record], place, split, views, cache_dir=cache, trust=self.trust)
 
     def _trained(self, views: Views | None) -> Trained:
         return trained(self._record, views, trust=self.trust)
@@ -156,7 +165,11 @@ class Run:
             ["validation accuracy", f"{summary.val_accuracy or 0:.1%}"],
             ["test accuracy", _percent(summary)],
         ]
-        picture = base64.b64encode(curves.read_bytes()).decode() if curves.is_file() else ""
+        if summary.metric == record.BALANCED:
+            rows.append(["balanced test accuracy", f"{summary.test_balanced_accuracy or 0:.1%}"])
+        content = curves.read_bytes() if curves.is_file() else b""
+        # A stranger's folder may hold a link to any file, which no page may take along.
+        picture = base64.b64encode(content).decode() if content.startswith(PNG) else ""
         return pages.render(TEMPLATE, rows=rows, curves=picture)
 
 

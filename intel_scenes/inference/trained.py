@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from intel_scenes import record
 from intel_scenes.config import NO_AUGMENTATION, Views
 from intel_scenes.data.mixing import Mixing
 from intel_scenes.data.pipelines import TTA, ImagePipeline
 from intel_scenes.data.squares import Storing
 from intel_scenes.errors import UserError
-from intel_scenes.inference.load_run import FinishedRun, read_weights, rebuild_network
+from intel_scenes.inference.load_run import FinishedRun, trained_network
 from intel_scenes.models.scores import fitted_temperature
 from intel_scenes.record import Predictions
 from intel_scenes.runtime import Runtime
@@ -64,20 +63,12 @@ def trained(run: FinishedRun, views: Views | None = None, *, trust: bool = False
     if views is not None and (wrong := not_one_of(views, tuple(TTA))):
         raise UserError(f"views={views} {wrong}")
     config = run.config
-    network, state = rebuild_network(run, trust=trust), read_weights(run)
-    view = view_of(config.model, config.data)
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:  # other names or shapes, or no tensors at all
-        raise UserError(
-            f"{run.folder / record.BEST} does not fit {config.model.name}: it is damaged or of another run, remove the "
-            f"folder {run.folder} and run it again"
-        ) from error
+    network, view = trained_network(run, trust=trust), view_of(config.model, config.data)
     size = config.data.store_size or view.resize
     crop = view.size if view.resize == size else size
     tta = config.recipe.views if views is None else views
     temperature = run.summary.temperature
-    if temperature is None:  # a record from before it was kept
+    if temperature is None or temperature <= 0:  # a record from before it was kept, or one that was changed
         val = Predictions.read(run.folder, "val")
         temperature = fitted_temperature(val.probabilities, val.labels)
     runtime = run.runtime

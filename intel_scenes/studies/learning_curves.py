@@ -100,6 +100,7 @@ def _series(label: str, configurations: Sequence[Configuration]) -> Series:
         tables = [
             one.table[[of_one[seed] for seed in common]] for one, of_one in zip(configurations, rows, strict=True)
         ]
-        curve = learning_curve(sizes, 1 - np.stack(tables), configurations[0].images.groups)
+        images = configurations[0].images
+        curve = learning_curve(sizes, 1 - np.stack(tables), images.groups, images.strata)
     drawn_by = {run.summary.subset_seed for one in configurations if not _is_whole(one) for run in one.evaluated}
     return Series(label, tuple(configurations), sizes, len(common), curve, len(common) > 1 and len(drawn_by) == 1)

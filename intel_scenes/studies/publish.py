@@ -18,7 +18,7 @@ def compare_and_write(folder: Path, options: CompareConfig, *, images: Path | No
     Args:
         folder: Of the study.
         options: The baseline, and the largest difference without practical meaning.
-        images: Folder with seg_test; None takes what the runs recorded.
+        images: Folder of the images; None takes what the runs recorded.
         form: `table`, `markdown`, `latex` or `json`.
 
     Raises:

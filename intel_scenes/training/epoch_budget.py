@@ -34,13 +34,18 @@ def at_equal_steps(config: RunConfig, data: SceneDataModule) -> RunConfig:
         config: As composed.
         data: The images.
     """
+    return replace(config, epochs=max(1, round(config.epochs * epochs_ratio(config, data))))
+
+
+def epochs_ratio(config: RunConfig, data: SceneDataModule) -> float:
+    """Epochs of a subset for each epoch that is asked for: above 1 with `equal_steps` alone."""
     if not config.equal_steps:
-        return config
+        return 1.0
     num_whole = (data.splits.num_whole or len(data.splits.train)) // data.batch_size
     steps_of_all, steps = (
         config.trainer.num_steps(config.trainer.num_batches(number), 1) for number in (num_whole, data.num_batches)
     )
-    return replace(config, epochs=max(1, round(config.epochs * steps_of_all / steps)))
+    return steps_of_all / steps
 
 
 def known_epochs(config: RunConfig, facts: Facts, folder: Path) -> int | None:

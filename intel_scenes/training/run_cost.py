@@ -29,7 +29,7 @@ from intel_scenes.training import memory
 from intel_scenes.training.build import build_classifier, build_data, build_network, build_trainer, check_devices
 from intel_scenes.training.checkpoints import EpochRecorder
 from intel_scenes.training.cost_forecast import evaluation_seconds, measure_run, seconds_of
-from intel_scenes.training.epoch_budget import NUM_STEPS, with_steps
+from intel_scenes.training.epoch_budget import NUM_STEPS, epochs_ratio, with_steps
 from intel_scenes.training.evaluation import evaluate
 from intel_scenes.training.frozen_features import Head, add_backbone, features_folder, fit_head, linear_head
 from intel_scenes.training.identity import facts_of, state_digest
@@ -48,6 +48,7 @@ class RunCost:
         shared: Digest by which runs share features.
         is_by_seed: Whether runs of other seeds have features of their own, because their weights are random.
         num_test: Test images.
+        ratio: Epochs that are trained for each one that is asked for: above 1 with `equal_steps`.
     """
 
     start: float
@@ -56,11 +57,12 @@ class RunCost:
     shared: str = ""
     is_by_seed: bool = False
     num_test: int = 0
+    ratio: float = 1.0
 
     def seconds(self, num_epochs: int) -> float:
-        """Of a run of so many epochs, but for its features."""
-        num_sizes = len(self.epochs)
-        ends = [-(-num_epochs * (place + 1) // num_sizes) for place in range(num_sizes)]  # shared out as by `size_of`
+        """Of a run of so many epochs as asked for, but for its features."""
+        num_sizes, num_trained = len(self.epochs), max(1, round(num_epochs * self.ratio))
+        ends = [-(-num_trained * (place + 1) // num_sizes) for place in range(num_sizes)]  # shared out as by `size_of`
         counts = [end - before for before, end in zip([0, *ends], ends, strict=False)]
         return self.start + sum(count * one for count, one in zip(counts, self.epochs, strict=True))
 
@@ -104,6 +106,7 @@ def _measured(config: RunConfig) -> RunCost:
         shared,
         is_by_seed=weights is None,
         num_test=len(data.splits.test),
+        ratio=epochs_ratio(config, data),
     )
     if config.recipe.trained == "head":
         return of_head

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 from torchvision import models
 
 from intel_scenes import record
@@ -88,6 +88,17 @@ def test_a_soup_has_the_mean_weights_of_members_that_validation_takes_in(folders
         np.testing.assert_allclose(soup.probabilities["test"], best_alone.probabilities["test"], atol=1e-6)
     alone = ensembles.soup([best_alone])
     np.testing.assert_allclose(alone.probabilities["test"], best_alone.probabilities["test"], atol=1e-6)
+
+
+def test_a_soup_is_made_by_the_primary_metric_of_its_runs(folders: list[Path]) -> None:
+    runs = [load_run(folder) for folder in folders]
+    metric = record.BALANCED
+    balanced = [replace(run, summary=replace(run.summary, primary_metric=metric)) for run in runs]
+    labels, of_runs = runs[0].labels["val"], [run.predictions["val"].predicted for run in runs]
+    best = max(balanced_accuracy_score(labels, predicted) for predicted in of_runs)
+    assert balanced_accuracy_score(labels, ensembles.soup(balanced).probabilities["val"].argmax(1)) >= best
+    with pytest.raises(UserError, match=r"^combine=soup takes runs of one primary_metric: "):
+        ensembles.soup([runs[0], *balanced[1:]])
 
 
 def test_shares_of_votes_are_given_no_loss(folders: list[Path]) -> None:
@@ -219,7 +230,9 @@ def test_what_cannot_be_combined_is_named(run: Run, folders: list[Path], tmp_pat
     with pytest.raises(UserError, match=r"^there is no folder .*/none: run=FOLDER is that of a finished run$"):
         ensembles.evaluate_runs([folders[0], tmp_path / "none"], "mean")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"/empty holds no run that is complete: name the folder of one$"):
+    with pytest.raises(
+        UserError, match=r"/empty holds no run \(no summary\.json\): name the folder of a finished run$"
+    ):
         ensembles.evaluate_runs([folders[0], tmp_path / "empty"], "mean")
     with pytest.raises(UserError, match=r"^.* holds several runs: name them, run=\[.*/RUN1,.*/RUN2,\.\.\.\]$"):
         ensembles.evaluate_runs([folders[0].parent], "mean")

@@ -16,6 +16,7 @@ from intel_scenes import record
 from intel_scenes.data.layouts import find_splits
 from intel_scenes.errors import UserError
 from intel_scenes.inference import labelled
+from intel_scenes.inference.ensembles import predict_again
 from intel_scenes.inference.labelled import FolderEvaluation, FolderScores, class_scores, evaluate_folder
 from intel_scenes.inference.labelled_files import write_evaluation
 from intel_scenes.inference.labelled_text import told
@@ -222,6 +223,13 @@ def test_a_folder_that_a_run_was_trained_on_is_said_to_be_so(
     run.__dict__["config"] = replace(config, data=replace(config.data, source="folder", root=str(tmp_path / "whole")))
     (notice,) = evaluate_folder([run], tmp_path / "whole").notices
     assert notice == f"{run.folder} was trained on images of {tmp_path / 'whole'}: on those its figures are too good"
+    file = tmp_path / "labels.csv"
+    file.write_text("\n".join(["path,label", *(f"{name}/{name}.png,{name}" for name in ("forest", "sea"))]))
+    for name in ("forest", "sea"):
+        next((tmp_path / "whole" / name).iterdir()).rename(tmp_path / "whole" / name / f"{name}.png")
+    run.__dict__["config"] = replace(config, data=replace(config.data, source="folder", root=None, labels=str(file)))
+    (notice,) = evaluate_folder([run], tmp_path / "whole", labels=file).notices
+    assert notice.startswith(f"{run.folder} was trained on images of {file}: ")
 
 
 def test_what_is_written_holds_what_was_found(evaluation: FolderEvaluation, tmp_path: Path) -> None:
@@ -284,5 +292,6 @@ def test_a_missing_damaged_or_foreign_checkpoint_is_named(
         if isinstance(content, dict)
         else "is missing or damaged"
     )
-    with pytest.raises(UserError, match=rf"/best\.ckpt {said}.* remove the folder .*/run and run it again$"):
-        evaluate_folder([load_run(copy)], images, "test")
+    for evaluate in (lambda run: evaluate_folder([run], images, "test"), lambda run: predict_again(run, "flip")):
+        with pytest.raises(UserError, match=rf"/best\.ckpt {said}.* remove the folder .*/run and run it again$"):
+            evaluate(load_run(copy))

@@ -188,10 +188,16 @@ def test_nothing_in_the_folder_of_a_stranger_is_executed(squares: Path, tmp_path
     made = tmp_path / "made"
     folder = shutil.copytree(squares, tmp_path / "run")
     config = yaml.safe_load((folder / record.CONFIG).read_text())
-    for section in ("optim", "logger", "model", "data"):
-        config[section] |= {"_target_": "os.system", "_args_": [f"touch {made}"]}
+    hostile = {"_target_": "os.system", "_args_": [f"touch {made}"]}
+    for section in ("optim", "logger", "data"):
+        config[section] |= hostile
     (folder / record.CONFIG).write_text(yaml.safe_dump(config))
     assert of_folder(folder).classes
+    custom = config | {"model": config["model"] | hostile | {"library": "custom"}}
+    (folder / record.CONFIG).write_text(yaml.safe_dump(custom))
+    with pytest.raises(UserError, match=r"is made by os\.system, .*: add trust=true if you trust it$"):
+        of_folder(folder)
+    (folder / record.CONFIG).write_text(yaml.safe_dump(config))
     for payload in (Payload(made), {"state_dict": Payload(made)}, {"state_dict": {"network.fc.weight": Payload(made)}}):
         torch.save(payload, folder / record.BEST)
         with pytest.raises(UserError, match=r"best\.ckpt is missing or damaged \(UnpicklingError\): remove the folder"):

@@ -1,6 +1,8 @@
 """A run as an object, beside the files of its record."""
 
 import csv
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,8 +102,9 @@ def test_a_folder_is_predicted_and_may_be_left_open(run: Run) -> None:
     assert not np.allclose(flipped["probability"], run.predict(images)["probability"])
 
 
-def test_labelled_images_are_evaluated_as_the_record_says(run: Run) -> None:
-    found = run.evaluate(images_of_test(run)[0].parents[1])
+def test_labelled_images_are_evaluated_as_the_record_says(run: Run, tmp_path: Path) -> None:
+    found = run.evaluate(images_of_test(run)[0].parents[1], cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()), "and not where the record says, which may be a stranger's"
     assert found.rows[0].accuracy == run.summary.test_accuracy
     assert found.rows[0].loss == pytest.approx(run.summary.test_loss, abs=1e-6)
 
@@ -140,12 +143,36 @@ def test_a_notebook_shows_settings_results_and_curves(run: Run) -> None:
     assert repr(run).startswith(f"Run('{run.folder}': resnet9_x0_5, test accuracy")
 
 
+def changed(run: Run, folder: Path, **values: object) -> Run:
+    """A copy of a run whose record was changed by hand."""
+    shutil.copytree(run.folder, folder)
+    path = folder / record.SUMMARY
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    return load_run(folder)
+
+
+def test_what_a_stranger_put_into_a_record_harms_nobody(run: Run, tmp_path: Path) -> None:
+    image = images_of_test(run)[0]
+    with pytest.raises(UserError, match=r"summary\.json is no record: precision=a must be one of "):
+        changed(run, tmp_path / "a", precision="a").predict(image)
+    balanced = changed(run, tmp_path / "c", primary_metric=record.BALANCED, test_balanced_accuracy=0.123)
+    assert "12.3%" in balanced._repr_html_()
+    of_zero = changed(run, tmp_path / "b", temperature=0)
+    np.testing.assert_allclose(of_zero.predict(image)["probability"], run.predict(image)["probability"], rtol=1e-3)
+    (of_zero.folder / record.CURVES).unlink()
+    (of_zero.folder / record.CURVES).symlink_to(of_zero.folder / record.CONFIG)
+    assert "<img" not in of_zero._repr_html_(), "a link to a file that is no picture"
+
+
 @pytest.mark.parametrize(
     ("summary", "said"),
     [
-        (None, "holds no run that is complete: name the folder of one"),
-        ('{"status": "interrupted"}', "holds no run that is complete: name the folder of one"),
-        ("damaged", "holds no run that is complete: name the folder of one"),
+        (None, "holds no run (no summary.json): name the folder of a finished run"),
+        (
+            '{"status": "interrupted"}',
+            "holds a run that is not finished (interrupted): repeat its command to go on, or name a finished one",
+        ),
+        ("damaged", "holds no run (its summary.json is damaged): name the folder of a finished run"),
     ],
 )
 def test_a_folder_without_a_finished_run_is_one_sentence(tmp_path: Path, summary: str | None, said: str) -> None:

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from intel_scenes.config import CompareConfig
 from intel_scenes.studies.comparison import compare
@@ -97,6 +98,30 @@ def test_one_seed_gives_points_without_a_law(tmp_path):
     assert answer(found)[0].startswith("Twice the images would bring an unknown gain: a power law takes two seeds")
     compare_and_write(tmp_path, OPTIONS)
     assert 'id="learning-curve"' in (tmp_path / "report.html").read_text()
+
+
+def test_balanced_errors_have_the_classes_in_equal_parts(tmp_path):
+    labels = np.repeat([0, 1], [900, 100])
+    rng = np.random.default_rng(1)
+    for num_train, fraction, errors in ((200, 0.25, (0.1, 0.4)), (400, 0.5, (0.1, 0.3)), (800, 1, (0.1, 0.2))):
+        for seed in (1, 2, 3):
+            right = rng.random(1000) >= np.array(errors)[labels]
+            balanced = balanced_accuracy_score(labels, np.where(right, labels, 1 - labels))
+            keys = {"data.train_fraction": fraction, "seed": seed}
+            of_metric = {f"{key}_balanced_accuracy": balanced for key in ("val", "test")}
+            of_metric |= {"val_balanced_accuracy_tta": balanced, "val_accuracy_tta": 0.5}
+            known = {"train_fraction": fraction, "subset_seed": seed, "num_train": num_train, "labels": labels}
+            metric = {"primary_metric": "balanced_accuracy", **of_metric}
+            leave_run(tmp_path, f"{fraction}-{seed}", keys, right, **known, **metric)
+    found = compare(tmp_path)
+    (series,) = found.curves
+    measured = [one.test_accuracy for one in series.configurations]
+    assert series.curve.errors == pytest.approx([1 - value for value in measured], abs=1e-6)
+    assert series.curve.accuracy(800).value == pytest.approx(0.85, abs=0.03)
+    assert "points of balanced test accuracy (95 % CI" in answer(found)[0]
+    compare_and_write(tmp_path, OPTIONS)
+    with (tmp_path / "learning_curve.csv").open() as file:
+        assert float(next(csv.DictReader(file))["test_balanced_accuracy"]) == pytest.approx(measured[0])
 
 
 def test_two_numbers_of_images_or_other_factors_are_no_curve(tmp_path):

@@ -106,6 +106,11 @@ def test_sizes_share_out_the_epochs_as_a_training_does():
     assert RunCost(1.0, (1.0, 2.0, 5.0)).seconds(3) == 1 + 8
 
 
+def test_equal_steps_cost_the_epochs_that_they_come_to():
+    assert RunCost(1.0, (2.0,), ratio=20.0).seconds(3) == 1 + 60 * 2
+    assert RunCost(1.0, (2.0,), ratio=2.5).seconds(1) == 1 + 2 * 2, "rounded as a training does"
+
+
 def compose(overrides):
     return composed(tuple(text for text in overrides if not text.startswith("study_minutes=")))
 
@@ -257,4 +262,8 @@ def test_the_cost_of_a_run_is_measured_on_its_own_images_and_nothing_is_left_of_
     head = run_cost.measure_run_cost(asked(*base, "recipe=linear_probe"))
     assert 0 < head.epochs[0] < min(sizes.epochs), "a head is trained on features"
     assert (head.features > 0, head.is_by_seed) == (True, True)
+    share = run_cost.measure_run_cost(
+        asked(*base, "data.train_fraction=0.5", "equal_steps=true", "recipe=linear_probe")
+    )
+    assert 1.5 < share.ratio < 3
     assert not list(tmp_path.iterdir())

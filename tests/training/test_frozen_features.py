@@ -153,7 +153,7 @@ def test_a_probe_is_complete_like_any_run(run: Run, tmp_path: Path) -> None:
     unknown = {key for key, value in vars(summary).items() if value is None}
     no_run_has = {"error", "traceback", "git_commit", "git_dirty"}  # where all went well, or from a wheel
     not_asked = {"study", "model", "optim", "scheduler", "recipe", "budget_minutes", "budget_digest", "compile_seconds"}
-    not_of_these = {"transform_input", "test_fraction", "features_seconds"}  # the last were in the cache
+    not_of_these = {"transform_input", "test_fraction", "model_source", "features_seconds"}  # the last were cached
     assert unknown <= no_run_has | not_asked | not_of_these
     assert run(*PROBE, weights, folder=tmp_path / "probe") == summary
     assert json.loads((tmp_path / "probe" / record.SUMMARY).read_text())["num_train"] == 108

@@ -15,6 +15,7 @@ from PIL import Image
 from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.inference.ensembles import evaluate_runs
+from intel_scenes.models.weights import preprocessing_of
 from intel_scenes.training import build
 
 Run = Callable[..., dict[str, Any]]
@@ -53,10 +54,10 @@ def test_what_the_size_of_the_network_came_to_is_hashed(
 ) -> None:
     overrides = (*photographs, "epochs=1", "augment=none")
     before = run(*overrides, folder=tmp_path / "before")
-    published = build.preprocessing_of("mobilenet_v3_small", None)
+    published = preprocessing_of("mobilenet_v3_small", None)
     resized = replace(published, resize_size=published.crop_size + 32)
     for name, now in {"resized": resized, "bicubic": replace(published, interpolation="bicubic")}.items():
-        monkeypatch.setattr(build, "preprocessing_of", lambda *_, now=now: now)  # as of another torchvision
+        monkeypatch.setattr(build.libraries, "preprocessing_of", lambda *_, now=now: now)  # as of another torchvision
         assert run(*overrides, folder=tmp_path / name).config_digest != before.config_digest
 
 

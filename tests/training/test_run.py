@@ -50,7 +50,7 @@ def test_the_record_holds_what_the_contract_names(run, tmp_path):
     assert summary.status == "completed"
     known_later = {"study", "error", "traceback", "weights", "git_commit", "git_dirty", "model", "optim", "scheduler"}
     known_later |= {"compile_seconds", "features_seconds", "budget_minutes", "budget_digest"}
-    known_later |= {"weights_digest", "transform_input", "test_fraction"}
+    known_later |= {"weights_digest", "transform_input", "test_fraction", "model_source"}
     assert {key for key, value in vars(summary).items() if value is None} <= known_later | {"recipe"}
     assert (summary.num_train, summary.num_val, summary.num_test) == (108, 12, 30)
     assert yaml.safe_load((folder / "config.yaml").read_text())["optim"]["_target_"] == "torch.optim.AdamW"

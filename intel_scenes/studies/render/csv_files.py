@@ -9,8 +9,7 @@ from typing import Any
 from intel_scenes import files
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.load import Run
-from intel_scenes.studies.render.learning_curves import COLUMNS as CURVE_COLUMNS
-from intel_scenes.studies.render.learning_curves import curve_rows
+from intel_scenes.studies.render.learning_curves import curve_columns, curve_rows
 
 RESULTS, PAIRWISE, EFFECTS, INTERACTIONS = "results.csv", "pairwise.csv", "effects.csv", "interactions.csv"
 PAIRWISE_COLUMNS = (
@@ -32,7 +31,7 @@ def write_all(found: Comparison) -> None:
     for name, columns, rows in (
         (EFFECTS, EFFECTS_COLUMNS, effects(found)),
         (INTERACTIONS, INTERACTIONS_COLUMNS, interactions(found)),
-        (LEARNING_CURVE, CURVE_COLUMNS, curve_rows(found)),
+        (LEARNING_CURVE, curve_columns(found), curve_rows(found)),
     ):
         if rows:
             files.write_csv(found.folder / name, columns, [list(row.values()) for row in rows])

@@ -61,7 +61,7 @@ def galleries(found: Comparison, root: Path | None) -> list[Gallery]:
 
     Args:
         found: The arms.
-        root: Folder with seg_test; None takes what the runs recorded.
+        root: Folder of the images; None takes what the runs recorded.
     """
     told = comparable(found.arms)[:MAX_ARMS]
     if len(told) < 2:
@@ -118,8 +118,13 @@ def _named(labels: Sequence[str], num_arms: int) -> str:
 
 
 def _test_folder(found: Comparison, root: Path | None) -> Path | None:
-    """The class folders of the test split, below a root in any layout, or as recorded."""
+    """What the paths of the test images are relative to, below a root in any layout, or as recorded."""
     if root is not None:
-        return find_splits(root).get("test", root)
+        splits = find_splits(root)
+        if "test" in splits:
+            return splits["test"]
+        # The test images were cut from others, or a labels file names them: where the first one lies.
+        places = [*splits.values(), root, *(place for place in sorted(root.iterdir()) if place.is_dir())]
+        return next((place for place in places if (place / found.images.paths[0]).is_file()), root)
     recorded = [run.summary.test_folder for run in found.runs if run.summary.test_folder]
     return Path(recorded[0]) if recorded else None

@@ -26,18 +26,14 @@ from intel_scenes.studies.statistics.learning_curve import LearningCurve
 NUM_DRAWN = 40  # points of a fitted line
 MARGIN = 1.1  # ratio of the ends of the axis to the points, and of two ticks at least
 APART = 1.03  # ratio between the places of two series at one number of images, so that their error bars are seen
-COLUMNS = (
-    *("series", "kind", "num_train", "num_seeds", "test_accuracy", "low", "high", "curve", "curve_low", "curve_high"),
-    *("scale", "exponent", "exponent_low", "exponent_high", "gain_of_twice", "gain_low", "gain_high", "bend_p"),
-)
 
 
 def curve_sentences(found: Comparison) -> list[str]:
     """What twice the images would bring by each curve of a study."""
-    return [_sentence(series) for series in found.curves]
+    return [_sentence(series, found.on_test) for series in found.curves]
 
 
-def _sentence(series: Series) -> str:
+def _sentence(series: Series, on_test: str) -> str:
     begins = f"With {series.label}, twice" if series.label else "Twice"
     if (curve := series.curve) is None:
         return (
@@ -46,7 +42,7 @@ def _sentence(series: Series) -> str:
         )
     most, twice = series.sizes[-1], series.twice
     law = f"if the power law {_law(curve)}, fitted at {len(series.sizes)} training set sizes"
-    gain = f"about {points(curve.gain(most, twice).value)} points of test accuracy"
+    gain = f"about {points(curve.gain(most, twice).value)} points of {on_test}"
     words = f"{begins} the images ({twice:,.0f}, extrapolated) would bring {gain} ({_of(curve.gain(most, twice))}"
     if not curve.may_bend:
         return f"{words}, {law}, too few to question it, goes on){_remarks(series, curve)}."
@@ -78,9 +74,17 @@ def _remarks(series: Series, curve: LearningCurve) -> str:
     return "".join(f"; {remark}" for remark in remarks)
 
 
+def curve_columns(found: Comparison) -> list[str]:
+    """The columns of `learning_curve.csv`, of which one is the primary metric."""
+    return [
+        *("series", "kind", "num_train", "num_seeds", found.primary, "low", "high", "curve", "curve_low", "curve_high"),
+        *("scale", "exponent", "exponent_low", "exponent_high", "gain_of_twice", "gain_low", "gain_high", "bend_p"),
+    ]
+
+
 def curve_rows(found: Comparison) -> list[dict[str, Any]]:
     """The rows of `learning_curve.csv`: each number of images, then twice the largest, with the fit beside it."""
-    return [dict(zip(COLUMNS, row, strict=True)) for series in found.curves for row in _rows(series)]
+    return [dict(zip(curve_columns(found), row, strict=True)) for series in found.curves for row in _rows(series)]
 
 
 def _rows(series: Series) -> list[tuple[object, ...]]:
@@ -116,7 +120,7 @@ def curve_figures(found: Comparison) -> list[Figure]:
         if series.curve is not None:
             _add_curve(figure, series, series.curve, place)
         _add_points(figure, series, place)
-    finish(figure, 380, "training images", "test accuracy (%)")
+    finish(figure, 380, "training images", f"{found.on_test} (%)")
     sizes = sorted({round(size) for series in drawn for size in (*series.sizes, series.twice)})
     ticks = [size for before, size in zip([0, *sizes], sizes, strict=False) if size > MARGIN * before]
     ends = rounded([math.log10(sizes[0] / MARGIN), math.log10(sizes[-1] * MARGIN)], 3)
@@ -127,7 +131,7 @@ def curve_figures(found: Comparison) -> list[Figure]:
         for row in curve_rows(found)
     ]
     more = len(found.curves) - len(drawn)
-    title = "Test accuracy (%) by number of training images, 95 % intervals; dashed: extrapolated" + (
+    title = f"{found.on_test.capitalize()} (%) by number of training images, 95 % intervals; dashed: extrapolated" + (
         f" (the first {len(drawn)} of {len(found.curves)} curves)" if more else ""
     )
     return [Figure("learning-curve", title, " ".join(curve_sentences(found)), spec(figure), [head, *rows])]

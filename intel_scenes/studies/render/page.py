@@ -33,7 +33,7 @@ def render(found: Comparison, images: Path | None) -> str:
 
     Args:
         found: What it shows.
-        images: Folder with seg_test; None takes what the runs recorded.
+        images: Folder of the images; None takes what the runs recorded.
     """
     made = figures(found)
     shown = galleries(found, images)

@@ -18,11 +18,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from intel_scenes.studies.statistics.crossed import Runs
+from intel_scenes.studies.statistics.crossed import Runs, balancing
 from intel_scenes.studies.statistics.estimates import Estimate
 
 Values = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.integer] | None
+Strata = npt.NDArray[np.integer] | None
 
 LEAST_SIZES = 3  # below, a power law leaves nothing over
 LEAST_SIZES_TO_BEND = 4
@@ -38,12 +39,14 @@ class LearningCurve:
         errors: (K,) mean test errors, fractions above 0.
         wrong: (K, seeds, N) 1 where a test image is wrong; a seed is the same along the first axis.
         groups: (N,) number of the group of nearly equal images that each one is in; None where each stands alone.
+        strata: (N,) class of each image where classes count alike, as in balanced accuracy; None where images do.
     """
 
     sizes: Values
     errors: Values
     wrong: npt.NDArray[np.float32]
     groups: Groups = None
+    strata: Strata = None
 
     @property
     def may_bend(self) -> bool:
@@ -96,22 +99,26 @@ class LearningCurve:
     def _of_errors(self, value: float, weights: Values, largest: float = 1.0) -> Estimate:
         """A value whose derivatives by the errors of the points are `weights`."""
         table = np.tensordot(weights, self.wrong, axes=1)
-        estimate = Runs.of(table, groups=self.groups).mean(range(len(table)))
+        estimate = Runs.of(table, groups=self.groups, strata=self.strata).mean(range(len(table)))
         return replace(estimate, value=value, largest=largest)
 
 
-def learning_curve(sizes: npt.ArrayLike, wrong: npt.NDArray[np.float32], groups: Groups = None) -> LearningCurve | None:
+def learning_curve(
+    sizes: npt.ArrayLike, wrong: npt.NDArray[np.float32], groups: Groups = None, strata: Strata = None
+) -> LearningCurve | None:
     """The curve through the mean errors at several numbers of training images.
 
     Args:
         sizes: (K,) numbers of training images, rising.
         wrong: (K, seeds, N) 1 where a test image is wrong; a seed is the same along the first axis.
         groups: (N,) number of the group of nearly equal images that each one is in; None where each stands alone.
+        strata: (N,) class of each image, for balanced errors; None for plain ones.
 
     Returns:
         None with fewer than three numbers of images or two seeds, or where at one of them nothing is wrong.
     """
-    numbers, errors = np.asarray(sizes, np.float64), wrong.mean(axis=(1, 2), dtype=np.float64)
+    weights = np.ones(wrong.shape[2]) if strata is None else balancing(strata)
+    numbers, errors = np.asarray(sizes, np.float64), wrong.mean(axis=1, dtype=np.float64) @ weights / len(weights)
     if len(numbers) < LEAST_SIZES or wrong.shape[1] < 2 or not errors.all():
         return None
-    return LearningCurve(numbers, errors, wrong, groups)
+    return LearningCurve(numbers, errors, wrong, groups, strata)
