@@ -42,6 +42,7 @@ def predict(config: PredictConfig, _job: Job) -> None:
         trained(load_run(folder, with_predictions=False), config.views, trust=config.trust) for folder in folders
     ]
     table = predict(members, paths, list(map(name_of, paths)), batch_size=config.batch_size).table(config.abstain)
+    cli.say("\n".join(f"by {folder}" for folder in folders))
     cli.say("\n".join(_rows(table) if len(paths) <= FEW else _counts(table)))
     if output:
         write(table, output)

@@ -131,6 +131,17 @@ def resolve_threads(asked: int | None) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def emulates(precision: str, device: torch.device) -> bool:
+    """Whether a processor computes a precision without instructions for it, several times slower than float32.
+
+    False where it is not known: for torch before 2.14, and for other processors than those of x86.
+    """
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    kinds = {"bf16-mixed": ("avx512_bf16", "amx_bf16"), "16-mixed": ("avx512_fp16", "amx_fp16")}.get(precision, ())
+    is_known = device.type == "cpu" and capabilities.get("architecture") == "x86_64" and bool(kinds)
+    return is_known and not any(capabilities.get(kind) for kind in kinds)
+
+
 def resolve_precision(asked: int | str, accelerator: str) -> str:
     """Lightning's name of the precision; `auto` is bf16-mixed on a CUDA device that computes bfloat16, else 32-true."""
     if asked != "auto":

@@ -294,7 +294,8 @@ def test_in_a_file_a_run_is_told_in_whole_lines_one_for_each_epoch_and_nothing_f
     assert told[5] == "epochs:  2, of 3 batches each"
     with (run_folder(train.place) / "history.csv").open() as file:
         history = list(csv.DictReader(file))
-    header, *rows = told[6:]
+    assert told[6].strip() == "these are 6 steps in all, few to learn from: raise epochs"
+    header, *rows = told[7:]
     assert header.split() == [
         "epoch",
         "train",

@@ -35,7 +35,8 @@ def predict(place, tmp_path):
 def test_many_images_are_counted_and_each_has_a_row_in_the_file(predict, place, tmp_path):
     done = predict("run=latest", "images=photos", f"output={tmp_path}/found.csv", "abstain=0.2")
     assert (done.returncode, done.stderr) == (0, "predicting images: 30\n")
-    first, *counts, last = done.stdout.splitlines()
+    by, first, *counts, last = done.stdout.splitlines()
+    assert by.startswith("by outputs/")
     assert (first, last) == ("30 images", f"written to {tmp_path}/found.csv")
     with (tmp_path / "found.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -56,7 +57,7 @@ def test_a_few_are_shown_and_what_cannot_be_read_is_named(predict, place, tmp_pa
     assert done.stderr == (
         f"1 image could not be read; skipped: {tmp_path}/broken.jpg (no image format that Pillow knows)\n"
     )
-    first, second, _ = done.stdout.splitlines()
+    _, first, second, _ = done.stdout.splitlines()
     read, broken = json.loads((tmp_path / "found.json").read_text())
     assert first.split() == [
         *(str(one), read["class"], f"{read['probability']:.1%},", "then"),

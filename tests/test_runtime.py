@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from intel_scenes.config import TrainerConfig
-from intel_scenes.runtime import num_devices, resolve_precision, resolve_threads, runtime_of_machine, runtime_of_trainer
+from intel_scenes.runtime import (
+    emulates,
+    num_devices,
+    resolve_precision,
+    resolve_threads,
+    runtime_of_machine,
+    runtime_of_trainer,
+)
 
 
 def trainer(**others: object) -> TrainerConfig:
@@ -19,6 +26,22 @@ def test_threads_are_those_asked_for_or_at_least_one() -> None:
 def test_precision_on_a_cpu_is_float32_unless_another_is_asked_for() -> None:
     assert resolve_precision("auto", "cpu") == "32-true"
     assert resolve_precision("bf16-mixed", "cpu") == "bf16-mixed"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision", "expected"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, "bf16-mixed", True),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, "bf16-mixed", False),
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, "32-true", False),
+        ({"architecture": "aarch64"}, "bf16-mixed", False),
+    ],
+)
+def test_a_processor_emulates_what_it_has_no_instructions_for(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, object], precision: str, expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert emulates(precision, torch.device("cpu")) is expected
 
 
 @pytest.mark.parametrize(("bf16", "expected"), [(True, "bf16-mixed"), (False, "32-true")])

@@ -79,7 +79,7 @@ class SceneDataModule(LightningDataModule):
             source: Where the images come from.
             pipeline: How they are seen.
             train_sizes: Sides of the training crops, which share out the epochs; see `size_of`.
-            batch_size: Images of a step, over all devices.
+            batch_size: Images of a step, over all devices; a subset that is smaller is a batch of its own.
             seed: Of the order.
             val_fraction: Share of train that becomes the validation split, where none was there; None cuts none.
             split_seed: Of that cut, and of the next.
@@ -140,7 +140,9 @@ class SceneDataModule(LightningDataModule):
         own_val = None if self.layout.val is None else is_val
         whole = cut_splits(readable, kept, test_scenes, self.val_fraction, self.split_seed, own_val)
         self.splits = with_subset(whole, self.train_fraction, self.subset_seed, self.split_seed)
-        _check_batch_size(self.batch_size, self.splits, self.train_fraction)
+        if self.batch_size <= (self.splits.num_whole or 0):  # a smaller subset trains in batches of all its images
+            self.batch_size = min(self.batch_size, len(self.splits.train))
+        _check_batch_size(self.batch_size, len(self.splits.train))
         self._is_set_up = True
 
     @cached_property
@@ -278,13 +280,7 @@ def _check_known(exclude: Collection[str], layout: Layout) -> None:
     )
 
 
-def _check_batch_size(batch_size: int, splits: Splits, train_fraction: float) -> None:
-    num_images = len(splits.train)
-    if batch_size > num_images and batch_size <= (splits.num_whole or 0):
-        raise UserError(
-            f"data.batch_size={batch_size} is more than the {num_images} training images that "
-            f"data.train_fraction={train_fraction:g} leaves of {splits.num_whole}: lower the one or raise the other"
-        )
+def _check_batch_size(batch_size: int, num_images: int) -> None:
     if batch_size > num_images:
         raise UserError(f"data.batch_size={batch_size} is more than the {num_images} training images: lower it")
 

@@ -150,7 +150,10 @@ def read_labelled(
     found = _read(folder, labels, only=split, classes=classes)
     there = " and ".join(str(one) for one in found)
     if split is not None and None in found:
-        raise UserError(f"{labels or folder} has no splits: leave split={split} out to take all of its images")
+        raise UserError(
+            f"{labels or folder} has no splits: leave split={split} out to take all of its images; evaluate run=RUN "
+            "without data.root shows the figures of a split that the run cut itself"
+        )
     if split is not None and split not in found:
         raise UserError(f"{labels or folder} has no {split} split, but {there}: choose one of these")
     if split is None and len(found) > 1:

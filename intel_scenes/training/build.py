@@ -162,8 +162,14 @@ def source_of(data: DataConfig) -> Source:
                 "data=folder needs data.root=FOLDER, which holds train/CLASS and test/CLASS or class folders alone; or "
                 "data.labels=FILE.csv"
             )
-        return Folder(root, Path(data.labels).expanduser() if data.labels else None)
+        return Folder(root, _labels_file(data.labels, root) if data.labels else None)
     return Kaggle(root)
+
+
+def _labels_file(name: str, root: Path | None) -> Path:
+    """The file of that name in the current folder, else in the folder of the images."""
+    file = Path(name).expanduser()
+    return root / file if root is not None and not file.exists() and (root / file).exists() else file
 
 
 def view_of(model: ModelConfig, data: DataConfig) -> View:
@@ -349,7 +355,7 @@ def check_devices(config: RunConfig, data: SceneDataModule, runtime: Runtime) ->
     Raises:
         UserError: They cannot, or an option is for one device alone.
     """
-    batch_size, num_devices = config.data.batch_size, runtime.num_devices
+    batch_size, num_devices = data.batch_size, runtime.num_devices
     if batch_size % num_devices:
         raise UserError(f"data.batch_size={batch_size} cannot be shared by {num_devices} devices alike")
     num_images = min(len(data.splits.val), len(data.splits.train_eval))

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -19,6 +18,8 @@ from intel_scenes.record import Epoch, History, Summary
 log = logging.getLogger(__name__)
 
 RARE = 10  # times as many images as the rarest class, beyond which a sentence says so
+FEW_STEPS = 100  # fewer of them hardly move the weights, whatever the rate
+LEAST_BATCH = 8  # images; smaller batches are no advice
 HEADER = " epoch  train loss  val loss  train acc   (eval)  val acc       lr  img/s   left"
 
 
@@ -39,24 +40,37 @@ def beginning(known: Summary, splits: Splits, *, steps_per_epoch: int) -> list[s
         f"device:  {known.device}, precision {known.precision}, CPU threads {known.threads}",
         f"images:  train {known.num_train:,}{part}, val {known.num_val:,}, test {known.num_test:,}",
         f"classes: {counts} (train)",
-        *_imbalance(known, splits.classes, of_class),
+        *_imbalance(known, splits, of_class),
         f"network: {known.architecture}, {known.parameters:,} parameters, {known.image_size} px, "
         f"{known.weights or 'random'} weights",
         f"recipe:  {groups}{', ' if groups else ''}lr {known.lr:g}, batch size {known.batch_size}, seed {known.seed}",
         f"epochs:  {known.epochs}, of {counted(steps_per_epoch, 'batch', 'batches')} each",
+        *_few_steps(known, steps_per_epoch),
     ]
 
 
-def _imbalance(known: Summary, classes: Sequence[str], counts: npt.NDArray[np.intp]) -> list[str]:
-    """What to consider where a class is rare and nothing is done about it."""
-    recipe = (known.recipe_resolved or {}).get("recipe", {})
-    if RARE * counts.min() >= counts.max() or recipe.get("class_weight") or known.metric == record.BALANCED:
+def _imbalance(known: Summary, splits: Splits, counts: npt.NDArray[np.intp]) -> list[str]:
+    """What to know and to consider where a class is rare."""
+    if RARE * counts.min() >= counts.max():
         return []
-    rarest, commonest = classes[int(counts.argmin())], classes[int(counts.argmax())]
-    return [
-        f"         {rarest} has less than a tenth of the images of {commonest}: consider recipe.class_weight=1 or "
-        "primary_metric=balanced_accuracy"
-    ]
+    recipe = (known.recipe_resolved or {}).get("recipe", {})
+    is_minded = recipe.get("class_weight") or known.metric == record.BALANCED
+    label = int(counts.argmin())
+    rarest, commonest = splits.classes[label], splits.classes[int(counts.argmax())]
+    of_val, of_test = splits.scenes.labels[splits.val], splits.test_scenes.labels[splits.test]
+    advice = "" if is_minded else ": consider recipe.class_weight=1 or primary_metric=balanced_accuracy"
+    others = f"{(of_val == label).sum()} for validation and {(of_test == label).sum()} for test"
+    return [f"         {rarest} has less than a tenth of the images of {commonest}, {others}{advice}"]
+
+
+def _few_steps(known: Summary, steps_per_epoch: int) -> list[str]:
+    """What to change where a training is over before it has begun."""
+    num_steps = (known.epochs or 0) * steps_per_epoch
+    if num_steps >= FEW_STEPS or not known.batch_size or not known.num_train:
+        return []
+    smaller = min(known.num_train * (known.epochs or 0) // FEW_STEPS, known.batch_size // 2)
+    lower = f", or lower data.batch_size to {smaller}" if smaller >= LEAST_BATCH else ""
+    return [f"         these are {counted(num_steps, 'step')} in all, few to learn from: raise epochs{lower}"]
 
 
 class TrainingProgress(Callback):

@@ -41,7 +41,7 @@ def epochs_ratio(config: RunConfig, data: SceneDataModule) -> float:
     """Epochs of a subset for each epoch that is asked for: above 1 with `equal_steps` alone."""
     if not config.equal_steps:
         return 1.0
-    num_whole = (data.splits.num_whole or len(data.splits.train)) // data.batch_size
+    num_whole = (data.splits.num_whole or len(data.splits.train)) // config.data.batch_size
     steps_of_all, steps = (
         config.trainer.num_steps(config.trainer.num_batches(number), 1) for number in (num_whole, data.num_batches)
     )

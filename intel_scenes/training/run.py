@@ -15,7 +15,7 @@ from intel_scenes.digests import digests
 from intel_scenes.models.libraries import resolve_weights
 from intel_scenes.models.weights import Weights
 from intel_scenes.record import Origin, Summary
-from intel_scenes.runtime import Runtime, resolve_threads, runtime_of_trainer
+from intel_scenes.runtime import Runtime, emulates, resolve_threads, runtime_of_trainer
 from intel_scenes.training import memory
 from intel_scenes.training.build import (
     build_classifier,
@@ -115,6 +115,8 @@ def run(
         if runtime.is_first:
             steps_per_epoch = config.trainer.num_batches(data.num_batches)
             log.info("\n".join(beginning(identified, data.splits, steps_per_epoch=steps_per_epoch)))
+            if emulates(runtime.precision, runtime.device):
+                log.warning("this processor only emulates %s: trainer.precision=32 is faster", runtime.precision)
             if hint := hint_of_other_epochs(place, origin.overrides, identified):
                 log.info(hint)
 

@@ -571,10 +571,8 @@ def test_a_share_smaller_than_the_validation_split_is_evaluated_whole(drawn: Pat
     assert splits.train_eval.tolist() == splits.train.tolist()
 
 
-def test_a_batch_that_only_a_share_of_the_images_is_too_small_for_names_that_share(drawn: Path, make: Make) -> None:
-    with pytest.raises(UserError) as caught:
-        make(drawn, batch_size=32, train_fraction=0.5)
-    assert str(caught.value) == (
-        "data.batch_size=32 is more than the 24 training images that data.train_fraction=0.5 leaves of 48: "
-        "lower the one or raise the other"
-    )
+def test_a_subset_smaller_than_a_batch_is_a_batch_of_its_own(drawn: Path, make: Make) -> None:
+    half = make(drawn, batch_size=32, train_fraction=0.5)  # of 48
+    assert (half.batch_size, half.num_batches, len(half.splits.train)) == (24, 1, 24)
+    with pytest.raises(UserError, match=r"^data\.batch_size=49 is more than the 24 training images: lower it$"):
+        make(drawn, batch_size=49, train_fraction=0.5)

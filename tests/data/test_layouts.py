@@ -312,7 +312,7 @@ def test_a_labelled_folder_is_read_whole_or_by_split_to_evaluate_on(tmp_path: Pa
     [
         ("parted", None, None, "{0} has the splits train and test: choose one, such as split=test"),
         ("parted", "val", None, "{0} has no val split, but train and test: choose one of these"),
-        ("whole", "test", None, "{0} has no splits: leave split=test out to take all of its images"),
+        ("whole", "test", None, "{0} has no splits: leave split=test out to take all of its images; "),
         ("whole", None, ["forest", "lake", "sea"], "{0} has no images of lake: the classes are forest, lake, sea"),
         ("whole", None, ["lake", "sea"], "{0} has no images of lake: the classes are lake, sea"),
         (

@@ -197,7 +197,7 @@ def test_a_run_on_a_labels_file_names_images_as_the_file_does(
     (root / "labels.csv").write_text("\n".join(lines))
     (tmp_path / "exclude.txt").write_text("seg_train/dusk/00.jpg\n")
     summary = run(
-        *("data=folder", f"data.labels={root / 'labels.csv'}", "data.root=null", "data.batch_size=8"),
+        *("data=folder", "data.labels=labels.csv", f"data.root={root}", "data.batch_size=8"),  # which is found there
         *(f"data.cache_dir={tmp_path / 'cache'}", "model=resnet9_x0_5", "epochs=1"),
         f"data.exclude={tmp_path / 'exclude.txt'}",
     )

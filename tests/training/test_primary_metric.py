@@ -45,7 +45,8 @@ def test_balanced_accuracy_chooses_the_epoch_and_the_record_says_what_it_came_to
 def test_a_rare_class_is_told_of_at_the_start_and_weighs_in_the_loss(run, rare, tmp_path, caplog):
     caplog.set_level("INFO")
     plain = run("epochs=1", *rare[:2], folder=tmp_path / "plain")
-    hint = "street has less than a tenth of the images of buildings: consider recipe.class_weight=1 or primary_metric="
+    rarest = "street has less than a tenth of the images of buildings, 1 for validation and 5 for test"
+    hint = f"{rarest}: consider recipe.class_weight=1 or primary_metric="
     assert hint in caplog.text
     caplog.clear()
     weighted = run("epochs=1", "recipe.class_weight=1", *rare[:2], folder=tmp_path / "weighted")

@@ -41,6 +41,12 @@ def _sentence(series: Series, on_test: str) -> str:
             "images have, and errors at each."
         )
     most, twice = series.sizes[-1], series.twice
+    low, high = curve.gain(most, twice).interval()
+    if high - low > 2 * (1 - curve.accuracy(most).value):
+        return (
+            f"{begins} the images would bring an unknown gain: its 95 % interval is wider than the error that there is "
+            "to lose; more seeds, more fractions or longer trainings narrow it."
+        )
     law = f"if the power law {_law(curve)}, fitted at {len(series.sizes)} training set sizes"
     gain = f"about {points(curve.gain(most, twice).value)} points of {on_test}"
     words = f"{begins} the images ({twice:,.0f}, extrapolated) would bring {gain} ({_of(curve.gain(most, twice))}"
