@@ -25,6 +25,7 @@ def bench(cache, tmp_path):
     return command
 
 
+@pytest.mark.slow
 def test_a_figure_stands_beside_its_rival_and_in_a_file(bench, tmp_path):
     done = bench("what=[input,start]", "repeats=1", "threads=1")
     assert done.returncode == 0, done.stderr

@@ -438,6 +438,7 @@ def same(study, expected):
     return True
 
 
+@pytest.mark.slow
 def test_the_workers_of_launchers_leave_the_records_of_a_sequential_sweep(sweep, tmp_path):
     arguments = ("optim=sgd,adamw", "seed=1")
     assert sweep(*arguments, place=tmp_path / "one")[0] == 0
@@ -447,6 +448,7 @@ def test_the_workers_of_launchers_leave_the_records_of_a_sequential_sweep(sweep,
         assert same(tmp_path / launcher / "multirun/s", tmp_path / "one/multirun/s")
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_and_two_side_by_side_end_like_an_undisturbed_one(start, sweep, tmp_path):
     arguments = ("optim=sgd,adamw", "seed=1,2,3", "epochs=3")
     assert sweep(*arguments, place=tmp_path / "undisturbed")[0] == 0

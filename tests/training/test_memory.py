@@ -68,6 +68,7 @@ def test_a_peak_that_may_be_an_earlier_runs_is_not_told(monkeypatch: pytest.Monk
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such settings")
+@pytest.mark.slow
 def test_a_run_keeps_the_memory_that_its_steps_free(cache):
     begin = TRAINER.format(overrides=[*DRAWN, *SMALL, f"data.cache_dir={cache}"])
     code = KEEP.format(begin=begin, mebibytes=256)  # more than the steps left

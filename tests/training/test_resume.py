@@ -133,6 +133,7 @@ def assert_equal_runs(folder, expected, variant):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.slow
 def test_killed_runs_end_like_an_uninterrupted_one(processes, uninterrupted, tmp_path, record_property):
     cache, references = uninterrupted
     chance = random.Random(1)
