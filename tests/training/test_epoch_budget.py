@@ -111,7 +111,7 @@ def test_the_batches_that_a_limit_leaves_are_counted(cache):
     limit = "++trainer.limit_train_batches=2"
     config = asked(*DRAWN, f"data.cache_dir={cache}", *SMALL, limit, "data.batch_size=108", "recipe=plain")
     lines = dry_run(config, Origin())
-    assert "in 1 batches of 108, 2 steps with epochs=2" in lines[0]  # fewer than the limit, and still measured
+    assert "in 1 batch of 108, 2 steps with epochs=2" in lines[0]  # fewer than the limit, and still measured
     assert "nan" not in "".join(lines)
 
 
@@ -134,13 +134,19 @@ def test_epochs_that_another_process_measured_before_the_claim_are_kept(tmp_path
 def test_equal_steps_are_as_many_epochs_as_take_the_steps_of_all_images(num_train, num_whole, epochs):
     splits = SimpleNamespace(train=np.arange(num_train), num_whole=num_whole)
     data = SimpleNamespace(splits=splits, batch_size=256, num_batches=num_train // 256)
-    config = asked("epochs=30", "data.train_fraction=0.5", "equal_steps=true")
+    config = asked("epochs=30", "data.batch_size=256", "data.train_fraction=0.5", "equal_steps=true")
     assert at_equal_steps(config, data).epochs == epochs
     assert at_equal_steps(asked("epochs=30", "data.train_fraction=0.5"), data).epochs == 30
 
 
 def test_equal_steps_are_those_of_the_optimizer_which_takes_several_batches():
     data = SimpleNamespace(splits=SimpleNamespace(train=np.arange(631), num_whole=12632), batch_size=256, num_batches=2)
-    config = asked("epochs=30", "data.train_fraction=0.5", "equal_steps=true", "++trainer.accumulate_grad_batches=4")
+    config = asked(
+        "epochs=30",
+        "data.batch_size=256",
+        "data.train_fraction=0.5",
+        "equal_steps=true",
+        "++trainer.accumulate_grad_batches=4",
+    )
     # 49 batches are 13 steps, the last of one batch; 2 batches are one.
     assert at_equal_steps(config, data).epochs == 390
