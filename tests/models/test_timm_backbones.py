@@ -52,9 +52,7 @@ def refusal(name: str, **options: object) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "family", [name if place < 5 else pytest.param(name, marks=pytest.mark.slow) for place, name in enumerate(FAMILIES)]
-)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_of_timm_trains_from_random_weights_and_ends_in_its_head(family: str) -> None:
     name, size = FAMILIES[family]
     assert timm.models.model_entrypoint(name).__module__ == f"timm.models.{family}"

@@ -38,13 +38,11 @@ def test_the_rule_before_names_false_winners_where_some_arms_are_noisy():
     assert wrong[1] < bar(cell)
 
 
-@pytest.mark.slow
 def test_the_power_lost_to_that_is_small():
     power = [summary(CELLS["power, sd 0.3"], method, 200)["power"] for method in ("before", "after")]
     assert power[1] > power[0] - 0.06
 
 
-@pytest.mark.slow
 def test_the_smallest_detectable_difference_is_detected_as_often_as_promised():
     power = promise(CELLS["6 arms, sd 0.3"], 40)[:, 1].mean()
     assert 0.68 < power < 0.94, "80 %, with a standard error of 4 %"
