@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -95,11 +94,11 @@ def test_a_run_of_a_given_time_trains_all_epochs_that_it_says_and_goes_on_with_t
         (["budget_minutes=1", "compile=true"], "budget_minutes is measured without compiling"),
     ],
 )
-def test_what_a_budget_does_not_go_together_with_is_refused(typed, said, cache):
+def test_what_a_budget_does_not_go_together_with_is_refused(typed, said, cache, tmp_path):
     overrides = (*DRAWN, f"data.cache_dir={cache}", *SMALL[:3], *SMALL[4:], *typed)
     origin = Origin(overrides=tuple(typed))
     with pytest.raises(UserError, match=said):
-        run(asked(*overrides), Place(Path("never")), origin)
+        run(asked(*overrides), Place(tmp_path / "never"), origin)
     if said.startswith("epochs has"):
         with pytest.raises(UserError, match=said):
             dry_run(asked(*overrides), origin)
