@@ -30,7 +30,7 @@ from intel_scenes.models.scores import fitted_temperature, scores
 from intel_scenes.probabilities import Probabilities, at_temperature, balanced_accuracy, macro_f1
 from intel_scenes.record import Predictions
 from intel_scenes.runtime import Runtime, resolve_threads
-from intel_scenes.training.frozen_features import Head, features_of
+from intel_scenes.training.frozen_features import Head, all_features
 from intel_scenes.training.identity import device_name
 
 log = logging.getLogger(__name__)
@@ -254,12 +254,8 @@ def _as_features(member: Trained, model_name: str, stored: Stored) -> tuple[nn.M
     """
     head, show = Head(member.network, model_name), member.pipeline.evaluate
     member.network.set_submodule(head.name, nn.Identity())
-    found = []
     with progress_bar.bar(len(stored.labels), f"features of {Path(member.name).name}", is_brief=True) as bar:
-        for features in features_of(member.network, stored, show, member.runtime):
-            found.append(features)
-            bar.update(len(features))
-    values = torch.from_numpy(np.concatenate(found))
+        values = torch.from_numpy(all_features(member.network, stored, show, member.runtime, bar))
     return head, Stored(values, stored.labels, torch.arange(len(values))), FeaturePipeline()
 
 

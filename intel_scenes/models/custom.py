@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from intel_scenes import files
 from intel_scenes.errors import UserError, first_line
 from intel_scenes.models.backbones import load, mark_heads, size_error
-from intel_scenes.models.weights import Weights, none_published, read_state, weights_file
+from intel_scenes.models.weights import Weights, read_state, unpublished
 
 IMAGE_SIZE = 224  # pixels, where data.image_size says nothing
 
@@ -27,12 +27,7 @@ def resolve_weights(target: str, weights: str | None) -> Weights | None:
     Raises:
         UserError: Something else is asked for, or the file cannot be read.
     """
-    if weights is None:
-        return None
-    found = weights_file(weights)
-    if found is None:
-        raise none_published(target, weights)
-    return found
+    return unpublished(target, weights, "", ())
 
 
 def find_source(target: str) -> Path:

@@ -22,10 +22,9 @@ from intel_scenes.models.weights import (
     OfTimm,
     Preprocessing,
     Weights,
-    none_published,
     read_state,
     reason,
-    weights_file,
+    unpublished,
 )
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository of timm's, in the order in which timm looks
@@ -75,21 +74,12 @@ def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
         UserError: timm, the model, the weights or the file do not exist.
     """
     published = published_weights(model_name)
-    if weights is None:
-        return None
     if weights in published:
         source = published[weights]
         config = _timm().models.get_pretrained_cfg(source.name)
         return Weights(source.name, config.hf_hub_id or PurePosixPath(urlparse(config.url).path).name, source)
-    if found := weights_file(weights):
-        return found
-    if not published:
-        raise none_published(model_name, weights)
-    raise UserError(
-        f"model.weights={weights} is neither a file nor a tag of timm's weights of {model_name}"
-        f"{did_you_mean(weights, published)}: choose {', '.join(published)}, null (random weights) or a .pth, .pt, "
-        ".ckpt or .safetensors file."
-    )
+    near = did_you_mean(weights or "", published)
+    return unpublished(model_name, weights, f"a tag of timm's weights of {model_name}{near}", published)
 
 
 def published_weights(model_name: str) -> dict[str, OfTimm]:

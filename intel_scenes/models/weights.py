@@ -3,7 +3,7 @@
 import socket
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -92,19 +92,34 @@ def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
         UserError: the model, the weights or the file do not exist.
     """
     published = published_weights(model_name)
-    if weights is None:
-        return None
     if weights in published:
         member = published[weights]
         return Weights(member.name, PurePosixPath(urlparse(member.url).path).name, member)
+    near = did_you_mean((weights or "").upper(), published)
+    return unpublished(model_name, weights, f"weights of {model_name}{near}", published)
+
+
+def unpublished(model_name: str, weights: str | None, what: str, published: Collection[str]) -> Weights | None:
+    """The weights in a file; None for random ones.
+
+    Args:
+        model_name: Whose weights they are.
+        weights: What was asked for, which is none of `published`.
+        what: It could have been, for the error.
+        published: The names of weights that the library of the model has.
+
+    Raises:
+        UserError: Something else is asked for, or the file cannot be read.
+    """
+    if weights is None:
+        return None
     if found := weights_file(weights):
         return found
     if not published:
-        raise none_published(model_name, weights)
+        raise UserError(f"{model_name} has no published weights, so model.weights={weights} is none: {WHAT_TO_GIVE}.")
     raise UserError(
-        f"model.weights={weights} is neither a file nor weights of {model_name}"
-        f"{did_you_mean(weights.upper(), published)}: choose {', '.join(published)}, null (random weights) or a .pth, "
-        f".pt, .ckpt or .safetensors file."
+        f"model.weights={weights} is neither a file nor {what}: choose {', '.join(published)}, null (random weights) "
+        "or a .pth, .pt, .ckpt or .safetensors file."
     )
 
 
@@ -117,11 +132,6 @@ def weights_file(weights: str) -> Weights | None:
     path = Path(weights).expanduser()
     is_file = path.suffix in _FILE_SUFFIXES or path.is_file()
     return Weights(path.name, _sha256(path), path) if is_file else None
-
-
-def none_published(model_name: str, weights: str) -> UserError:
-    """That a model has no weights but those that a user has."""
-    return UserError(f"{model_name} has no published weights, so model.weights={weights} is none: {WHAT_TO_GIVE}.")
 
 
 def published_weights(model_name: str) -> dict[str, models.WeightsEnum]:

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from intel_scenes import files, record
 from intel_scenes.config import ModelConfig
@@ -120,11 +122,8 @@ def frozen_features(
         network.to(runtime.device).to(memory_format=torch.channels_last).eval()
         with progress_bar.bar(sum(len(images.labels) for images in splits.values()), "features") as bar:
             for split, images in splits.items():
-                found = []
-                for features in features_of(network, images, data.pipeline.evaluate, runtime):
-                    found.append(features)
-                    bar.update(len(features))
-                np.save(partial / f"{split}.npy", np.concatenate(found))
+                found = all_features(network, images, data.pipeline.evaluate, runtime, bar)
+                np.save(partial / f"{split}.npy", found)
         network.cpu().train()  # its place is needed for the training
         network.set_submodule(head.name, head.layer)
         seconds = time.perf_counter() - started
@@ -180,6 +179,17 @@ def fit_head(
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
     optimizer.zero_grad()
+
+
+def all_features(
+    network: nn.Module, images: Stored, seen: Callable[[Tensor], Tensor], runtime: Runtime, bar: "tqdm[NoReturn]"
+) -> npt.NDArray[np.float32]:
+    """The (N, D) features of all images together, counted by a bar; the arguments are those of `features_of`."""
+    found = []
+    for features in features_of(network, images, seen, runtime):
+        found.append(features)
+        bar.update(len(features))
+    return np.concatenate(found)
 
 
 @torch.inference_mode()

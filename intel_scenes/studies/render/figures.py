@@ -23,6 +23,7 @@ from intel_scenes.studies.render.plot import (
     TRAIN,
     VAL,
     Figure,
+    add_band,
     error_bars,
     finish,
     one_row_each,
@@ -150,18 +151,8 @@ def _panel(number: int, label: str, columns: dict[str, Band], scale: list[float]
         rows = columns[column]
         epochs = list(range(1, len(rows) + 1))
         if any(high > low for _, low, high in rows):
-            figure.add_scatter(
-                x=[*epochs, *reversed(epochs)],
-                y=rounded([*(high for *_, high in rows), *reversed([low for _, low, _ in rows])]),
-                fill="toself",
-                fillcolor=colour,
-                opacity=0.18,
-                line_width=0,
-                mode="lines",
-                hoverinfo="skip",
-                legendgroup=name,
-                showlegend=False,
-            )
+            _, low, high = zip(*rows, strict=True)
+            add_band(figure, epochs, low, high, colour=colour, opacity=0.18, group=name)
         figure.add_scatter(
             x=epochs,
             y=rounded(mean for mean, *_ in rows),

@@ -13,6 +13,7 @@ from intel_scenes.studies.render.plot import (
     COLOURS,
     SYMBOLS,
     Figure,
+    add_band,
     error_bars,
     finish,
     percent,
@@ -177,18 +178,8 @@ def _add_curve(figure: go.Figure, series: Series, curve: LearningCurve, place: i
     for sizes, dash in ((inside, "solid"), (beyond, "dash")):
         estimates = [curve.accuracy(size) for size in sizes.tolist()]
         low, high = zip(*(estimate.interval() for estimate in estimates), strict=True)
-        figure.add_scatter(
-            x=rounded([*sizes, *reversed(sizes)]),
-            y=rounded(100 * min(1.0, value) for value in [*high, *reversed(low)]),
-            fill="toself",
-            fillcolor=colour,
-            opacity=0.12,
-            line_width=0,
-            mode="lines",
-            hoverinfo="skip",
-            legendgroup=str(place),
-            showlegend=False,
-        )
+        bottom, top = ([100 * min(1.0, value) for value in bound] for bound in (low, high))
+        add_band(figure, rounded(sizes), bottom, top, colour=colour, opacity=0.12, group=str(place))
         figure.add_scatter(
             x=rounded(sizes),
             y=rounded(100 * estimate.value for estimate in estimates),

@@ -80,6 +80,31 @@ def rounded(values: Iterable[float], digits: int = 2) -> list[float | None]:
     return [round(float(value), digits) if math.isfinite(value) else None for value in values]
 
 
+def add_band(
+    figure: go.Figure,
+    places: Sequence[Any],
+    low: Sequence[float],
+    high: Sequence[float],
+    *,
+    colour: str,
+    opacity: float,
+    group: str,
+) -> None:
+    """Shades what lies between two lines, as a part of an entry of the legend."""
+    figure.add_scatter(
+        x=[*places, *reversed(places)],
+        y=rounded([*high, *reversed(low)]),
+        fill="toself",
+        fillcolor=colour,
+        opacity=opacity,
+        line_width=0,
+        mode="lines",
+        hoverinfo="skip",
+        legendgroup=group,
+        showlegend=False,
+    )
+
+
 def error_bars(
     values: Sequence[float], intervals: Sequence[tuple[float, float]], colour: str, thickness: float = 2, width: int = 4
 ) -> dict[str, Any]:
