@@ -32,7 +32,7 @@ PROBE = (
     "epochs=3",
     "data.crop_fraction=1.0",
 )
-# One of each way in which torchvision builds a head, auxiliary heads and a head of several layers among them.
+# One model for each way in which torchvision builds a head, including auxiliary heads and heads of several layers.
 FAMILIES = {
     **{"resnet18": 32, "mobilenet_v2": 32, "mobilenet_v3_small": 32, "efficientnet_b0": 32, "convnext_tiny": 32},
     **{"vit_b_16": 32, "swin_t": 32, "densenet121": 32, "vgg11": 32, "googlenet": 32, "inception_v3": 75},
@@ -56,7 +56,7 @@ def history(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_head_of_the_features_is_the_network(name: str) -> None:
+def test_the_head_on_the_features_equals_the_network(name: str) -> None:
     options = {"image_size": FAMILIES[name]} if name.startswith("vit") else {}
     if name in ("googlenet", "inception_v3"):
         options = {"init_weights": False}
@@ -79,7 +79,7 @@ def test_a_probe_is_the_head_trained_on_the_frozen_network(run: Run, cache: Path
     summary = run(*PROBE, weights, "optim.lr=0.05", folder=tmp_path / "probe")
     data = images_of(cache)
 
-    network.eval()  # the plain way: the whole network on every batch, its backbone in evaluation mode
+    network.eval()  # reference: the whole network on every batch, its backbone in evaluation mode
     optimizer = torch.optim.SGD(network.fc.parameters(), 0.05, momentum=0.9)
     labels, rows = torch.from_numpy(data.splits.scenes.labels), history(tmp_path / "probe")
 
@@ -151,9 +151,9 @@ def test_a_probe_is_complete_like_any_run(run: Run, tmp_path: Path) -> None:
     assert summary.status == "completed"
     assert summary.recipe_resolved["recipe"]["trained"] == "head"
     unknown = {key for key, value in vars(summary).items() if value is None}
-    no_run_has = {"error", "traceback", "git_commit", "git_dirty"}  # where all went well, or from a wheel
+    no_run_has = {"error", "traceback", "git_commit", "git_dirty"}  # of a completed run, or from a wheel
     not_asked = {"study", "model", "optim", "scheduler", "recipe", "budget_minutes", "budget_digest", "compile_seconds"}
-    not_of_these = {"transform_input", "test_fraction", "model_source", "features_seconds"}  # the last were cached
+    not_of_these = {"transform_input", "test_fraction", "model_source", "features_seconds"}  # the features were cached
     assert unknown <= no_run_has | not_asked | not_of_these
     assert run(*PROBE, weights, folder=tmp_path / "probe") == summary
     assert json.loads((tmp_path / "probe" / record.SUMMARY).read_text())["num_train"] == 108
@@ -191,8 +191,8 @@ def test_a_head_that_is_fitted_first_starts_where_the_probe_ends(run: Run, tmp_p
     assert all(torch.equal(state["state_dict"][f"network.{name}"], given[name]) for name in norms)
 
 
-def test_without_weights_there_is_no_head_to_fit_first_and_no_rate_that_falls(run: Run, tmp_path: Path) -> None:
-    default = run("model=resnet18", folder=tmp_path / "default")  # whose recipe has such rates
+def test_random_weights_have_no_head_first_and_no_layer_wise_decay(run: Run, tmp_path: Path) -> None:
+    default = run("model=resnet18", folder=tmp_path / "default")  # the recipe has layer-wise decay
     plain = run("model=resnet18", "recipe.first_lr_scale=1.0", folder=tmp_path / "plain")
     assert default.test_loss == plain.test_loss
     assert default.recipe_resolved == plain.recipe_resolved
@@ -203,7 +203,7 @@ def test_without_weights_there_is_no_head_to_fit_first_and_no_rate_that_falls(ru
     assert not (tmp_path / "typed").exists()
 
 
-def test_the_head_is_fitted_first_where_the_backbone_is_pretrained() -> None:
+def test_the_head_is_fitted_first_if_the_backbone_is_pretrained() -> None:
     assert asked("recipe.head_first=true").effective_recipe.head_first
     assert not asked("recipe.head_first=true", "model.weights=null").effective_recipe.head_first
     assert not asked("recipe.head_first=false").effective_recipe.head_first
@@ -216,7 +216,7 @@ def test_a_head_that_is_not_linear_is_not_fitted_first(run, tmp_path) -> None:
         run(*model, "recipe.head_first=true")
 
 
-def test_the_checkpoint_of_a_probe_says_how_its_network_takes_its_input(tmp_path: Path) -> None:
+def test_the_checkpoint_of_a_probe_holds_transform_input(tmp_path: Path) -> None:
     network = models.googlenet(num_classes=6, init_weights=False, transform_input=True)
     (tmp_path / record.BEST).parent.mkdir()
     torch.save({"state_dict": {}}, tmp_path / record.BEST)
@@ -255,4 +255,4 @@ def test_shares_of_the_training_images_take_their_features_from_one_cache(run: R
     # Three epochs of six batches of 16 are 18 steps; three batches fit into the half, so that it takes six epochs.
     assert [rows[-1]["step"] for rows in map(history, (tmp_path / "whole", tmp_path / "part"))] == [18, 18]
     assert part.epochs == 6
-    assert run(*PROBE, weights, *share, folder=tmp_path / "part") == part, "found again"
+    assert run(*PROBE, weights, *share, folder=tmp_path / "part") == part, "it is complete"

@@ -1,4 +1,4 @@
-"""What only a GPU can show; the same code runs on the CPU in the other tests."""
+"""Behavior that only a GPU can show; the other tests run the same code on the CPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ def no_waiting() -> Iterator[None]:
 
 
 class NoWaiting(Callback):
-    """Forward, backward, update and average may not wait for the device, but at both ends of an epoch."""
+    """Raises if forward, backward, update or average wait for the device, except at the ends of an epoch."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         torch.cuda.set_sync_debug_mode("error" if batch_idx and not trainer.is_last_batch else "default")
