@@ -63,7 +63,7 @@ def _rates(config: RunConfig, bare: Iterator[int]) -> tuple[float, float]:
 
 
 class Turns(Callback):
-    """Pauses our clock every few steps for as many steps of the rival, so that a busy machine slows both alike.
+    """Callback that alternates a few steps of ours and of the rival, so that a busy machine slows both alike.
 
     Ours starts with half a turn, so that each is the first to read half of the training images, which the other then
     finds in the CPU's caches. Evaluation belongs to the turn of the last step. Our time ends when the fit does, with

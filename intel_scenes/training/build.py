@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 LARGE_TENSOR = 2**15  # mean number of weights per tensor of a network from which fused SGD is slower on a CPU
 MAX_LISTED = 5  # ignored entries that a warning names
-EXTRAS = ("wandb", "mlflow")  # of the package: libraries that loggers of conf/logger need
+EXTRAS = ("wandb", "mlflow")  # of the package, each named after the library that a logger needs
 
 
 def check_parts(config: RunConfig, typed: Collection[str]) -> None:
@@ -248,7 +248,7 @@ def report_images(module: SceneDataModule) -> None:
         listed = ", ".join(ignored[:MAX_LISTED]) + (", ..." if len(ignored) > MAX_LISTED else "")
         listed = listed.encode(errors="backslashreplace").decode()  # file names may hold anything
         number = counted(len(ignored), "entry", "entries")
-        log.warning("%s of the class folders ignored, no image files: %s", number, listed)
+        log.warning("ignored %s of the class folders that are no image files: %s", number, listed)
     if undecoded := [path for reasons in module.unreadable.values() for path in reasons]:
         log.warning("%s could not be decoded; skipped: %s", counted(len(undecoded), "image"), ", ".join(undecoded))
     splits = module.splits
@@ -310,9 +310,9 @@ def build_classifier(config: RunConfig, network: nn.Module, splits: Splits) -> S
             class_weights=weights_of_classes(config, splits),
             seed=config.seed,
         )
-        classifier.configure_optimizers()  # raises before the run begins what it would raise in it
+        classifier.configure_optimizers()  # so that it fails before the run begins
     except (TypeError, ValueError, ArithmeticError, hydra.errors.HydraException) as error:
-        raise UserError(f"optim or scheduler: {first_line(error)}; correct their keys") from error
+        raise UserError(f"optim or scheduler fails with {first_line(error)}; correct a value of it") from error
     return classifier.to(memory_format=torch.channels_last)
 
 

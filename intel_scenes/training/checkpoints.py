@@ -25,7 +25,7 @@ WEIGHTS_KEYS = ("state_dict", "epoch", "global_step", "pytorch-lightning_version
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints atomically and in the background; the best weights go to a file of their own.
+    """Plugin that writes checkpoints atomically and in the background, and the best weights to a file of their own.
 
     Lightning's own writes through a temporary file that may be on another file system
     (Lightning-AI/pytorch-lightning#21431), and omits the averaged weights from weights-only files. Training continues
@@ -130,7 +130,7 @@ def read_best(folder: Path) -> dict[str, Any]:
 
 
 class EpochRecorder(Checkpoint):
-    """Writes `history.csv` and `last.ckpt` after each epoch, and `best.ckpt` if the primary metric improved on val.
+    """Callback that writes `history.csv`, `last.ckpt`, and `best.ckpt` if the validation metric improved, per epoch.
 
     The rows and the time spent are part of `last.ckpt`. A kill between the files, or during a write, loses the epochs
     since the last complete `last.ckpt`: two at most.
@@ -209,7 +209,7 @@ class EpochRecorder(Checkpoint):
 
 
 class FiniteLoss(Callback):
-    """Stops a run whose loss is not finite, and reports the first such step.
+    """Callback that stops a run whose loss is not finite, and reports the first such step.
 
     The step is stored on the device and read only now and then, because reading it waits for the accelerator.
     """

@@ -25,8 +25,8 @@ SMALLEST_BATCH = 8  # images; smaller batches are not recommended
 HEADER = "  epoch    train loss  val loss  train acc  (eval) val acc      lr  img/s   left"
 
 
-class Study(NamedTuple):
-    """The runs that share one full description in the output of a process.
+class RunSeries(NamedTuple):
+    """Runs of which a process describes the first one in full.
 
     Attributes:
         folder: Folder of the study; None for a single run.
@@ -37,42 +37,39 @@ class Study(NamedTuple):
     data: str
 
 
-_described: set[Study] = set()  # by this process; a worker of a launcher describes its own first run
+_described: set[RunSeries] = set()  # by this process; a worker of a launcher describes its own first run
 
 
-def is_described(study: Study) -> bool:
+def is_described(series: RunSeries) -> bool:
     """Return whether this process has described an earlier run of the study in full; never for a single run."""
-    return study in _described
+    return series in _described
 
 
-def describe(summary: Summary, splits: Splits, runtime: Runtime, study: Study, *, steps_per_epoch: int) -> None:
+def describe(summary: Summary, splits: Splits, runtime: Runtime, series: RunSeries, *, steps_per_epoch: int) -> None:
     """Log device, images, network, recipe and length of a run, one line each; of later runs of a study only one line.
 
     Args:
         summary: The summary before the results.
         splits: The images.
         runtime: Device and precision of the training.
-        study: The study of the run.
+        series: Series of the run.
         steps_per_epoch: Batches per epoch.
     """
-    is_first = not is_described(study)
+    is_first = not is_described(series)
     log.info("\n".join(_description(summary, splits, steps_per_epoch, is_short=not is_first)))
     if is_first and emulates(runtime.precision, runtime.device):
         log.warning("this processor emulates %s in software; trainer.precision=32 is faster", runtime.precision)
-    if study.folder is not None:
-        _described.add(study)
+    if series.folder is not None:
+        _described.add(series)
 
 
 def _description(summary: Summary, splits: Splits, steps_per_epoch: int, *, is_short: bool) -> list[str]:
-    choices = {"recipe": summary.recipe, "optim": summary.optim, "scheduler": summary.scheduler}
-    chosen = ", ".join(f"{group} {name}" for group, name in choices.items() if name)
-    settings = f"{chosen}{', ' if chosen else ''}lr {summary.lr:g}, batch size {summary.batch_size}"
-    weights = f"{summary.weights or 'random'} weights"
+    choices = {"optim": summary.optim, "scheduler": summary.scheduler}
+    chosen = [f"{group} {name}" for group, name in choices.items() if name]
+    settings = ", ".join([*chosen, f"lr {summary.lr:g}", f"batch size {summary.batch_size}"])
     batches = counted(steps_per_epoch, "batch", "batches")
-    if is_short:
-        epochs = counted(summary.epochs or 0, "epoch")
-        line = f"  {summary.architecture}, {weights}, {settings}, seed {summary.seed}, {epochs} of {batches}"
-        return [line, *_few_steps(summary, steps_per_epoch)]
+    if is_short:  # what is constant in a study stands in the full description, and what differs in the run's name
+        return [f"  {summary.architecture}, {settings}, {counted(summary.epochs or 0, 'epoch')} of {batches}"]
     of_class = np.bincount(splits.scenes.labels[splits.train], minlength=len(splits.classes))
     counts = ", ".join(f"{name} {count:,}" for name, count in zip(splits.classes, of_class, strict=True))
     whole = f" of {splits.num_whole:,} (data.train_fraction={summary.train_fraction:g})" if splits.num_whole else ""
@@ -81,8 +78,9 @@ def _description(summary: Summary, splits: Splits, steps_per_epoch: int, *, is_s
         f"images:  train {summary.num_train:,}{whole}, val {summary.num_val:,}, test {summary.num_test:,}",
         f"classes: {counts} (train)",
         *_imbalance(summary, splits, of_class),
-        f"network: {summary.architecture}, {summary.parameters:,} parameters, {summary.image_size} px, {weights}",
-        f"recipe:  {settings}, seed {summary.seed}",
+        f"network: {summary.architecture}, {summary.parameters:,} parameters, {summary.image_size} px, "
+        f"{summary.weights or 'random'} weights",
+        f"recipe:  {f'{summary.recipe}, ' if summary.recipe else ''}{settings}, seed {summary.seed}",
         f"epochs:  {summary.epochs}, of {batches} each; numbered from 1 here, from 0 in history.csv",
         *_few_steps(summary, steps_per_epoch),
     ]
@@ -113,7 +111,7 @@ def _few_steps(summary: Summary, steps_per_epoch: int) -> list[str]:
 
 
 class TrainingProgress(Callback):
-    """Logs a line for each epoch; with a bar, also shows the batches of the current one on stderr.
+    """Callback that logs a line for each epoch and, with a bar, shows the batches of the current one on stderr.
 
     Lightning's own bars fill a log file with carriage returns and wrap at 80 columns.
     """

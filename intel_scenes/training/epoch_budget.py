@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 NUM_STEPS = 8  # timed at each training size
 
-EpochsOfBudget = Callable[[str, Callable[[], int]], int]  # a budget digest and a function that times the run, to epochs
+EpochsOfBudget = Callable[[str, Callable[[], int]], int]  # (budget digest, function that times the run) to epochs
 
 
 def unshared_epochs(_budget_digest: str, epochs: Callable[[], int]) -> int:

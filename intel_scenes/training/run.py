@@ -32,7 +32,7 @@ from intel_scenes.training.build import (
 from intel_scenes.training.checkpoints import EpochRecorder
 from intel_scenes.training.claim import Place, claimed, completed, finished, recorded, settle_previous_run, starts_fresh
 from intel_scenes.training.compiling import compile_network
-from intel_scenes.training.console import Study, TrainingProgress, describe, is_described
+from intel_scenes.training.console import RunSeries, TrainingProgress, describe, is_described
 from intel_scenes.training.epoch_budget import (
     EpochsOfBudget,
     at_equal_steps,
@@ -84,8 +84,8 @@ def run(
     data = build_data(config, origin.typed, reports=False)
     config = at_equal_steps(config, data)
     facts = facts_of(config, weights, data)
-    study = Study(place.siblings, facts.data)
-    if not is_described(study):
+    series = RunSeries(place.siblings, facts.data)
+    if not is_described(series):
         report_images(data)
     epochs = known_epochs(config, facts, folder)
     if epochs and (summary := completed(with_steps(config, data, epochs, folder), facts, folder)):
@@ -117,7 +117,7 @@ def run(
         identified = identity(config, origin, facts, weights, data, network, runtime)
         if runtime.is_first:
             steps_per_epoch = config.trainer.num_batches(data.num_batches)
-            describe(identified, data.splits, runtime, study, steps_per_epoch=steps_per_epoch)
+            describe(identified, data.splits, runtime, series, steps_per_epoch=steps_per_epoch)
             if hint := hint_of_other_epochs(place, origin.overrides, identified):
                 log.info(hint)
 

@@ -160,7 +160,7 @@ class _Trial:
 
 
 class _Starts(Callback):
-    """Records when each epoch starts."""
+    """Callback that records when each epoch starts."""
 
     def __init__(self) -> None:
         self.times: list[float] = []

@@ -7,7 +7,7 @@ import torch
 from intel_scenes.record import Epoch, History, Status, Summary
 from intel_scenes.runtime import Runtime
 from intel_scenes.training import console
-from intel_scenes.training.console import Study, TrainingProgress, describe, is_described
+from intel_scenes.training.console import RunSeries, TrainingProgress, describe, is_described
 
 RUNTIME = Runtime(torch.device("cpu"), "32-true", 1)
 SCENES = SimpleNamespace(labels=np.array([0, 0, 1, 1]))
@@ -24,31 +24,31 @@ SUMMARY = Summary(
 
 @pytest.fixture
 def described(caplog, monkeypatch):
-    """Return a function that describes a run of a study and returns the lines it logs."""
+    """Return a function that describes a run of a series and returns the lines it logs."""
     caplog.set_level("INFO")
     monkeypatch.setattr(console, "_described", set())
 
-    def lines(study):
+    def lines(series):
         caplog.clear()
-        describe(SUMMARY, SPLITS, RUNTIME, study, steps_per_epoch=1)
+        describe(SUMMARY, SPLITS, RUNTIME, series, steps_per_epoch=1)
         return "\n".join(caplog.messages).splitlines()
 
     return lines
 
 
 def test_a_sweep_describes_its_first_run_in_full_and_the_next_ones_on_one_line(described, tmp_path):
-    study = Study(tmp_path, "a")
-    first, second = described(study), described(study)
+    series = RunSeries(tmp_path, "a")
+    first, second = described(series), described(series)
     names = ["device", "images", "classes", "network", "recipe", "epochs"]
     assert [line.split(":")[0] for line in first] == names
-    assert second == ["  resnet18, random weights, optim sgd, lr 0.1, batch size 3, seed 2, 200 epochs of 1 batch"]
-    assert len(described(Study(tmp_path, "other images"))) == len(names)
-    assert is_described(study)
+    assert second == ["  resnet18, optim sgd, lr 0.1, batch size 3, 200 epochs of 1 batch"]
+    assert len(described(RunSeries(tmp_path, "other images"))) == len(names)
+    assert is_described(series)
 
 
 def test_each_single_run_is_described_in_full(described):
-    assert described(Study(None, "a")) == described(Study(None, "a"))
-    assert not is_described(Study(None, "a"))
+    assert described(RunSeries(None, "a")) == described(RunSeries(None, "a"))
+    assert not is_described(RunSeries(None, "a"))
 
 
 def test_the_line_of_an_epoch_stands_under_its_heads_and_fits_80_columns(caplog):

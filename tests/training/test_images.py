@@ -120,7 +120,7 @@ def test_stored_ignored_and_corrupt_files_are_reported(
     num_bytes = 3 * 32 * (25 * 46 + 26 * 48)
     stored = "39 train and 12 test images are stored whole, up to 2:1, with a shorter side of 32 px: "
     assert f"{stored}{num_bytes / 1e6:.1f} MB in {tmp_path / 'cache'}" in messages
-    ignored = "2 entries of the class folders ignored, no image files"
+    ignored = "ignored 2 entries of the class folders that are no image files"
     assert f"{ignored}: {noon}/more/, {noon}/notes.txt" in messages
     assert "1 image could not be decoded; skipped: noon/00.jpg" in messages
 
