@@ -54,7 +54,7 @@ def test_a_model_is_measured_in_the_chosen_precision_and_layout(bench, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (
             ["what=inptu"],
@@ -80,8 +80,8 @@ def test_a_model_is_measured_in_the_chosen_precision_and_layout(bench, tmp_path)
         (["whta=input"], "there is no key whta (did you mean what?)"),
     ],
 )
-def test_a_wrong_option_gives_one_sentence(bench, arguments, said):
+def test_a_wrong_option_gives_one_sentence(bench, arguments, message):
     done = bench(*arguments, fresh=False)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -18,13 +18,13 @@ def config(cache):
 def test_a_start_without_cached_digests_reads_the_files_again_and_restores_the_cache(config, monkeypatch):
     monkeypatch.setattr(scenes, "CLOCK_SECONDS", 0)  # the images may have been drawn just now
     assert ablation._start_seconds(config) > 0
-    known = dict(scenes.known_digests)
-    assert len(known) >= 150  # 120 and 30
+    before = dict(scenes.known_digests)
+    assert len(before) >= 150  # 120 and 30
     with ablation.STARTS["file digests cached"]():
         assert scenes.known_digests == {}
         assert ablation._start_seconds(config) > 0
         assert len(scenes.known_digests) == 150
-    assert scenes.known_digests == known
+    assert scenes.known_digests == before
 
 
 def test_without_the_freeze_collections_examine_imports():

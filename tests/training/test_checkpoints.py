@@ -209,9 +209,9 @@ def test_a_checkpoint_holds_the_weights_of_its_step_however_long_the_disk_takes(
     content["callbacks"]["recorder"]["rows"].append({"epoch": 1})
     go_on.set()
     disk.teardown()
-    found = loaded(tmp_path, "last.ckpt")
-    assert found["state_dict"]["w"].item() == 1
-    assert found["callbacks"]["recorder"]["rows"] == [{"epoch": 0}]
+    written = loaded(tmp_path, "last.ckpt")
+    assert written["state_dict"]["w"].item() == 1
+    assert written["callbacks"]["recorder"]["rows"] == [{"epoch": 0}]
 
 
 def test_a_checkpoint_that_cannot_be_written_raises_at_the_next_one_or_at_the_end(tmp_path: Path) -> None:
@@ -255,19 +255,19 @@ def test_a_recorder_keeps_the_weights_of_the_epoch_that_its_metric_chooses(tmp_p
 def test_the_history_has_a_row_for_each_epoch_with_its_learning_rate(tmp_path: Path) -> None:
     options = {"scheduler": partial(StepLR, step_size=1, gamma=0.1)}
     recorder = fit(tmp_path, tiny(), epochs=3, options=options)
-    found = history(tmp_path)
-    assert list(found[0]) == list(record.HISTORY_COLUMNS)
-    assert [(row["epoch"], row["step"]) for row in found] == [("0", "4"), ("1", "8"), ("2", "12")]
-    assert [float(row["lr"]) for row in found] == pytest.approx([0.1, 0.01, 0.001])
+    written_rows = history(tmp_path)
+    assert list(written_rows[0]) == list(record.HISTORY_COLUMNS)
+    assert [(row["epoch"], row["step"]) for row in written_rows] == [("0", "4"), ("1", "8"), ("2", "12")]
+    assert [float(row["lr"]) for row in written_rows] == pytest.approx([0.1, 0.01, 0.001])
     # 20 images an epoch: the training part is shorter than the whole
-    assert all(float(row["images_per_second"]) > 20 / recorder.fit_seconds for row in found)
+    assert all(float(row["images_per_second"]) > 20 / recorder.fit_seconds for row in written_rows)
 
 
 def schedule_of(path: Path) -> dict[str, Any]:
     """Return a schedule of `conf/` for five epochs of four steps."""
-    found = yaml.safe_load(path.read_text().replace("${num_steps}", "20"))
-    factory = unguarded(hydra.utils.instantiate(found["factory"], _convert_="all"))
-    return {"scheduler": factory, "interval": found["interval"]}
+    section = yaml.safe_load(path.read_text().replace("${num_steps}", "20"))
+    factory = unguarded(hydra.utils.instantiate(section["factory"], _convert_="all"))
+    return {"scheduler": factory, "interval": section["interval"]}
 
 
 @pytest.mark.parametrize(
@@ -290,10 +290,10 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, options:
         averaging = [WarmedEMA(0.8)] if average else []
         fit(parts, tiny(), *averaging, epochs=epochs, resumed=epochs > 2, options=options)
     for name in (record.BEST, record.LAST):
-        expected, found = loaded(whole, name), loaded(parts, name)
-        assert expected["epoch"] == found["epoch"]
+        expected, resumed_state = loaded(whole, name), loaded(parts, name)
+        assert expected["epoch"] == resumed_state["epoch"]
         for key in expected.keys() & {"state_dict", "current_model_state"}:
-            assert all(torch.equal(expected[key][tensor], found[key][tensor]) for tensor in expected[key])
+            assert all(torch.equal(expected[key][tensor], resumed_state[key][tensor]) for tensor in expected[key])
     rows = [[{**row, "images_per_second": ""} for row in history(folder)] for folder in (whole, parts)]
     assert rows[0] == rows[1]
 
@@ -328,12 +328,12 @@ def test_the_best_file_holds_the_averages_of_weights_and_statistics(tmp_path: Pa
     expected = noted.states[0]
     for state, kept in zip(noted.states[1:], (2 / 11, 3 / 12, 4 / 13), strict=True):
         expected = {name: kept * expected[name] + (1 - kept) * tensor for name, tensor in state.items()}
-    found = loaded(tmp_path, record.BEST)["state_dict"]
-    assert found.keys() == expected.keys()
-    for name in found:
-        if found[name].is_floating_point():
-            torch.testing.assert_close(found[name], expected[name])
-    assert not torch.equal(found["network.fc.weight"], noted.states[-1]["network.fc.weight"])
+    averages = loaded(tmp_path, record.BEST)["state_dict"]
+    assert averages.keys() == expected.keys()
+    for name in averages:
+        if averages[name].is_floating_point():
+            torch.testing.assert_close(averages[name], expected[name])
+    assert not torch.equal(averages["network.fc.weight"], noted.states[-1]["network.fc.weight"])
     live = loaded(tmp_path, record.LAST)["current_model_state"]
     assert torch.equal(live["network.fc.weight"], noted.states[-1]["network.fc.weight"])
 

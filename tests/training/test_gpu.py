@@ -51,6 +51,6 @@ def test_batches_are_put_together_and_augmented_without_waiting(rule: str, cache
 
     seen(there)
     with no_waiting():
-        found = seen(there)
+        on_gpu = seen(there)
     expected = seen(data)  # rounds to whole levels where the device does not
-    np.testing.assert_allclose(found.cpu().numpy(), expected.numpy(), atol=1.5 / 255 / 0.22)
+    np.testing.assert_allclose(on_gpu.cpu().numpy(), expected.numpy(), atol=1.5 / 255 / 0.22)

@@ -34,13 +34,13 @@ from intel_scenes.training import memory
 def resident():
     return 1024 * int(next(line for line in Path("/proc/self/status").open() if line.startswith("VmRSS")).split()[1])
 {begin}
-found = [resident()]
+readings = [resident()]
 large = numpy.ones({mebibytes} * 2**20, dtype=numpy.uint8)
 del large
-found.append(resident())
+readings.append(resident())
 memory.reset_peak(torch.device("cpu"))
-found.append(resident())
-print(json.dumps(found))
+readings.append(resident())
+print(json.dumps(readings))
 """
 
 TRAINER = """

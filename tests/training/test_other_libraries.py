@@ -80,10 +80,10 @@ def test_a_torchvision_model_has_the_digest_it_had_before_other_libraries():
     now = as_plain(resolved("model=resnet34"))
     before = now | {"model": {"name": "resnet34", "weights": "DEFAULT"}}
     facts = Facts(weights=None, data="d", precision="32-true", threads=1)
-    found = [digests(from_plain(RunConfig, plain), facts) for plain in (before, now)]
-    assert found[0] == found[1]
+    pair = [digests(from_plain(RunConfig, plain), facts) for plain in (before, now)]
+    assert pair[0] == pair[1]
     assert set(dict(hashed(resolved("model=resnet34").model))) == {"name", "weights"}
-    assert found[0] != digests(resolved("model=timm", "model.name=resnet34"), facts)
+    assert pair[0] != digests(resolved("model=timm", "model.name=resnet34"), facts)
 
 
 @pytest.fixture
@@ -99,21 +99,21 @@ def test_a_custom_network_trains_and_is_imported_again_only_if_trusted(run, net,
     summary = run(*net)
     source = tmp_path / f"net_{tmp_path.name}.py"
     assert (summary.model_library, summary.model_name) == ("custom", f"{source.stem}.Net")
-    found = load_run(tmp_path / "run")
+    loaded = load_run(tmp_path / "run")
     with pytest.raises(UserError) as caught:
-        rebuild_network(found)
+        rebuild_network(loaded)
     assert str(caught.value) == (
         f"the network of {tmp_path / 'run'} is made by {source.stem}.Net, which would be imported from {source}: add "
         "trust=true if you trust it"
     )
-    network = rebuild_network(found, trust=True)
-    network.load_state_dict(read_weights(found))
+    network = rebuild_network(loaded, trust=True)
+    network.load_state_dict(read_weights(loaded))
     with pytest.raises(UserError, match="trust=true"):
         ensembles.evaluate_runs([tmp_path / "run"], "mean", "flip")
     ensembles.evaluate_runs([tmp_path / "run"], "mean", "flip", trust=True)
     source.write_text(SOURCE + "\n")
     with pytest.raises(UserError) as caught:
-        rebuild_network(found, trust=True)
+        rebuild_network(loaded, trust=True)
     assert str(caught.value) == (
         f"{source} is no longer the source that {tmp_path / 'run'} was trained with: put that back, or train again"
     )

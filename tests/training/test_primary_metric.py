@@ -33,9 +33,9 @@ def test_balanced_accuracy_chooses_the_epoch_and_is_recorded(run, rare, tmp_path
     assert summary.primary_metric == "balanced_accuracy"
     assert (summary.val_balanced_accuracy, summary.val_accuracy) == history[summary.best_epoch]
     assert summary.val_balanced_accuracy == max(history)[0]
-    for split, found in (("val", summary.val_balanced_accuracy_tta), ("test", summary.test_balanced_accuracy)):
+    for split, recorded in (("val", summary.val_balanced_accuracy_tta), ("test", summary.test_balanced_accuracy)):
         read = Predictions.read(tmp_path / "run", split)
-        assert found == pytest.approx(balanced_accuracy_score(read.labels, read.predicted), rel=1e-12)
+        assert recorded == pytest.approx(balanced_accuracy_score(read.labels, read.predicted), rel=1e-12)
     assert summary.val_balanced_accuracy_tta == pytest.approx(summary.val_balanced_accuracy, abs=1e-6)
     assert summary.test_macro_f1 == pytest.approx(f1_score(read.labels, read.predicted, average="macro"))
     assert "street 1 (train)" in caplog.text

@@ -64,7 +64,7 @@ def processes():
 def uninterrupted(processes, tmp_path_factory):
     """Return for each variant the folder of an uninterrupted run and its seconds."""
     place = tmp_path_factory.mktemp("uninterrupted")
-    found = {}
+    references = {}
     for variant in VARIANTS:
         folder = place / variant
         run = processes.Process(target=train, args=(folder, place / "cache", variant))
@@ -73,8 +73,8 @@ def uninterrupted(processes, tmp_path_factory):
         begun = time.monotonic()
         run.join()
         assert run.exitcode == 0
-        found[variant] = (folder, time.monotonic() - begun)
-    return place / "cache", found
+        references[variant] = (folder, time.monotonic() - begun)
+    return place / "cache", references
 
 
 def wait_for(condition, run):

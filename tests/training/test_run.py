@@ -68,11 +68,12 @@ def test_the_history_counts_epochs_and_steps_and_shows_the_last_rate_of_each_epo
 
 def test_results_follow_from_the_predictions_and_the_best_epoch(run, tmp_path):
     summary = run("model=resnet18", "optim=adamw", "epochs=6")
-    found = rows(tmp_path / "run" / record.PREDICTIONS)
-    test = [row for row in found if row["split"] == "test"]
+    predictions = rows(tmp_path / "run" / record.PREDICTIONS)
+    test = [row for row in predictions if row["split"] == "test"]
     labels = [int(row["label"]) for row in test]
     probabilities = np.array([[float(row[name]) for name in summary.classes] for row in test])
-    assert [summary.classes.index(row["path"].split("/")[0]) for row in found] == [int(r["label"]) for r in found]
+    for row in predictions:
+        assert summary.classes.index(row["path"].split("/")[0]) == int(row["label"])
     assert summary.test_accuracy == accuracy_score(labels, [int(row["predicted"]) for row in test])
     assert summary.test_loss == pytest.approx(log_loss(labels, probabilities, labels=range(6)))
     history = rows(tmp_path / "run" / record.HISTORY)
@@ -80,7 +81,7 @@ def test_results_follow_from_the_predictions_and_the_best_epoch(run, tmp_path):
     assert len(set(accuracies)) > 1
     assert summary.val_accuracy == max(accuracies)
     assert summary.best_epoch == accuracies.index(max(accuracies))
-    val = [row for row in found if row["split"] == "val"]
+    val = [row for row in predictions if row["split"] == "val"]
     right = sum(row["label"] == row["predicted"] for row in val)
     assert right / len(val) == pytest.approx(summary.val_accuracy, abs=1e-7)
 
