@@ -28,7 +28,7 @@ class Progress:
     seconds: list[float] = field(default_factory=list)
 
     def line(self) -> str:
-        """Return one line such as `run 7 of 36, 2 skipped, 1 failed, about 12 minutes left`."""
+        """Return a line such as `run 7 of 36, 2 skipped, 1 failed, about 12 minutes left`."""
         text = f"run {self.number} of {self.total}, {self.skipped} skipped, {self.failed} failed"
         if not self.seconds:
             return text

@@ -396,7 +396,7 @@ def check_devices(config: RunConfig, data: SceneDataModule, runtime: Runtime) ->
     if config.budget_minutes is not None and num_devices > 1:
         raise UserError("budget_minutes is for one device only: set epochs instead, or trainer.devices=1")
     if config.data.device_resident is True and runtime.device.type == "cpu":
-        raise UserError("data.device_resident=true has no effect on a CPU: leave it out")
+        raise UserError("data.device_resident=true has no effect on a CPU: leave it at auto")
 
 
 def build_loggers(config: RunConfig) -> list[Logger]:

@@ -243,7 +243,7 @@ def test_a_failed_run_is_moved_aside_if_its_cause_was_fixed(run, tmp_path):
             "data.val_fraction",
         ),
         (["num_steps=3"], "num_steps=3 is filled in by the run itself"),
-        (["data.device_resident=true"], "data.device_resident=true has no effect on a CPU: leave it out"),
+        (["data.device_resident=true"], "data.device_resident=true has no effect on a CPU: leave it at auto"),
         (["trainer.precision=bf17"], "precision=bf17 must be one of"),
         (["trainer.precision=64-true"], "precision=64-true must be one of"),
         (["+trainer.devises=2"], "devises"),
