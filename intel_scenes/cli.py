@@ -165,7 +165,7 @@ def show(summary: Summary, folder: Path, *, is_one_of_many: bool) -> None:
         balanced = f"balanced {summary.val_balanced_accuracy:.1%}, " if summary.metric == record.BALANCED else ""
         print(f"  validation accuracy {summary.val_accuracy:.1%}, {balanced}training time {minutes} min {seconds} s")
         return
-    best = f"best epoch {best_epoch + 1} of {summary.epochs}"
+    best = f"best epoch: {best_epoch + 1} of {summary.epochs}"
     print(f"\n{summary.architecture}, {summary.optim}, {summary.scheduler}, seed {summary.seed}")
     print(f"  train accuracy       {summary.train_accuracy:6.1%}   in evaluation mode, without augmentation")
     print(f"  validation accuracy  {summary.val_accuracy:6.1%}   {best}")

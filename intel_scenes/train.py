@@ -14,7 +14,7 @@ def train(config: RunConfig, job: Job) -> None:
     from intel_scenes.training import memory
     from intel_scenes.training.claim import Place
     from intel_scenes.training.dry_run import dry_run
-    from intel_scenes.training.epoch_budget import measure_each_time
+    from intel_scenes.training.epoch_budget import unshared_epochs
     from intel_scenes.training.run import run
 
     memory.spare_imports()
@@ -24,7 +24,7 @@ def train(config: RunConfig, job: Job) -> None:
         return
     study = job.folder.parent if config.sweep.name else None
     place = Place(job.folder, siblings=study, replaces_changed=config.sweep.redo == "changed")
-    epochs_of_budget = partial(plan.shared_epochs, study) if study else measure_each_time
+    epochs_of_budget = partial(plan.shared_epochs, study) if study else unshared_epochs
     summary = run(config, place, job.origin, epochs_of_budget=epochs_of_budget)
     if summary is not None:
         cli.show(summary, job.folder, is_one_of_many=study is not None)

@@ -10,7 +10,7 @@ from tests.process import forked, python
 
 @pytest.fixture
 def bench(cache, tmp_path):
-    """Runs the command without real images; returns the finished process.
+    """Return a function that runs the command without real images.
 
     One that is fresh imports torch itself, as where its start is measured.
     """
@@ -26,49 +26,50 @@ def bench(cache, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_figure_stands_beside_its_rival_and_in_a_file(bench, tmp_path):
+def test_figures_are_printed_with_their_rivals_and_written_to_a_file(bench, tmp_path):
     done = bench("what=[input,start]", "repeats=1", "threads=1")
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "bench.json").read_text())
-    assert [(row["what"], row["case"]) for row in found["rows"]] == [
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert [(row["what"], row["case"]) for row in written["rows"]] == [
         *(("input", "224 px"), ("input", "128 px"), ("start", "help"), ("start", "first step")),
     ]
-    for row in found["rows"]:
+    for row in written["rows"]:
         assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
         assert row["ratio"] == pytest.approx(row["ours"] / row["rival"])
         assert f"ratio {row['ratio']:.3g}" in done.stdout
-    assert {"processor", "threads", "torch", "versions", "git_commit"} <= found["machine"].keys()
+    assert {"processor", "threads", "torch", "versions", "git_commit"} <= written["machine"].keys()
     assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
 
 
-def test_a_model_is_measured_in_the_precision_and_the_layout_asked_for(bench, tmp_path):
+def test_a_model_is_measured_in_the_chosen_precision_and_layout(bench, tmp_path):
     how = ("image_size=32", "precision=bf16", "channels_last=false", "repeats=2")
     done = bench("what=models", "models=mobilenet_v3_small", *how, "output=found.json")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads((tmp_path / "found.json").read_text())["rows"]
     assert row["case"] == "mobilenet_v3_small, 32 px, bf16-mixed, contiguous, eager"
-    assert "GFLOP and" in row["note"]
+    assert "GFLOP per image" in row["note"]
     assert row["note"] in done.stdout
     assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"] < 1  # of what the machine can do
     assert row["ratio"] == pytest.approx(row["ours"] / row["rival"])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (
             ["what=inptu"],
-            "what=inptu: there are input, loop, start, sweep, probe, models, predict, ablation (did you mean input?)",
+            "what=inptu is no benchmark (did you mean input?): choose among input, loop, start, sweep, probe, models, "
+            "predict, ablation",
         ),
         (["repeats=0"], "repeats=0 must be a whole number of at least 1"),
         (["threads=abc"], "threads=abc must be a whole number of at least 1"),
-        (["what=input", "image_size=64"], "image_size has no effect on what=input, only on probe and models"),
+        (["what=input", "image_size=64"], "image_size has no effect on what=input, only on probe, models"),
         (
             ["what=[]"],
-            "what=[] measures nothing: there are input, loop, start, sweep, probe, models, predict, ablation",
+            "what=[] names no benchmark: choose among input, loop, start, sweep, probe, models, predict, ablation",
         ),
-        (["what=probe", "repeats=2"], "repeats has no effect on what=probe, only on input and loop and start"),
-        (["what=predict"], "what=predict needs a finished run and images: set run=RUN and images=FOLDER"),
+        (["what=probe", "repeats=2"], "repeats has no effect on what=probe, only on input, loop, start"),
+        (["what=predict"], "what=predict needs a complete run and images: set run=RUN and images=FOLDER"),
         (["what=input", "run=latest"], "run has no effect on what=input, only on predict"),
         (["output=."], "output=. cannot be written: name a file in a folder that can"),
         (["output=/dev/null/a.json"], "output=/dev/null/a.json cannot be written: name a file in a folder that can"),
@@ -79,8 +80,8 @@ def test_a_model_is_measured_in_the_precision_and_the_layout_asked_for(bench, tm
         (["whta=input"], "there is no key whta (did you mean what?)"),
     ],
 )
-def test_what_is_wrong_is_one_sentence(bench, arguments, said):
+def test_a_wrong_option_gives_one_sentence(bench, arguments, message):
     done = bench(*arguments, fresh=False)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -136,7 +136,7 @@ def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second
     assert shown["train accuracy"].split()[0] == f"{summary['train_accuracy']:.1%}"
     accuracy, best = shown["validation accuracy"].strip().split("   ")
     assert accuracy == f"{summary['val_accuracy']:.1%}"
-    assert best == f"best epoch {summary['best_epoch'] + 1} of 2"
+    assert best == f"best epoch: {summary['best_epoch'] + 1} of 2"
     assert shown["test accuracy"].split()[0] == f"{summary['test_accuracy']:.1%}"
     assert shown["training time"].strip() == f"{minutes} min {seconds} s"
     assert f"95 % interval {low:.1%} to {high:.1%}" in first.stdout
@@ -291,10 +291,10 @@ def test_in_a_file_a_run_is_told_in_whole_lines_one_for_each_epoch_and_nothing_f
     assert "buildings 18, forest 18" in told[2]
     assert "resnet9_x0_5" in told[3]
     assert "optim adamw, scheduler warmup_cosine" in told[4]
-    assert told[5] == "epochs:  2, of 3 batches each"
+    assert told[5] == "epochs:  2, of 3 batches each; numbered from 1 here, from 0 in history.csv"
     with (run_folder(train.place) / "history.csv").open() as file:
         history = list(csv.DictReader(file))
-    assert told[6].strip() == "these are 6 steps in all, few to learn from: raise epochs"
+    assert told[6].strip() == "only 6 steps in all, too few to learn much: raise epochs"
     header, *rows = told[7:]
     assert header.split() == [
         "epoch",
@@ -311,11 +311,11 @@ def test_in_a_file_a_run_is_told_in_whole_lines_one_for_each_epoch_and_nothing_f
         "img/s",
         "left",
     ]
-    assert [row.split()[0] for row in rows] == ["1/2", "2/2"]
+    assert [row.split()[:3] for row in rows] == [["1", "of", "2"], ["2", "of", "2"]]
     for row, epoch in zip(rows, history, strict=True):
-        assert row.split()[1:3] == [f"{float(epoch[name]):.4f}" for name in ("train_loss", "val_loss")]
+        assert row.split()[3:5] == [f"{float(epoch[name]):.4f}" for name in ("train_loss", "val_loss")]
         accuracies = ("train_accuracy", "train_eval_accuracy", "val_accuracy")
-        assert row.split()[3:9:2] == [f"{100 * float(epoch[name]):.1f}" for name in accuracies]
+        assert row.split()[5:11:2] == [f"{100 * float(epoch[name]):.1f}" for name in accuracies]
     assert max(map(len, [header, *rows])) <= 80
 
 
@@ -331,7 +331,7 @@ def test_in_a_terminal_of_80_columns_finished_epochs_stay_readable(environment, 
     assert max(len(part) for parts in screen for part in parts if re.match("epoch| +epoch| +\\d+/2 ", part)) <= 80
     assert "epoch 1 of 2:" in shown
     last = [parts[-1] for parts in screen if parts]  # what remains of each line
-    assert [line.split()[0] for line in last if re.match(r" +\d+/2 ", line)] == ["1/2", "2/2"]
+    assert [line.split()[0] for line in last if re.match(r" +\d+ of 2 ", line)] == ["1", "2"]
     assert not [line for line in last if line.startswith("epoch 1 of 2")]
 
 
@@ -463,7 +463,7 @@ def test_two_processes_on_one_run_do_not_disturb_each_other(environment, train):
     )
     while not list(train.place.glob("outputs/*/history.csv")) and first.poll() is None:
         time.sleep(0.01)
-    assert_one_sentence(train(*arguments), "another process is at work in")
+    assert_one_sentence(train(*arguments), "another process is running")
     assert first.wait(timeout=200) == 0
     assert json.loads((run_folder(train.place) / "summary.json").read_text())["status"] == "completed"
 

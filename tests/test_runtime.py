@@ -18,12 +18,12 @@ def trainer(**others: object) -> TrainerConfig:
     return TrainerConfig(**fields, others={key: value for key, value in others.items() if key not in own})
 
 
-def test_threads_are_those_asked_for_or_at_least_one() -> None:
+def test_threads_are_those_of_the_option_or_at_least_one() -> None:
     assert resolve_threads(3) == 3
     assert resolve_threads(None) >= 1
 
 
-def test_precision_on_a_cpu_is_float32_unless_another_is_asked_for() -> None:
+def test_precision_on_a_cpu_is_float32_by_default() -> None:
     assert resolve_precision("auto", "cpu") == "32-true"
     assert resolve_precision("bf16-mixed", "cpu") == "bf16-mixed"
 
@@ -37,7 +37,7 @@ def test_precision_on_a_cpu_is_float32_unless_another_is_asked_for() -> None:
         ({"architecture": "aarch64"}, "bf16-mixed", False),
     ],
 )
-def test_a_processor_emulates_what_it_has_no_instructions_for(
+def test_a_cpu_emulates_a_precision_without_instructions_for_it(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, object], precision: str, expected: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
@@ -45,7 +45,7 @@ def test_a_processor_emulates_what_it_has_no_instructions_for(
 
 
 @pytest.mark.parametrize(("bf16", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
-def test_precision_on_a_gpu_is_bfloat16_where_it_computes_it(
+def test_precision_on_a_gpu_is_bfloat16_if_supported(
     monkeypatch: pytest.MonkeyPatch, bf16: bool, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -72,7 +72,7 @@ def test_devices_are_counted_as_lightning_reads_them(monkeypatch, arguments, exp
     assert num_devices(trainer(**arguments)) == expected
 
 
-def test_a_cpu_computes_alone_as_asked() -> None:
+def test_a_run_on_a_cpu_has_one_process() -> None:
     one = runtime_of_trainer(trainer(accelerator="cpu", precision="bf16"), threads=2)
     assert (one.device, one.precision, one.threads) == (torch.device("cpu"), "bf16-mixed", 2)
     assert (one.num_devices, one.is_first) == (1, True)
@@ -80,6 +80,6 @@ def test_a_cpu_computes_alone_as_asked() -> None:
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
 
 
-def test_sixteen_bits_are_used_where_asked_alone() -> None:
+def test_autocast_is_off_in_float32() -> None:
     with runtime_of_machine("32").autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32

@@ -45,7 +45,7 @@ def test_a_run_is_trained_found_again_and_its_process_left_as_it_was(
     assert torch.get_num_threads() == threads
     assert [logging.getLogger(name).level for name in ("intel_scenes", "lightning.pytorch")] == levels
     assert (list(logging.getLogger("intel_scenes").handlers), list(warnings.filters)) == (handlers, filters)
-    assert " 1/1 " in capsys.readouterr().err
+    assert " 1 of 1 " in capsys.readouterr().err
     assert run.folder.parent == Path("outputs")
     assert run.summary.model == "resnet9_x0_5"
     assert run.summary.threads == 1

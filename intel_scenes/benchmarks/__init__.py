@@ -1,1 +1,1 @@
-"""How fast the package is, beside what one would write by hand."""
+"""Speed of the package, compared with plain scripts."""

@@ -1,14 +1,14 @@
-"""What each of the package's own tricks is worth: steps and starts with it beside those without it, in turns.
+"""Ablation of the package's own optimizations: steps and starts with and without each, in alternation.
 
-A trick stays where it is worth at least 5 % of a training step or of a start. Counted are seconds of the processor: all
-of these tricks spare it work, and other work on the machine hardly moves them.
+An optimization is kept if it saves at least 5 % of a training step or of a start. CPU time is measured, because each of
+them saves CPU work, and other processes on the machine hardly affect it.
 
-Seconds without a trick over those with it, median and range of ten turns (nine of resnet18's steps) on two shared
-virtual cores of an AMD EPYC, real images, torch 2.15.0, 29 November 2026, with other work beside them:
+CPU seconds without an optimization divided by those with it, median and range of ten turns (nine for the steps of
+resnet18), on two shared virtual cores of an AMD EPYC, real images, torch 2.15.0, 29 November 2026, on a busy machine:
 
-    step, freed memory kept          resnet18 1.11 (1.05 to 1.13), mobilenet_v3_small 1.11 (1.00 to 1.21)
-    start, digests of files known    resnet18 2.06 (1.46 to 2.26), mobilenet_v3_small 2.32 (1.75 to 2.61)
-    start, imports not collected     resnet18 1.38 (1.06 to 1.65), mobilenet_v3_small 1.62 (1.52 to 1.79)
+    step, freed memory kept           resnet18 1.11 (1.05 to 1.13), mobilenet_v3_small 1.11 (1.00 to 1.21)
+    start, file digests cached        resnet18 2.06 (1.46 to 2.26), mobilenet_v3_small 2.32 (1.75 to 2.61)
+    start, imports not collected      resnet18 1.38 (1.06 to 1.65), mobilenet_v3_small 1.62 (1.52 to 1.79)
 """
 
 import contextlib
@@ -41,33 +41,33 @@ from intel_scenes.training.run import run
 WARM_STEPS, NUM_STEPS = 4, 6
 
 
-def measure_ablation(config: RunConfig, repeats: int) -> Iterator[Row]:
-    """Seconds of the processor with and without each trick.
+def benchmark_ablation(config: RunConfig, repeats: int) -> Iterator[Row]:
+    """Measure the CPU seconds with and without each optimization.
 
     Args:
-        config: Of any network; composed as for the loop.
-        repeats: How often each is measured.
+        config: Configuration of any network, composed as for the loop.
+        repeats: Number of turns.
     """
     for model, size in CASES:
-        one = of_network(config, model, size)
-        with_it, without = (partial(_in_new_process, _step_seconds, one, keeps) for keeps in (True, False))
+        run_config = of_network(config, model, size)
+        with_it, without = (partial(_in_new_process, _step_seconds, run_config, keeps) for keeps in (True, False))
         yield in_turns("ablation", f"step, freed memory kept, {model}", "s", with_it, without, repeats)
-    one = of_network(config, *CASES[0])
+    run_config = of_network(config, *CASES[0])
     memory.spare_imports()
-    _start_seconds(one)  # which no later one is like
-    for name, taken_out in STARTS.items():
-        with_it, without = (partial(_start_seconds, one), partial(_start_seconds_without, one, taken_out))
+    _start_seconds(run_config)  # the first start of a process is slower
+    for name, disabled in STARTS.items():
+        with_it, without = (partial(_start_seconds, run_config), partial(_start_seconds_without, run_config, disabled))
         yield in_turns("ablation", f"start, {name}", "s", with_it, without, repeats)
 
 
 def _in_new_process(work: Callable[..., float], *arguments: object) -> float:
-    """What a process of its own comes to: what it asks of the C library it cannot take back."""
+    """Return the result of a function in a process of its own, because settings of the C library cannot be undone."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 
 
 def _step_seconds(config: RunConfig, keeps_memory: bool) -> float:
-    """Of a bare training step, by a few."""
+    """Return the CPU seconds of a bare training step, averaged over a few."""
     torch.set_num_threads(config.threads or 1)
     if keeps_memory:
         memory.keep_freed()
@@ -80,36 +80,36 @@ def _step_seconds(config: RunConfig, keeps_memory: bool) -> float:
     return (time.process_time() - started) / NUM_STEPS
 
 
-class _BegunError(Exception):
-    """The first step is reached."""
+class _FirstStepError(Exception):
+    """Raised at the first step to stop a run."""
 
 
 class _EndAtFirstStep(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        raise _BegunError
+        raise _FirstStepError
 
 
 def _start_seconds(config: RunConfig) -> float:
-    """From a configuration to its first step, in a process that has had such a run, as those of a sweep mostly have."""
+    """Return the CPU seconds from a configuration to its first step, in a process that has had a run, as in a sweep."""
     started, bars = time.process_time(), io.StringIO()
     with (
         tempfile.TemporaryDirectory() as folder,
         contextlib.redirect_stdout(bars),
         contextlib.redirect_stderr(bars),
-        contextlib.suppress(_BegunError),
+        contextlib.suppress(_FirstStepError),
     ):
         run(config, Place(Path(folder) / "run"), Origin(), callbacks=[_EndAtFirstStep()])
     return time.process_time() - started
 
 
-def _start_seconds_without(config: RunConfig, taken_out: Callable[[], AbstractContextManager[object]]) -> float:
-    with taken_out():
+def _start_seconds_without(config: RunConfig, disabled: Callable[[], AbstractContextManager[object]]) -> float:
+    with disabled():
         return _start_seconds(config)
 
 
 @contextlib.contextmanager
 def _thawed() -> Iterator[None]:
-    """Garbage collections look at all that was imported."""
+    """Let garbage collections examine imported objects."""
     gc.unfreeze()
     try:
         yield
@@ -118,8 +118,8 @@ def _thawed() -> Iterator[None]:
         gc.freeze()
 
 
-# What takes each trick of a start out, by its name.
+# Context managers that disable an optimization of the start, by its name.
 STARTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
-    "digests of files known": lambda: patch.dict(scenes.known_digests, clear=True),
+    "file digests cached": lambda: patch.dict(scenes.known_digests, clear=True),
     "imports not collected": _thawed,
 }

@@ -1,4 +1,4 @@
-"""How fast the training pipeline makes batches, beside torchvision's ImageFolder and a DataLoader."""
+"""Speed of the training input pipeline, compared with torchvision's ImageFolder and a DataLoader."""
 
 import os
 import time
@@ -21,9 +21,9 @@ from intel_scenes.training import memory
 NUM_IMAGES, BATCH_SIZE = 4096, 64
 
 
-def measure_input(images: DataConfig, augmentation: AugmentConfig, repeats: int) -> Iterator[Row]:
-    """Images a second of the training pipeline, beside torchvision's ImageFolder and a DataLoader, a worker a core."""
-    memory.keep_freed()  # as a run does
+def benchmark_input(images: DataConfig, augmentation: AugmentConfig, repeats: int) -> Iterator[Row]:
+    """Measure images per second of the input pipeline, and of ImageFolder and a DataLoader with a worker per core."""
+    memory.keep_freed()  # as in a run
     for size in (224, 128):
         sized = replace(images, image_size=size, batch_size=BATCH_SIZE)
         data = read_images(sized, "resnet18", augmentation)
@@ -46,7 +46,7 @@ def _our_rate(data: SceneDataModule) -> float:
             data.pipeline.train(batch, epoch=0, size=data.view.size, num_classes=len(data.splits.classes))
         return time.perf_counter() - started
 
-    seconds()  # finds all caches cold; the rival's workers have started before its clock does
+    seconds()  # warm-up: the rival's workers start before its clock, too
     return len(chosen) / seconds()
 
 
@@ -66,7 +66,7 @@ def _their_rate(data: SceneDataModule) -> Callable[[], float]:
         BATCH_SIZE,
         shuffle=True,
         num_workers=os.cpu_count() or 1,
-        persistent_workers=True,  # their start is not counted
+        persistent_workers=True,  # their start is not timed
     )
 
     def rate() -> float:

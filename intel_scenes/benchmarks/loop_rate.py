@@ -1,4 +1,4 @@
-"""How fast `Trainer.fit` is, with all that a run does, beside a bare loop that takes turns with it."""
+"""Speed of `Trainer.fit` with everything a run does, compared with a bare loop that alternates with it."""
 
 import contextlib
 import io
@@ -25,63 +25,64 @@ from intel_scenes.training.claim import Place
 from intel_scenes.training.run import run
 
 TURN = 20  # steps
-# One epoch: the checkpoint of an earlier one would be written in the rival's turn, and none is hidden.
-MEASURED = ("recipe=plain", "model.weights=null", "trainer=cpu", "epochs=1", "data.batch_size=64")
-CASES = (("resnet18", 64), ("mobilenet_v3_small", 96))  # and the side of the images in pixels
-MANY_DRAWN = ("data=synthetic", "data.num_train=4800")  # where there are no real images
+# One epoch, because the checkpoint of an earlier one would be written during the rival's turn and not be counted.
+LOOP_RUN = ("recipe=plain", "model.weights=null", "trainer=cpu", "epochs=1", "data.batch_size=64")
+CASES = (("resnet18", 64), ("mobilenet_v3_small", 96))  # network and side of the images in pixels
+MANY_DRAWN = ("data=synthetic", "data.num_train=4800")  # if there are no real images
 
 
-def measure_loop(config: RunConfig, repeats: int) -> Iterator[Row]:
-    """Images a second of `Trainer.fit` over an epoch, with all that a run does, against a bare loop.
+def benchmark_loop(config: RunConfig, repeats: int) -> Iterator[Row]:
+    """Measure images per second of `Trainer.fit` over an epoch, with everything a run does, and of a bare loop.
 
     Args:
-        config: Of any network; composed with `MEASURED`.
-        repeats: How often each is measured.
+        config: Configuration of any network, composed with `LOOP_RUN`.
+        repeats: Number of turns.
     """
     for model, size in CASES:
-        one = of_network(config, model, size)
-        bare = partial(bare_loop, build_data(one), model, one.optim.lr, one.optim.others["momentum"])
+        run_config = of_network(config, model, size)
+        optim = run_config.optim
+        bare = partial(bare_loop, build_data(run_config), model, optim.lr, optim.others["momentum"])
         for _ in islice(bare(), 3):
             pass  # the first steps choose kernels
-        yield row_of("loop", f"{model} {size} px", "images/s", [_rates(one, bare()) for _ in range(repeats)])
+        yield row_of("loop", f"{model} {size} px", "images/s", [_rates(run_config, bare()) for _ in range(repeats)])
 
 
 def of_network(config: RunConfig, model: str, size: int) -> RunConfig:
-    """A configuration for another network and side of the images in pixels."""
+    """Return the configuration with another network and side of the images in pixels."""
     return replace(config, model=replace(config.model, name=model), data=replace(config.data, image_size=size))
 
 
 def _rates(config: RunConfig, bare: Iterator[int]) -> tuple[float, float]:
-    """Images a second of our run, and of the bare loop."""
+    """Return images per second of our run and of the bare loop."""
     next(bare)
     turns = Turns(bare)
-    bars = io.StringIO()  # drawn as into a file, and counted
+    bars = io.StringIO()  # output costs time, as it does into a file
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(bars), contextlib.redirect_stderr(bars):
         run(config, Place(Path(folder) / "run"), Origin(), callbacks=[turns])
     return turns.num_images / turns.ours, turns.num_images / turns.theirs
 
 
 class Turns(Callback):
-    """Stops our clock after every few steps for as many of the rival's: a busy machine slows both within seconds alike.
+    """Callback that alternates a few steps of ours and of the rival, so that a busy machine slows both alike.
 
-    Ours begins with half a turn, so that each is the first to read half of the training images, which the other then
-    finds in the processor's caches. The evaluation passes belong to the turn in which the last step is. Ours goes from
-    the first epoch's start to the end of the fit, when all that was to be written is on the disk.
+    Ours starts with half a turn, so that each is the first to read half of the training images, which the other then
+    finds in the CPU's caches. Evaluation belongs to the turn of the last step. Our time ends when the fit does, with
+    all files on the disk.
 
     Attributes:
-        ours: Seconds.
-        theirs: Seconds.
-        num_images: That the rival has trained on.
+        ours: Our seconds.
+        theirs: The rival's seconds.
+        num_images: Number of images that the rival has trained on.
     """
 
     def __init__(self, rival: Iterator[int]) -> None:
-        """Against a loop that gives way after every step, and says how many images it took."""
+        """Alternate with a loop that yields the number of images after every step."""
         self.ours = self.theirs = self._since = 0.0
         self.num_images = 0
         self._rival = rival
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts our clock."""
+        """Start our clock."""
         self._since = time.perf_counter()
 
     def on_train_batch_end(
@@ -92,15 +93,15 @@ class Turns(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Gives the rival its turn where it is due."""
+        """Let the rival take its turn if it is due."""
         if trainer.global_step % TURN == TURN // 2:
-            self._give(TURN)
+            self._let_rival_run(TURN)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lets the rival end."""
-        self._give(None)
+        """Let the rival finish."""
+        self._let_rival_run(None)
 
-    def _give(self, num_steps: int | None) -> None:
+    def _let_rival_run(self, num_steps: int | None) -> None:
         now = time.perf_counter()
         self.ours += now - self._since
         self.num_images += sum(islice(self._rival, num_steps))
@@ -109,9 +110,10 @@ class Turns(Callback):
 
 
 def bare_loop(data: SceneDataModule, model_name: str, lr: float, momentum: float) -> Iterator[int]:
-    """What one writes by hand: the same batches, layout and evaluation passes, plain SGD, and nothing else.
+    """Train like a plain script: the same batches, layout and evaluation passes, plain SGD, and nothing else.
 
-    Ours takes torch's fused SGD where that is faster. Gives way when all is ready, and after every step.
+    Our run uses torch's fused SGD where that is faster. Yields 0 before the first step, and the number of images after
+    every step.
     """
     torch.manual_seed(1)
     network = build(model_name, len(data.splits.classes), weights=None, image_size=data.view.size)

@@ -1,4 +1,4 @@
-"""How fast networks train, beside this machine's own matrix products."""
+"""Training speed of networks, compared with this machine's matrix products."""
 
 import statistics
 from collections.abc import Iterator, Sequence
@@ -15,17 +15,17 @@ from intel_scenes.runtime import Runtime
 from intel_scenes.training.cost_forecast import forward_gflop, seconds_of, training_gflop
 
 BATCH_SIZE = 16
-SLOW_RATE = 10  # GFLOP/s, at which three products of matrices of 1536 x 1536 take two seconds
+SLOW_RATE = 10  # GFLOP/s at which three products of 1536 x 1536 matrices take two seconds
 
 
 @dataclass(frozen=True)
 class Computation:
-    """How `what=models` computes.
+    """Settings of `what=models`.
 
     Attributes:
         size: Side of the images in pixels.
-        channels_last: Whether memory holds an image's channels side by side.
-        compiled: Whether by torch.compile.
+        channels_last: Whether images and weights are in the channels-last memory format.
+        compiled: Whether the networks are compiled by torch.compile.
     """
 
     size: int
@@ -33,11 +33,11 @@ class Computation:
     compiled: bool
 
 
-def measure_models(names: Sequence[str], how: Computation, runtime: Runtime, repeats: int) -> Iterator[Row]:
-    """GFLOP a second of forward and backward passes, against this machine's own matrix products.
+def benchmark_models(names: Sequence[str], how: Computation, runtime: Runtime, repeats: int) -> Iterator[Row]:
+    """Measure GFLOP per second of forward and backward passes, and of this machine's matrix products.
 
     Raises:
-        UserError: A model does not exist, or not for images of this size.
+        UserError: A model does not exist, or cannot take images of this size.
     """
     device, side = runtime.device, _matrix_side(runtime)
     peak = statistics.median(_matrix_rate(runtime, side) for _ in range(max(repeats, 3)))
@@ -59,9 +59,9 @@ def measure_models(names: Sequence[str], how: Computation, runtime: Runtime, rep
         seconds_of(step, device)  # the first one chooses kernels, and compiles
         rates = [BATCH_SIZE / seconds_of(step, device) for _ in range(repeats)]
         rate = statistics.median(rates)
-        share = [one * gflop / peak for one in rates]
-        note = f"{gflop:.3g} GFLOP and {rate:.3g} images/s of training"
-        values = (rate * gflop, peak, rate * gflop / peak, min(share), max(share))
+        shares = [rate_of_turn * gflop / peak for rate_of_turn in rates]
+        note = f"training takes {gflop:.3g} GFLOP per image, {rate:.3g} images/s"
+        values = (rate * gflop, peak, rate * gflop / peak, min(shares), max(shares))
         yield Row("models", f"{name}, {described}", "GFLOP/s", *values, note)
 
 
@@ -72,18 +72,18 @@ def _pass(network: nn.Module, images: Tensor, runtime: Runtime) -> None:
 
 
 def _matrix_side(runtime: Runtime) -> int:
-    """Side of matrices that keep the device busy; large ones take minutes without instructions for the precision."""
+    """Return the side of matrices that keep the device busy; large ones take minutes in an emulated precision."""
     if runtime.device.type == "cuda":
         return 8192
     return 1536 if _matrix_rate(runtime, 512) > SLOW_RATE else 512
 
 
 def _matrix_rate(runtime: Runtime, side: int) -> float:
-    """GFLOP a second of products of square matrices."""
+    """Return the GFLOP per second of products of square matrices."""
     device = runtime.device
     with runtime.autocast():
-        one, other = (torch.randn(side, side, device=device) for _ in range(2))
-        dtype = (one @ other).dtype
-    one, other = one.to(dtype), other.to(dtype)
-    one @ other
-    return 3 * 2 * side**3 / seconds_of(lambda: [one @ other for _ in range(3)], device) / 1e9
+        a, b = (torch.randn(side, side, device=device) for _ in range(2))
+        dtype = (a @ b).dtype
+    a, b = a.to(dtype), b.to(dtype)
+    a @ b
+    return 3 * 2 * side**3 / seconds_of(lambda: [a @ b for _ in range(3)], device) / 1e9

@@ -1,4 +1,4 @@
-"""How fast `predict` is, beside a plain script: PIL, torchvision's transforms and a DataLoader with a worker a core."""
+"""Speed of `predict`, compared with a plain script: PIL, torchvision, and a DataLoader with a worker per core."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,37 +22,37 @@ from intel_scenes.runtime import resolve_threads
 from intel_scenes.training import memory
 
 
-def measure_prediction(folder: Path, paths: Sequence[Path], repeats: int) -> Iterator[Row]:
-    """Images a second of `predict` and of a plain script with the same network, and how many classes differ.
+def benchmark_prediction(folder: Path, paths: Sequence[Path], repeats: int) -> Iterator[Row]:
+    """Measure images per second of `predict` and of a plain script with the same network, and compare their classes.
 
-    Both read the files anew in each turn, and see each image once. The start of the script's workers counts, that of
-    Python and the network does not.
+    Both read the files in each turn and evaluate each image once. The start of the script's workers is timed, that of
+    Python and the network is not.
 
     Args:
-        folder: Of a finished run.
-        paths: Of images that can be read.
-        repeats: Turns.
+        folder: Folder of a complete run.
+        paths: Images that can be read.
+        repeats: Number of turns.
 
     Raises:
         UserError: An image cannot be read.
     """
-    memory.keep_freed()  # as the command does; the script has it, too
-    one = trained(load_run(folder, with_predictions=False), views=1)
-    script, predicted = PlainScript(one, paths), list[Predicted]()
-    predict([one], paths[:BATCH_SIZE], _names(paths[:BATCH_SIZE]))  # kernels are chosen in the first batch
+    memory.keep_freed()  # as in the command; the script benefits, too
+    network = trained(load_run(folder, with_predictions=False), views=1)
+    script, predicted = PlainScript(network, paths), list[Predicted]()
+    predict([network], paths[:BATCH_SIZE], _names(paths[:BATCH_SIZE]))  # the first batch chooses kernels
 
     def ours() -> float:
         started = time.perf_counter()
-        predicted[:] = [predict([one], paths, _names(paths))]
+        predicted[:] = [predict([network], paths, _names(paths))]
         seconds = time.perf_counter() - started
         if predicted[0].unreadable:
             raise UserError(
-                f"what=predict measures images that can be read: remove {paths[min(predicted[0].unreadable)]}"
+                f"what=predict needs readable images, unlike {paths[min(predicted[0].unreadable)]}: remove it"
             )
         return len(paths) / seconds
 
     row = in_turns(
-        "predict", f"{folder.name[:20]}, {one.pipeline.view.size} px", "images/s", ours, script.rate, repeats
+        "predict", f"{folder.name[:20]}, {network.pipeline.view.size} px", "images/s", ours, script.rate, repeats
     )
     yield replace(row, note=_differing(predicted[0], script.classes))
 
@@ -62,53 +62,53 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _differing(ours: Predicted, classes: Labels) -> str:
-    """How many images are of another class, and by which margin ours leads there."""
+    """Return how many images the two predict differently, and our margins between the top two classes there."""
     differs = ours.probabilities.argmax(1) != classes
     two = np.sort(ours.probabilities[differs], axis=1)[:, -2:]
     margins = np.sort(two[:, 1] - two[:, 0])
-    told = f"{len(margins):,} of {len(classes):,} images are of another class"
+    counts = f"{len(margins):,} of {len(classes):,} images get another class"
     if not len(margins):
-        return told
-    return f"{told}, with margins {margins[0]:.4f} to {margins[-1]:.4f} (median {np.median(margins):.4f})"
+        return counts
+    return f"{counts}, with margins {margins[0]:.4f} to {margins[-1]:.4f} (median {np.median(margins):.4f})"
 
 
 @dataclass(frozen=True)
 class Files(Dataset[Tensor]):
-    """What the plain script's workers read."""
+    """Image files, as the workers of the plain script read them."""
 
     paths: Sequence[Path]
     transform: Callable[[Image.Image], Tensor]
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        """An image as the network takes it."""
+        """Return the input of the network for an image."""
         with Image.open(self.paths[index]) as image:
             return self.transform(image.convert("RGB"))
 
 
 class PlainScript:
-    """What one writes by hand.
+    """Plain prediction script.
 
     Attributes:
-        classes: (N,) that it predicted in its last turn.
+        classes: (N,) classes that it predicted in its last turn.
     """
 
-    def __init__(self, one: Trained, paths: Sequence[Path]) -> None:
-        """Of the same network and files; photographs that are stored as squares are resized in one step less."""
-        view = one.pipeline.view
+    def __init__(self, network: Trained, paths: Sequence[Path]) -> None:
+        """Use the same network and files; images that ours stores as squares are resized in one step less here."""
+        view = network.pipeline.view
         modes = {"bilinear": transforms.InterpolationMode.BILINEAR, "bicubic": transforms.InterpolationMode.BICUBIC}
         steps = [transforms.Resize(view.resize, modes[view.interpolation]), transforms.CenterCrop(view.size)]
         steps += [transforms.ToTensor(), transforms.Normalize(view.mean, view.std)]
         self._files = Files(paths, transforms.Compose(steps))
-        self._network, self._runtime = one.network, one.runtime
+        self._network, self._runtime = network.network, network.runtime
         self.classes = np.zeros(0, np.int64)
 
     @torch.inference_mode()
     def rate(self) -> float:
-        """Images a second."""
+        """Return images per second."""
         started = time.perf_counter()
         loader = DataLoader(self._files, BATCH_SIZE, num_workers=resolve_threads(None))
         probabilities = []

@@ -1,4 +1,4 @@
-"""What a sweep over the heads of a frozen backbone takes, beside its forward pass in every epoch."""
+"""Time of a sweep over heads of a frozen backbone, compared with a forward pass of the backbone in every epoch."""
 
 import sys
 import tempfile
@@ -20,18 +20,18 @@ PROBES = (
     "optim=sgd,adam,adamw,nadam,rmsprop",
     "scheduler=constant,cosine,warmup_cosine,onecycle,wsd",
     "lr_scale=0.1,0.3,1,3",
-)  # a hundred; of one seed, for random weights are others with another
+)  # 100 runs with one seed, because random weights, and so the features, differ between seeds
 PROBE_EPOCHS = 30
 
 
-def measure_probe(images: DataConfig, overrides: Sequence[str], size: int, threads: int) -> Iterator[Row]:
-    """Seconds of a hundred heads on features that are there, against the backbone's forward pass in every epoch.
+def benchmark_probe(images: DataConfig, overrides: Sequence[str], size: int, threads: int) -> Iterator[Row]:
+    """Measure the seconds of 100 heads on cached features, and estimate those of a forward pass in every epoch.
 
     Args:
-        images: Which images.
-        overrides: That choose them in a process of its own.
+        images: The images.
+        overrides: Overrides that choose the same images in another process.
         size: Side of the images in pixels.
-        threads: Of torch on the CPU.
+        threads: Torch's threads on the CPU.
     """
     data = read_images(replace(images, image_size=size), "mobilenet_v2")
     network = build("mobilenet_v2", len(data.splits.classes), weights=None, image_size=size)
@@ -40,15 +40,15 @@ def measure_probe(images: DataConfig, overrides: Sequence[str], size: int, threa
     started = time.perf_counter()
     for _ in features_of(network, data.images, data.pipeline.evaluate, on_cpu):
         pass
-    an_image = (time.perf_counter() - started) / len(data.splits.scenes)
-    in_an_epoch = sum(map(len, (data.splits.train, data.splits.train_eval, data.splits.val)))
-    with tempfile.TemporaryDirectory() as place:
+    seconds_per_image = (time.perf_counter() - started) / len(data.splits.scenes)
+    images_per_epoch = sum(map(len, (data.splits.train, data.splits.train_eval, data.splits.val)))
+    with tempfile.TemporaryDirectory() as folder:
         probe = ("recipe=linear_probe", "model=mobilenet_v2", "model.weights=null", f"data.image_size={size}")
         quiet = (f"threads={threads}", "trainer=cpu", "trainer.enable_progress_bar=false")
         train = [sys.executable, "-m", "intel_scenes.train", *probe, *overrides, *quiet, f"epochs={PROBE_EPOCHS}"]
-        process_seconds([*train, "epochs=1"], place)  # computes the features
-        ours = process_seconds([*train, "-m", *PROBES], place)
-    rival = 100 * PROBE_EPOCHS * in_an_epoch * an_image
+        process_seconds([*train, "epochs=1"], folder)  # computes the features
+        ours = process_seconds([*train, "-m", *PROBES], folder)
+    rival = 100 * PROBE_EPOCHS * images_per_epoch * seconds_per_image
     ratio = ours / rival
-    note = f"one turn; the rival is one pass over {len(data.splits.scenes):,} images, counted for every run and epoch"
+    note = f"one turn; the rival is extrapolated from one pass over {len(data.splits.scenes):,} images"
     yield Row("probe", f"100 heads of {PROBE_EPOCHS} epochs, {size} px", "s", ours, rival, ratio, ratio, ratio, note)

@@ -1,4 +1,4 @@
-"""How long a process takes to its first answer and its first training step, beside bare scripts."""
+"""Time of a process to `--help` and to its first training step, compared with plain scripts."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from intel_scenes.benchmarks.images import read_images
 from intel_scenes.benchmarks.turns import Row, in_turns
 from intel_scenes.config import DataConfig
 
-# The import registers the resolvers that conf/ calls.
+# The import registers the resolvers that conf/ uses.
 BARE_HELP = """
 import hydra
 import intel_scenes.cli
@@ -38,14 +38,14 @@ DRAWN = (
 )
 
 
-def measure_start(drawn: DataConfig, conf: Path, threads: int, repeats: int) -> Iterator[Row]:
-    """Seconds of `--help`, and from the start of the process to the first recorded step.
+def benchmark_start(drawn: DataConfig, conf: Path, threads: int, repeats: int) -> Iterator[Row]:
+    """Measure the seconds of `--help`, and from the start of the process to the first recorded step.
 
     Args:
         drawn: The images that `DRAWN` chooses.
-        conf: The folder of configuration files.
-        threads: Of torch on the CPU.
-        repeats: How often each is measured.
+        conf: Folder of configuration files.
+        threads: Torch's threads on the CPU.
+        repeats: Number of turns.
     """
     with tempfile.TemporaryDirectory() as place:
         script = Path(place) / "bare.py"
@@ -68,7 +68,7 @@ def measure_start(drawn: DataConfig, conf: Path, threads: int, repeats: int) -> 
 
 
 def _until_first_step(place: str, threads: int) -> float:
-    """Until the row of an epoch of one step is on the disk, a few evaluated images included."""
+    """Return the seconds until the row of an epoch of one step is on the disk, including a short evaluation."""
     name = f"run{time.monotonic_ns()}"
     overrides = (*DRAWN, "model=resnet18", "model.weights=null", "epochs=1", "++trainer.limit_train_batches=1")
     quiet = (f"threads={threads}", "trainer.enable_progress_bar=false", f"hydra.run.dir={name}")
@@ -81,16 +81,16 @@ def _until_first_step(place: str, threads: int) -> float:
             assert process.stderr is not None
             raise RuntimeError(f"{' '.join(command)} failed: {process.stderr.read()}")
         time.sleep(0.002)
-    taken = time.perf_counter() - started
+    seconds = time.perf_counter() - started
     process.communicate()
-    return taken
+    return seconds
 
 
 def process_seconds(command: Sequence[str], place: str) -> float:
-    """Seconds of a command in a folder.
+    """Return the seconds of a command in a folder.
 
     Raises:
-        RuntimeError: It failed.
+        RuntimeError: The command failed.
     """
     started = time.perf_counter()
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)

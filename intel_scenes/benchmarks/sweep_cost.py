@@ -1,4 +1,4 @@
-"""What a sweep takes, beside a process for each of its runs."""
+"""Time of a sweep, compared with a process for each of its runs."""
 
 import sys
 import tempfile
@@ -10,15 +10,15 @@ from intel_scenes.benchmarks.turns import Row, in_turns
 from intel_scenes.config import DataConfig
 
 
-def measure_sweep(drawn: DataConfig, threads: int, repeats: int) -> Iterator[Row]:
-    """Seconds of eight runs of twenty steps in one multirun, against a process for each.
+def benchmark_sweep(drawn: DataConfig, threads: int, repeats: int) -> Iterator[Row]:
+    """Measure the seconds of eight runs of 20 steps in one multirun, and with a process for each.
 
     Args:
         drawn: The images that `DRAWN` chooses.
-        threads: Of torch on the CPU.
-        repeats: How often each is measured.
+        threads: Torch's threads on the CPU.
+        repeats: Number of turns.
     """
-    read_images(drawn, "mobilenet_v3_small")  # no process has to draw or decode them
+    read_images(drawn, "mobilenet_v3_small")  # fills the cache, so that no process draws or decodes them
     base = (
         *(*DRAWN, "model=mobilenet_v3_small", "model.weights=null", "epochs=1", "data.batch_size=16"),
         *("++trainer.limit_train_batches=20", "trainer.enable_progress_bar=false"),

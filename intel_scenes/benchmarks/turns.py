@@ -1,4 +1,4 @@
-"""Figures beside a rival that is measured in turns with it, in the same run, and the machine that they are of."""
+"""Benchmark figures of ours and a rival, measured alternately, and the machine that they belong to."""
 
 import os
 import platform
@@ -18,15 +18,15 @@ class Row:
     """One figure.
 
     Attributes:
-        what: The part that was measured.
-        case: Which case of it.
-        unit: Of `ours` and `rival`.
-        ours: Median.
-        rival: Median.
-        ratio: Median of ours / rival of one turn.
-        ratio_low: The least of them.
-        ratio_high: The greatest.
-        note: What else was measured.
+        what: Name of the benchmark.
+        case: Case of the benchmark.
+        unit: Unit of `ours` and `rival`.
+        ours: Our median.
+        rival: Median of the rival.
+        ratio: Median over turns of ours / rival.
+        ratio_low: Smallest ratio of a turn.
+        ratio_high: Largest ratio of a turn.
+        note: Further figures.
     """
 
     what: str
@@ -43,31 +43,31 @@ class Row:
 def in_turns(
     what: str, case: str, unit: str, ours: Callable[[], float], rival: Callable[[], float], repeats: int
 ) -> Row:
-    """Measures both again and again, one after the other, so that a busy machine slows both alike."""
+    """Measure both alternately, so that a busy machine slows both alike."""
     return row_of(what, case, unit, [(ours(), rival()) for _ in range(repeats)])
 
 
 def row_of(what: str, case: str, unit: str, pairs: Sequence[tuple[float, float]]) -> Row:
-    """The figure of several turns, each of which measured (ours, the rival)."""
-    ratios = [mine / theirs for mine, theirs in pairs]
-    mine, theirs = (statistics.median(values) for values in zip(*pairs, strict=True))
-    return Row(what, case, unit, mine, theirs, statistics.median(ratios), min(ratios), max(ratios))
+    """Return the figure of several turns, each measured as (ours, rival)."""
+    ratios = [ours / rival for ours, rival in pairs]
+    ours, rival = (statistics.median(values) for values in zip(*pairs, strict=True))
+    return Row(what, case, unit, ours, rival, statistics.median(ratios), min(ratios), max(ratios))
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What it was measured on.
+    """The machine of the measurements.
 
     Attributes:
         processor: Name of the CPU.
-        cores: Of the whole machine; None where the system does not tell.
-        threads: Of torch, on the CPU.
-        torch: Its version, with what it was built for.
-        device: Of the networks.
-        versions: Of Python and the libraries, by name.
-        package_version: Of this package.
-        git_commit: Of this package; None where it is no checkout.
-        git_dirty: Whether that was changed.
+        cores: Cores of the whole machine; None if the system does not report them.
+        threads: Torch's threads on the CPU.
+        torch: Version of torch with its build suffix.
+        device: Device of the networks.
+        versions: Versions of Python and the libraries, by name.
+        package_version: Version of this package.
+        git_commit: Commit of this package; None if it is no source checkout.
+        git_dirty: Whether the checkout had changes.
     """
 
     processor: str
@@ -82,18 +82,18 @@ class Machine:
 
 
 def this_machine(runtime: Runtime) -> Machine:
-    """The one that this runs on."""
+    """Return the machine of this process."""
     where = asdict(circumstances(runtime.device))
     return Machine(_processor(), os.cpu_count(), runtime.threads, torch.__version__, **where)
 
 
 def _processor() -> str:
-    info = Path("/proc/cpuinfo")  # of Linux
+    info = Path("/proc/cpuinfo")  # on Linux
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
     return names[0] if names else platform.processor()
 
 
 def as_json(rows: Sequence[Row], machine: Machine) -> dict[str, object]:
-    """What `bench.json` holds."""
+    """Return the content of `bench.json`."""
     return {"machine": asdict(machine), "rows": [asdict(row) for row in rows]}

@@ -24,8 +24,8 @@ from intel_scenes.models.scores import calibrated_results, scores
 from intel_scenes.models.weights import kept_beside_state
 from intel_scenes.probabilities import Labels, Probabilities, balanced_accuracy, confusion_of
 from intel_scenes.record import Predictions, Summary
+from intel_scenes.training.best_epoch import SPLITS, Split, predict_split
 from intel_scenes.training.checkpoints import save
-from intel_scenes.training.evaluation import SPLITS, Split, predict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ def predict_again(run: FinishedRun, views: Views, *, trust: bool = False) -> Fin
     network = trained_network(run, trust=trust)
     predictions: dict[str, Predictions] = {}
     for split in SPLITS:
-        probabilities = predict(network, data, split, run.runtime, f"{run.folder.name}: {split}")
+        probabilities = predict_split(network, data, split, run.runtime, f"{run.folder.name}: {split}")
         predictions[split] = replace(
             run.predictions[split], predicted=probabilities.argmax(1), probabilities=probabilities
         )
@@ -213,7 +213,7 @@ def soup(runs: Sequence[FinishedRun], views: Views | None = None, *, trust: bool
     def predict_by(states: Sequence[Mapping[str, Tensor]], split: Split) -> Probabilities:
         network.load_state_dict(_average(states))
         name = f"mean of {len(states)} runs" if len(states) > 1 else best.folder.name
-        return predict(network, data, split, runtime, f"{name}: {split}")
+        return predict_split(network, data, split, runtime, f"{name}: {split}")
 
     members: list[FinishedRun] = []
     states: list[dict[str, Tensor]] = []

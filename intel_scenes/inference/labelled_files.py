@@ -11,7 +11,7 @@ from intel_scenes.inference.paired import PairedDifference
 from intel_scenes.inference.reliability import Bin, draw_reliability, reliability
 from intel_scenes.probabilities import at_temperature
 from intel_scenes.record import Predictions
-from intel_scenes.training.confusion import draw_confusion
+from intel_scenes.training.confusion import render_confusion
 
 METRICS, PAIRS = "metrics.json", "pairs.csv"
 WHOLE = "all"  # what predictions.csv calls the split of a folder that has none
@@ -60,7 +60,7 @@ def _write_row(evaluation: FolderEvaluation, row: FolderScores, predictions: Pre
     counts = [(name, *row_of) for name, row_of in zip(classes, row.confusion, strict=True)]
     files.write_csv(place / "confusion.csv", ("true", *classes), counts)
     title = f"{evaluation.split or 'all'} images of {evaluation.folder.name}"
-    files.write_whole(place / "confusion.png", draw_confusion(row.confusion, classes, title))
+    files.write_whole(place / "confusion.png", render_confusion(row.confusion, classes, title))
     bins = {"predicted": reliability(predictions.probabilities, predictions.labels)}
     if row.temperature is not None:
         calibrated = at_temperature(predictions.probabilities, row.temperature)

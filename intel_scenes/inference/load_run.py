@@ -19,9 +19,9 @@ from intel_scenes.probabilities import Labels, Probabilities
 from intel_scenes.record import Predictions, Status, Summary
 from intel_scenes.runtime import Runtime, runtime_of_machine
 from intel_scenes.sections import not_one_of
+from intel_scenes.training.best_epoch import SPLITS
 from intel_scenes.training.build import build_data
 from intel_scenes.training.checkpoints import read_best
-from intel_scenes.training.evaluation import SPLITS
 
 
 @dataclass(frozen=True)

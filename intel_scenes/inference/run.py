@@ -24,7 +24,7 @@ from intel_scenes.inference.scene_network import SceneNetwork
 from intel_scenes.inference.trained import Trained, trained
 from intel_scenes.record import HISTORY_COLUMNS, History, Predictions, Summary
 from intel_scenes.table import Table, column_of
-from intel_scenes.training.evaluation import SPLITS
+from intel_scenes.training.best_epoch import SPLITS
 
 PNG = b"\x89PNG\r\n\x1a\n"  # begins such a file
 TEMPLATE = Path(__file__).parents[1] / "templates" / "notebook_run.html"

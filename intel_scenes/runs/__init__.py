@@ -1,1 +1,1 @@
-"""Trackers beside the record; conf/logger names this path."""
+"""Experiment trackers beside the record; the module path stands in conf/logger."""

@@ -1,4 +1,4 @@
-"""Trackers beside the record."""
+"""Experiment trackers beside the record."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 class WandbLogger(loggers.WandbLogger):
-    """Lightning's logger, each training a W&B run of its own: Lightning goes on with one that the process has open."""
+    """Lightning's logger with a W&B run for each training: Lightning continues one that the process has open."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401
-        """Takes Lightning's options; ends the W&B run of a training that failed before it began."""
+        """Take Lightning's options; finish the W&B run of a training that failed before it began."""
         super().__init__(**options)
         import wandb
 
@@ -19,6 +19,6 @@ class WandbLogger(loggers.WandbLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Ends the W&B run."""
+        """Finish the W&B run."""
         super().finalize(status)
         self.experiment.finish(exit_code=0 if status == "success" else 1)

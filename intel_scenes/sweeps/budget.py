@@ -329,7 +329,7 @@ def _terms(request: Request, configs: Collection[RunConfig]) -> Terms:
 
 def _measured(request: Request, configs: Mapping[tuple[str, ...], RunConfig]) -> list[Planned]:
     """Each run with its cost, measured once for all runs that cost the same."""
-    from intel_scenes.training.run_cost import measure_run_cost  # imports torch, for which a misspelt key need not wait
+    from intel_scenes.training.run_cost import estimate_run_cost  # imports torch; a misspelt key need not wait for it
 
     digests = {key: cost_digest(config) for key, config in configs.items()}
     unlike = {digests[key]: config for key, config in configs.items()}
@@ -337,7 +337,7 @@ def _measured(request: Request, configs: Mapping[tuple[str, ...], RunConfig]) ->
     print(f"{KEY}={request.minutes:g}: {what}", file=sys.stderr)
     progress = tqdm(unlike.items(), desc="measuring", unit="configuration", leave=False, disable=None)
     costs = {
-        digest: measure_run_cost(replace(config, threads=config.threads or request.threads))
+        digest: estimate_run_cost(replace(config, threads=config.threads or request.threads))
         for digest, config in progress
     }
     return [

@@ -28,12 +28,12 @@ class Progress:
     seconds: list[float] = field(default_factory=list)
 
     def line(self) -> str:
-        """One line such as `run 7 of 36, 2 skipped, 1 failed, about 12 minutes left`."""
+        """Return a line such as `run 7 of 36, 2 skipped, 1 failed, about 12 minutes left`."""
         text = f"run {self.number} of {self.total}, {self.skipped} skipped, {self.failed} failed"
         if not self.seconds:
             return text
         left = sum(self.seconds) / len(self.seconds) * (self.total - self.number + 1) / 60
-        return f"{text}, about {left:.0f} minutes left" if left >= 1.5 else f"{text}, about a minute left"
+        return f"{text}, about {left:.0f} minutes left" if left >= 1.5 else text  # less is not worth a line
 
 
 # Hydra calls a job with its configuration alone, so a sweep leaves its progress here for the jobs of its own process.

@@ -1,4 +1,4 @@
-"""Averages that begin warm: of the weights over the training, and of the statistics in batch norms."""
+"""Moving averages with warm-up: of the weights over the training, and of the statistics in batch norms."""
 
 from itertools import chain
 
@@ -9,78 +9,79 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def share(step: int, least: float) -> float:
-    """What the newest value gives to an average at a step, from 1: all, then 9 / (9 + step), and `least` in the end.
+def newest_weight(step: int, final: float) -> float:
+    """Return the weight of the newest value in an average at a step, counted from 1.
 
-    As in timm and TensorFlow: a training too short for its average is not held back by the first values.
+    It is 1 at the first step, then 9 / (9 + step), and at least `final`. As in timm and TensorFlow: in a short training
+    the first values do not dominate the average.
     """
-    return 1.0 if step == 1 else max(least, 9 / (9 + step))
+    return 1.0 if step == 1 else max(final, 9 / (9 + step))
 
 
 class WarmedEMA(WeightAveraging):
-    """Exponential moving average of all weights and buffers, evaluated in their place.
+    """Exponential moving average of all weights and buffers, which is evaluated instead of them.
 
-    It begins with the weights of the first step, and warms up as `share` says. Lightning's `EMAWeightAveraging` has one
-    decay for all steps, goes through the weights one by one, and reads the number of steps from the device, for which
-    the host has to wait.
+    It starts with the weights after the first step, and warms up by `newest_weight`. Lightning's `EMAWeightAveraging`
+    has one decay for all steps, loops over the weights, and reads the number of steps from the device, which makes the
+    host wait.
     """
 
     def __init__(self, decay: float) -> None:
-        """Averages over about the last 1 / (1 - `decay`) steps."""
+        """Average over about the last 1 / (1 - `decay`) steps."""
         super().__init__()
         self.decay = decay
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        """After each optimizer step."""
+        """Update the average after each optimizer step."""
         step = trainer.global_step
         if step > self._latest_update_step:
             assert self._average_model is not None
-            move(self._average_model.module, pl_module, share(step, 1 - self.decay))
+            move(self._average_model.module, pl_module, newest_weight(step, 1 - self.decay))
             self._latest_update_step = step
 
 
 @torch.no_grad()
-def move(average: nn.Module, current: nn.Module, share: float) -> None:
-    """Moves an average of weights and buffers to those of this step by a share of the way; counts are copied."""
-    ours, theirs = (chain(part.parameters(), part.buffers()) for part in (average, current))
-    pairs = list(zip(ours, theirs, strict=True))
-    averages, weights = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
-    torch._foreach_lerp_(averages, weights, share)
-    for ours_of_count, theirs_of_count in (pair for pair in pairs if not pair[0].is_floating_point()):
-        ours_of_count.copy_(theirs_of_count)
+def move(average: nn.Module, current: nn.Module, weight: float) -> None:
+    """Update an average of weights and buffers in place, with a weight of the current ones; integers are copied."""
+    averaged, newest = (chain(module.parameters(), module.buffers()) for module in (average, current))
+    pairs = list(zip(averaged, newest, strict=True))
+    averages, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+    torch._foreach_lerp_(averages, values, weight)
+    for averaged_count, count in (pair for pair in pairs if not pair[0].is_floating_point()):
+        averaged_count.copy_(count)
 
 
 class WarmedNorms(Callback):
-    """Running statistics of batch norms that follow the weights from the first step on, for random weights.
+    """Running statistics of batch norms with warm-up, for random initial weights.
 
-    By itself a batch norm takes `momentum`, mostly a tenth, of each batch into the statistics that it has in evaluation
-    mode. Weights that began at random change so fast that after a few dozen steps these are still the statistics of
-    other weights, and the network guesses: 25 % of the validation images where 84 % of the training images were right
-    (resnet9_x0_5, 216 images, 30 steps). Here each batch gives `share` of them. The momentum itself stays, because each
-    other value would have a compiled network compiled anew.
+    A batch norm updates its running statistics with a weight of `momentum`, usually 0.1, per batch. Random weights
+    change so fast that after a few dozen steps these are still the statistics of earlier weights, and evaluation is
+    near chance: 25 % validation accuracy where 84 % of the training images were classified correctly (resnet9_x0_5, 216
+    images, 30 steps). Here the weight of a batch is `newest_weight`. The momentum itself is not changed, because each
+    new value would compile a compiled network again.
     """
 
     def __init__(self) -> None:
-        """Nothing is kept yet."""
+        """Start without statistics."""
         self._statistics: dict[float, list[Tensor]] = {}  # by momentum
         self._before: list[tuple[list[Tensor], list[Tensor], float]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finds the statistics once: to go through all modules of a large network at each step takes milliseconds."""
+        """Collect the statistics once, because looping over the modules of a large network takes milliseconds."""
         self._statistics = _statistics(pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        """Keeps the statistics that the batch will change."""
+        """Copy the statistics that the batch will change."""
         step = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1
         self._before = [
-            (statistics, [statistic.clone() for statistic in statistics], share(step, momentum) / momentum)
+            (statistics, [statistic.clone() for statistic in statistics], newest_weight(step, momentum) / momentum)
             for momentum, statistics in self._statistics.items()
-            if share(step, momentum) > momentum
+            if newest_weight(step, momentum) > momentum
         ]
 
     @torch.no_grad()
     def on_train_batch_end(self, *_: object) -> None:
-        """Moves them further in the direction in which the batch moved them; norms in evaluation mode did not move."""
+        """Extend the update of the statistics by the batch; norms in evaluation mode had none."""
         for statistics, before, factor in self._before:
             torch._foreach_lerp_(before, statistics, factor)
             torch._foreach_copy_(statistics, before)
@@ -88,10 +89,10 @@ class WarmedNorms(Callback):
 
 
 def _statistics(module: nn.Module) -> dict[float, list[Tensor]]:
-    """Running means and variances of all batch norms, by the share that these take of a batch."""
-    found: dict[float, list[Tensor]] = {}
+    """Return running means and variances of all batch norms, by momentum."""
+    statistics: dict[float, list[Tensor]] = {}
     for norm in module.modules():
         if isinstance(norm, _BatchNorm) and norm.momentum and norm.running_mean is not None:
             assert norm.running_var is not None
-            found.setdefault(norm.momentum, []).extend((norm.running_mean, norm.running_var))
-    return found
+            statistics.setdefault(norm.momentum, []).extend((norm.running_mean, norm.running_var))
+    return statistics

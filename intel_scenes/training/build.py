@@ -1,4 +1,4 @@
-"""The parts of a run, each made of the sections of its configuration that it needs."""
+"""Builders of the parts of a run, each from the sections of the configuration that it needs."""
 
 import logging
 import re
@@ -48,43 +48,65 @@ from intel_scenes.training.frozen_features import linear_head
 
 log = logging.getLogger(__name__)
 
-LARGE = 2**15  # weights in a tensor, by the mean over all of a network
-NUM_NAMED = 5  # of what is left out
+LARGE_TENSOR = 2**15  # mean number of weights per tensor of a network from which fused SGD is slower on a CPU
+MAX_LISTED = 5  # ignored entries that a warning names
+EXTRAS = ("wandb", "mlflow")  # of the package, each named after the library that a logger needs
 
 
 def check_parts(config: RunConfig, typed: Collection[str]) -> None:
-    """Checks a configuration before any image or file of weights is read.
+    """Check a configuration before any image or file of weights is read.
 
     Args:
-        config: As composed.
-        typed: The keys that were typed.
+        config: The composed configuration.
+        typed: Keys that were typed.
 
     Raises:
         UserError: It holds something that no run could use.
     """
-    check_keys(as_plain(config))  # also asks what is instantiated which arguments it takes
+    check_keys(as_plain(config))  # also against the arguments of the classes that are instantiated
     check(config, typed)
+    _check_optimizer(config)
     check_sizes(config, config.data.store_size or view_of(config.model, config.data).resize)
     weights = config.model.weights
-    is_name = weights is not None and re.fullmatch(r"\w+", weights)  # a file may still come
+    is_name = weights is not None and re.fullmatch(r"\w+", weights)  # a file may be written later
     libraries.resolve_weights(config.model if is_name else replace(config.model, weights=None))
     libraries.check_importable(config.model)
 
 
-def build_data(config: RunConfig, typed: Collection[str] = ()) -> SceneDataModule:
-    """The images of a run, as its network sees them: read, decoded and split.
-
-    Args:
-        config: Of the run.
-        typed: The keys that were typed.
+def _check_optimizer(config: RunConfig) -> None:
+    """Build the optimizer for one small matrix, which checks the kinds and ranges of its arguments.
 
     Raises:
-        UserError: They cannot be had or read, or a key that was typed has no effect on them.
+        UserError: The optimizer refuses one of them.
+    """
+    arguments = as_plain(config.optim)
+    if arguments.get("fused") == "auto":
+        arguments["fused"] = False
+    try:
+        optimizer = hydra.utils.instantiate(arguments, _convert_="all")
+        optimizer([{"params": [nn.Parameter(torch.zeros(2, 2))], "lr": config.lr}])
+    except Exception as error:  # constructors refuse wrong arguments in many ways
+        values = ", ".join(f"{key}={value}" for key, value in arguments.items() if not key.startswith("_"))
+        call = f"{arguments.get('_target_')}({values})"
+        raise UserError(f"optim: {call} fails with {first_line(error)}; correct a value of optim") from error
+
+
+def build_data(config: RunConfig, typed: Collection[str] = (), *, reports: bool = True) -> SceneDataModule:
+    """Read, decode and split the images of a run, as its network sees them.
+
+    Args:
+        config: Configuration of the run.
+        typed: Keys that were typed.
+        reports: Whether to log what `report_images` says.
+
+    Raises:
+        UserError: The images are missing or cannot be read, or a key that was typed has no effect on them.
     """
     module = read_images(
         config.data, config.model, seed=config.seed, augmentation=config.augment, recipe=config.recipe, typed=typed
     )
-    report_images(module)
+    if reports:
+        report_images(module)
     return module
 
 
@@ -98,20 +120,19 @@ def read_images(
     cuts_val: bool = True,
     typed: Collection[str] = (),
 ) -> SceneDataModule:
-    """Images as a network with its weights sees them: read, decoded and split.
+    """Read, decode and split images, as a network with its weights sees them.
 
     Args:
-        data: Which images.
+        data: The images to read.
         model: The network.
-        seed: Of their order and their augmentation.
-        augmentation: What a training image goes through.
-        recipe: How images are mixed, in which sizes they train, and what test-time augmentation they go through; by
-            default they are as they are.
-        cuts_val: Whether a validation split is cut from train, where none was there.
-        typed: The keys that were typed.
+        seed: Seed of their order and augmentation.
+        augmentation: Augmentation of the training images.
+        recipe: Mixing, training sizes and test-time augmentation of the images; None uses none of them.
+        cuts_val: Whether a validation set is cut from the training set if the folder has none.
+        typed: Keys that were typed.
 
     Raises:
-        UserError: They cannot be had or read, or a key that was typed has no effect on them.
+        UserError: The images are missing or cannot be read, or a key that was typed has no effect on them.
     """
     view = view_of(model, data)
     mixing, tta = (Mixing(recipe.mixup, recipe.cutmix), recipe.views) if recipe else (Mixing(0, 0), 1)
@@ -128,38 +149,42 @@ def read_images(
         store_rule=data.store_rule,
         cache_dir=Path(data.cache_dir).expanduser(),
         on_unreadable=data.on_unreadable,
-        exclude=read_excluded(data.exclude, *([""] if data.labels else [])),  # whose paths are as they are
+        exclude=read_excluded(data.exclude, *([""] if data.labels else [])),  # paths of data.labels have no prefix
         train_fraction=data.train_fraction,
         subset_seed=seed if data.subset_seed is None else data.subset_seed,
     )
-    _check_cuts(module.layout, typed)
+    _check_fractions(module.layout, typed)
     module.prepare_data()
     module.setup()
     return module
 
 
-def _check_cuts(layout: Layout, typed: Collection[str]) -> None:
-    """Refuses the fraction of a cut that is not made."""
-    cuts = {"data.val_fraction": layout.val, "data.test_fraction": None if layout.test_fraction else layout.test}
-    for key, there in cuts.items():
-        if there is not None and key in typed:
-            raise UserError(f"{key} has no effect, because nothing is cut: {there.root} holds that split, leave it out")
+def _check_fractions(layout: Layout, typed: Collection[str]) -> None:
+    """Refuse the fraction of a split that is not cut because the folder has it."""
+    own = {"data.val_fraction": layout.val, "data.test_fraction": None if layout.test_fraction else layout.test}
+    for key, split in own.items():
+        if split is not None and key in typed:
+            raise UserError(f"{key} has no effect, because {split.root} holds that split already: leave it out")
 
 
 def source_of(data: DataConfig) -> Source:
-    """Where the images come from.
+    """Return the source of the images.
 
     Raises:
-        UserError: No folder is given where one is needed.
+        UserError: A folder is needed, and none is set.
     """
     root = Path(data.root).expanduser() if data.root else None
     if data.source == "synthetic":
-        counts = (data.num_train or 0, data.num_test or 0, data.store_size or 0)  # which a configuration of theirs has
+        counts = (
+            data.num_train or 0,
+            data.num_test or 0,
+            data.store_size or 0,
+        )  # set for drawn scenes
         return Drawn(*counts, data.drawing_seed or 0)
     if data.source == "folder":
         if root is None and data.labels is None:
             raise UserError(
-                "data=folder needs data.root=FOLDER, which holds train/CLASS and test/CLASS or class folders alone; or "
+                "data=folder needs data.root=FOLDER, which holds train/CLASS and test/CLASS or only class folders, or "
                 "data.labels=FILE.csv"
             )
         return Folder(root, _labels_file(data.labels, root) if data.labels else None)
@@ -167,29 +192,29 @@ def source_of(data: DataConfig) -> Source:
 
 
 def _labels_file(name: str, root: Path | None) -> Path:
-    """The file of that name in the current folder, else in the folder of the images."""
+    """Return the file of that name in the current folder, else in the folder of the images."""
     file = Path(name).expanduser()
     return root / file if root is not None and not file.exists() and (root / file).exists() else file
 
 
 def view_of(model: ModelConfig, data: DataConfig) -> View:
-    """How a network with its weights sees the stored images.
+    """Return how a network with its weights sees the stored images.
 
     Raises:
         UserError: There is no such network.
     """
-    seen = libraries.preprocessing_of(model)
-    size = data.image_size or seen.crop_size
-    fraction = data.crop_fraction or seen.crop_size / seen.resize_size
-    return View(size, round(size / fraction), seen.interpolation, seen.mean, seen.std)
+    preprocessing = libraries.preprocessing_of(model)
+    size = data.image_size or preprocessing.crop_size
+    fraction = data.crop_fraction or preprocessing.crop_size / preprocessing.resize_size
+    return View(size, round(size / fraction), preprocessing.interpolation, preprocessing.mean, preprocessing.std)
 
 
 def read_excluded(path: str | None, prefix: str = "seg_train/") -> frozenset[str]:
-    """The images of train that a file lists by path, one on a line; lines that begin with # say nothing.
+    """Read the paths of training images to leave out, one per line of a text file; lines with # are comments.
 
     Args:
-        path: Of the file; None lists none.
-        prefix: That a path may begin with, and that is no part of it.
+        path: The file; None leaves nothing out.
+        prefix: Prefix that is removed from a path that starts with it.
 
     Raises:
         UserError: The file cannot be read.
@@ -200,17 +225,17 @@ def read_excluded(path: str | None, prefix: str = "seg_train/") -> frozenset[str
         lines = [line.strip() for line in Path(path).expanduser().read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"data.exclude={path} cannot be read ({getattr(error, 'strerror', None) or error}): give a text file"
+            f"data.exclude={path} cannot be read ({getattr(error, 'strerror', None) or error}): name a text file"
         ) from error
     return frozenset(line.removeprefix(prefix) for line in lines if line and not line.startswith("#"))
 
 
 def report_images(module: SceneDataModule) -> None:
-    """Says what was found, how photographs are stored, and which files are not what one may think."""
+    """Log the splits, how photographs are stored, and warnings about ignored, corrupt and duplicate files."""
     log.info("found: %s", module.layout.told(module.val_fraction))
     if module.store_rule == "whole":
         num_bytes = module.images.values.nbytes + module.test_images.values.nbytes
-        *others, last = (f"{len(one.labels):,} {split}" for split, one in module.images_by_split.items())
+        *others, last = (f"{len(stored.labels):,} {split}" for split, stored in module.images_by_split.items())
         log.info(
             "%s and %s images are stored whole, up to 2:1, with a shorter side of %d px: %s in %s",
             ", ".join(others),
@@ -219,35 +244,34 @@ def report_images(module: SceneDataModule) -> None:
             f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB",
             module.cache_dir,
         )
-    splits, found = module.splits, module.layout.by_split.values()
-    if others := [f"{one.root}/{name}" for one in found for name in one.left_out]:
-        few = ", ".join(others[:NUM_NAMED]) + (", ..." if len(others) > NUM_NAMED else "")
-        few = few.encode(errors="backslashreplace").decode()  # any name may be among them
-        what = counted(len(others), "entry", "entries")
-        log.warning("left out %s of the class folders that are no image files: %s", what, few)
-    if lost := [path for reasons in module.unreadable.values() for path in reasons]:
-        log.warning("%s could not be decoded; skipped: %s", counted(len(lost), "image"), ", ".join(lost))
-    in_train = "also in train or val" if splits.has_own_val else "also in train"
-    _report_twins(splits.val_duplicates, "validation image", "also in train")
-    _report_twins(splits.test_duplicates, "test image", in_train)
-
-
-def _report_twins(twins: Sequence[str], what: str, where: str) -> None:
-    if twins:
-        are = "is" if len(twins) == 1 else "are"
-        log.warning("%s %s %s: %s", counted(len(twins), what), are, where, ", ".join(twins))
+    if ignored := [f"{part.root}/{name}" for part in module.layout.by_split.values() for name in part.left_out]:
+        listed = ", ".join(ignored[:MAX_LISTED]) + (", ..." if len(ignored) > MAX_LISTED else "")
+        listed = listed.encode(errors="backslashreplace").decode()  # file names may hold anything
+        number = counted(len(ignored), "entry", "entries")
+        log.warning("ignored %s of the class folders that are no image files: %s", number, listed)
+    if undecoded := [path for reasons in module.unreadable.values() for path in reasons]:
+        log.warning("%s could not be decoded; skipped: %s", counted(len(undecoded), "image"), ", ".join(undecoded))
+    splits = module.splits
+    trained_on = "train or val" if splits.has_own_val else "train"
+    for noun, paths, where in (
+        ("validation image", splits.val_duplicates, "train"),
+        ("test image", splits.test_duplicates, trained_on),
+    ):
+        if paths:
+            verb = "is" if len(paths) == 1 else "are"
+            log.warning("%s %s also in %s: %s", counted(len(paths), noun), verb, where, ", ".join(paths))
 
 
 def build_network(config: RunConfig, weights: Weights | None, data: SceneDataModule, num_devices: int = 1) -> nn.Module:
-    """The backbone with a head for the classes of the images.
+    """Build the backbone with a head for the classes of the images.
 
     Raises:
-        UserError: There is no such model, or not for images of this size or so few a step on each device.
+        UserError: There is no such model, or it cannot take images of this size or so few per step and device.
     """
     name, recipe = config.model.name, config.recipe
     network = libraries.build(config.model, len(data.splits.classes), weights=weights, image_size=data.view.size)
     for size in {data.view.size, *data.train_sizes}:
-        check_image_size(network, name, size, _normalized_together(config, num_devices))
+        check_image_size(network, name, size, _images_per_norm(config, num_devices))
     if not recipe.trains_norms and not any(batch_norms(network)):
         raise UserError(f"recipe.trains_norms=false has no effect on {name}, which has no batch norms: leave it out")
     if recipe.head_first and weights and not linear_head(network):
@@ -255,8 +279,8 @@ def build_network(config: RunConfig, weights: Weights | None, data: SceneDataMod
     return network
 
 
-def _normalized_together(config: RunConfig, num_devices: int) -> int:
-    """How many images batch norms see at once in training; two, which are enough, where they do not train."""
+def _images_per_norm(config: RunConfig, num_devices: int) -> int:
+    """Return how many images batch norms see at once in training; two, which suffice, if they are not trained."""
     if not config.recipe.trains_norms or config.recipe.trained == "head":
         return 2
     batch_size = config.data.batch_size
@@ -264,10 +288,10 @@ def _normalized_together(config: RunConfig, num_devices: int) -> int:
 
 
 def build_classifier(config: RunConfig, network: nn.Module, splits: Splits) -> SceneClassifier:
-    """The LightningModule of a network, or of its head alone, for the classes of some images.
+    """Build the LightningModule of a network, or of its head alone, for the classes of the images.
 
     Raises:
-        UserError: Optimizer and scheduler do not fit.
+        UserError: The optimizer or the scheduler refuses its arguments.
     """
     recipe, scheduler = config.effective_recipe, config.scheduler
     try:
@@ -286,39 +310,40 @@ def build_classifier(config: RunConfig, network: nn.Module, splits: Splits) -> S
             class_weights=weights_of_classes(config, splits),
             seed=config.seed,
         )
-        classifier.configure_optimizers()  # an option that it refuses is refused before the run begins
+        classifier.configure_optimizers()  # so that it fails before the run begins
     except (TypeError, ValueError, ArithmeticError, hydra.errors.HydraException) as error:
-        raise UserError(f"optim and scheduler do not fit: {first_line(error)}") from error
+        raise UserError(f"optim or scheduler fails with {first_line(error)}; correct a value of it") from error
     return classifier.to(memory_format=torch.channels_last)
 
 
 def weights_of_classes(config: RunConfig, splits: Splits) -> Tensor | None:
-    """Of the loss, by the training images; None where the recipe weighs nothing."""
+    """Return the class weights of the loss, from the training images; None if the recipe weights no class."""
     labels = splits.scenes.labels[splits.train]
     return class_weights(labels, len(splits.classes), config.recipe.class_weight)
 
 
 def unguarded(factory: Callable[..., Any]) -> Callable[..., Any]:
-    """A scheduler's factory with plain partials as arguments: Hydra's check their target anew at each step."""
+    """Replace Hydra's partials among a scheduler's arguments by plain ones: Hydra's check their target at each step."""
     if not isinstance(factory, partial):
         return factory
-    given = {
+    keywords = {
         key: partial(value.func, *value.args, **value.keywords) if isinstance(value, partial) else value
         for key, value in factory.keywords.items()
     }
-    return partial(factory.func, *factory.args, **given)
+    return partial(factory.func, *factory.args, **keywords)
 
 
 def _optim_arguments(config: RunConfig, network: nn.Module) -> Mapping[str, Any]:
-    """The optimizer as asked for; in sixteen bits Lightning clips no gradients of one that is fused.
+    """Return the configuration of the optimizer with `fused` resolved.
 
-    `fused=auto` is for SGD: on a CPU torch's fused one takes 0.6 of the time of the plain one for the many small
-    tensors of a MobileNetV2, and 1.4 times as long for the large ones of a ResNet.
+    In 16-bit precision Lightning refuses to clip the gradients of a fused optimizer. `fused=auto` is for SGD: on a CPU
+    torch's fused one takes 0.6 times as long as the plain one for the many small tensors of a MobileNetV2, and 1.4
+    times as long for the large ones of a ResNet.
     """
     arguments, trainer = as_plain(config.optim), config.trainer
     if arguments.get("fused") == "auto":
         sizes = [parameter.numel() for parameter in network.parameters()]
-        arguments["fused"] = not is_on_cpu(trainer) or sum(sizes) < LARGE * len(sizes)
+        arguments["fused"] = not is_on_cpu(trainer) or sum(sizes) < LARGE_TENSOR * len(sizes)
     precision = resolve_precision(trainer.precision, trainer.accelerator)
     if trainer.others.get("gradient_clip_val") and precision != "32-true":
         arguments.pop("fused", None)
@@ -326,21 +351,21 @@ def _optim_arguments(config: RunConfig, network: nn.Module) -> Mapping[str, Any]
 
 
 def build_trainer(config: RunConfig, runtime: Runtime, callbacks: Sequence[Callback]) -> Trainer:
-    """The Trainer of a resolved configuration, with further callbacks beside those that every run has.
+    """Build the Trainer of a resolved configuration, with further callbacks beside those that every run has.
 
     Raises:
-        UserError: It cannot be made.
+        UserError: The Trainer refuses its arguments.
     """
     own: list[Callback] = [FiniteLoss(), *callbacks]
     if config.model.weights is None:
-        own.append(WarmedNorms())  # before the average of the weights, which takes the statistics in
+        own.append(WarmedNorms())  # before the weight average, which includes the statistics
     if config.recipe.ema_decay is not None:
         own.append(WarmedEMA(config.recipe.ema_decay))
     return make_trainer(
         config.trainer,
         precision=runtime.precision,
         max_epochs=config.epochs,
-        logger=False,  # the run puts them in place once they are there
+        logger=False,  # set by the run once they are built
         callbacks=own,
         plugins=[WholeCheckpointIO()],
         default_root_dir=config.folder,
@@ -350,33 +375,35 @@ def build_trainer(config: RunConfig, runtime: Runtime, callbacks: Sequence[Callb
 
 
 def check_devices(config: RunConfig, data: SceneDataModule, runtime: Runtime) -> None:
-    """Checks that the devices can share what there is to do.
+    """Check that the images can be divided among the devices.
 
     Raises:
-        UserError: They cannot, or an option is for one device alone.
+        UserError: They cannot, or an option is for one device only.
     """
     batch_size, num_devices = data.batch_size, runtime.num_devices
     if batch_size % num_devices:
-        raise UserError(f"data.batch_size={batch_size} cannot be shared by {num_devices} devices alike")
+        raise UserError(
+            f"data.batch_size={batch_size} is not divisible by {num_devices} devices: set a multiple of {num_devices}"
+        )
     num_images = min(len(data.splits.val), len(data.splits.train_eval))
     if num_devices > num_images:
         raise UserError(
-            f"{num_images} validation images cannot be shared by {num_devices} devices: "
+            f"{num_images} validation images are fewer than the {num_devices} devices: "
             f"set trainer.devices={num_images} or lower, or raise data.val_fraction"
         )
     if config.compile and num_devices > 1:
-        raise UserError("compile=true is for one device: leave it out")
+        raise UserError("compile=true is for one device only: leave it out, or set trainer.devices=1")
     if config.budget_minutes is not None and num_devices > 1:
-        raise UserError("budget_minutes is for one device: set epochs instead")
+        raise UserError("budget_minutes is for one device only: set epochs instead, or trainer.devices=1")
     if config.data.device_resident is True and runtime.device.type == "cpu":
         raise UserError("data.device_resident=true has no effect on a CPU: leave it at auto")
 
 
 def build_loggers(config: RunConfig) -> list[Logger]:
-    """The tracker beside the record, where there is one; its own record begins here.
+    """Build the experiment tracker beside the record, if one is chosen, and log the configuration to it.
 
     Raises:
-        UserError: It cannot be used.
+        UserError: The tracker cannot be used.
     """
     target = config.logger.target
     if not target:
@@ -384,8 +411,11 @@ def build_loggers(config: RunConfig) -> list[Logger]:
     try:
         logger: Logger = hydra.utils.instantiate(config.logger.others, _convert_="all")
         logger.log_hyperparams(flatten(as_plain(config)))
-    except Exception as error:  # of the tracker's own kinds, most of them for want of a package, a key or a network
+    except Exception as error:  # trackers raise their own kinds: a missing package, key or network
         name = target.rpartition(".")[2]
         reason = first_line(error.__cause__ or error)  # Hydra names the class, its cause says why
-        raise UserError(f"{name} cannot be used: {reason}; see the extras in the README") from error
+        extra = next((extra for extra in EXTRAS if extra in target.lower()), None)
+        is_missing = isinstance(error.__cause__ or error, ImportError) and extra
+        advice = f'run pip install "intel-scenes[{extra}]"' if is_missing else "correct its settings"
+        raise UserError(f"{name} cannot be used: {reason}; {advice}, or set logger=none") from error
     return [logger]

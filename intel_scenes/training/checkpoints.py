@@ -1,4 +1,4 @@
-"""What a run writes while it trains: its history, and checkpoints from which it goes on as if never interrupted."""
+"""History and checkpoints that a run writes while it trains; a resumed run equals an uninterrupted one."""
 
 import math
 import time
@@ -25,39 +25,39 @@ WEIGHTS_KEYS = ("state_dict", "epoch", "global_step", "pytorch-lightning_version
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, and beside it, first, the weights alone where they are the best so far.
+    """Plugin that writes checkpoints atomically and in the background, and the best weights to a file of their own.
 
-    Lightning's own goes through a temporary file that may lie in another file system
-    (Lightning-AI/pytorch-lightning#21431), and leaves the averaged weights out of its weights-only files. The training
-    goes on while the disk is at work: a checkpoint is a copy in memory before it is written, and one waits for the
-    other, so that no more than one is held. It is a copy because the next step changes the weights in place.
+    Lightning's own writes through a temporary file that may be on another file system
+    (Lightning-AI/pytorch-lightning#21431), and omits the averaged weights from weights-only files. Training continues
+    during the write: a checkpoint is copied in memory first, because the next step changes the weights in place, and it
+    waits for the one before, so that only one copy is held.
     """
 
     def __init__(self) -> None:
-        """Nothing is being written yet."""
+        """Start the thread that writes."""
         super().__init__()
         self._disk = ThreadPoolExecutor(1, "checkpoints")
         self._written: Future[None] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ANN401
-        """Writes a checkpoint.
+        """Write a checkpoint.
 
         Args:
-            checkpoint: What Lightning dumped.
-            path: Of the whole checkpoint.
-            storage_options: `{"weights": path}` writes the weights there as well, before the checkpoint that counts
-                on them.
+            checkpoint: Lightning's checkpoint.
+            path: File of the whole checkpoint.
+            storage_options: `{"weights": path}` also writes the weights to that file, before the checkpoint, whose
+                history refers to them.
         """
         self.wait()
         kept = apply_to_collection(checkpoint, Tensor, lambda tensor: tensor.to("cpu", copy=True))
         checkpoints = {Path(path): kept}
         if storage_options:
-            weights = {key: kept[key] for key in WEIGHTS_KEYS if key in kept}  # the last is of few networks
+            weights = {key: kept[key] for key in WEIGHTS_KEYS if key in kept}  # transform_input exists for few networks
             checkpoints = {Path(storage_options["weights"]): weights} | checkpoints
         self._written = self._disk.submit(_write_all, checkpoints)
 
     def wait(self) -> None:
-        """Waits until the last checkpoint is on the disk.
+        """Wait until the last checkpoint is on the disk.
 
         Raises:
             OSError: It could not be written.
@@ -67,7 +67,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             written.result()
 
     def teardown(self) -> None:
-        """Waits, at the end of a fit."""
+        """Wait for the last checkpoint at the end of a fit."""
         try:
             self.wait()
         finally:
@@ -80,7 +80,7 @@ def _write_all(checkpoints: dict[Path, dict[str, Any]]) -> None:
 
 
 def save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
-    """Writes a checkpoint to an open file by `torch.save`, without its bytes in memory beside it.
+    """Write a checkpoint to an open file by `torch.save`, without a copy of its bytes in memory.
 
     Raises:
         OSError: It cannot be written.
@@ -88,16 +88,16 @@ def save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
     try:
         torch.save(checkpoint, file)
     except RuntimeError as error:
-        if isinstance(error.__context__, OSError):  # torch goes on to end the file, and complains of that
+        if isinstance(error.__context__, OSError):  # torch hides it behind the error of closing the file
             raise error.__context__ from None
         raise
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file is a checkpoint that is there to its end; its tensors are not read.
+    """Return whether a file is a complete checkpoint; its tensors are not read.
 
     Raises:
-        OSError: It is there and may not be read, or the disk fails.
+        OSError: The file exists but cannot be opened, or the disk fails.
     """
     try:
         return "state_dict" in torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -105,38 +105,38 @@ def is_whole(path: Path) -> bool:
         return False
     except OSError:
         raise
-    except Exception:  # the readers of a damaged file fail in many ways
+    except Exception:  # a corrupt file raises many kinds of errors
         return False
 
 
 def read_best(folder: Path) -> dict[str, Any]:
-    """The checkpoint of a run's best epoch, on the CPU: an accelerator that is full would look like a damaged file.
+    """Read the checkpoint of a run's best epoch to the CPU: a full accelerator would look like a corrupt file.
 
     Raises:
-        UserError: It is missing or damaged.
-        OSError: It may not be read, or the disk fails.
+        UserError: It is missing or corrupt.
+        OSError: It cannot be opened, or the disk fails.
     """
     path = folder / record.BEST
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint["state_dict"]
-    except Exception as error:  # the readers of a damaged file fail in many ways
+    except Exception as error:  # a corrupt file raises many kinds of errors
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise
         raise UserError(
-            f"{path} is missing or damaged ({type(error).__name__}): remove the folder {folder} and run it again"
+            f"{path} is missing or corrupt ({type(error).__name__}): remove the folder {folder} and train again"
         ) from error
     return checkpoint
 
 
 class EpochRecorder(Checkpoint):
-    """After each epoch: a row of `history.csv`, `best.ckpt` if the primary metric rose on validation, `last.ckpt`.
+    """Callback that writes `history.csv`, `last.ckpt`, and `best.ckpt` if the validation metric improved, per epoch.
 
-    The rows and the time spent travel in `last.ckpt`; a kill between the files, or while it is being written, costs
-    the epochs since: two at most.
+    The rows and the time spent are part of `last.ckpt`. A kill between the files, or during a write, loses the epochs
+    since the last complete `last.ckpt`: two at most.
 
     Attributes:
-        before_writing: Raises where the folder is no longer this process's to write to.
+        before_writing: Called before each write; raises if this process has lost its claim on the folder.
         history: The epochs so far.
         fit_seconds: Time spent in epochs, over all resumes.
     """
@@ -148,7 +148,7 @@ class EpochRecorder(Checkpoint):
         before_writing: Callable[[], None] = lambda: None,
         primary_metric: str = record.ACCURACY,
     ) -> None:
-        """Records into a run folder; `progress` shows each epoch once it is recorded."""
+        """Record into a run folder; `progress` shows each epoch after it is recorded."""
         self.folder = folder
         self.progress = progress
         self.before_writing = before_writing
@@ -158,21 +158,21 @@ class EpochRecorder(Checkpoint):
         self._started = self._train_seconds = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Start the clock."""
         self._started = time.perf_counter()
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Notes the rate that is used, before a scheduler changes it."""
+        """Note the learning rate of the step, before a scheduler changes it."""
         self._lr = float(optimizer.param_groups[0]["lr"])
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops the clock of the training part."""
+        """Stop the clock of the training part."""
         self._train_seconds = time.perf_counter() - self._started
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the epoch down."""
+        """Write the files of the epoch."""
         self.before_writing()
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         num_images = trainer.num_training_batches * trainer.datamodule.batch_size  # type: ignore[attr-defined]
@@ -199,28 +199,28 @@ class EpochRecorder(Checkpoint):
         trainer.save_checkpoint(self.folder / record.LAST, storage_options=options)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values for `last.ckpt`, which loads with `weights_only=True`."""
+        """Return plain values for `last.ckpt`, which loads with `weights_only=True`."""
         return {"rows": [asdict(epoch) for epoch in self.history.epochs], "fit_seconds": self.fit_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from `last.ckpt`."""
+        """Restore the epochs of `last.ckpt`."""
         self.history = replace(self.history, epochs=tuple(Epoch(**row) for row in state_dict["rows"]))
         self.fit_seconds = state_dict["fit_seconds"]
 
 
 class FiniteLoss(Callback):
-    """Ends a run whose loss is not finite, and says at which step that began.
+    """Callback that stops a run whose loss is not finite, and reports the first such step.
 
-    The step is noted on the device and looked at now and then: a look waits for the accelerator.
+    The step is stored on the device and read only now and then, because reading it waits for the accelerator.
     """
 
     def __init__(self) -> None:
-        """Looks after every step on a CPU, elsewhere after every 50 and at the end of the epoch."""
+        """Check after every step on a CPU, else after every 50 steps and at the end of an epoch."""
         self._first: Tensor | None = None
         self._step = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        """Notes the step: with accumulated gradients it is not over after each batch."""
+        """Note the step, which spans several batches with accumulated gradients."""
         self._step = trainer.global_step
 
     def on_train_batch_end(
@@ -231,21 +231,20 @@ class FiniteLoss(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Notes a loss that is not finite.
+        """Note a loss that is not finite.
 
         Raises:
-            UserError: There was one.
+            UserError: A loss so far was not finite.
         """
         loss: Tensor = outputs["loss"]
         if self._first is None:
             self._first = torch.full((), -1, device=loss.device)
         fresh = (self._first < 0) & ~torch.isfinite(loss)
         self._first = torch.where(fresh, self._step, self._first)
-        looks = loss.device.type == "cpu" or (batch_idx + 1) % 50 == 0 or trainer.is_last_batch
-        if looks:
+        if loss.device.type == "cpu" or (batch_idx + 1) % 50 == 0 or trainer.is_last_batch:
             step = int(self._first.item())
             if step >= 0:
                 raise UserError(
                     f"the loss is not finite at step {step} (epoch {trainer.current_epoch + 1}): lower optim.lr or "
-                    "lr_scale, use a scheduler with warm-up, or set ++trainer.gradient_clip_val=1"
+                    "lr_scale, choose a scheduler with warm-up, or set ++trainer.gradient_clip_val=1"
                 )

@@ -1,4 +1,4 @@
-"""How a run's record begins and ends: claimed, opened, and closed with a status whatever happens."""
+"""Lifecycle of a run's record: claimed, opened, and closed with a status whatever happens."""
 
 import json
 import logging
@@ -26,21 +26,21 @@ from intel_scenes.training.checkpoints import is_whole
 
 log = logging.getLogger(__name__)
 
-LEASE_SECONDS = 120.0  # long enough for a step that holds the interpreter
+LEASE_SECONDS = 120.0  # longer than a step that blocks the interpreter, and with it the renewal
 MAX_DEATHS = 3
 DEATHS = ".deaths.json"
-CUT_OFF = "the run is still going on, or was cut off without a word: the same command goes on from its last epoch"
-INTERRUPTED = "the run was interrupted: the same command goes on from its last epoch"
+CUT_OFF = "the run is still training, or its process was killed: the same command resumes it from its last epoch"
+INTERRUPTED = "the run was interrupted: the same command resumes it from its last epoch"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the record of a run goes.
+    """Location of the record of a run.
 
     Attributes:
-        folder: Of the run.
-        siblings: A folder whose other run folders may hold the same run; None where there is none.
-        replaces_changed: Whether another run that the folder holds is moved aside instead of refused.
+        folder: Folder of the run.
+        siblings: Folder of the study, whose other run folders may hold the same run; None for a single run.
+        replaces_changed: Whether another run in the folder is moved aside; else the folder is refused.
     """
 
     folder: Path
@@ -53,33 +53,36 @@ class Claim:
     """A claim on a run folder.
 
     Attributes:
-        folder: Of the run.
-        lease: That the first process of a run holds; None on others, which write nothing.
+        folder: Folder of the run.
+        lease: Lease that the first process of a run holds; None on the others, which write nothing.
     """
 
     folder: Path
     lease: SoftFileLease | None
 
     def check(self) -> None:
-        """Raises Busy where another process has taken the run over, because this one stood still for too long."""
+        """Raise Busy if another process has taken over the run, because this one did not renew its lease in time."""
         if self.lease is not None and self.lease.compromise:
-            raise Busy(f"{self.folder} was taken over by another process while this one stood still")
+            raise Busy(
+                f"{self.folder} was taken over by another process, because this one was suspended for more than "
+                f"{LEASE_SECONDS:.0f} s"
+            )
 
 
 @contextmanager
 def claimed(folder: Path, *, is_first: bool) -> Iterator[Claim]:
-    """Holds a run folder for this process, which is the first of a distributed run.
+    """Claim a run folder for this process, if it is the first of the run.
 
-    A holder that was killed is succeeded at once where it ran on this machine, and after a lease where on another.
+    The claim of a killed process is taken over at once if it ran on this machine, else when its lease has expired.
 
     Args:
-        folder: Of the run.
-        is_first: Whether this is the only process of the run, or the first of several. The Trainer knows: a number that
-            a launcher left in the environment may be that of a process with a run of its own.
+        folder: Folder of the run.
+        is_first: Whether this is the only process of the run, or the first of several, as the Trainer says: a rank that
+            a launcher sets in the environment may belong to a process with a run of its own.
 
     Raises:
-        Busy: Another process holds it.
-        UserError: Its holders died too often.
+        Busy: Another process holds the folder.
+        UserError: The processes of this run were killed too often.
     """
     if not is_first:
         yield Claim(folder, None)
@@ -90,7 +93,7 @@ def claimed(folder: Path, *, is_first: bool) -> Iterator[Claim]:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=_patience(folder))
     except Timeout as error:
-        raise Busy(f"another process is at work in {folder}: wait for it, or set hydra.run.dir") from error
+        raise Busy(f"another process is running {folder}: wait for it, or set hydra.run.dir=FOLDER") from error
     try:
         with as_user_errors():
             record.remove_leftovers(folder)
@@ -102,7 +105,7 @@ def claimed(folder: Path, *, is_first: bool) -> Iterator[Claim]:
 
 
 def _patience(folder: Path) -> float:
-    """Seconds to watch the claim of another: long enough to call it stale, if its holder no longer renews it."""
+    """Return the seconds to wait for another process's claim: long enough to see that it is no longer renewed."""
     try:
         renewed = (folder / record.LOCK).stat().st_mtime
     except FileNotFoundError:
@@ -113,10 +116,10 @@ def _patience(folder: Path) -> float:
 
 
 def _count_deaths(folder: Path) -> None:
-    """Counts the holders that left without a word since the last finished epoch: the file of this count is their trace.
+    """Count the processes that were killed since the last complete epoch; each leaves the file with the count behind.
 
     Raises:
-        UserError: There were too many. The count begins anew.
+        UserError: There were too many. The count starts again at 0.
     """
     history, trace = folder / record.HISTORY, folder / DEATHS
     lines = len(history.read_text().splitlines()) if history.exists() else 0
@@ -126,14 +129,14 @@ def _count_deaths(folder: Path) -> None:
         deaths = earlier["deaths"] + 1 if earlier["lines"] == lines else 1
     if deaths >= MAX_DEATHS:
         raise UserError(
-            f"the process of {folder.name} died {deaths} times without a word in one epoch, as when memory runs out: "
-            "lower data.batch_size or data.image_size, or start it again"
+            f"the process of {folder.name} was killed {deaths} times in one epoch, as when memory runs out: lower "
+            "data.batch_size or data.image_size, or repeat the command to try again"
         )
     files.write_whole(trace, json.dumps({"deaths": deaths, "lines": lines}).encode())
 
 
 def completed(config: RunConfig, facts: Facts, folder: Path) -> Summary | None:
-    """The summary of this very run where it is complete, which no claim is needed to see; None where it is not."""
+    """Return the summary of this run if it is complete, which needs no claim; else None."""
     summary = Summary.read(folder)
     if summary is None or summary.status is not Status.COMPLETED:
         return None
@@ -144,17 +147,17 @@ def completed(config: RunConfig, facts: Facts, folder: Path) -> Summary | None:
 
 
 def finished(config: RunConfig, folder: Path) -> Summary | None:
-    """The summary of a run that has ended, without the checkpoint that nobody goes on from."""
+    """Return the summary of a complete run; its last checkpoint is removed unless `keep_last` is set."""
     if not config.keep_last:
         (folder / record.LAST).unlink(missing_ok=True)
     return Summary.read(folder)
 
 
 def settle_previous_run(config: RunConfig, facts: Facts, place: Place, claim: Claim) -> None:
-    """Sees to it that a folder holds no other run than this one.
+    """Make sure that a folder holds no other run than this one.
 
-    Another run that the folder holds is moved aside where it failed, for its cause may have been mended in a file, and
-    where the place says so: by the process that holds the folder.
+    Another run in the folder is moved aside by the process with the claim if it failed, because the cause may have been
+    fixed in a file that the configuration depends on, or if the place allows it.
 
     Raises:
         Refused: The folder holds a run of another configuration or of other data.
@@ -169,23 +172,23 @@ def settle_previous_run(config: RunConfig, facts: Facts, place: Place, claim: Cl
                 _move_aside(place.folder)
             return
         source = ", the source of the network" if config.model.library == "custom" else ""
-        what = (
+        changes = (
             ", ".join(_changed(place.folder, config)) or f"the data, the weights{source}, the threads or the precision"
         )
-        way = (
+        advice = (
             "set another sweep.name, or sweep.redo=changed, which moves the old run aside"
             if place.siblings
-            else "set hydra.run.dir=FOLDER, or move the old one away"
+            else "set hydra.run.dir=FOLDER, or move the old run away"
         )
-        raise Refused(f"{place.folder} holds a run of another configuration: {what}; {way}")
+        raise Refused(f"{place.folder} holds a run of another configuration: {changes}; {advice}")
 
 
 def _changed(folder: Path, config: RunConfig) -> list[str]:
     try:
-        there = of_record(folder)
+        recorded_config = of_record(folder)
     except UserError as error:
         raise Refused(str(error)) from error
-    differences = files.differences(as_plain(there), as_plain(config))
+    differences = files.differences(as_plain(recorded_config), as_plain(config))
     return [text for text in differences if not is_neutral(text.split(" ")[0])]
 
 
@@ -198,7 +201,7 @@ def _refuse_twins(config_digest: str, place: Place) -> None:
         if summary.status is Status.COMPLETED:
             raise Twin(f"{folder.name} is the same run as {other.parent.name}, which is complete", other.parent.name)
         if (other.parent / record.LOCK).exists():
-            raise Busy(f"{folder.name} is the same run as {other.parent.name}, at which another process is at work")
+            raise Busy(f"{folder.name} is the same run as {other.parent.name}, which another process is running")
 
 
 def _move_aside(folder: Path) -> None:
@@ -207,75 +210,76 @@ def _move_aside(folder: Path) -> None:
     for entry in sorted(folder.iterdir()):
         if not entry.name.startswith("."):
             entry.rename(aside / entry.name)
-    log.warning("%s was another run: moved to %s", folder.name, aside)
+    log.warning("%s held another run; moved to %s", folder.name, aside)
 
 
 def starts_fresh(folder: Path, claim: Claim) -> bool:
-    """Whether there is nothing to go on from; who holds the folder moves a damaged checkpoint aside.
+    """Return whether the run starts from its first epoch, because there is no valid checkpoint to resume from.
 
-    That of the best epoch counts as well, for the end of the run reads it. Asked before the record is opened, which
-    removes a checkpoint whose record is gone, and in this order: another rank may be at it.
+    The process with the claim moves a corrupt checkpoint aside. The checkpoint of the best epoch is checked as well,
+    because the end of the run reads it. Must be called before the record is opened, which removes a checkpoint without
+    a record. The files are checked in this order, because another rank may move them at the same time.
     """
     last, best, summary = folder / record.LAST, folder / record.BEST, Summary.read(folder)
     if summary is None or not summary.config_digest or not last.exists():
         return True
-    damaged = [path for path in (last, best) if not is_whole(path)]
-    if not damaged:
-        log.info("going on from %s", last)
+    corrupt = [path for path in (last, best) if not is_whole(path)]
+    if not corrupt:
+        log.info("resuming from %s", last)
         return False
-    for path in damaged if claim.lease is not None else []:
+    for path in corrupt if claim.lease is not None else []:
         aside = path.with_name(f"{path.name}.damaged")
         try:
             path.replace(aside)
         except FileNotFoundError:
-            log.warning("%s is missing: the run begins anew", path)
+            log.warning("%s is missing; the run starts again from its first epoch", path)
         else:
-            log.warning("%s is damaged: moved to %s, and the run begins anew", path, aside.name)
+            log.warning("%s is corrupt; moved to %s, and the run starts again from its first epoch", path, aside.name)
     return True
 
 
 @dataclass
 class OpenRecord:
-    """The record of a run that is going on.
+    """Record of a run in progress.
 
     Attributes:
-        summary: What is known of the run; with its results by the time it ends.
+        summary: Summary of the run, which gets its results before the record is closed.
     """
 
     summary: Summary
 
 
 @contextmanager
-def recorded(config: RunConfig, origin: Origin, known: Summary, folder: Path, claim: Claim) -> Iterator[OpenRecord]:
-    """Opens the record of a run, and closes it with a status whatever happens inside.
+def recorded(config: RunConfig, origin: Origin, summary: Summary, folder: Path, claim: Claim) -> Iterator[OpenRecord]:
+    """Open the record of a run, and close it with a status whatever happens inside.
 
-    Until it is closed the record says `interrupted`, so a run that is killed leaves a true one.
+    The record says `interrupted` until it is closed, so that of a killed run is correct.
 
     Args:
-        config: Resolved.
-        origin: What was typed and chosen.
-        known: What is known before the first step.
-        folder: The run folder.
-        claim: On the folder.
+        config: The resolved configuration.
+        origin: Overrides that were typed and files of `conf/` that were chosen.
+        summary: Summary before the first step.
+        folder: Folder of the run.
+        claim: Claim on the folder.
 
     Yields:
-        The open record, whose summary takes the results: they make it `completed`.
+        The open record; the block sets its summary to the one with results.
 
     Raises:
-        UserError: The run failed in a way that the user can mend.
-        KeyboardInterrupt: The run was interrupted, by Lightning's account too.
+        UserError: The run failed for a reason that the user can fix.
+        KeyboardInterrupt: The run was interrupted, also if Lightning turned that into an exit.
     """
     if claim.lease is None:
-        with _told(folder):
-            yield OpenRecord(known)
+        with _failure_recorded(folder):
+            yield OpenRecord(summary)
         return
     earlier = Summary.read(folder)
     started = (earlier.started if earlier else None) or files.now()
-    opened = replace(known, started=started, status=Status.INTERRUPTED)
+    opened = replace(summary, started=started, status=Status.INTERRUPTED)
     with as_user_errors():
         if earlier is None or earlier.config_digest is None:
-            for stranger in (record.LAST, record.BEST):  # whose record somebody removed
-                (folder / stranger).unlink(missing_ok=True)
+            for checkpoint in (record.LAST, record.BEST):  # left without a record
+                (folder / checkpoint).unlink(missing_ok=True)
             files.write_whole(folder / record.CONFIG, yaml.safe_dump(as_plain(config), sort_keys=False).encode())
             files.write_whole(folder / record.OVERRIDES, yaml.safe_dump(list(origin.overrides)).encode())
         replace(opened, error=CUT_OFF).write(folder)
@@ -290,9 +294,9 @@ def recorded(config: RunConfig, origin: Origin, known: Summary, folder: Path, cl
     except (KeyboardInterrupt, Exception) as error:
         if claim.lease.compromise:
             raise
-        if told := _failure_of_another(folder):
-            raise UserError(told) from error
-        with suppress(OSError):  # with the disk full, the record that says `interrupted` stands
+        if reason := _failure_of_other_process(folder):
+            raise UserError(reason) from error
+        with suppress(OSError):  # if the disk is full, the record keeps saying `interrupted`
             _ended_by(error, opened).write(folder)
         raise
 
@@ -305,11 +309,10 @@ def _ended_by(error: BaseException, opened: Summary) -> Summary:
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """On the other processes of a distributed run: puts the reason for a failure into the open record.
+def _failure_recorded(folder: Path) -> Iterator[None]:
+    """Write the reason for a failure into the open record, on all processes of a distributed run but the first.
 
-    All that the first process sees of it is a connection that breaks off, or a signal; where that one fails first, it
-    has closed the record before this one notices.
+    The first process only sees a lost connection or a signal. If it fails first, it has closed the record already.
     """
     try:
         with as_user_errors():
@@ -322,15 +325,15 @@ def _told(folder: Path) -> Iterator[None]:
         raise
 
 
-def _failure_of_another(folder: Path) -> str | None:
-    """The sentence that another process of this run left in its open record."""
+def _failure_of_other_process(folder: Path) -> str | None:
+    """Return the error that another process of this run wrote into the open record."""
     summary = Summary.peek(folder)
     return summary.error if summary is not None and summary.status is Status.FAILED else None
 
 
 @contextmanager
 def as_user_errors() -> Iterator[None]:
-    """Turns what a user can mend into a UserError, and Lightning's ways to stop into a KeyboardInterrupt."""
+    """Turn errors that a user can fix into a UserError, and Lightning's ways to stop into a KeyboardInterrupt."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -343,12 +346,14 @@ def as_user_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno in (ENOSPC, EDQUOT, EFBIG):
             where = f" for {error.filename}" if error.filename else ""
-            raise UserError(f"no space left{where} ({error.strerror}): free some, or set hydra.run.dir") from error
+            raise UserError(
+                f"no space left{where} ({error.strerror}): free some space, or set hydra.run.dir=FOLDER"
+            ) from error
         raise
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"out of memory ({first_line(error)}): lower data.batch_size or data.image_size, or choose another model"
         ) from error
     finally:
-        if signal.getsignal(signal.SIGINT) is not handler:  # Lightning has Ctrl-C ignored once it was pressed
+        if signal.getsignal(signal.SIGINT) is not handler:  # Lightning ignores Ctrl-C after the first one
             signal.signal(signal.SIGINT, handler)

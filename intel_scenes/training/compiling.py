@@ -1,4 +1,4 @@
-"""torch.compile, where it can."""
+"""Compilation of a run's network by torch.compile."""
 
 import logging
 import time
@@ -15,24 +15,24 @@ log = logging.getLogger(__name__)
 
 
 def compile_network(classifier: SceneClassifier, data: SceneDataModule, runtime: Runtime) -> float | None:
-    """Compiles the network of a classifier in place, and runs it once on batches of every shape that it will see.
+    """Compile the network of a classifier in place, and run it once on batches of every shape that it will see.
 
-    Weights, buffers and gradients stay as they were. Where the network cannot be compiled, a warning says why, and it
-    runs as it is.
+    Weights, buffers and gradients are unchanged afterwards. If the network cannot be compiled, a warning gives the
+    reason, and it is trained without compiling.
 
     Args:
-        classifier: Of the run.
+        classifier: Classifier of the run.
         data: Its images.
-        runtime: Where and how precisely it trains.
+        runtime: Device and precision of the training.
 
     Returns:
-        Seconds that this took; None where it cannot be compiled.
+        Seconds spent; None if the network cannot be compiled.
     """
     network, started = classifier.network, time.perf_counter()
     log.info("compiling the network, which can take minutes")
-    # It looks for CUDA whatever the device, and says so.
+    # It warns about a missing CUDA on a CPU, too.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    torch.compiler.reset()  # what an earlier run of this process left
+    torch.compiler.reset()  # state of earlier runs of this process
     classifier.to(runtime.device)
     buffers = {name: tensor.clone() for name, tensor in network.named_buffers()}
     trained, evaluated = _batches(data, runtime.device)
@@ -47,8 +47,8 @@ def compile_network(classifier: SceneClassifier, data: SceneDataModule, runtime:
                 network(images)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # of the compiler's own kinds, or of a missing C++ compiler's
-        log.warning("the network cannot be compiled (%s): it is trained without", first_line(error))
+    except Exception as error:  # the compiler's own kinds, or a missing C++ compiler
+        log.warning("the network cannot be compiled (%s); training without compile=true", first_line(error))
         network.compile(disable=True)
         return None
     finally:
@@ -59,7 +59,7 @@ def compile_network(classifier: SceneClassifier, data: SceneDataModule, runtime:
 
 
 def _batches(data: SceneDataModule, device: torch.device) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
-    """A batch with targets for each size that training sees, and one for each length that evaluation sees."""
+    """Return a batch with targets for each training size, and a batch for each batch length of evaluation."""
     splits = data.splits
     stored = data.images.batch(splits.train[: data.batch_size]).to(device)
     trained = [

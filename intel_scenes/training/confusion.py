@@ -1,4 +1,4 @@
-"""Which classes a network takes for which, as a picture."""
+"""Confusion matrix as a PNG."""
 
 import io
 from collections.abc import Sequence
@@ -7,39 +7,39 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from intel_scenes.training.lettering import INK, LARGE, MARGIN, PAPER, SMALL, fitted
+from intel_scenes.training.lettering import INK, LARGE, MARGIN, PAPER, SMALL, shortened
 
-SIDE, MOST = 560, 1600  # of the matrix in pixels: as wanted, and at most
-CELL = 72  # side of a cell at most, in pixels
-NUMBERED, NAMED = 36, 14  # sides from which a cell has room for its count, and a row for its name
-NAME_WIDTH = 170  # of a class, in pixels, at most
-LINE = 22  # height of a line of the title
-DARK = np.array([8, 48, 107])  # where all images of a class are
-TICKS = 15  # pixels of a line of text
+SIDE, MAX_SIDE = 560, 1600  # pixels of the matrix: preferred, and at most
+CELL = 72  # largest side of a cell in pixels
+NUMBERED, NAMED = 36, 14  # smallest sides in pixels at which a cell has room for its count, and a row for its name
+NAME_WIDTH = 170  # largest width of a class name in pixels
+LINE = 22  # height of a title line in pixels
+DARK = np.array([8, 48, 107])  # color of a cell that holds all images of its class
+TICKS = 15  # height of a text line in pixels
 
 
-def draw_confusion(confusion: npt.ArrayLike, classes: Sequence[str], title: str = "") -> bytes:
-    """A PNG of a confusion matrix: counts, each cell as dark as its share of its true class.
+def render_confusion(confusion: npt.ArrayLike, classes: Sequence[str], title: str = "") -> bytes:
+    """Render a confusion matrix with its counts as a PNG; the shade of a cell is its share of its true class.
 
-    Drawn by Pillow, in an eighth of the time that matplotlib takes: every run of a sweep has one.
+    Pillow takes an eighth of the time of matplotlib, and every run of a sweep has such a figure.
 
     Args:
-        confusion: (C, C) counts, rows the true and columns the predicted classes.
+        confusion: (C, C) counts; rows are true classes, columns predicted ones.
         classes: C names.
-        title: What the images are; their number and the accuracy follow.
+        title: Title; the number of images and the accuracy stand below it.
     """
     counts = np.asarray(confusion, dtype=np.int64)
     num_classes, num_images = len(counts), int(counts.sum())
-    is_named = num_classes * NAMED <= MOST
-    cell = max(min(CELL, SIDE // num_classes), NAMED) if is_named else max(MOST // num_classes, 1)
-    names = [fitted(name, SMALL, NAME_WIDTH) for name in classes] if is_named else []
+    is_named = num_classes * NAMED <= MAX_SIDE
+    cell = max(min(CELL, SIDE // num_classes), NAMED) if is_named else max(MAX_SIDE // num_classes, 1)
+    names = [shortened(name, SMALL, NAME_WIDTH) for name in classes] if is_named else []
     widest = round(max((SMALL.getlength(name) for name in names), default=0))
     left, top, side = 2 * MARGIN + TICKS + widest, 2 * MARGIN + 2 * LINE, num_classes * cell
-    told = [title, f"{num_images:,} images, accuracy {np.trace(counts) / max(num_images, 1):.1%}"]
-    width = max(left + side, *(round(MARGIN + LARGE.getlength(line)) for line in told)) + MARGIN
+    lines = [title, f"{num_images:,} images, accuracy {np.trace(counts) / max(num_images, 1):.1%}"]
+    width = max(left + side, *(round(MARGIN + LARGE.getlength(line)) for line in lines)) + MARGIN
     page = Image.new("RGB", (width, top + side + widest + TICKS + 2 * MARGIN), PAPER)
     pen = ImageDraw.Draw(page)
-    for number, line in enumerate(told):
+    for number, line in enumerate(lines):
         pen.text((MARGIN, MARGIN + number * LINE), line, INK, LARGE)
 
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -63,7 +63,7 @@ def draw_confusion(confusion: npt.ArrayLike, classes: Sequence[str], title: str 
 
 
 def _write_upwards(page: Image.Image, text: str, across: float, down: float, *, is_middle: bool = False) -> None:
-    """Writes a text from below to above, its end or its middle at `down`."""
+    """Write a text upwards, ending at `down`, or centered on it."""
     width = max(round(SMALL.getlength(text)), 1)
     line = Image.new("RGB", (width, TICKS + 2), PAPER)
     ImageDraw.Draw(line).text((0, line.height / 2), text, INK, SMALL, anchor="lm")

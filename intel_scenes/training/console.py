@@ -1,8 +1,9 @@
-"""What a person sees of a training: how it begins, a line for each epoch, in a terminal a bar for the current one."""
+"""Terminal output of a training: a description at the start, a line for each epoch, and a bar for the current one."""
 
 import logging
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -14,105 +15,141 @@ from intel_scenes import record
 from intel_scenes.data.splits import Splits
 from intel_scenes.errors import counted
 from intel_scenes.record import Epoch, History, Summary
+from intel_scenes.runtime import Runtime, emulates
 
 log = logging.getLogger(__name__)
 
-RARE = 10  # times as many images as the rarest class, beyond which a sentence says so
-FEW_STEPS = 100  # fewer of them hardly move the weights, whatever the rate
-LEAST_BATCH = 8  # images; smaller batches are no advice
-HEADER = " epoch  train loss  val loss  train acc   (eval)  val acc       lr  img/s   left"
+IMBALANCED = 10  # ratio of the largest to the smallest class beyond which a line says so
+FEW_STEPS = 100  # fewer than these hardly move the weights, whatever the learning rate
+SMALLEST_BATCH = 8  # images; smaller batches are not recommended
+HEADER = "  epoch    train loss  val loss  train acc  (eval) val acc      lr  img/s   left"
 
 
-def beginning(known: Summary, splits: Splits, *, steps_per_epoch: int) -> list[str]:
-    """Device, images, network, recipe and length of a run, a line for each.
+class RunSeries(NamedTuple):
+    """Runs of which a process describes the first one in full.
+
+    Attributes:
+        folder: Folder of the study; None for a single run.
+        data: Fingerprint of the images.
+    """
+
+    folder: Path | None
+    data: str
+
+
+_described: set[RunSeries] = set()  # by this process; a worker of a launcher describes its own first run
+
+
+def is_described(series: RunSeries) -> bool:
+    """Return whether this process has described an earlier run of the study in full; never for a single run."""
+    return series in _described
+
+
+def describe(summary: Summary, splits: Splits, runtime: Runtime, series: RunSeries, *, steps_per_epoch: int) -> None:
+    """Log device, images, network, recipe and length of a run, one line each; of later runs of a study only one line.
 
     Args:
-        known: What is known before the first step.
-        splits: Which images.
-        steps_per_epoch: Batches of training.
+        summary: The summary before the results.
+        splits: The images.
+        runtime: Device and precision of the training.
+        series: Series of the run.
+        steps_per_epoch: Batches per epoch.
     """
+    is_first = not is_described(series)
+    log.info("\n".join(_description(summary, splits, steps_per_epoch, is_short=not is_first)))
+    if is_first and emulates(runtime.precision, runtime.device):
+        log.warning("this processor emulates %s in software; trainer.precision=32 is faster", runtime.precision)
+    if series.folder is not None:
+        _described.add(series)
+
+
+def _description(summary: Summary, splits: Splits, steps_per_epoch: int, *, is_short: bool) -> list[str]:
+    choices = {"optim": summary.optim, "scheduler": summary.scheduler}
+    chosen = [f"{group} {name}" for group, name in choices.items() if name]
+    settings = ", ".join([*chosen, f"lr {summary.lr:g}", f"batch size {summary.batch_size}"])
+    batches = counted(steps_per_epoch, "batch", "batches")
+    if is_short:  # what is constant in a study stands in the full description, and what differs in the run's name
+        return [f"  {summary.architecture}, {settings}, {counted(summary.epochs or 0, 'epoch')} of {batches}"]
     of_class = np.bincount(splits.scenes.labels[splits.train], minlength=len(splits.classes))
     counts = ", ".join(f"{name} {count:,}" for name, count in zip(splits.classes, of_class, strict=True))
-    chosen = {"recipe": known.recipe, "optim": known.optim, "scheduler": known.scheduler}
-    groups = ", ".join(f"{group} {name}" for group, name in chosen.items() if name)
-    part = f" of {splits.num_whole:,} (data.train_fraction={known.train_fraction:g})" if splits.num_whole else ""
+    whole = f" of {splits.num_whole:,} (data.train_fraction={summary.train_fraction:g})" if splits.num_whole else ""
     return [
-        f"device:  {known.device}, precision {known.precision}, CPU threads {known.threads}",
-        f"images:  train {known.num_train:,}{part}, val {known.num_val:,}, test {known.num_test:,}",
+        f"device:  {summary.device}, precision {summary.precision}, CPU threads {summary.threads}",
+        f"images:  train {summary.num_train:,}{whole}, val {summary.num_val:,}, test {summary.num_test:,}",
         f"classes: {counts} (train)",
-        *_imbalance(known, splits, of_class),
-        f"network: {known.architecture}, {known.parameters:,} parameters, {known.image_size} px, "
-        f"{known.weights or 'random'} weights",
-        f"recipe:  {groups}{', ' if groups else ''}lr {known.lr:g}, batch size {known.batch_size}, seed {known.seed}",
-        f"epochs:  {known.epochs}, of {counted(steps_per_epoch, 'batch', 'batches')} each",
-        *_few_steps(known, steps_per_epoch),
+        *_imbalance(summary, splits, of_class),
+        f"network: {summary.architecture}, {summary.parameters:,} parameters, {summary.image_size} px, "
+        f"{summary.weights or 'random'} weights",
+        f"recipe:  {f'{summary.recipe}, ' if summary.recipe else ''}{settings}, seed {summary.seed}",
+        f"epochs:  {summary.epochs}, of {batches} each; numbered from 1 here, from 0 in history.csv",
+        *_few_steps(summary, steps_per_epoch),
     ]
 
 
-def _imbalance(known: Summary, splits: Splits, counts: npt.NDArray[np.intp]) -> list[str]:
-    """What to know and to consider where a class is rare."""
-    if RARE * counts.min() >= counts.max():
+def _imbalance(summary: Summary, splits: Splits, counts: npt.NDArray[np.intp]) -> list[str]:
+    """Return a line with advice if a class is rare."""
+    if IMBALANCED * counts.min() >= counts.max():
         return []
-    recipe = (known.recipe_resolved or {}).get("recipe", {})
-    is_minded = recipe.get("class_weight") or known.metric == record.BALANCED
+    recipe = (summary.recipe_resolved or {}).get("recipe", {})
+    is_handled = recipe.get("class_weight") or summary.metric == record.BALANCED
     label = int(counts.argmin())
     rarest, commonest = splits.classes[label], splits.classes[int(counts.argmax())]
     of_val, of_test = splits.scenes.labels[splits.val], splits.test_scenes.labels[splits.test]
-    advice = "" if is_minded else ": consider recipe.class_weight=1 or primary_metric=balanced_accuracy"
+    advice = "" if is_handled else ": consider recipe.class_weight=1 or primary_metric=balanced_accuracy"
     others = f"{(of_val == label).sum()} for validation and {(of_test == label).sum()} for test"
     return [f"         {rarest} has less than a tenth of the images of {commonest}, {others}{advice}"]
 
 
-def _few_steps(known: Summary, steps_per_epoch: int) -> list[str]:
-    """What to change where a training is over before it has begun."""
-    num_steps = (known.epochs or 0) * steps_per_epoch
-    if num_steps >= FEW_STEPS or not known.batch_size or not known.num_train:
+def _few_steps(summary: Summary, steps_per_epoch: int) -> list[str]:
+    """Return a line with advice if a training has too few steps to learn much."""
+    num_steps = (summary.epochs or 0) * steps_per_epoch
+    if num_steps >= FEW_STEPS or not summary.batch_size or not summary.num_train:
         return []
-    smaller = min(known.num_train * (known.epochs or 0) // FEW_STEPS, known.batch_size // 2)
-    lower = f", or lower data.batch_size to {smaller}" if smaller >= LEAST_BATCH else ""
-    return [f"         these are {counted(num_steps, 'step')} in all, few to learn from: raise epochs{lower}"]
+    smaller = min(summary.num_train * (summary.epochs or 0) // FEW_STEPS, summary.batch_size // 2)
+    lower = f", or lower data.batch_size to {smaller}" if smaller >= SMALLEST_BATCH else ""
+    return [f"         only {counted(num_steps, 'step')} in all, too few to learn much: raise epochs{lower}"]
 
 
 class TrainingProgress(Callback):
-    """Writes a line for each epoch to the log; with a bar, also shows the batches of the current one on stderr.
+    """Callback that logs a line for each epoch and, with a bar, shows the batches of the current one on stderr.
 
-    Lightning's own bars fill a file with carriage returns, and wrap in 80 columns.
+    Lightning's own bars fill a log file with carriage returns and wrap at 80 columns.
     """
 
     def __init__(self, *, has_bar: bool) -> None:
-        """Shows a bar where asked and where stderr is a terminal."""
+        """Show a bar if asked for and if stderr is a terminal."""
         self._has_bar = has_bar and sys.stderr.isatty()
         self._bar: tqdm[NoReturn] | None = None
         self._has_header = False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins a bar."""
+        """Open a bar for the epoch."""
         if self._has_bar and trainer.is_global_zero:
-            what = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+            label = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
             total = int(trainer.num_training_batches)
-            self._bar = tqdm(total=total, desc=what, unit="batch", leave=False, dynamic_ncols=True)
+            self._bar = tqdm(total=total, desc=label, unit="batch", leave=False, dynamic_ncols=True)
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Counts a batch."""
+        """Count a batch."""
         if self._bar is not None:
             self._bar.update()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says what the wait after the last batch is for."""
+        """Show that the wait after the last batch is the validation."""
         if self._bar is not None:
             self._bar.set_description(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}, validating")
 
     def on_exception(self, *_: object) -> None:
-        """Ends the bar, so that what comes next has a line of its own."""
+        """Close the bar, so that the next output starts on its own line."""
         self.close()
 
     def epoch(self, history: History, num_epochs: int, seconds: float) -> None:
-        """Writes the line of an epoch that has ended.
+        """Log the line of the epoch that has ended.
 
         Args:
-            history: So far.
-            num_epochs: Of the whole training.
-            seconds: Spent in those of the history.
+            history: Epochs so far.
+            num_epochs: Number of epochs of the training.
+            seconds: Time spent in the epochs so far.
         """
         self.close()
         if not self._has_header:
@@ -124,20 +161,22 @@ class TrainingProgress(Callback):
         log.info(_line(row, val, num_epochs, seconds / done * (num_epochs - done)))
 
     def close(self) -> None:
-        """Removes the bar."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
 def _line(row: Epoch, val: float, num_epochs: int, seconds_left: float) -> str:
-    """One epoch under `HEADER`, with the primary metric on validation; epochs count from 1."""
+    """Return the line of an epoch under `HEADER`, with the primary metric on validation; epochs count from 1."""
     accuracies = "".join(
         f"{100 * accuracy:{width}.1f} %"
-        for accuracy, width in ((row.train_accuracy, 9), (row.train_eval_accuracy, 7), (val, 7))
+        for accuracy, width in ((row.train_accuracy, 9), (row.train_eval_accuracy, 6), (val, 6))
     )
-    left = f"{seconds_left:.0f} s" if seconds_left < 100 else f"{seconds_left / 60:.0f} min"
+    minutes = seconds_left / 60
+    left = f"{seconds_left:.0f} s" if seconds_left < 100 else f"{minutes:.0f} min"
+    left = left if minutes < 100 else f"{minutes / 60:.3g} h"
     return (
-        f"{row.epoch + 1:>3}/{num_epochs:<3}{row.train_loss:11.4f}{row.val_loss:10.4f}{accuracies}"
-        f"{row.lr:9.2g}{row.images_per_second:7.0f}{left:>7}"
+        f"{row.epoch + 1:>3} of {num_epochs:<3}{row.train_loss:11.4f}{row.val_loss:10.4f}{accuracies}"
+        f"{row.lr:8.2g}{row.images_per_second:7.0f}{left:>7}"
     )

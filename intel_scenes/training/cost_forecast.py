@@ -1,4 +1,4 @@
-"""What a run will cost, before it starts: by a few steps on its own images."""
+"""Forecast of what a run will cost, from a few timed steps on its own images."""
 
 import logging
 import statistics
@@ -33,34 +33,33 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Costs:
-    """What the parts of a run take, in seconds, by a few steps after a first one.
+    """Time and memory of the parts of a run, from a few steps after a warm-up step.
 
     Attributes:
-        steps: A training step, by the side of the images.
-        measured: How many steps of each were measured.
-        num_batches: Of an epoch.
-        evaluation: Evaluating an image in one view.
-        features: Of all images, once, where the run begins with the features of a frozen backbone.
-        kept: Bytes of what the training keeps beside the weights: of the optimizer, and the average of the weights.
-        held: Bytes of memory at most; None where the system does not tell.
+        step_seconds: Seconds of a training step, by the side of the images in pixels.
+        num_timed: Number of timed steps at each size.
+        num_batches: Batches per epoch.
+        evaluation_seconds: Seconds to evaluate an image without test-time augmentation.
+        features_seconds: Seconds to compute the frozen features of all images; 0 if the run uses none.
+        state_bytes: Bytes of the optimizer's state and of the weight average, beside the weights.
+        peak_bytes: Peak memory in bytes; None if the system does not report it.
     """
 
-    steps: Mapping[int, float]
-    measured: int
+    step_seconds: Mapping[int, float]
+    num_timed: int
     num_batches: int
-    evaluation: float
-    features: float
-    kept: int
-    held: int | None
+    evaluation_seconds: float
+    features_seconds: float
+    state_bytes: int
+    peak_bytes: int | None
 
-    def epoch(self, data: SceneDataModule, size: int) -> float:
-        """Seconds of an epoch at this size of the images."""
-        return self.num_batches * self.steps[size] + self.evaluation * (
-            len(data.splits.val) + len(data.splits.train_eval)
-        )
+    def epoch_seconds(self, data: SceneDataModule, size: int) -> float:
+        """Return the seconds of an epoch with its evaluations, at a side of the images in pixels."""
+        num_evaluated = len(data.splits.val) + len(data.splits.train_eval)
+        return self.num_batches * self.step_seconds[size] + self.evaluation_seconds * num_evaluated
 
 
-def measure(
+def time_parts(
     classifier: SceneClassifier,
     network: nn.Module,
     data: SceneDataModule,
@@ -71,23 +70,23 @@ def measure(
     averages: bool = False,
     num_steps: int = NUM_STEPS,
 ) -> Costs:
-    """Measures a few steps at each size of the training images.
+    """Time a few steps at each training size.
 
     Args:
-        classifier: Of the whole network or of its head: is trained for a few steps, throw it away.
+        classifier: Classifier of the whole network or of its head; it is trained for a few steps and of no further use.
         network: The whole network.
-        data: The images, and the sizes.
-        num_batches: Of an epoch.
-        head_first: Whether the run begins with the features of a frozen backbone.
-        runtime: Where and how precisely it trains.
+        data: The images and the training sizes.
+        num_batches: Batches per epoch.
+        head_first: Whether the run begins with fitting the head to frozen features.
+        runtime: Device and precision of the training.
         averages: Whether the run keeps an average of the weights.
-        num_steps: To measure, beside the first one of each size.
+        num_steps: Steps to time at each size, after a warm-up step.
     """
     memory.begin(runtime.device)
-    num_images, features, seen = _num_images(data), 0.0, data
+    num_images, features_seconds, inputs = _num_images(data), 0.0, data
     if isinstance(classifier.network, Head):
-        features = evaluation_seconds(network, data, runtime) * num_images
-        seen = _of_nothing(classifier.network, data)
+        features_seconds = evaluation_seconds(network, data, runtime) * num_images
+        inputs = _zero_features(classifier.network, data)
     classifier.to(runtime.device)
     configured = classifier.configure_optimizers()
     assert isinstance(configured, dict)
@@ -95,25 +94,25 @@ def measure(
     assert isinstance(optimizer, torch.optim.Optimizer)
     average = deepcopy(classifier) if averages else None
     steps = {
-        size: _step_seconds(classifier, optimizer, average, seen, size, runtime, num_steps)
+        size: _step_seconds(classifier, optimizer, average, inputs, size, runtime, num_steps)
         for size in dict.fromkeys(data.train_sizes)
     }
-    kept = [value for state in optimizer.state.values() for value in state.values()]
-    kept += average.state_dict().values() if average else []
-    evaluation = evaluation_seconds(classifier, seen, runtime)
-    held = memory.peak(runtime.device)
+    state = [value for values in optimizer.state.values() for value in values.values()]
+    state += average.state_dict().values() if average else []
+    image_seconds = evaluation_seconds(classifier, inputs, runtime)
+    peak_bytes = memory.peak(runtime.device)
     if head_first:
-        features = evaluation * num_images  # by the same network, all but its last layer
-    return Costs(steps, num_steps, num_batches, evaluation, features, _num_bytes(kept), held)
+        features_seconds = image_seconds * num_images  # the same network without its last layer
+    return Costs(steps, num_steps, num_batches, image_seconds, features_seconds, _num_bytes(state), peak_bytes)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A run whose costs were measured; its weights are of no more use.
+class TimedRun:
+    """A run whose parts were timed; its weights are of no further use.
 
     Attributes:
-        costs: Of its parts.
-        classifier: Of the whole network or of its head.
+        costs: Time and memory of its parts.
+        classifier: Classifier of the whole network or of its head.
         network: The whole network.
     """
 
@@ -122,17 +121,17 @@ class Measured:
     network: nn.Module
 
 
-def measure_run(
+def time_run(
     config: RunConfig, weights: Weights | None, data: SceneDataModule, runtime: Runtime, num_steps: int = NUM_STEPS
-) -> Measured:
-    """Builds the network and the optimizer of a run, and measures a few of its steps.
+) -> TimedRun:
+    """Build the network and the optimizer of a run, and time a few steps.
 
     Args:
-        config: With the number of steps.
-        weights: That the network begins from.
+        config: Configuration with the number of steps resolved.
+        weights: Initial weights of the network; None for random ones.
         data: The images.
-        runtime: Where and how precisely it trains.
-        num_steps: To measure at each size, beside the first one.
+        runtime: Device and precision of the training.
+        num_steps: Steps to time at each size, after a warm-up step.
 
     Raises:
         UserError: The network or the optimizer cannot be built.
@@ -140,7 +139,7 @@ def measure_run(
     network = build_network(config, weights, data, runtime.num_devices)
     head = Head(network, config.model.name) if config.recipe.trained == "head" else None
     classifier = build_classifier(config, head or network, data.splits)
-    costs = measure(
+    costs = time_parts(
         classifier,
         network,
         data,
@@ -150,36 +149,36 @@ def measure_run(
         averages=config.recipe.ema_decay is not None,
         num_steps=num_steps,
     )
-    return Measured(costs, classifier, network)
+    return TimedRun(costs, classifier, network)
 
 
-def _of_nothing(head: Head, data: SceneDataModule) -> SceneDataModule:
-    """Empty features: the time of a step does not depend on what they are."""
+def _zero_features(head: Head, data: SceneDataModule) -> SceneDataModule:
+    """Return features of zeros: the time of a step does not depend on their values."""
     width = head.layer.in_features
     train, test = (np.zeros((len(images.labels), width), np.float32) for images in (data.images, data.test_images))
     return data.with_features(train, test)
 
 
 def fitted_epochs(costs: Costs, data: SceneDataModule, minutes: float) -> int:
-    """The most epochs whose training fits into a time, features of a frozen backbone included; at least one.
+    """Return the largest number of epochs whose training fits into a time, frozen features included; at least 1.
 
     Args:
-        costs: As measured.
-        data: The images, and the sizes that share out the epochs.
-        minutes: Of training, with the evaluations after each epoch and without the last one.
+        costs: Time of the parts of the run.
+        data: The images and the training sizes, each of which trains a share of the epochs.
+        minutes: Time for the training and the evaluations after each epoch, without the final evaluation.
     """
 
     def seconds(epochs: int) -> float:
-        return costs.features + sum(_epoch_seconds(costs, data, epochs))
+        return costs.features_seconds + sum(_epoch_seconds(costs, data, epochs))
 
-    limit, known = 60 * minutes, 1
+    limit, fitting = 60 * minutes, 1
     if seconds(1) > limit:
         log.warning(
-            "not even one epoch fits into %g minutes: one is trained, in about %s", minutes, _duration(seconds(1))
+            "not even one epoch fits into %g minutes: training one, in about %s", minutes, _duration(seconds(1))
         )
-    while seconds(2 * known) <= limit:
-        known *= 2
-    return max(1, bisect_right(range(2 * known), limit, lo=known, key=seconds) - 1)
+    while seconds(2 * fitting) <= limit:
+        fitting *= 2
+    return max(1, bisect_right(range(2 * fitting), limit, lo=fitting, key=seconds) - 1)
 
 
 def forecast(
@@ -192,51 +191,52 @@ def forecast(
     num_views: int,
     runtime: Runtime,
 ) -> list[str]:
-    """Steps, parameters, arithmetic, minutes, memory and disk of a run, a sentence for each.
+    """Return steps, parameters, GFLOP, minutes, memory and disk of a run, one sentence for each.
 
     Args:
-        costs: As measured.
-        classifier: Of the whole network or of its head.
+        costs: Time and memory of the parts of the run.
+        classifier: Classifier of the whole network or of its head.
         network: The whole network.
-        data: The images, and the sizes that share out the epochs.
-        num_epochs: Of the run.
-        num_views: Of the last evaluation.
-        runtime: Where and how precisely it trains.
+        data: The images and the training sizes, each of which trains a share of the epochs.
+        num_epochs: Epochs of the run.
+        num_views: Views per image of the final evaluation.
+        runtime: Device and precision of the training.
     """
     is_head, splits = isinstance(classifier.network, Head), data.splits
-    seen = forward_gflop(network, data.view.size)
-    trained = [0.0] if is_head else [training_gflop(forward_gflop(network, size)) for size in costs.steps]
+    forward = forward_gflop(network, data.view.size)
+    training = [0.0] if is_head else [training_gflop(forward_gflop(network, size)) for size in costs.step_seconds]
     seconds = _epoch_seconds(costs, data, num_epochs)
-    in_all = costs.features + sum(seconds) + costs.evaluation * num_views * (len(splits.val) + len(splits.test))
+    num_evaluated = num_views * (len(splits.val) + len(splits.test))
+    total = costs.features_seconds + sum(seconds) + costs.evaluation_seconds * num_evaluated
     weights, state = (_num_bytes(part.state_dict().values()) for part in (network, classifier.network))
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    step = ", ".join(f"{one:.2g} s" for one in costs.steps.values())
+    steps = f"{costs.num_timed} steps of " + ", ".join(f"{value:.2g} s" for value in costs.step_seconds.values())
     num_images, head = _num_images(data), linear_head(network)
-    written = state + costs.kept  # the checkpoint
-    # It is written from a copy while the training goes on.
-    held = costs.held and costs.held + (written if runtime.device.type == "cpu" else 0)
-    kept = 4 * head[1].in_features * num_images if head and costs.features else 0
+    checkpoint = state + costs.state_bytes
+    # On a CPU the checkpoint is copied in memory, and written while the training continues.
+    peak = costs.peak_bytes and costs.peak_bytes + (checkpoint if runtime.device.type == "cpu" else 0)
+    features = 4 * head[1].in_features * num_images if head and costs.features_seconds else 0
     once = (
-        f"features of {num_images:,} images once, about {_duration(costs.features)} "
-        "unless they are in data.cache_dir: all runs of this backbone at this size share them"
+        f"features of {num_images:,} images, computed once in about {_duration(costs.features_seconds)} "
+        "unless data.cache_dir has them; all runs of this backbone at this size share them"
     )
     return [
         f"{len(splits.train):,} training images in {counted(costs.num_batches, 'batch', 'batches')} of "
         f"{data.batch_size}, {costs.num_batches * num_epochs:,} steps with epochs={num_epochs}; "
         f"{len(splits.val):,} validation and {len(splits.test):,} test images",
-        f"{parameters:,} parameters; for an image of {data.view.size} px {seen:.2f} GFLOP to see it, "
-        f"{' to '.join(f'{gflop:.2f}' for gflop in sorted({min(trained), max(trained)}))} to train on it",
-        *([once] if costs.features else []),
-        f"about {_duration(sum(seconds) / num_epochs)} an epoch and {_duration(in_all)} in all "
-        f"on {runtime.device}, {runtime.precision}, threads={runtime.threads}, by {costs.measured} steps of {step}",
-        f"memory about {held / 1e9:.1f} GB" if held else "memory unknown on this system",
-        f"disk about {weights / 1e6:.0f} MB, and {written / 1e6:.0f} MB more while it trains"
-        + (f", {kept / 1e6:.0f} MB of features" if kept else ""),
+        f"{parameters:,} parameters; GFLOP per image: {forward:.2f} to evaluate at {data.view.size} px, "
+        f"{' to '.join(f'{gflop:.2f}' for gflop in sorted({min(training), max(training)}))} to train",
+        *([once] if costs.features_seconds else []),
+        f"time: about {_duration(sum(seconds) / num_epochs)} per epoch and {_duration(total)} in all on "
+        f"{runtime.device}, {runtime.precision}, threads={runtime.threads}; measured on {steps}",
+        f"memory: about {peak / 1e9:.1f} GB" if peak else "memory: unknown on this system",
+        f"disk: about {weights / 1e6:.0f} MB, and {checkpoint / 1e6:.0f} MB more during training"
+        + (f", {features / 1e6:.0f} MB of features" if features else ""),
     ]
 
 
 def _epoch_seconds(costs: Costs, data: SceneDataModule, num_epochs: int) -> list[float]:
-    return [costs.epoch(data, size_of(data.train_sizes, epoch, num_epochs)) for epoch in range(num_epochs)]
+    return [costs.epoch_seconds(data, size_of(data.train_sizes, epoch, num_epochs)) for epoch in range(num_epochs)]
 
 
 def _num_images(data: SceneDataModule) -> int:
@@ -259,7 +259,7 @@ def _step_seconds(
     classifier.train().on_train_start()
     num_classes, label_smoothing = len(data.splits.classes), classifier.label_smoothing
     batches = TrainBatches(data.images, data.splits.train, data.batch_size, data.seed, lambda: 0)
-    stored = _again_and_again(batches)  # an epoch may have a single batch
+    stored = _repeated(batches)  # an epoch may have a single batch
 
     def step() -> None:
         batch = next(stored).to(runtime.device)
@@ -274,32 +274,33 @@ def _step_seconds(
     return statistics.median(seconds_of(step, runtime.device) for _ in range(num_steps))
 
 
-def _again_and_again(batches: TrainBatches) -> Iterator[Batch]:
+def _repeated(batches: TrainBatches) -> Iterator[Batch]:
     while True:
         yield from batches
 
 
 def evaluation_seconds(network: nn.Module, data: SceneDataModule, runtime: Runtime) -> float:
-    """Seconds for an image, by a few passes of one batch after a first one."""
+    """Return the seconds to evaluate an image, from a few passes of one batch after a warm-up pass."""
     network.to(runtime.device).eval()
     stored = next(iter(data.evaluation("val"))).images
 
-    def evaluate() -> None:
+    def forward() -> None:
         with torch.inference_mode(), runtime.autocast():
             network(data.pipeline.evaluate(stored.to(runtime.device)))
 
-    evaluate()
-    return statistics.median(seconds_of(evaluate, runtime.device) for _ in range(NUM_STEPS)) / len(stored)
+    forward()
+    return statistics.median(seconds_of(forward, runtime.device) for _ in range(NUM_STEPS)) / len(stored)
 
 
 def forward_gflop(network: nn.Module, size: int) -> float:
-    """Floating point operations (1e9) of an image's way through a network; a multiplication with an addition is two.
+    """Return the floating-point operations (1e9) of a forward pass of one image; a multiply-add counts as two.
 
-    torch's counter forgets the groups of convolutions in a backward pass (pytorch/pytorch#183405).
+    Only the forward pass is counted, because torch's counter ignores the groups of convolutions in a backward pass
+    (pytorch/pytorch#183405).
     """
     parameter, was_training = next(network.parameters()), network.training
     image = torch.zeros(1, 3, size, size, dtype=parameter.dtype, device=parameter.device)
-    # The fused attention of evaluation is not in the counter's list.
+    # The counter does not know the fused attention of evaluation mode.
     is_fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
@@ -310,7 +311,7 @@ def forward_gflop(network: nn.Module, size: int) -> float:
 
 
 def training_gflop(forward: float) -> float:
-    """The same of a training step: for each product of the forward pass the backward pass computes two."""
+    """Return the GFLOP of a training step: the backward pass computes two products for each one of the forward pass."""
     return 3 * forward
 
 
@@ -319,7 +320,7 @@ def _duration(seconds: float) -> str:
 
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds until the device is done."""
+    """Return the seconds until the device has finished the work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     started = time.perf_counter()

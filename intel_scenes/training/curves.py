@@ -7,12 +7,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from intel_scenes.record import BALANCED, History
 
-TRAIN, VALID = "#D55E00", "#0072B2"  # Okabe and Ito's, told apart by all
+TRAIN, VAL = "#D55E00", "#0072B2"  # Okabe and Ito, distinguishable with color vision deficiency
 
 
-def draw_curves(history: History) -> bytes:
-    """A PNG of training and validation accuracy and loss by epoch, from 1."""
-    figure = Figure(figsize=(10, 4))  # all places are given: to fit margins and titles takes longer than to draw
+def plot_curves(history: History) -> bytes:
+    """Plot training and validation accuracy and loss by epoch, counted from 1; return the PNG."""
+    figure = Figure(figsize=(10, 4))  # margins are fixed, because fitting them takes longer than plotting
     accuracy, loss = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.13, top=0.9, wspace=0.18)
     numbers = [row.epoch + 1 for row in history.epochs]
@@ -25,14 +25,14 @@ def draw_curves(history: History) -> bytes:
             (
                 ("train (augmented, running average)", "train_accuracy", TRAIN, ":"),
                 ("train (evaluation mode)", "train_eval_accuracy", TRAIN, "-"),
-                ("validation", "val_accuracy", VALID, "-"),
-                *([("validation, balanced", "val_balanced_accuracy", VALID, "--")] if is_balanced else []),
+                ("validation", "val_accuracy", VAL, "-"),
+                *([("validation, balanced", "val_balanced_accuracy", VAL, "--")] if is_balanced else []),
             ),
         ),
         (
             loss,
             "loss",
-            (("train (augmented, running average)", "train_loss", TRAIN, ":"), ("validation", "val_loss", VALID, "-")),
+            (("train (augmented, running average)", "train_loss", TRAIN, ":"), ("validation", "val_loss", VAL, "-")),
         ),
     ):
         for label, column, color, style in lines:
@@ -46,10 +46,10 @@ def draw_curves(history: History) -> bytes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    accuracy.plot(best.epoch + 1, val, "o", color=VALID, fillstyle="none", markersize=10)
+    accuracy.plot(best.epoch + 1, val, "o", color=VAL, fillstyle="none", markersize=10)
     gap = best.train_eval_accuracy - best.val_accuracy
-    told = f"validation accuracy {val:.1%} at epoch {best.epoch + 1}"
-    accuracy.set_title(f"balanced {told}" if is_balanced else f"{told}, gap to train {gap:+.1%}", y=1.0)
+    title = f"validation accuracy {val:.1%} at epoch {best.epoch + 1}"
+    accuracy.set_title(f"balanced {title}" if is_balanced else f"{title}, gap to train {gap:+.1%}", y=1.0)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120, pil_kwargs={"compress_level": 1})
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""What a run would cost, said before it starts."""
+"""Report of what a run would cost, before it starts."""
 
 import torch
 
@@ -8,19 +8,19 @@ from intel_scenes.models.libraries import resolve_weights
 from intel_scenes.record import Origin
 from intel_scenes.runtime import runtime_of_trainer
 from intel_scenes.training.build import build_data, check_devices, check_parts
-from intel_scenes.training.cost_forecast import forecast, measure_run
-from intel_scenes.training.epoch_budget import at_equal_steps, measured_epochs, with_steps
+from intel_scenes.training.cost_forecast import forecast, time_run
+from intel_scenes.training.epoch_budget import at_equal_steps, epochs_within_budget, with_steps
 
 
 def dry_run(config: RunConfig, origin: Origin) -> list[str]:
-    """What a run would cost, a sentence for each part; nothing is written.
+    """Return what a run would cost, one sentence for each part; no record is written.
 
     Args:
-        config: As composed.
-        origin: What was typed and chosen.
+        config: The composed configuration.
+        origin: Overrides that were typed and files of `conf/` that were chosen.
 
     Raises:
-        UserError: Something that the user can mend.
+        UserError: The run could not start for a reason that the user can fix.
     """
     check_parts(config, origin.typed)
     runtime = runtime_of_trainer(config.trainer, config.threads)
@@ -30,14 +30,14 @@ def dry_run(config: RunConfig, origin: Origin) -> list[str]:
     config = at_equal_steps(config, data)
     check_devices(config, data, runtime)
     is_budget = config.budget_minutes is not None
-    epochs = measured_epochs(config, weights, data, runtime) if is_budget else config.epochs
+    epochs = epochs_within_budget(config, weights, data, runtime) if is_budget else config.epochs
     config = with_steps(config, data, epochs, folder=None)
     warn_of_late_steps(config)
-    measured = measure_run(config, weights, data, runtime)
+    timed = time_run(config, weights, data, runtime)
     return forecast(
-        measured.costs,
-        measured.classifier,
-        measured.network,
+        timed.costs,
+        timed.classifier,
+        timed.network,
         data,
         num_epochs=epochs,
         num_views=TTA[config.recipe.views],

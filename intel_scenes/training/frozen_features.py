@@ -1,4 +1,4 @@
-"""A frozen backbone: what it makes of every image, computed once for all runs, and its head, trained on that alone."""
+"""Features of a frozen backbone, computed once for all runs, and heads that are trained on them."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -32,54 +32,54 @@ from intel_scenes.runtime import Runtime
 from intel_scenes.training.checkpoints import read_best, save
 from intel_scenes.training.identity import circumstances
 
-RULE = "evaluation-view-1"  # part of the name of what is kept: change it with what a network is shown or asked
+RULE = "evaluation-view-1"  # part of the cache key: change it if features of the same key would change
 HEAD_ITERATIONS, HEAD_DECAY = 100, 0.01
-BATCH_SIZE = 64  # never that of a run: the last bits of a feature depend on it, and all runs share them
+BATCH_SIZE = 64  # not that of a run: the last bits of a feature depend on it, and all runs share the features
 
 
 def linear_head(network: nn.Module) -> tuple[str, nn.Linear] | None:
-    """Qualified name and layer of the head that a network ends in; None where that is not linear."""
-    name, layer = next(iter(heads(network).items()), ("", None))  # auxiliary heads come later
+    """Return qualified name and layer of the head of a network; None if it is not linear."""
+    name, layer = next(iter(heads(network).items()), ("", None))  # auxiliary heads follow
     return (name, layer) if isinstance(layer, nn.Linear) else None
 
 
 class Head(nn.Module):
-    """The last layer of a network alone, under the name that it has there: (B, D) features to (B, num_classes) logits.
+    """The last layer of a network, under its name there: (B, D) features to (B, num_classes) logits.
 
     Attributes:
         name: Qualified name of the layer.
     """
 
     def __init__(self, network: nn.Module, model_name: str) -> None:
-        """Finds the layer.
+        """Take the last layer of a network.
 
         Raises:
             UserError: The network does not end in a linear layer.
         """
         super().__init__()
-        found = linear_head(network)
-        if found is None:
+        named_layer = linear_head(network)
+        if named_layer is None:
             raise UserError(
                 f"recipe.trained=head needs a model that ends in a linear layer, which {model_name} does not: "
-                "choose another, or recipe.trained=all"
+                "choose another model, or set recipe.trained=all"
             )
-        self.name, layer = found
+        self.name, layer = named_layer
         *parents, last = self.name.split(".")
-        place: nn.Module = self
+        module: nn.Module = self
         for parent in parents:
-            place.add_module(parent, nn.Module())
-            place = place.get_submodule(parent)
-        place.add_module(last, layer)
+            module.add_module(parent, nn.Module())
+            module = module.get_submodule(parent)
+        module.add_module(last, layer)
 
     @property
     def layer(self) -> nn.Linear:
-        """The layer itself, which the network keeps as well."""
+        """The layer, which the network shares."""
         layer = self.get_submodule(self.name)
         assert isinstance(layer, nn.Linear)
         return layer
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits."""
+        """Return the logits."""
         logits: Tensor = self.layer(features)
         return logits
 
@@ -94,22 +94,22 @@ def frozen_features(
     seed: int,
     runtime: Runtime,
 ) -> tuple[SceneDataModule, float | None]:
-    """The same splits, each image as the features that the backbone makes of it in evaluation mode.
+    """Return the same splits with the features of the backbone in evaluation mode instead of the images.
 
     Args:
-        network: Ends in the layer of `head`.
-        head: Is left out.
+        network: Network that ends in the layer of `head`.
+        head: Head of the network, which is left out.
         data: The images.
-        model: The backbone.
-        weights: Of the backbone.
-        seed: That made them where they are random.
-        runtime: Where and how precisely to compute.
+        model: Configuration of the backbone.
+        weights: Weights of the backbone; None for random ones.
+        seed: Seed of random weights.
+        runtime: Device and precision to compute with.
 
     Returns:
-        The features, and the seconds that they took; None where they were in the cache.
+        The features, and the seconds spent on them; None if they were in the cache.
 
     Raises:
-        UserError: The cache cannot be written, or is damaged.
+        UserError: The cache cannot be written or is corrupt.
     """
     folder = features_folder(data, model=model, weights=weights, seed=seed, runtime=runtime)
     splits = {"train": data.images, "test": data.test_images}
@@ -122,9 +122,9 @@ def frozen_features(
         network.to(runtime.device).to(memory_format=torch.channels_last).eval()
         with progress_bar.bar(sum(len(images.labels) for images in splits.values()), "features") as bar:
             for split, images in splits.items():
-                found = all_features(network, images, data.pipeline.evaluate, runtime, bar)
-                np.save(partial / f"{split}.npy", found)
-        network.cpu().train()  # its place is needed for the training
+                features = all_features(network, images, data.pipeline.evaluate, runtime, bar)
+                np.save(partial / f"{split}.npy", features)
+        network.cpu().train()  # frees the device for the training
         network.set_submodule(head.name, head.layer)
         seconds = time.perf_counter() - started
 
@@ -136,14 +136,14 @@ def frozen_features(
 def features_folder(
     data: SceneDataModule, *, model: ModelConfig, weights: Weights | None, seed: int, runtime: Runtime
 ) -> Path:
-    """Where the cache keeps the features that `frozen_features` computes with the same arguments."""
+    """Return the cache folder of the features that `frozen_features` computes with the same arguments."""
     where = circumstances(runtime.device)
     key = {
         "rule": [RULE, STORE_RULES[data.store_rule], BATCH_SIZE],
         "model": features_key(model),
         "weights": weights.digest if weights else f"random of seed {seed}",
         "images": [data.splits.fingerprint, data.store_size],
-        "view": asdict(data.view),  # the interpolation of whole pictures among it
+        "view": asdict(data.view),  # includes the interpolation of images that are stored whole
         "where": [where.device, runtime.precision, runtime.threads],
         "versions": [where.versions[name] for name in ("torch", "torchvision", "pillow")],
     }
@@ -153,17 +153,17 @@ def features_folder(
 def fit_head(
     layer: nn.Linear, images: Stored, chosen: Indices, label_smoothing: float, class_weights: Tensor | None = None
 ) -> None:
-    """Fits a layer to the features of some images: logistic regression with a little decay, by L-BFGS.
+    """Fit a layer to features by L-BFGS: logistic regression with a small L2 penalty.
 
-    The first half of Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
-    2022: a head that fits already sends no large gradients into the backbone.
+    The first half of LP-FT (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
+    Out-of-Distribution", 2022): a head that fits sends no large gradients into the backbone.
 
     Args:
-        layer: (B, D) features to (B, num_classes) logits; its weights are where the fit begins.
-        images: Features.
-        chosen: Positions of the images that count.
-        label_smoothing: As in the training that follows.
-        class_weights: (num_classes,) as there; None weighs all alike.
+        layer: (B, D) features to (B, num_classes) logits; the fit starts from its weights.
+        images: The features.
+        chosen: Positions of the images to fit.
+        label_smoothing: Label smoothing of the training that follows.
+        class_weights: (num_classes,) class weights of that training; None weights all classes alike.
     """
     batch, device = images.batch(chosen), layer.weight.device
     features, labels = batch.images.to(device), batch.labels.to(device)
@@ -172,52 +172,52 @@ def fit_head(
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        found = functional.cross_entropy(layer(features), labels, weight=weight, label_smoothing=label_smoothing)
-        found = found + 0.5 * HEAD_DECAY * layer.weight.square().sum()
-        found.backward()  # type: ignore[no-untyped-call]
-        return found
+        value = functional.cross_entropy(layer(features), labels, weight=weight, label_smoothing=label_smoothing)
+        value = value + 0.5 * HEAD_DECAY * layer.weight.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
     optimizer.zero_grad()
 
 
 def all_features(
-    network: nn.Module, images: Stored, seen: Callable[[Tensor], Tensor], runtime: Runtime, bar: "tqdm[NoReturn]"
+    network: nn.Module, images: Stored, preprocess: Callable[[Tensor], Tensor], runtime: Runtime, bar: "tqdm[NoReturn]"
 ) -> npt.NDArray[np.float32]:
-    """The (N, D) features of all images together, counted by a bar; the arguments are those of `features_of`."""
-    found = []
-    for features in features_of(network, images, seen, runtime):
-        found.append(features)
+    """Return the (N, D) features of all images, with progress on a bar; the arguments are those of `features_of`."""
+    batches = []
+    for features in features_of(network, images, preprocess, runtime):
+        batches.append(features)
         bar.update(len(features))
-    return np.concatenate(found)
+    return np.concatenate(batches)
 
 
 @torch.inference_mode()
 def features_of(
-    network: nn.Module, images: Stored, seen: Callable[[Tensor], Tensor], runtime: Runtime
+    network: nn.Module, images: Stored, preprocess: Callable[[Tensor], Tensor], runtime: Runtime
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """What a network in evaluation mode makes of images.
+    """Compute the features of images, in their order.
 
     Args:
-        network: (B, 3, H, W) to (B, D) features.
-        images: Of which each is seen once, in their order.
-        seen: Stored images on the device to what the network takes.
-        runtime: Where and how precisely to compute.
+        network: (B, 3, H, W) images to (B, D) features, in evaluation mode.
+        images: The stored images.
+        preprocess: Stored images on the device to the input of the network.
+        runtime: Device and precision to compute with.
 
     Yields:
-        (B, D) of each batch.
+        (B, D) features of each batch.
     """
     for batch in EvalBatches(images, np.arange(len(images.labels)), BATCH_SIZE):
         with runtime.autocast():
-            features: Tensor = network(seen(on_device(batch.images, runtime.device)))
+            features: Tensor = network(preprocess(on_device(batch.images, runtime.device)))
         yield features.float().cpu().numpy()
 
 
 def add_backbone(folder: Path, network: nn.Module) -> None:
-    """Writes the weights of a whole network, its backbone beside the trained head, into a run's checkpoint of the head.
+    """Replace the head in a run's best checkpoint by the whole network: its backbone and the trained head.
 
     Raises:
-        UserError: The checkpoint is missing or damaged.
+        UserError: The checkpoint is missing or corrupt.
     """
     checkpoint = read_best(folder) | {"state_dict": checkpoint_state(network)} | kept_beside_state(network)
     files.write_whole(folder / record.BEST, partial(save, checkpoint))

@@ -1,4 +1,4 @@
-"""What is known of a run before its first step: which it is, what pairs it with others, where it runs."""
+"""Summary of a run before its first step: identity, pairing, settings and circumstances."""
 
 import hashlib
 import platform
@@ -28,7 +28,7 @@ LIBRARIES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", 
 
 
 def facts_of(config: RunConfig, weights: Weights | None, data: SceneDataModule) -> Facts:
-    """What a configuration names or leaves open, as it came out."""
+    """Resolve what the configuration names or leaves open: weights, images, precision, threads."""
     return Facts(
         weights=weights.digest if weights else None,
         data=data.splits.fingerprint,
@@ -48,20 +48,20 @@ def identity(
     network: nn.Module,
     runtime: Runtime,
 ) -> Summary:
-    """What the summary of a run can hold before its first step: identity, pairing, settings and circumstances.
+    """Return the summary of a run before its first step: identity, pairing, settings and circumstances.
 
     Args:
-        config: Resolved.
-        origin: What was typed and chosen.
-        facts: What the configuration names or leaves open, as it came out.
-        weights: That the network began from.
+        config: The resolved configuration.
+        origin: Overrides that were typed and files of `conf/` that were chosen.
+        facts: What the configuration names or leaves open, resolved.
+        weights: Initial weights; None for random ones.
         data: The images.
-        network: Before its first step.
-        runtime: Where and how precisely it trains.
+        network: The network before its first step.
+        runtime: Device and precision of the training.
     """
     digest, splits, where = digests(config, facts), data.splits, circumstances(runtime.device)
     orders = [order(config.seed, epoch, len(splits.train)) for epoch in (0, 1)]
-    if splits.num_whole is not None:  # as many images of another subset are other images
+    if splits.num_whole is not None:  # two subsets of one size hold different images
         orders = [splits.train[positions] for positions in orders]
     return Summary(
         status=Status.INTERRUPTED,
@@ -117,12 +117,12 @@ def identity(
 
 
 def state_digest(network: nn.Module) -> str:
-    """SHA-256 (hex) of the names and values of all parameters and buffers."""
-    found = hashlib.sha256()
+    """Return the SHA-256 (hex) of the names and values of all parameters and buffers."""
+    sha256 = hashlib.sha256()
     for name, tensor in network.state_dict().items():
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        sha256.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha256.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return sha256.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,12 @@ class Circumstances:
 
 
 def device_name(device: torch.device) -> str:
-    """What a record calls a device."""
+    """Return the name of a device for the record."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
 
 
 def circumstances(device: torch.device) -> Circumstances:
-    """Where a device computes, and with which code."""
+    """Return the device, versions and state of the code of this process."""
     commit, is_dirty = git_state()
     return Circumstances(
         device=device_name(device),
@@ -154,7 +154,7 @@ def circumstances(device: torch.device) -> Circumstances:
 
 
 class GitState(NamedTuple):
-    """Commit of a source checkout and whether it was changed; None where the package is installed from a wheel."""
+    """Commit of a source checkout and whether it has changes; None if the package is installed from a wheel."""
 
     commit: str | None
     is_dirty: bool | None
@@ -162,9 +162,9 @@ class GitState(NamedTuple):
 
 @cache
 def git_state() -> GitState:
-    """The state of the code as it was when a process first asked.
+    """Return the state of the source checkout at the first call in this process.
 
-    That is the code it has loaded, whatever happens to the files later.
+    That is the code that the process has loaded, even if the files change later.
     """
     root = Path(intel_scenes.__file__).parent.parent
     if not (root / ".git").exists():

@@ -1,4 +1,4 @@
-"""Letters in pictures that Pillow draws: those of matplotlib, which know more alphabets than Pillow's own."""
+"""Fonts and colors of the figures that Pillow renders; matplotlib's font covers more alphabets than Pillow's own."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ _FILE = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
 SMALL, LARGE = ImageFont.truetype(_FILE, 12), ImageFont.truetype(_FILE, 15)
 
 
-def fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """A text without its middle where it is wider than so many pixels."""
+def shortened(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """Return a text, with its middle replaced by an ellipsis if it is wider than a number of pixels."""
     kept = min(len(text), int(len(text) * width / max(font.getlength(text), 1)))
     while kept > 2 and font.getlength(_cut(text, kept)) > width:
         kept -= 1

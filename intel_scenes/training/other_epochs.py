@@ -1,4 +1,4 @@
-"""Whether a run that is complete differs from a new one in its number of epochs alone, and how to go on from it."""
+"""Hint for a new run that differs from a complete one in its number of epochs only."""
 
 import os
 from collections.abc import Iterable
@@ -12,18 +12,18 @@ from intel_scenes.record import Status, Summary
 from intel_scenes.training.claim import Place
 
 
-def hint_of_other_epochs(place: Place, overrides: Iterable[str], known: Summary) -> str | None:
-    """A sentence for who wants to train a complete run for longer: another number of epochs is another run.
+def hint_of_other_epochs(place: Place, overrides: Iterable[str], summary: Summary) -> str | None:
+    """Return how to start from the weights of a complete run that was trained for another number of epochs.
 
-    A schedule is made for its epochs, so a run of ten is not one of five that goes on.
+    Learning-rate schedules depend on the number of epochs, so a run of ten epochs is not a run of five that is resumed.
 
     Args:
-        place: Of the run, beside whose folder others are looked for.
-        overrides: What was typed for it.
-        known: Its summary so far.
+        place: Folder of the new run, beside which other runs are looked for.
+        overrides: Overrides of the new run.
+        summary: Summary of the new run before its first step.
 
     Returns:
-        None where the run is not new or part of a sweep, and where no other differs in its epochs alone.
+        One sentence; None if the run is not new or part of a sweep, or if no other run differs in its epochs only.
     """
     if place.siblings is not None or Summary.peek(place.folder) is not None:
         return None
@@ -31,30 +31,31 @@ def hint_of_other_epochs(place: Place, overrides: Iterable[str], known: Summary)
     for path in sorted(place.folder.parent.glob(f"*/{record.OVERRIDES}")):
         if path.parent == place.folder or _without_epochs(_typed(path)) != wanted:
             continue
-        summary = Summary.peek(path.parent)
-        if summary is None or summary.status is not Status.COMPLETED:
+        other = Summary.peek(path.parent)
+        if other is None or other.status is not Status.COMPLETED:
             continue
-        # The images may be others, since data.root is no part of what was typed that changes a result.
-        if summary.epochs not in (None, known.epochs) and summary.data_fingerprint == known.data_fingerprint:
-            others.append((summary.epochs, os.path.relpath(path.parent)))
+        # The images may differ, because data.root is not among the overrides that change a result.
+        if other.epochs not in (None, summary.epochs) and other.data_fingerprint == summary.data_fingerprint:
+            others.append((other.epochs, os.path.relpath(path.parent)))
     if not others:
         return None
     number, folder = max(others)
     return (
-        f"epochs={known.epochs} is another run than {folder}, which differs only in epochs={number} and stays as it "
-        f"is; to start from its weights, add \"model.weights='{folder}/{record.BEST}'\""
+        f"epochs={summary.epochs} is a new run, because schedules depend on the number of epochs; {folder} differs "
+        f"only in epochs={number} and is kept; "
+        f"to start from its weights, add \"model.weights='{folder}/{record.BEST}'\""
     )
 
 
 def _typed(path: Path) -> list[str]:
     try:
-        read = yaml.load(path.read_text(), Loader=keys.LOADER)
+        overrides = yaml.load(path.read_text(), Loader=keys.LOADER)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return []
-    return [str(item) for item in read] if isinstance(read, list) else []
+    return [str(override) for override in overrides] if isinstance(overrides, list) else []
 
 
 def _without_epochs(overrides: Iterable[str]) -> frozenset[str]:
-    """What was typed that changes a result, but for the number of epochs; in any order."""
+    """Return the overrides that change a result, without the number of epochs and in any order."""
     keyed = [(text.lstrip("+~").partition("=")[0], text) for text in overrides]
     return frozenset(text for key, text in keyed if key != "epochs" and not is_neutral(key))

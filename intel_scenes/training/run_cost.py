@@ -1,4 +1,4 @@
-"""What a run of a sweep costs in seconds, from its start to its record, before any of them has begun."""
+"""Estimate of the seconds that a run of a sweep takes from its start to its record, before any run has begun."""
 
 import logging
 import time
@@ -26,29 +26,29 @@ from intel_scenes.models.weights import Weights
 from intel_scenes.record import Status, Summary
 from intel_scenes.runtime import Runtime, runtime_of_trainer
 from intel_scenes.training import memory
+from intel_scenes.training.best_epoch import evaluate_best_epoch
 from intel_scenes.training.build import build_classifier, build_data, build_network, build_trainer, check_devices
 from intel_scenes.training.checkpoints import EpochRecorder
-from intel_scenes.training.cost_forecast import evaluation_seconds, measure_run, seconds_of
+from intel_scenes.training.cost_forecast import evaluation_seconds, seconds_of, time_run
 from intel_scenes.training.epoch_budget import NUM_STEPS, epochs_ratio, with_steps
-from intel_scenes.training.evaluation import evaluate
 from intel_scenes.training.frozen_features import Head, add_backbone, features_folder, fit_head, linear_head
 from intel_scenes.training.identity import facts_of, state_digest
 
-TRIAL_EPOCHS = 5  # of a head on random features; the first and the last are not counted as epochs
+TRIAL_EPOCHS = 5  # of a head on random features; the first and the last are not timed as epochs
 
 
 @dataclass(frozen=True)
 class RunCost:
-    """What a run takes, in seconds.
+    """Estimated seconds of a run.
 
     Attributes:
-        start: Beside its epochs and features: reading and building, the last evaluation, the record.
-        epochs: Of an epoch with its evaluations, at each of the sizes that share out the epochs.
-        features: Of a frozen backbone, computed once for all runs that share them; 0 where there are none to compute.
-        shared: Digest by which runs share features.
-        is_by_seed: Whether runs of other seeds have features of their own, because their weights are random.
-        num_test: Test images.
-        ratio: Epochs that are trained for each one that is asked for: above 1 with `equal_steps`.
+        start: Seconds beside its epochs and features: reading, building, the final evaluation and the record.
+        epochs: Seconds of an epoch with its evaluations at each training size, each of which has a share of the epochs.
+        features: Seconds to compute frozen features, once for all runs that share them; 0 if there are none to compute.
+        shared: Digest that runs with the same features have in common.
+        is_by_seed: Whether each seed has features of its own, because its weights are random.
+        num_test: Number of test images.
+        ratio: Epochs trained per epoch of the configuration: above 1 with `equal_steps`.
     """
 
     start: float
@@ -60,33 +60,33 @@ class RunCost:
     ratio: float = 1.0
 
     def seconds(self, num_epochs: int) -> float:
-        """Of a run of so many epochs as asked for, but for its features."""
+        """Return the seconds of a run of a number of epochs, without its features."""
         num_sizes, num_trained = len(self.epochs), max(1, round(num_epochs * self.ratio))
-        ends = [-(-num_trained * (place + 1) // num_sizes) for place in range(num_sizes)]  # shared out as by `size_of`
+        ends = [-(-num_trained * (index + 1) // num_sizes) for index in range(num_sizes)]  # the shares of `size_of`
         counts = [end - before for before, end in zip([0, *ends], ends, strict=False)]
-        return self.start + sum(count * one for count, one in zip(counts, self.epochs, strict=True))
+        return self.start + sum(count * seconds for count, seconds in zip(counts, self.epochs, strict=True))
 
 
-def measure_run_cost(config: RunConfig) -> RunCost:
-    """Measures a few steps of a run on its own images, and a whole training of a head on random features.
+def estimate_run_cost(config: RunConfig) -> RunCost:
+    """Time a few steps of a run on its own images, and a whole training of a head on random features.
 
-    The second says what a run takes beside the passes through its network: the Trainer's start and loops, checkpoints,
-    predictions, curves. Nothing is left of it.
+    The latter gives the time beside the passes through the network: the Trainer's start and loops, checkpoints,
+    predictions, figures. Its files are removed.
 
     Args:
-        config: As composed, with the threads of the study.
+        config: The composed configuration, with the threads of the study.
 
     Raises:
-        UserError: The images cannot be had, or the parts of the run cannot be built.
+        UserError: The images are missing, or the parts of the run cannot be built.
     """
     with _silent():
-        return _measured(config)
+        return _estimated(config)
 
 
-def _measured(config: RunConfig) -> RunCost:
+def _estimated(config: RunConfig) -> RunCost:
     runtime = runtime_of_trainer(config.trainer, config.threads)
     torch.set_num_threads(runtime.threads)
-    build_data(config)  # decodes the images where that has not been done yet
+    build_data(config)  # decodes the images if the cache does not have them
     started = time.perf_counter()
     weights = resolve_weights(config.model)
     data = build_data(config)
@@ -111,20 +111,21 @@ def _measured(config: RunConfig) -> RunCost:
     if config.recipe.trained == "head":
         return of_head
     unfitted = with_steps(config, data, max(config.epochs, len(data.train_sizes)), folder=None)
-    costs = measure_run(unfitted, weights, data, runtime, NUM_STEPS).costs
+    costs = time_run(unfitted, weights, data, runtime, NUM_STEPS).costs
     splits, views = data.splits, TTA[config.recipe.views]
-    start = of_head.start + costs.evaluation * views * (len(splits.val) + len(splits.test))
+    start = of_head.start + costs.evaluation_seconds * views * (len(splits.val) + len(splits.test))
     if config.effective_recipe.head_first:
         start += trial.head_fit
     num_bytes = sum(value.nbytes for value in network.state_dict().values())
-    writing = trial.written * (2 + costs.kept / num_bytes)  # the best weights, the last ones, and what is kept beside
+    writing = trial.checkpoint * (2 + costs.state_bytes / num_bytes)  # best and last weights, and the optimizer's state
     beside = trial.epoch + writing
-    return replace(of_head, start=start, epochs=tuple(costs.epoch(data, size) + beside for size in data.train_sizes))
+    epochs = tuple(costs.epoch_seconds(data, size) + beside for size in data.train_sizes)
+    return replace(of_head, start=start, epochs=epochs)
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without notices and warnings: the runs give them, and random features may call for others."""
+    """Suppress log messages and warnings: the runs repeat them, and random features may cause misleading ones."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
@@ -135,7 +136,7 @@ def _silent() -> Iterator[None]:
 
 
 def _head(config: RunConfig, network: nn.Module, num_classes: int) -> Head:
-    """The head of a network; that of a small one where there is none and the network is trained as a whole."""
+    """Return the head of a network; that of a small network if all layers are trained and the head is not linear."""
     if linear_head(network) is None and config.recipe.trained == "all":
         return Head(ResNet9(num_classes, width=8), "resnet9")
     return Head(network, config.model.name)
@@ -143,16 +144,23 @@ def _head(config: RunConfig, network: nn.Module, num_classes: int) -> Head:
 
 @dataclass(frozen=True)
 class _Trial:
-    """Seconds of a training of a head on features: beside its epochs, of one, of a checkpoint, of a closed fit."""
+    """Seconds of a training of a head on random features.
+
+    Attributes:
+        start: Seconds beside its epochs.
+        epoch: Seconds of an epoch.
+        checkpoint: Seconds to write a checkpoint of the whole network.
+        head_fit: Seconds to fit the head before the training; 0 if the recipe does not.
+    """
 
     start: float
     epoch: float
-    written: float
+    checkpoint: float
     head_fit: float
 
 
 class _Starts(Callback):
-    """Notes when each epoch starts."""
+    """Callback that records when each epoch starts."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -164,31 +172,31 @@ class _Starts(Callback):
 def _trial(
     config: RunConfig, network: nn.Module, head: Head, data: SceneDataModule, runtime: Runtime, folder: Path
 ) -> _Trial:
-    seen = _of_noise(head, data)
+    features = _random_features(head, data)
     without: dict[str, Any] = WITHOUT_BACKBONE
     recipe = replace(config.recipe, trained="head", **without)
-    trained = with_steps(replace(config, recipe=recipe), data, TRIAL_EPOCHS, folder)
+    head_config = with_steps(replace(config, recipe=recipe), data, TRIAL_EPOCHS, folder)
     head_fit = 0.0
     if config.effective_recipe.head_first:
-        head_fit = seconds_of(lambda: fit_head(head.layer, seen.images, seen.splits.train, 0.0), runtime.device)
+        head_fit = seconds_of(lambda: fit_head(head.layer, features.images, features.splits.train, 0.0), runtime.device)
         head.layer.reset_parameters()
     started = time.perf_counter()
-    classifier = build_classifier(trained, head, data.splits)
+    classifier = build_classifier(head_config, head, data.splits)
     recorder, starts = EpochRecorder(folder), _Starts()
-    trainer = build_trainer(trained, runtime, [recorder, starts])
-    if memory.is_resident(config.data.device_resident, runtime.device, seen.images.values.nbytes):
-        seen = seen.on(runtime.device)
-    trainer.fit(classifier, seen, weights_only=True)
-    evaluate(Summary(status=Status.INTERRUPTED), folder, classifier.network, seen, recorder, runtime)
+    trainer = build_trainer(head_config, runtime, [recorder, starts])
+    if memory.is_resident(config.data.device_resident, runtime.device, features.images.values.nbytes):
+        features = features.on(runtime.device)
+    trainer.fit(classifier, features, weights_only=True)
+    evaluate_best_epoch(Summary(status=Status.INTERRUPTED), folder, classifier.network, features, recorder, runtime)
     network.cpu()
-    written = seconds_of(lambda: add_backbone(folder, network), runtime.device)
-    in_all = time.perf_counter() - started
+    checkpoint = seconds_of(lambda: add_backbone(folder, network), runtime.device)
+    total = time.perf_counter() - started
     epoch = (starts.times[-1] - starts.times[1]) / (TRIAL_EPOCHS - 2)
-    return _Trial(max(0.0, in_all - TRIAL_EPOCHS * epoch), epoch, written, head_fit)
+    return _Trial(max(0.0, total - TRIAL_EPOCHS * epoch), epoch, checkpoint, head_fit)
 
 
-def _of_noise(head: Head, data: SceneDataModule) -> SceneDataModule:
-    """Random features: a head learns nothing from them, and takes as long as with others."""
+def _random_features(head: Head, data: SceneDataModule) -> SceneDataModule:
+    """Return random features: a training on them takes as long as one on real features."""
     generator, width = np.random.default_rng(0), head.layer.in_features
     train, test = (
         generator.standard_normal((len(images.labels), width), np.float32) for images in (data.images, data.test_images)
@@ -199,14 +207,14 @@ def _of_noise(head: Head, data: SceneDataModule) -> SceneDataModule:
 def _features(
     config: RunConfig, network: nn.Module, data: SceneDataModule, weights: Weights | None, runtime: Runtime
 ) -> tuple[float, str]:
-    """Seconds that the features of the frozen backbone will take, and by what runs share them."""
+    """Return the seconds to compute the frozen features, and the digest of the runs that share them."""
     if config.recipe.trained == "all" and not config.effective_recipe.head_first:
         return 0.0, ""
     folder = features_folder(data, model=config.model, weights=weights, seed=config.seed, runtime=runtime)
     if weights is not None and folder.exists():
         return 0.0, ""
     num_images = len(data.splits.scenes) + len(data.splits.test_scenes)
-    made_by = folder.name if weights else features_key(config.model)
-    shared = files.digest([made_by, data.splits.fingerprint, data.view.size])
+    backbone = folder.name if weights else features_key(config.model)
+    shared = files.digest([backbone, data.splits.fingerprint, data.view.size])
     network.to(memory_format=torch.channels_last)
     return evaluation_seconds(network, data, runtime) * num_images, shared

@@ -1,4 +1,4 @@
-"""Each trick is taken out where it says so, and is back afterwards."""
+"""Each optimization is off inside its context and on again afterwards."""
 
 import gc
 
@@ -15,19 +15,19 @@ def config(cache):
     return asked(*DRAWN, *SMALL, "recipe=plain", "optim=sgd", "data.batch_size=8", f"data.cache_dir={cache}")
 
 
-def test_a_start_without_known_digests_reads_the_files_again_and_leaves_what_was_known(config, monkeypatch):
+def test_a_start_without_cached_digests_reads_the_files_again_and_restores_the_cache(config, monkeypatch):
     monkeypatch.setattr(scenes, "CLOCK_SECONDS", 0)  # the images may have been drawn just now
     assert ablation._start_seconds(config) > 0
-    known = dict(scenes.known_digests)
-    assert len(known) >= 150  # 120 and 30
-    with ablation.STARTS["digests of files known"]():
+    before = dict(scenes.known_digests)
+    assert len(before) >= 150  # 120 and 30
+    with ablation.STARTS["file digests cached"]():
         assert scenes.known_digests == {}
         assert ablation._start_seconds(config) > 0
         assert len(scenes.known_digests) == 150
-    assert scenes.known_digests == known
+    assert scenes.known_digests == before
 
 
-def test_without_frozen_imports_collections_see_them():
+def test_without_the_freeze_collections_examine_imports():
     gc.freeze()
     try:
         assert gc.get_freeze_count() > 0

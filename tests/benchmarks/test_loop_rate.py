@@ -1,4 +1,4 @@
-"""The loop and its rival take turns, and each is charged with its own seconds."""
+"""The loop and its rival alternate, and each is charged with its own seconds."""
 
 import pytest
 from lightning.pytorch import Trainer
@@ -10,7 +10,7 @@ from tests.small import QUIET
 
 
 class Clock:
-    """Goes on only where it is told to."""
+    """Advances only when a test says so."""
 
     def __init__(self):
         self.now = 0.0
@@ -49,12 +49,12 @@ def clock(monkeypatch):
     ],
 )
 def test_each_is_charged_with_its_own_seconds_whoever_has_the_turn(clock, tmp_path, num_steps, met):
-    found = []  # how far ours was when the rival took each of its steps
+    steps_of_ours = []  # at each step of the rival
 
     def rival():
         for _ in range(num_steps):
             clock.now += 3
-            found.append(trainer.global_step)
+            steps_of_ours.append(trainer.global_step)
             yield 64
         clock.now += 11  # its evaluation
 
@@ -69,7 +69,7 @@ def test_each_is_charged_with_its_own_seconds_whoever_has_the_turn(clock, tmp_pa
         default_root_dir=tmp_path,
     )
     trainer.fit(Model(clock))
-    assert found == met
+    assert steps_of_ours == met
     assert turns.num_images == 64 * num_steps
     assert turns.ours == 2 * num_steps + 7
     assert turns.theirs == 3 * num_steps + 11

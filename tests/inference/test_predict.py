@@ -212,7 +212,7 @@ def test_nothing_in_the_folder_of_a_stranger_is_executed(squares: Path, tmp_path
     ("content", "said"),
     [
         (None, r"best\.ckpt is missing or damaged \(FileNotFoundError\): remove the folder .* and run it again$"),
-        (b"PK\x03\x04 cut off", r"best\.ckpt is missing or damaged \(\w+\): remove the folder .* and run it again$"),
+        (b"PK\x03\x04 cut off", r"best\.ckpt is missing or corrupt \(\w+\): remove the folder .* and train again$"),
         (
             {"state_dict": {"network.x": torch.ones(2)}},
             r"best\.ckpt does not fit resnet9_x0_5: it is damaged or of another run",

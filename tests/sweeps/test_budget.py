@@ -142,7 +142,7 @@ def measured(monkeypatch):
         found.append(config)
         return RunCost(2.0, (1.0,), num_test=3000)
 
-    monkeypatch.setattr(run_cost, "measure_run_cost", measure)
+    monkeypatch.setattr(run_cost, "estimate_run_cost", measure)
     monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: 0.0))  # measuring takes no time
     return found
 
@@ -255,14 +255,14 @@ def test_a_sweep_goes_on_with_the_epochs_and_the_part_of_the_grid_that_its_study
 def test_the_cost_of_a_run_is_measured_on_its_own_images_and_nothing_is_left_of_that(tmp_path, cache, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     base = (*DRAWN, *SMALL, f"data.cache_dir={cache}", "data.batch_size=16")
-    sizes = run_cost.measure_run_cost(asked(*base, "recipe.train_size=[16,32]"))
+    sizes = run_cost.estimate_run_cost(asked(*base, "recipe.train_size=[16,32]"))
     assert len(sizes.epochs) == 2
     assert min(*sizes.epochs, sizes.start) > 0
     assert (sizes.features, sizes.num_test) == (0, 30)
-    head = run_cost.measure_run_cost(asked(*base, "recipe=linear_probe"))
+    head = run_cost.estimate_run_cost(asked(*base, "recipe=linear_probe"))
     assert 0 < head.epochs[0] < min(sizes.epochs), "a head is trained on features"
     assert (head.features > 0, head.is_by_seed) == (True, True)
-    share = run_cost.measure_run_cost(
+    share = run_cost.estimate_run_cost(
         asked(*base, "data.train_fraction=0.5", "equal_steps=true", "recipe=linear_probe")
     )
     assert 1.5 < share.ratio < 3

@@ -1,6 +1,6 @@
-"""scikit-learn's logistic regression on the features of a finished `recipe=linear_probe` run.
+"""scikit-learn's logistic regression on the features of a complete `recipe=linear_probe` run.
 
-`python -m tests.training.logistic FOLDER` prints both. Its regularization is chosen on the same validation split.
+`python -m tests.training.logistic FOLDER` prints both. Its regularization is chosen on the same validation set.
 """
 
 import sys
@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from intel_scenes.config import of_record
-from intel_scenes.models.weights import resolve_weights
+from intel_scenes.models.libraries import resolve_weights
 from intel_scenes.record import Summary
 from intel_scenes.runtime import runtime_of_machine
 from intel_scenes.training.build import build_data, build_network
@@ -24,18 +24,18 @@ INVERSE_DECAYS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 def main(folder: Path) -> None:
-    """Fits on the training images of the run, chooses on its validation split, and reads the test images once."""
+    """Fit on the training images of the run, choose the regularization on its validation set, and test once."""
     config, summary = of_record(folder), Summary.read(folder)
     assert summary is not None
-    weights = resolve_weights(config.model.name, config.model.weights)
+    weights = resolve_weights(config.model)
     runtime = runtime_of_machine(summary.precision or "auto", summary.threads)
     torch.set_num_threads(runtime.threads)
     images = build_data(config)
     network = build_network(config, weights, images)
     assert config.recipe.trained == "head", "the run trained more than the head"
-    name = config.model.name
+    head = Head(network, config.model.name)
     data, _ = frozen_features(
-        network, Head(network, name), images, model_name=name, weights=weights, seed=config.seed, runtime=runtime
+        network, head, images, model=config.model, weights=weights, seed=config.seed, runtime=runtime
     )
     (x, y), (x_val, y_val), (x_test, y_test) = (
         [part.numpy() for part in stored.batch(chosen)[:2]]
@@ -51,10 +51,8 @@ def main(folder: Path) -> None:
         for inverse in INVERSE_DECAYS
     ]
     best = max(fitted, key=lambda one: one.score(x_val, y_val))
-    print(
-        f"logistic regression: valid {best.score(x_val, y_val):.2%}, test {best.score(x_test, y_test):.2%}, {best[-1]}"
-    )
-    print(f"the run: valid {summary.val_accuracy:.2%}, test {summary.test_accuracy:.2%}")
+    print(f"logistic regression: val {best.score(x_val, y_val):.2%}, test {best.score(x_test, y_test):.2%}, {best[-1]}")
+    print(f"the run: val {summary.val_accuracy:.2%}, test {summary.test_accuracy:.2%}")
 
 
 if __name__ == "__main__":

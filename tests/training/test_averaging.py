@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from intel_scenes import record
 from intel_scenes.probabilities import cross_entropies
-from intel_scenes.training.averaging import WarmedEMA, WarmedNorms, share
+from intel_scenes.training.averaging import WarmedEMA, WarmedNorms, newest_weight
 from tests.small import QUIET
 
 
@@ -35,9 +35,7 @@ class Counter(LightningModule):
     # 2/11 of the average and 9/11 of the weight at step 2, 3/12 and 9/12 at step 3: by hand
     [(0.9, [1.0, 20 / 11, 20 / 11 / 4 + 3 * 9 / 12]), (0.1, [1.0, 1.9, 0.19 + 2.7])],
 )
-def test_the_average_keeps_more_of_itself_from_step_to_step_up_to_its_decay(
-    decay: float, expected: list[float]
-) -> None:
+def test_the_average_warms_up_to_its_decay(decay: float, expected: list[float]) -> None:
     module = Counter()
     trainer = Trainer(
         **QUIET,
@@ -52,8 +50,10 @@ def test_the_average_keeps_more_of_itself_from_step_to_step_up_to_its_decay(
     assert module.steps.item() == 3
 
 
-def test_an_average_begins_with_its_first_value_and_reaches_its_own_pace() -> None:
-    assert [share(step, 0.1) for step in (1, 2, 9, 81, 82, 1000)] == pytest.approx([1, 9 / 11, 1 / 2, 0.1, 0.1, 0.1])
+def test_the_weight_of_the_newest_value_falls_from_1_to_its_final_value() -> None:
+    assert [newest_weight(step, 0.1) for step in (1, 2, 9, 81, 82, 1000)] == pytest.approx(
+        [1, 9 / 11, 1 / 2, 0.1, 0.1, 0.1]
+    )
 
 
 class Norm(LightningModule):
@@ -77,7 +77,7 @@ class Norm(LightningModule):
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.01])
-def test_batch_norms_follow_the_first_batches_whatever_their_momentum(momentum: float) -> None:
+def test_batch_norm_statistics_warm_up_whatever_their_momentum(momentum: float) -> None:
     module = Norm(momentum)
     trainer = Trainer(**QUIET, max_epochs=2, callbacks=[WarmedNorms()], enable_checkpointing=False)
     batches = torch.utils.data.DataLoader([torch.zeros(1)] * 2)
@@ -107,7 +107,7 @@ def test_a_short_training_from_random_weights_is_as_good_in_evaluation_mode_as_w
         *_, last = csv.DictReader(file)
     assert float(last["train_accuracy"]) > 0.5  # of six classes
     assert float(last["train_eval_accuracy"]) > float(last["train_accuracy"]) - 0.1
-    # What chose the epoch, what is kept and what is reported are one set of weights.
+    # The weights that chose the epoch are those that are kept and reported.
     val = record.Predictions.read(tmp_path / "run", "val")
     assert (val.probabilities.argmax(1) == val.labels).mean() == pytest.approx(summary.val_accuracy)
     assert cross_entropies(val.probabilities, val.labels).mean() == pytest.approx(summary.val_loss, rel=1e-4)

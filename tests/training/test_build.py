@@ -1,3 +1,5 @@
+import sys
+from dataclasses import replace
 from functools import partial
 
 import hydra
@@ -5,16 +7,24 @@ import pytest
 import torch
 import yaml
 
+from intel_scenes.errors import UserError
 from intel_scenes.keys import conf_folder
 from intel_scenes.models.schedules import warmup_cosine
-from intel_scenes.training.build import build_classifier, build_data, build_network, unguarded
+from intel_scenes.training.build import (
+    build_classifier,
+    build_data,
+    build_loggers,
+    build_network,
+    check_parts,
+    unguarded,
+)
 from intel_scenes.training.epoch_budget import with_steps
 from tests.small import DRAWN, asked
 
 
 @pytest.fixture
 def classifier(cache):
-    """The LightningModule of a configuration, as a run makes it."""
+    """Build the LightningModule of a configuration as a run does."""
 
     def made(*overrides):
         config = asked(
@@ -27,12 +37,12 @@ def classifier(cache):
     return made
 
 
-def test_the_factor_of_a_schedule_is_called_without_a_guard_and_as_it_was():
+def test_an_unguarded_schedule_has_the_same_factors_without_hydras_check():
     text = (conf_folder() / "scheduler" / "warmup_cosine.yaml").read_text().replace("${num_steps}", "40")
     guarded = hydra.utils.instantiate(yaml.safe_load(text)["factory"], _convert_="all")
     factor = unguarded(guarded).keywords["lr_lambda"]
     assert type(factor) is partial
-    assert type(guarded.keywords["lr_lambda"]) is not partial  # else there is nothing to take off
+    assert type(guarded.keywords["lr_lambda"]) is not partial  # else there is no check to remove
     assert factor(7) == warmup_cosine(7, num_steps=40, warmup_fraction=0.1)
 
 
@@ -62,3 +72,26 @@ def test_the_auxiliary_classifiers_of_a_run_are_trained_as_its_head_is(classifie
     groups = module.configure_optimizers()["optimizer"].param_groups
     rates = {parts[id(parameter)]: group["initial_lr"] for group in groups for parameter in group["params"]}
     assert rates["aux1"] == rates["aux2"] == rates["fc"] == pytest.approx(10 * rates["inception5b"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optim.betas=[0.9]"], r"^optim: torch\.optim\.AdamW\(.*betas=\[0\.9\].*\) fails with IndexError: "),
+        (
+            ["optim=sgd", "optim.momentum=fast"],
+            r"^optim: torch\.optim\.SGD\(.*momentum=fast.*\) fails with TypeE",
+        ),
+        (["optim=rmsprop", "optim.alpha=-1"], r"Invalid alpha value: -1; correct a value of optim$"),
+    ],
+)
+def test_wrong_arguments_of_the_optimizer_are_refused_before_any_image_is_read(overrides, message):
+    with pytest.raises(UserError, match=message):
+        check_parts(asked("data=folder", "data.root=/nowhere", *overrides), ())
+
+
+def test_a_missing_tracker_is_reported_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    monkeypatch.setattr("lightning.pytorch.loggers.mlflow._MLFLOW_AVAILABLE", False)
+    with pytest.raises(UserError, match=r'; run pip install "intel-scenes\[mlflow\]", or set logger=none$'):
+        build_loggers(replace(asked("logger=mlflow"), folder="run"))

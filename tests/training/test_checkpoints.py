@@ -54,7 +54,7 @@ class Noise(LightningDataModule):
 
 
 class Scripted(nn.Module):
-    """Trains; in evaluation it is right on as many of the images as its script says, epoch by epoch."""
+    """Trains; in evaluation it classifies a scripted number of images correctly, epoch by epoch."""
 
     def __init__(self, *num_right: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ def fit(
     before_writing: Callable[[], None] = lambda: None,
     **arguments: Any,
 ) -> EpochRecorder:
-    """Trains as a run does, its record in `folder`."""
+    """Train as a run does, with the record in `folder`."""
     usual = {"optimizer": partial(SGD, momentum=0.9), "scheduler": partial(ConstantLR, factor=1.0), "interval": "epoch"}
     numbers = {"num_classes": 3, "lr": 0.1, "head_lr_scale": 1.0, "label_smoothing": 0.0, "seed": 0}
     module = SceneClassifier(network, ["fc"], **(usual | numbers | (options or {})))
@@ -134,8 +134,8 @@ def fit(
 
 
 def loaded(folder: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = torch.load(folder / name, weights_only=True)
-    return found
+    content: dict[str, Any] = torch.load(folder / name, weights_only=True)
+    return content
 
 
 def history(folder: Path) -> list[dict[str, str]]:
@@ -184,7 +184,7 @@ def test_what_cannot_be_pickled_leaves_the_old_file_and_nothing_else(tmp_path: P
     assert os.listdir(tmp_path) == ["last.ckpt"]
 
 
-def test_the_best_weights_are_written_before_the_checkpoint_that_counts_on_them(tmp_path: Path) -> None:
+def test_the_best_weights_are_written_before_the_checkpoint_that_refers_to_them(tmp_path: Path) -> None:
     best, last = tmp_path / "best.ckpt", tmp_path / "last.ckpt"
     last.mkdir()  # cannot be replaced by a file
     with pytest.raises(OSError, match="directory"):
@@ -198,33 +198,33 @@ def test_the_best_weights_are_written_before_the_checkpoint_that_counts_on_them(
     assert not last.exists()
 
 
-def test_a_checkpoint_holds_what_the_weights_were_however_long_the_disk_takes(
+def test_a_checkpoint_holds_the_weights_of_its_step_however_long_the_disk_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on, write = threading.Event(), files.write_whole
     monkeypatch.setattr(files, "write_whole", lambda *arguments: (go_on.wait(30), write(*arguments)))
     disk, content = WholeCheckpointIO(), checkpoint(1) | {"callbacks": {"recorder": {"rows": [{"epoch": 0}]}}}
     disk.save_checkpoint(content, tmp_path / "last.ckpt")
-    content["state_dict"]["w"].fill_(2)  # the training goes on
+    content["state_dict"]["w"].fill_(2)  # training continues
     content["callbacks"]["recorder"]["rows"].append({"epoch": 1})
     go_on.set()
     disk.teardown()
-    found = loaded(tmp_path, "last.ckpt")
-    assert found["state_dict"]["w"].item() == 1
-    assert found["callbacks"]["recorder"]["rows"] == [{"epoch": 0}]
+    written = loaded(tmp_path, "last.ckpt")
+    assert written["state_dict"]["w"].item() == 1
+    assert written["callbacks"]["recorder"]["rows"] == [{"epoch": 0}]
 
 
-def test_a_checkpoint_that_cannot_be_written_is_told_at_the_next_one_or_at_the_end(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written_raises_at_the_next_one_or_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for is_end in (False, True):
         disk = WholeCheckpointIO()
         disk.save_checkpoint(checkpoint(1), tmp_path / "folder")
         with pytest.raises(OSError, match="directory"):
             disk.teardown() if is_end else disk.save_checkpoint(checkpoint(2), tmp_path / "last.ckpt")
-        disk.teardown()  # told once
+        disk.teardown()  # raises once only
 
 
-def test_the_best_file_holds_weights_and_their_place_alone(tmp_path: Path) -> None:
+def test_the_best_file_holds_only_weights_and_their_epoch_and_step(tmp_path: Path) -> None:
     fit(tmp_path, tiny(), epochs=1)
     best, last = loaded(tmp_path, record.BEST), loaded(tmp_path, record.LAST)
     assert set(best) == WEIGHTS_ONLY
@@ -252,22 +252,22 @@ def test_a_recorder_keeps_the_weights_of_the_epoch_that_its_metric_chooses(tmp_p
     assert recorder.history.best.epoch == 2
 
 
-def test_the_history_has_a_row_for_each_epoch_with_the_rate_that_was_used(tmp_path: Path) -> None:
+def test_the_history_has_a_row_for_each_epoch_with_its_learning_rate(tmp_path: Path) -> None:
     options = {"scheduler": partial(StepLR, step_size=1, gamma=0.1)}
     recorder = fit(tmp_path, tiny(), epochs=3, options=options)
-    found = history(tmp_path)
-    assert list(found[0]) == list(record.HISTORY_COLUMNS)
-    assert [(row["epoch"], row["step"]) for row in found] == [("0", "4"), ("1", "8"), ("2", "12")]
-    assert [float(row["lr"]) for row in found] == pytest.approx([0.1, 0.01, 0.001])
+    written_rows = history(tmp_path)
+    assert list(written_rows[0]) == list(record.HISTORY_COLUMNS)
+    assert [(row["epoch"], row["step"]) for row in written_rows] == [("0", "4"), ("1", "8"), ("2", "12")]
+    assert [float(row["lr"]) for row in written_rows] == pytest.approx([0.1, 0.01, 0.001])
     # 20 images an epoch: the training part is shorter than the whole
-    assert all(float(row["images_per_second"]) > 20 / recorder.fit_seconds for row in found)
+    assert all(float(row["images_per_second"]) > 20 / recorder.fit_seconds for row in written_rows)
 
 
 def schedule_of(path: Path) -> dict[str, Any]:
-    """A schedule of `conf/`, for five epochs of four steps."""
-    found = yaml.safe_load(path.read_text().replace("${num_steps}", "20"))
-    factory = unguarded(hydra.utils.instantiate(found["factory"], _convert_="all"))
-    return {"scheduler": factory, "interval": found["interval"]}
+    """Return a schedule of `conf/` for five epochs of four steps."""
+    section = yaml.safe_load(path.read_text().replace("${num_steps}", "20"))
+    factory = unguarded(hydra.utils.instantiate(section["factory"], _convert_="all"))
+    return {"scheduler": factory, "interval": section["interval"]}
 
 
 @pytest.mark.parametrize(
@@ -283,17 +283,17 @@ def schedule_of(path: Path) -> dict[str, Any]:
         *(pytest.param(schedule_of(path), True, id=path.stem) for path in SCHEDULERS),
     ],
 )
-def test_a_resumed_training_is_the_uninterrupted_one(tmp_path: Path, options: dict[str, Any], average: bool) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, options: dict[str, Any], average: bool) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     fit(whole, tiny(), *([WarmedEMA(0.8)] if average else []), epochs=5, options=options)
     for epochs in (2, 3, 5):
         averaging = [WarmedEMA(0.8)] if average else []
         fit(parts, tiny(), *averaging, epochs=epochs, resumed=epochs > 2, options=options)
     for name in (record.BEST, record.LAST):
-        expected, found = loaded(whole, name), loaded(parts, name)
-        assert expected["epoch"] == found["epoch"]
+        expected, resumed_state = loaded(whole, name), loaded(parts, name)
+        assert expected["epoch"] == resumed_state["epoch"]
         for key in expected.keys() & {"state_dict", "current_model_state"}:
-            assert all(torch.equal(expected[key][tensor], found[key][tensor]) for tensor in expected[key])
+            assert all(torch.equal(expected[key][tensor], resumed_state[key][tensor]) for tensor in expected[key])
     rows = [[{**row, "images_per_second": ""} for row in history(folder)] for folder in (whole, parts)]
     assert rows[0] == rows[1]
 
@@ -324,16 +324,16 @@ def test_time_is_summed_over_resumes(tmp_path: Path) -> None:
 def test_the_best_file_holds_the_averages_of_weights_and_statistics(tmp_path: Path) -> None:
     noted = Noted()
     fit(tmp_path, tiny(), noted, WarmedEMA(0.8), epochs=1)
-    # the average begins with the state after the first step
+    # the average starts with the state after the first step
     expected = noted.states[0]
     for state, kept in zip(noted.states[1:], (2 / 11, 3 / 12, 4 / 13), strict=True):
         expected = {name: kept * expected[name] + (1 - kept) * tensor for name, tensor in state.items()}
-    found = loaded(tmp_path, record.BEST)["state_dict"]
-    assert found.keys() == expected.keys()
-    for name in found:
-        if found[name].is_floating_point():
-            torch.testing.assert_close(found[name], expected[name])
-    assert not torch.equal(found["network.fc.weight"], noted.states[-1]["network.fc.weight"])
+    averages = loaded(tmp_path, record.BEST)["state_dict"]
+    assert averages.keys() == expected.keys()
+    for name in averages:
+        if averages[name].is_floating_point():
+            torch.testing.assert_close(averages[name], expected[name])
+    assert not torch.equal(averages["network.fc.weight"], noted.states[-1]["network.fc.weight"])
     live = loaded(tmp_path, record.LAST)["current_model_state"]
     assert torch.equal(live["network.fc.weight"], noted.states[-1]["network.fc.weight"])
 

@@ -1,4 +1,4 @@
-"""Processes that a launcher numbers: those of one run, and those that have runs of their own."""
+"""Processes with a rank set by a launcher: those of one run, and those with runs of their own."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def environment(cache: Path) -> dict[str, str]:
 
 @pytest.fixture
 def ranks(environment: dict[str, str], tmp_path: Path) -> Callable[..., list[Finished]]:
-    """Runs a module as the two processes that torchrun would start; returns them, finished."""
+    """Return a function that runs a module as the two processes that torchrun would start."""
 
     def command(module: str, *arguments: str) -> list[Finished]:
         with socket.socket() as free:
@@ -72,7 +72,7 @@ def summaries(place: Path) -> list[dict]:
 
 @pytest.mark.parametrize("devices", ["1", "auto"])
 @pytest.mark.parametrize("numbers", [{"RANK": "1"}, TASKS | {"SLURM_PROCID": "1", "SLURM_LOCALID": "1"}])
-def test_a_run_that_is_alone_leaves_its_record_whatever_its_number(
+def test_a_single_process_writes_its_record_whatever_its_rank(
     numbers: dict[str, str], devices: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
     alone = (*ONE_EPOCH, "trainer.accelerator=cpu", f"trainer.devices={devices}")
@@ -83,7 +83,7 @@ def test_a_run_that_is_alone_leaves_its_record_whatever_its_number(
     assert summary["status"] == "completed"
 
 
-def test_a_run_that_is_alone_keeps_its_tracker_whatever_its_number(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_single_process_keeps_its_tracker_whatever_its_rank(environment: dict[str, str], tmp_path: Path) -> None:
     done = python(
         *("-m", "intel_scenes.train", *ONE_EPOCH, "logger=csv"), cwd=tmp_path, env=environment | {"LOCAL_RANK": "1"}
     )
@@ -101,14 +101,14 @@ def test_two_tasks_on_one_sweep_share_its_runs(environment: dict[str, str], tmp_
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(task, range(2)))
     said = [one.stdout + one.stderr for one in done]
-    # 3 says that the other task was still at work when this one was done
+    # 3: the other task was still running when this one ended
     assert 0 in {one.returncode for one in done} <= {0, 3}, said
     assert [summary["status"] for summary in summaries(tmp_path)] == ["completed"] * 3
     shown, complete = (sum(text.count(what) for text in said) for what in ("training time", "is complete"))
     assert shown - complete == 3, "each run is trained once"
 
 
-def test_two_processes_of_one_run_leave_one_record(ranks: Callable[..., list[Finished]], tmp_path: Path) -> None:
+def test_two_processes_of_one_run_write_one_record(ranks: Callable[..., list[Finished]], tmp_path: Path) -> None:
     first, second = ranks("intel_scenes.train", *ONE_EPOCH, *TWO_DEVICES)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "written to" in first.stdout

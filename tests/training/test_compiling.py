@@ -19,10 +19,10 @@ def history(folder: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def test_a_compiled_network_learns_what_it_learns_without_and_its_warm_up_is_told_apart(
+def test_a_compiled_network_learns_what_an_eager_one_learns_and_its_warm_up_is_timed_separately(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What is compiled is run as it is: another arithmetic would hide a weight or a buffer that the warm-up moved.
+    # The eager backend is used: other arithmetic would hide a weight or a buffer that the warm-up changed.
     compiled, compile_in_place = [], torch.nn.Module.compile
 
     def as_it_is(network: torch.nn.Module, **options: Any) -> None:
@@ -41,7 +41,7 @@ def test_a_compiled_network_learns_what_it_learns_without_and_its_warm_up_is_tol
         assert {**ours, "images_per_second": 0} == {**theirs, "images_per_second": 0}
 
 
-def test_the_warm_up_runs_what_is_trained_where_norms_are_frozen(
+def test_the_warm_up_keeps_frozen_norms_in_evaluation_mode(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes: list[set[bool]] = []
@@ -58,7 +58,7 @@ def test_the_warm_up_runs_what_is_trained_where_norms_are_frozen(
     assert modes == [{False}] * len(modes)
 
 
-def test_what_cannot_be_compiled_is_trained_without_and_a_warning_says_so(
+def test_a_network_that_cannot_be_compiled_is_trained_eagerly_with_a_warning(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CXX", "/nowhere/c++")
@@ -66,7 +66,7 @@ def test_what_cannot_be_compiled_is_trained_without_and_a_warning_says_so(
     with caplog.at_level(logging.WARNING):
         summary = run(*TINY, "compile=true", folder=tmp_path / "run")
     assert "the network cannot be compiled (" in caplog.text
-    assert "it is trained without" in caplog.text
+    assert "training without compile=true" in caplog.text
     assert summary.status == "completed"
     assert summary.compile_seconds is None
     run(*TINY, folder=tmp_path / "plain")

@@ -16,7 +16,7 @@ def forecast(cache: Path, *overrides: str) -> str:
     return "\n".join(dry_run(asked(*images, *overrides), Origin()))
 
 
-def test_it_counts_what_a_run_will_do(cache):
+def test_a_dry_run_counts_steps_parameters_and_bytes(cache):
     text = forecast(cache, "model=mobilenet_v3_small", "data.image_size=32", "epochs=3", "data.batch_size=16")
     # Of 120 drawn images a tenth becomes the validation split: 108 make six batches of 16.
     assert "108 training images in 6 batches of 16, 18 steps with epochs=3; 12 validation and 30 test images" in text
@@ -24,9 +24,11 @@ def test_it_counts_what_a_run_will_do(cache):
     num = sum(parameter.numel() for parameter in network.parameters())
     assert f"{num:,} parameters" in text
     megabytes = sum(tensor.nbytes for tensor in network.state_dict().values()) / 1e6
-    assert f"disk about {megabytes:.0f} MB" in text
+    assert f"disk: about {megabytes:.0f} MB" in text
     assert re.search(
-        r"about \d+ seconds an epoch and \d+ seconds in all on cpu, 32-true, threads=1, by 3 steps of [\d.]+ s", text
+        r"time: about \d+ seconds per epoch and \d+ seconds in all on cpu, 32-true, threads=1; measured on 3 steps of "
+        r"[\d.]+ s",
+        text,
     )
 
 
@@ -38,12 +40,12 @@ def test_grouped_convolutions_and_attention_are_counted_as_torchvision_does(name
     assert network.training
 
 
-def test_a_probe_sees_each_image_once_and_trains_its_head(cache):
+def test_a_linear_probe_computes_features_once_and_trains_its_head(cache):
     text = forecast(
         cache, "recipe=linear_probe", "model=mobilenet_v3_small", "data.image_size=32", "data.batch_size=16"
     )
-    assert re.search(r"features of 150 images once, about \d+ seconds unless they are in data.cache_dir", text)
-    assert "0.00 to train on it" in text
+    assert re.search(r"features of 150 images, computed once in about \d+ seconds unless data.cache_dir has them", text)
+    assert "0.00 to train\n" in text
     assert "1 MB of features" in text  # 1,024 numbers of four bytes for each of 150 images
 
 
@@ -56,25 +58,25 @@ def test_a_probe_sees_each_image_once_and_trains_its_head(cache):
         (("optim=adamw", "recipe=plain", "recipe.ema_decay=0.9"), 3),
     ],
 )
-def test_disk_while_it_trains_has_room_for_the_states_of_the_optimizer_and_the_average(cache, overrides, copies):
+def test_disk_space_includes_the_optimizer_state_and_the_average(cache, overrides, copies):
     text = forecast(cache, "model=resnet18", "data.image_size=32", "data.batch_size=16", "epochs=1", *overrides)
     megabytes = sum(parameter.nbytes for parameter in torchvision.models.resnet18(num_classes=6).parameters()) / 1e6
-    (more,) = re.findall(r"([\d,]+) MB more while it trains", text)
+    (more,) = re.findall(r"([\d,]+) MB more during training", text)
     assert float(more) == pytest.approx((1 + copies) * megabytes, abs=1)
 
 
-def test_memory_has_room_for_the_copy_from_which_a_checkpoint_is_written(cache, monkeypatch):
+def test_memory_includes_the_copy_from_which_a_checkpoint_is_written(cache, monkeypatch):
     # A checkpoint of ResNet18 holds 44.8 MB of weights and as much momentum: 960 and 1,010 MB with these.
     for held_by_the_steps in (870_000_000, 920_000_000):
         monkeypatch.setattr(memory, "peak", lambda device, held=held_by_the_steps: held)
         text = forecast(
             cache, "model=resnet18", "data.image_size=32", "data.batch_size=16", "epochs=1", "optim=sgd", "recipe=plain"
         )
-        assert "memory about 1.0 GB" in text
+        assert "memory: about 1.0 GB" in text
 
 
 def test_the_arithmetic_of_a_training_step_is_three_times_that_of_torchvisions_forward(cache):
     text = forecast(cache, "model=resnet18", "data.image_size=224", "data.batch_size=2", "epochs=1")
-    (gflop,) = re.findall(r"([\d.]+) to train on it", text)
+    (gflop,) = re.findall(r"([\d.]+) to train$", text, re.MULTILINE)
     macs = torchvision.models.ResNet18_Weights.DEFAULT.meta["_ops"]  # in 1e9 multiplications with an addition
     assert float(gflop) == pytest.approx(3 * 2 * macs, rel=0.05)

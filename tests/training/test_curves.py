@@ -3,7 +3,7 @@ import io
 from PIL import Image
 
 from intel_scenes.record import Epoch, History
-from intel_scenes.training.curves import draw_curves
+from intel_scenes.training.curves import plot_curves
 
 
 def history(*val_accuracies: float) -> History:
@@ -31,20 +31,20 @@ def opened(content: bytes) -> Image.Image:
 
 
 def test_curves_are_a_png_of_ten_by_four_inches_at_120_dots() -> None:
-    image = opened(draw_curves(history(*(0.55 + 0.01 * epoch for epoch in range(10)))))
+    image = opened(plot_curves(history(*(0.55 + 0.01 * epoch for epoch in range(10)))))
     assert image.format == "PNG"
     assert image.size == (1200, 480)
 
 
-def test_a_single_epoch_is_drawn_too() -> None:
-    image = opened(draw_curves(history(0.55))).convert("RGB")
+def test_a_single_epoch_is_plotted_too() -> None:
+    image = opened(plot_curves(history(0.55))).convert("RGB")
     colors = {color for _, color in image.getcolors(maxcolors=1 << 20)}
-    assert {(0xD5, 0x5E, 0x00), (0x00, 0x72, 0xB2)} <= colors  # a mark of train and one of valid
+    assert {(0xD5, 0x5E, 0x00), (0x00, 0x72, 0xB2)} <= colors  # a mark of train and one of val
 
 
-def test_the_title_tells_of_the_best_epoch() -> None:
+def test_the_title_names_the_best_epoch() -> None:
     def title(*val_accuracies: float) -> bytes:
-        return opened(draw_curves(history(*val_accuracies))).crop((0, 0, 600, 24)).tobytes()
+        return opened(plot_curves(history(*val_accuracies))).crop((0, 0, 600, 24)).tobytes()
 
     assert title(0.5, 0.9, 0.6) == title(0.5, 0.9, 0.7)
     assert title(0.5, 0.9, 0.6) != title(0.5, 0.6, 0.9)
@@ -52,7 +52,7 @@ def test_the_title_tells_of_the_best_epoch() -> None:
 
 
 def test_equal_histories_give_equal_bytes_and_others_give_others() -> None:
-    three = draw_curves(history(0.55, 0.56, 0.57))
-    assert draw_curves(history(0.55, 0.56, 0.57)) == three
-    assert draw_curves(history(0.55, 0.56, 0.57, 0.58)) != three
-    assert draw_curves(history(0.55, 0.56, 0.1)) != three
+    three = plot_curves(history(0.55, 0.56, 0.57))
+    assert plot_curves(history(0.55, 0.56, 0.57)) == three
+    assert plot_curves(history(0.55, 0.56, 0.57, 0.58)) != three
+    assert plot_curves(history(0.55, 0.56, 0.1)) != three

@@ -21,7 +21,15 @@ FACTS = Facts(weights=None, data="d", precision="32-true", threads=1)
 
 
 def costs(features: float = 0.0) -> Costs:
-    return Costs({32: 0.5, 64: 1.0}, 8, num_batches=10, evaluation=0.01, features=features, kept=0, held=None)
+    return Costs(
+        {32: 0.5, 64: 1.0},
+        num_timed=8,
+        num_batches=10,
+        evaluation_seconds=0.01,
+        features_seconds=features,
+        state_bytes=0,
+        peak_bytes=None,
+    )
 
 
 # 100 images make ten batches; evaluating 20 takes 0.2 s: an epoch takes 5.2 s at 32 px and 10.2 s at 64 px.
@@ -33,16 +41,16 @@ DATA = SimpleNamespace(splits=SPLITS, train_sizes=[64])
     ("minutes", "features", "expected"),
     [(1, 0, 5), (0.01, 0, 1), (51 / 60, 0, 5), (50.9 / 60, 0, 4), (1, 30, 2), (1021 / 60, 0, 100)],
 )
-def test_as_many_epochs_as_fit_are_taken_and_one_at_least(minutes, features, expected):
+def test_as_many_epochs_as_fit_are_trained_and_at_least_one(minutes, features, expected):
     assert fitted_epochs(costs(features), DATA, minutes) == expected
 
 
-def test_a_time_that_is_too_short_for_one_epoch_is_named(caplog):
+def test_a_budget_too_small_for_one_epoch_is_reported(caplog):
     fitted_epochs(costs(0), DATA, 0.1)
-    assert caplog.messages == ["not even one epoch fits into 0.1 minutes: one is trained, in about 10 seconds"]
+    assert caplog.messages == ["not even one epoch fits into 0.1 minutes: training one, in about 10 seconds"]
 
 
-def test_growing_images_are_counted_at_their_own_cost():
+def test_each_training_size_is_counted_at_its_own_cost():
     # Six epochs take 3 x 5.2 + 3 x 10.2 = 46.2 s, seven 4 x 5.2 + 3 x 10.2 = 51.4 s, eight 61.6 s.
     data = SimpleNamespace(splits=SPLITS, train_sizes=[32, 64])
     assert fitted_epochs(costs(), data, 51.5 / 60) == 7
@@ -60,7 +68,7 @@ def test_a_run_with_a_record_keeps_its_epochs(tmp_path):
     assert known_epochs(asked("data=synthetic", "epochs=7"), FACTS, tmp_path) == 7
 
 
-def test_a_run_of_a_given_time_trains_all_epochs_that_it_says_and_goes_on_with_them(tmp_path, cache):
+def test_a_run_with_a_budget_trains_the_epochs_that_it_reports_and_is_complete_with_them(tmp_path, cache):
     small = [text for text in SMALL if not text.startswith("epochs=")]
     arguments = [
         "intel_scenes.train",
@@ -83,7 +91,7 @@ def test_a_run_of_a_given_time_trains_all_epochs_that_it_says_and_goes_on_with_t
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         (["budget_minutes=1", "epochs=2"], "epochs has no effect with budget_minutes"),
         (["budget_minutes=abc", "epochs=2"], "budget_minutes=abc must be a number above 0"),
@@ -94,15 +102,15 @@ def test_a_run_of_a_given_time_trains_all_epochs_that_it_says_and_goes_on_with_t
         (["budget_minutes=1", "compile=true"], "budget_minutes is measured without compiling"),
     ],
 )
-def test_what_a_budget_does_not_go_together_with_is_refused(typed, said, cache, tmp_path):
+def test_options_that_conflict_with_a_budget_are_refused(typed, message, cache, tmp_path):
     overrides = (*DRAWN, f"data.cache_dir={cache}", *SMALL[:3], *SMALL[4:], *typed)
     origin = Origin(overrides=tuple(typed))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         run(asked(*overrides), Place(tmp_path / "never"), origin)
-    if said.startswith("epochs has"):
-        with pytest.raises(UserError, match=said):
+    if message.startswith("epochs has"):
+        with pytest.raises(UserError, match=message):
             dry_run(asked(*overrides), origin)
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             check_parts(asked(*overrides), origin.typed)
 
 

@@ -32,7 +32,7 @@ PROBE = (
     "epochs=3",
     "data.crop_fraction=1.0",
 )
-# One of each way in which torchvision builds a head, auxiliary heads and a head of several layers among them.
+# One model for each way in which torchvision builds a head, including auxiliary heads and heads of several layers.
 FAMILIES = {
     **{"resnet18": 32, "mobilenet_v2": 32, "mobilenet_v3_small": 32, "efficientnet_b0": 32, "convnext_tiny": 32},
     **{"vit_b_16": 32, "swin_t": 32, "densenet121": 32, "vgg11": 32, "googlenet": 32, "inception_v3": 75},
@@ -56,7 +56,7 @@ def history(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_head_of_the_features_is_the_network(name: str) -> None:
+def test_the_head_on_the_features_equals_the_network(name: str) -> None:
     options = {"image_size": FAMILIES[name]} if name.startswith("vit") else {}
     if name in ("googlenet", "inception_v3"):
         options = {"init_weights": False}
@@ -79,13 +79,13 @@ def test_a_probe_is_the_head_trained_on_the_frozen_network(run: Run, cache: Path
     summary = run(*PROBE, weights, "optim.lr=0.05", folder=tmp_path / "probe")
     data = images_of(cache)
 
-    network.eval()  # the plain way: the whole network on every batch, its backbone in evaluation mode
+    network.eval()  # reference: the whole network on every batch, its backbone in evaluation mode
     optimizer = torch.optim.SGD(network.fc.parameters(), 0.05, momentum=0.9)
     labels, rows = torch.from_numpy(data.splits.scenes.labels), history(tmp_path / "probe")
 
     def logits_of(chosen: np.ndarray) -> torch.Tensor:
-        found: torch.Tensor = network(data.pipeline.evaluate(data.images.batch(chosen).images))
-        return found
+        logits: torch.Tensor = network(data.pipeline.evaluate(data.images.batch(chosen).images))
+        return logits
 
     for epoch in range(3):
         losses, shuffled = [], data.splits.train[order(1, epoch, len(data.splits.train))]
@@ -105,11 +105,11 @@ def test_a_probe_is_the_head_trained_on_the_frozen_network(run: Run, cache: Path
 
 
 def test_the_record_of_a_probe_holds_the_whole_network(run: Run, cache: Path, tmp_path: Path) -> None:
-    weights, given = random_weights(tmp_path)
+    weights, initial = random_weights(tmp_path)
     run(*PROBE, weights, "optim.lr=0.05", folder=tmp_path / "probe")
-    found = torch.load(tmp_path / "probe" / record.BEST, weights_only=True)["state_dict"]
-    state = {name.removeprefix("network."): tensor for name, tensor in found.items()}
-    for name, tensor in given.state_dict().items():
+    saved = torch.load(tmp_path / "probe" / record.BEST, weights_only=True)["state_dict"]
+    state = {name.removeprefix("network."): tensor for name, tensor in saved.items()}
+    for name, tensor in initial.state_dict().items():
         assert torch.equal(state[name], tensor) == (not name.startswith("fc.")), name
     network = models.resnet18(num_classes=6).eval()
     network.load_state_dict(state)
@@ -119,8 +119,8 @@ def test_the_record_of_a_probe_holds_the_whole_network(run: Run, cache: Path, tm
     stored = data.test_images.batch(data.splits.test).images
     with torch.inference_mode():
         expected = network(data.pipeline.evaluate(stored)).softmax(1).numpy()
-    found = np.array([[float(row[name]) for name in data.splits.classes] for row in rows])
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+    probabilities = np.array([[float(row[name]) for name in data.splits.classes] for row in rows])
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_features_are_computed_once_for_all_runs_of_a_backbone_at_a_size(run: Run, tmp_path: Path) -> None:
@@ -151,9 +151,9 @@ def test_a_probe_is_complete_like_any_run(run: Run, tmp_path: Path) -> None:
     assert summary.status == "completed"
     assert summary.recipe_resolved["recipe"]["trained"] == "head"
     unknown = {key for key, value in vars(summary).items() if value is None}
-    no_run_has = {"error", "traceback", "git_commit", "git_dirty"}  # where all went well, or from a wheel
+    no_run_has = {"error", "traceback", "git_commit", "git_dirty"}  # of a completed run, or from a wheel
     not_asked = {"study", "model", "optim", "scheduler", "recipe", "budget_minutes", "budget_digest", "compile_seconds"}
-    not_of_these = {"transform_input", "test_fraction", "model_source", "features_seconds"}  # the last were cached
+    not_of_these = {"transform_input", "test_fraction", "model_source", "features_seconds"}  # the features were cached
     assert unknown <= no_run_has | not_asked | not_of_these
     assert run(*PROBE, weights, folder=tmp_path / "probe") == summary
     assert json.loads((tmp_path / "probe" / record.SUMMARY).read_text())["num_train"] == 108
@@ -172,8 +172,8 @@ def test_a_head_is_fitted_as_logistic_regression_does(run: Run, cache: Path) -> 
     reference = LogisticRegression(C=1 / (decay * len(chosen)), tol=1e-8, max_iter=1000)
     reference.fit(values[chosen], data.splits.scenes.labels[chosen])
     with torch.inference_mode():
-        found = layer(torch.from_numpy(values)).softmax(1).numpy()
-    np.testing.assert_allclose(found, reference.predict_proba(values), atol=2e-3)
+        probabilities = layer(torch.from_numpy(values)).softmax(1).numpy()
+    np.testing.assert_allclose(probabilities, reference.predict_proba(values), atol=2e-3)
 
 
 def test_a_head_that_is_fitted_first_starts_where_the_probe_ends(run: Run, tmp_path: Path) -> None:
@@ -183,16 +183,16 @@ def test_a_head_that_is_fitted_first_starts_where_the_probe_ends(run: Run, tmp_p
     first = run(*base, "recipe.head_first=true", "recipe.trains_norms=false", folder=tmp_path / "first")
     assert first.init_digest == plain.init_digest, "what is paired is what came before"
     assert history(tmp_path / "first")[0]["train_loss"] < history(tmp_path / "plain")[0]["train_loss"]
-    state, given = (
+    state, initial = (
         torch.load(path, weights_only=True) for path in (tmp_path / "first" / record.BEST, tmp_path / "weights.pth")
     )
-    norms = [name for name in given if name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    norms = [name for name in initial if name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
     assert len(norms) == 60
-    assert all(torch.equal(state["state_dict"][f"network.{name}"], given[name]) for name in norms)
+    assert all(torch.equal(state["state_dict"][f"network.{name}"], initial[name]) for name in norms)
 
 
-def test_without_weights_there_is_no_head_to_fit_first_and_no_rate_that_falls(run: Run, tmp_path: Path) -> None:
-    default = run("model=resnet18", folder=tmp_path / "default")  # whose recipe has such rates
+def test_random_weights_have_no_head_first_and_no_layer_wise_decay(run: Run, tmp_path: Path) -> None:
+    default = run("model=resnet18", folder=tmp_path / "default")  # the recipe has layer-wise decay
     plain = run("model=resnet18", "recipe.first_lr_scale=1.0", folder=tmp_path / "plain")
     assert default.test_loss == plain.test_loss
     assert default.recipe_resolved == plain.recipe_resolved
@@ -203,7 +203,7 @@ def test_without_weights_there_is_no_head_to_fit_first_and_no_rate_that_falls(ru
     assert not (tmp_path / "typed").exists()
 
 
-def test_the_head_is_fitted_first_where_the_backbone_is_pretrained() -> None:
+def test_the_head_is_fitted_first_if_the_backbone_is_pretrained() -> None:
     assert asked("recipe.head_first=true").effective_recipe.head_first
     assert not asked("recipe.head_first=true", "model.weights=null").effective_recipe.head_first
     assert not asked("recipe.head_first=false").effective_recipe.head_first
@@ -216,14 +216,14 @@ def test_a_head_that_is_not_linear_is_not_fitted_first(run, tmp_path) -> None:
         run(*model, "recipe.head_first=true")
 
 
-def test_the_checkpoint_of_a_probe_says_how_its_network_takes_its_input(tmp_path: Path) -> None:
+def test_the_checkpoint_of_a_probe_holds_transform_input(tmp_path: Path) -> None:
     network = models.googlenet(num_classes=6, init_weights=False, transform_input=True)
     (tmp_path / record.BEST).parent.mkdir()
     torch.save({"state_dict": {}}, tmp_path / record.BEST)
     add_backbone(tmp_path, network)
-    found = torch.load(tmp_path / record.BEST, weights_only=True)
-    assert found["transform_input"] is True
-    assert len(found["state_dict"]) == len(network.state_dict())
+    checkpoint = torch.load(tmp_path / record.BEST, weights_only=True)
+    assert checkpoint["transform_input"] is True
+    assert len(checkpoint["state_dict"]) == len(network.state_dict())
 
 
 def test_a_head_is_fitted_with_scikit_learns_balanced_weights(run: Run, cache: Path) -> None:
@@ -237,8 +237,8 @@ def test_a_head_is_fitted_with_scikit_learns_balanced_weights(run: Run, cache: P
     reference = LogisticRegression(C=1 / (0.01 * len(chosen)), tol=1e-8, max_iter=1000, class_weight="balanced")
     reference.fit(values[chosen], labels[chosen])
     with torch.inference_mode():
-        found = layer(torch.from_numpy(values)).softmax(1).numpy()
-    np.testing.assert_allclose(found, reference.predict_proba(values), atol=2e-3)
+        probabilities = layer(torch.from_numpy(values)).softmax(1).numpy()
+    np.testing.assert_allclose(probabilities, reference.predict_proba(values), atol=2e-3)
 
 
 def test_shares_of_the_training_images_take_their_features_from_one_cache(run: Run, tmp_path: Path) -> None:
@@ -255,4 +255,4 @@ def test_shares_of_the_training_images_take_their_features_from_one_cache(run: R
     # Three epochs of six batches of 16 are 18 steps; three batches fit into the half, so that it takes six epochs.
     assert [rows[-1]["step"] for rows in map(history, (tmp_path / "whole", tmp_path / "part"))] == [18, 18]
     assert part.epochs == 6
-    assert run(*PROBE, weights, *share, folder=tmp_path / "part") == part, "found again"
+    assert run(*PROBE, weights, *share, folder=tmp_path / "part") == part, "it is complete"

@@ -1,4 +1,4 @@
-"""What only a GPU can show; the same code runs on the CPU in the other tests."""
+"""Behavior that only a GPU can show; the other tests run the same code on the CPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ def no_waiting() -> Iterator[None]:
 
 
 class NoWaiting(Callback):
-    """Forward, backward, update and average may not wait for the device, but at both ends of an epoch."""
+    """Raises if forward, backward, update or average wait for the device, except at the ends of an epoch."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         torch.cuda.set_sync_debug_mode("error" if batch_idx and not trainer.is_last_batch else "default")
@@ -51,6 +51,6 @@ def test_batches_are_put_together_and_augmented_without_waiting(rule: str, cache
 
     seen(there)
     with no_waiting():
-        found = seen(there)
+        on_gpu = seen(there)
     expected = seen(data)  # rounds to whole levels where the device does not
-    np.testing.assert_allclose(found.cpu().numpy(), expected.numpy(), atol=1.5 / 255 / 0.22)
+    np.testing.assert_allclose(on_gpu.cpu().numpy(), expected.numpy(), atol=1.5 / 255 / 0.22)

@@ -1,4 +1,4 @@
-"""Runs on a folder of photographs, and what is said of its files."""
+"""Runs on a folder of photographs, and what they report about its files."""
 
 import logging
 from collections.abc import Callable
@@ -24,7 +24,7 @@ COLOURS = {"dusk": (200, 90, 60), "noon": (60, 110, 220)}
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> tuple[str, ...]:
-    """Two classes of coloured noise, landscapes and portraits; the overrides that take them."""
+    """Two classes of coloured noise, landscapes and portraits; returns the overrides that choose them."""
     generator = np.random.default_rng(0)
     for split, number in (("seg_train", 20), ("seg_test", 6)):
         for name, colour in COLOURS.items():
@@ -49,7 +49,7 @@ def test_the_record_says_how_photographs_are_stored(photographs: tuple[str, ...]
     assert by_default.status == "completed"
 
 
-def test_what_the_size_of_the_network_came_to_is_hashed(
+def test_the_resolved_size_and_interpolation_are_hashed(
     photographs: tuple[str, ...], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = (*photographs, "epochs=1", "augment=none")
@@ -61,7 +61,7 @@ def test_what_the_size_of_the_network_came_to_is_hashed(
         assert run(*overrides, folder=tmp_path / name).config_digest != before.config_digest
 
 
-def test_a_run_on_photographs_is_the_same_again_and_seen_again(
+def test_a_run_on_photographs_is_reproducible_and_evaluated_alike_again(
     photographs: tuple[str, ...], run: Run, tmp_path: Path
 ) -> None:
     overrides = (*photographs, "augment=trivial", "data.crop_fraction=0.8")
@@ -95,7 +95,7 @@ def test_the_warm_up_of_compiling_sees_photographs_as_training_and_evaluation_do
     assert len(shapes) > 4
 
 
-def test_a_record_from_before_the_rule_is_seen_again_as_it_was(run: Run, tmp_path: Path) -> None:
+def test_a_record_without_store_rule_is_evaluated_as_before(run: Run, tmp_path: Path) -> None:
     summary = run("epochs=1")
     path = tmp_path / "run" / record.CONFIG
     plain = yaml.safe_load(path.read_text())
@@ -106,7 +106,7 @@ def test_a_record_from_before_the_rule_is_seen_again_as_it_was(run: Run, tmp_pat
     assert run("epochs=1") == summary, "it is complete"
 
 
-def test_it_is_said_what_is_stored_where_and_what_is_left_out(
+def test_stored_ignored_and_corrupt_files_are_reported(
     photographs: tuple[str, ...], run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     noon = tmp_path / "photographs" / "seg_train" / "noon"
@@ -115,14 +115,14 @@ def test_it_is_said_what_is_stored_where_and_what_is_left_out(
     (noon / "00.jpg").write_bytes(b"no image")
     caplog.set_level(logging.INFO)
     run(*photographs, "epochs=1", "data.on_unreadable=skip")
-    said = [entry.getMessage() for entry in caplog.records]
+    messages = [entry.getMessage() for entry in caplog.records]
     # Of 26 landscapes of 72 x 104 pixels, one of which is none, and 26 portraits of 96 x 64.
     num_bytes = 3 * 32 * (25 * 46 + 26 * 48)
     stored = "39 train and 12 test images are stored whole, up to 2:1, with a shorter side of 32 px: "
-    assert f"{stored}{num_bytes / 1e6:.1f} MB in {tmp_path / 'cache'}" in said
-    told = "left out 2 entries of the class folders that are no image files"
-    assert f"{told}: {noon}/more/, {noon}/notes.txt" in said
-    assert "1 image could not be decoded; skipped: noon/00.jpg" in said
+    assert f"{stored}{num_bytes / 1e6:.1f} MB in {tmp_path / 'cache'}" in messages
+    ignored = "ignored 2 entries of the class folders that are no image files"
+    assert f"{ignored}: {noon}/more/, {noon}/notes.txt" in messages
+    assert "1 image could not be decoded; skipped: noon/00.jpg" in messages
 
 
 def with_splits(root: Path, val: str | None = "Valid", test: str | None = "test") -> Path:
@@ -142,7 +142,7 @@ def paths_of(folder: Path, split: str) -> list[str]:
     return record.Predictions.read(folder, split).paths
 
 
-def test_a_run_validates_on_the_folder_that_is_there_and_is_seen_again(
+def test_a_run_validates_on_its_own_val_folder_and_is_evaluated_alike_again(
     photographs: tuple[str, ...], run: Run, tmp_path: Path
 ) -> None:
     with_splits(tmp_path / "photographs")
@@ -155,7 +155,7 @@ def test_a_run_validates_on_the_folder_that_is_there_and_is_seen_again(
     assert again.test_loss == pytest.approx(summary.test_loss, rel=1e-6)
 
 
-def test_a_test_split_that_is_cut_is_said_and_recorded(
+def test_a_test_set_that_is_cut_is_reported_and_recorded(
     photographs: tuple[str, ...], run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with_splits(tmp_path / "photographs", val=None, test=None)
@@ -174,15 +174,15 @@ def test_a_test_split_that_is_cut_is_said_and_recorded(
     assert more.configuration_digest != summary.configuration_digest
 
 
-def test_a_fraction_of_a_cut_that_is_not_made_is_refused_where_it_was_typed(
+def test_the_fraction_of_a_split_that_is_not_cut_is_refused_if_typed(
     photographs: tuple[str, ...], run: Run, tmp_path: Path
 ) -> None:
     with_splits(tmp_path / "photographs")
     for key, split in (("data.val_fraction", "Valid"), ("data.test_fraction", "test")):
         with pytest.raises(UserError) as caught:
             run(*photographs, f"{key}=0.2")
-        holds = f"{tmp_path}/photographs/{split} holds that split, leave it out"
-        assert str(caught.value) == f"{key} has no effect, because nothing is cut: {holds}"
+        reason = f"{tmp_path}/photographs/{split} holds that split already: leave it out"
+        assert str(caught.value) == f"{key} has no effect, because {reason}"
 
 
 def test_a_run_on_a_labels_file_names_images_as_the_file_does(

@@ -11,7 +11,7 @@ from intel_scenes.training import memory
 from tests.small import DRAWN, SMALL
 
 MEBIBYTE = 2**20
-# In a process of its own: what other tests left in this one may be freed between two readings.
+# In a process of its own, because memory of other tests may be freed between two readings.
 MEASURE = """
 import json, numpy, torch
 from intel_scenes.training import memory
@@ -34,13 +34,13 @@ from intel_scenes.training import memory
 def resident():
     return 1024 * int(next(line for line in Path("/proc/self/status").open() if line.startswith("VmRSS")).split()[1])
 {begin}
-found = [resident()]
+readings = [resident()]
 large = numpy.ones({mebibytes} * 2**20, dtype=numpy.uint8)
 del large
-found.append(resident())
+readings.append(resident())
 memory.reset_peak(torch.device("cpu"))
-found.append(resident())
-print(json.dumps(found))
+readings.append(resident())
+print(json.dumps(readings))
 """
 
 TRAINER = """
@@ -60,7 +60,7 @@ def test_the_peak_is_that_since_the_last_reset():
     assert freed - again > 60 * MEBIBYTE
 
 
-def test_a_peak_that_may_be_an_earlier_runs_is_not_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_peak_that_may_be_that_of_an_earlier_run_is_not_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "absent" / "clear_refs")
     cpu = torch.device("cpu")
     memory.reset_peak(cpu)

@@ -1,4 +1,4 @@
-"""Runs whose backbone is timm's or one's own."""
+"""Runs with a backbone from timm or a custom one."""
 
 import json
 from importlib.metadata import version
@@ -36,7 +36,7 @@ class Stopped(Callback):
             raise KeyboardInterrupt
 
 
-def test_a_run_of_timm_says_so_and_is_rebuilt_by_its_record(run, tmp_path):
+def test_a_run_with_timm_records_it_and_is_rebuilt_from_its_record(run, tmp_path):
     summary = run(*TIMM, "recipe.trains_norms=false")
     assert (summary.model_library, summary.model_name) == ("timm", "test_resnet")
     assert summary.versions["timm"] == version("timm")
@@ -47,7 +47,7 @@ def test_a_run_of_timm_says_so_and_is_rebuilt_by_its_record(run, tmp_path):
     assert again.test_loss == pytest.approx(once.test_loss, rel=1e-6)
 
 
-def test_a_run_of_timm_that_was_cut_off_ends_like_an_uninterrupted_one(run, tmp_path):
+def test_an_interrupted_run_with_timm_ends_like_an_uninterrupted_one(run, tmp_path):
     whole = run(*TIMM, folder=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run(*TIMM, folder=tmp_path / "cut", callbacks=[Stopped()])
@@ -57,7 +57,7 @@ def test_a_run_of_timm_that_was_cut_off_ends_like_an_uninterrupted_one(run, tmp_
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-def test_the_head_of_a_model_of_timm_is_trained_on_features_of_its_own(run, cache, tmp_path):
+def test_a_linear_probe_of_a_timm_model_has_features_of_its_own(run, cache, tmp_path):
     run(*TIMM, "recipe=linear_probe", "data.batch_size=32", "epochs=1")
     folders = {path for path in cache.glob("features-*") if path.is_dir()}
     run(
@@ -71,49 +71,49 @@ def test_the_head_of_a_model_of_timm_is_trained_on_features_of_its_own(run, cach
     assert {path for path in cache.glob("features-*") if path.is_dir()} > folders
 
 
-def test_what_a_run_of_timm_would_cost_is_said(cache):
+def test_the_cost_of_a_run_with_timm_is_forecast(cache):
     typed = [*DRAWN, *SMALL, *TIMM, f"data.cache_dir={cache}"]
     assert any("GFLOP" in line for line in dry_run(asked(*typed), Origin(overrides=tuple(typed))))
 
 
-def test_a_model_of_torchvision_is_hashed_as_before_there_were_other_libraries():
+def test_a_torchvision_model_has_the_digest_it_had_before_other_libraries():
     now = as_plain(resolved("model=resnet34"))
     before = now | {"model": {"name": "resnet34", "weights": "DEFAULT"}}
     facts = Facts(weights=None, data="d", precision="32-true", threads=1)
-    found = [digests(from_plain(RunConfig, plain), facts) for plain in (before, now)]
-    assert found[0] == found[1]
+    pair = [digests(from_plain(RunConfig, plain), facts) for plain in (before, now)]
+    assert pair[0] == pair[1]
     assert set(dict(hashed(resolved("model=resnet34").model))) == {"name", "weights"}
-    assert found[0] != digests(resolved("model=timm", "model.name=resnet34"), facts)
+    assert pair[0] != digests(resolved("model=timm", "model.name=resnet34"), facts)
 
 
 @pytest.fixture
 def net(tmp_path, monkeypatch):
-    """A network of one's own in the current folder, as the overrides that choose it."""
+    """Return the overrides that choose a custom network in the current folder."""
     (tmp_path / f"net_{tmp_path.name}.py").write_text(SOURCE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend("/nowhere")  # takes what the import appends off again
+    monkeypatch.syspath_prepend("/nowhere")  # restores sys.path after the import
     return ("model=custom", f"model._target_=net_{tmp_path.name}.Net")
 
 
-def test_ones_own_network_trains_and_is_imported_again_only_where_it_is_trusted(run, net, tmp_path):
+def test_a_custom_network_trains_and_is_imported_again_only_if_trusted(run, net, tmp_path):
     summary = run(*net)
     source = tmp_path / f"net_{tmp_path.name}.py"
     assert (summary.model_library, summary.model_name) == ("custom", f"{source.stem}.Net")
-    found = load_run(tmp_path / "run")
+    loaded = load_run(tmp_path / "run")
     with pytest.raises(UserError) as caught:
-        rebuild_network(found)
+        rebuild_network(loaded)
     assert str(caught.value) == (
         f"the network of {tmp_path / 'run'} is made by {source.stem}.Net, which would be imported from {source}: add "
         "trust=true if you trust it"
     )
-    network = rebuild_network(found, trust=True)
-    network.load_state_dict(read_weights(found))
+    network = rebuild_network(loaded, trust=True)
+    network.load_state_dict(read_weights(loaded))
     with pytest.raises(UserError, match="trust=true"):
         ensembles.evaluate_runs([tmp_path / "run"], "mean", "flip")
     ensembles.evaluate_runs([tmp_path / "run"], "mean", "flip", trust=True)
     source.write_text(SOURCE + "\n")
     with pytest.raises(UserError) as caught:
-        rebuild_network(found, trust=True)
+        rebuild_network(loaded, trust=True)
     assert str(caught.value) == (
         f"{source} is no longer the source that {tmp_path / 'run'} was trained with: put that back, or train again"
     )
@@ -121,12 +121,12 @@ def test_ones_own_network_trains_and_is_imported_again_only_where_it_is_trusted(
         run(*net)  # another configuration
 
 
-def test_a_misspelt_class_of_ones_own_is_refused_before_any_image_is_read(net):
+def test_a_misspelt_custom_class_is_refused_before_any_image_is_read(net):
     with pytest.raises(UserError, match=r"^there is no Nett in "):
         check_parts(asked(*net, f"{net[1]}t"), ())
 
 
-def test_a_record_from_before_libraries_is_of_torchvision_or_of_this_package(run, tmp_path):
+def test_a_record_without_a_library_is_of_torchvision_or_of_this_package(run, tmp_path):
     run("epochs=1", "model=resnet9_x0_5")
     path = tmp_path / "run" / record.SUMMARY
     values = json.loads(path.read_text())

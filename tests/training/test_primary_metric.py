@@ -1,4 +1,4 @@
-"""A run on images of which one class is rare."""
+"""A run on images with a rare class."""
 
 import csv
 
@@ -16,7 +16,7 @@ BALANCED = "primary_metric=balanced_accuracy"
 
 @pytest.fixture
 def rare(cache, tmp_path):
-    """Overrides that leave a single image of the street to train on, and one to validate on."""
+    """Return overrides that leave one training and one validation image of class street."""
     splits = build_data(asked(*DRAWN, *SMALL, f"data.cache_dir={cache}", "data.val_fraction=0.3")).splits
     parts = ([splits.scenes.paths[index] for index in part] for part in (splits.train, splits.val))
     streets = ([path for path in part if path.startswith("street/")] for part in parts)
@@ -25,7 +25,7 @@ def rare(cache, tmp_path):
     return f"data.exclude={path}", "data.val_fraction=0.3", "epochs=4", "optim.lr=0.01"
 
 
-def test_balanced_accuracy_chooses_the_epoch_and_the_record_says_what_it_came_to(run, rare, tmp_path, caplog):
+def test_balanced_accuracy_chooses_the_epoch_and_is_recorded(run, rare, tmp_path, caplog):
     caplog.set_level("INFO")
     summary = run(BALANCED, *rare)
     with (tmp_path / "run" / record.HISTORY).open() as file:
@@ -33,16 +33,16 @@ def test_balanced_accuracy_chooses_the_epoch_and_the_record_says_what_it_came_to
     assert summary.primary_metric == "balanced_accuracy"
     assert (summary.val_balanced_accuracy, summary.val_accuracy) == history[summary.best_epoch]
     assert summary.val_balanced_accuracy == max(history)[0]
-    for split, found in (("val", summary.val_balanced_accuracy_tta), ("test", summary.test_balanced_accuracy)):
+    for split, recorded in (("val", summary.val_balanced_accuracy_tta), ("test", summary.test_balanced_accuracy)):
         read = Predictions.read(tmp_path / "run", split)
-        assert found == pytest.approx(balanced_accuracy_score(read.labels, read.predicted), rel=1e-12)
+        assert recorded == pytest.approx(balanced_accuracy_score(read.labels, read.predicted), rel=1e-12)
     assert summary.val_balanced_accuracy_tta == pytest.approx(summary.val_balanced_accuracy, abs=1e-6)
     assert summary.test_macro_f1 == pytest.approx(f1_score(read.labels, read.predicted, average="macro"))
     assert "street 1 (train)" in caplog.text
-    assert "consider" not in caplog.text, "it is done"
+    assert "consider" not in caplog.text, "the advice is followed already"
 
 
-def test_a_rare_class_is_told_of_at_the_start_and_weighs_in_the_loss(run, rare, tmp_path, caplog):
+def test_a_rare_class_is_reported_at_the_start_and_weighted_in_the_loss(run, rare, tmp_path, caplog):
     caplog.set_level("INFO")
     plain = run("epochs=1", *rare[:2], folder=tmp_path / "plain")
     rarest = "street has less than a tenth of the images of buildings, 1 for validation and 5 for test"

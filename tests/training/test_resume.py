@@ -1,6 +1,6 @@
-"""A run that is killed goes on, and ends as if it had never been.
+"""A killed run is resumed and ends like an uninterrupted one.
 
-`INTEL_SCENES_KILLS=50` makes it fifty kills; by default there are a few of each kind.
+`INTEL_SCENES_KILLS=50` sets the number of kills; by default there are a few of each kind.
 """
 
 import csv
@@ -54,7 +54,7 @@ def train(folder: Path, cache: Path, variant: str) -> None:
 
 @pytest.fixture(scope="module")
 def processes():
-    """Starts processes that have imported everything: a kill at a random moment should not hit an import."""
+    """Start processes that have imported everything, so that a kill at a random moment does not hit an import."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["intel_scenes.training.run"])
     return context
@@ -62,9 +62,9 @@ def processes():
 
 @pytest.fixture(scope="module")
 def uninterrupted(processes, tmp_path_factory):
-    """For each variant the folder of a run that nothing interrupted, and the seconds it took."""
+    """Return for each variant the folder of an uninterrupted run and its seconds."""
     place = tmp_path_factory.mktemp("uninterrupted")
-    found = {}
+    references = {}
     for variant in VARIANTS:
         folder = place / variant
         run = processes.Process(target=train, args=(folder, place / "cache", variant))
@@ -73,8 +73,8 @@ def uninterrupted(processes, tmp_path_factory):
         begun = time.monotonic()
         run.join()
         assert run.exitcode == 0
-        found[variant] = (folder, time.monotonic() - begun)
-    return place / "cache", found
+        references[variant] = (folder, time.monotonic() - begun)
+    return place / "cache", references
 
 
 def wait_for(condition, run):
@@ -87,7 +87,7 @@ def is_writing_a_checkpoint(folder):
 
 
 def kill_once(processes, folder, cache, variant, moment, during_checkpoint):
-    """Starts the run and kills it; says whether the kill hit it, and whether it hit a checkpoint being written."""
+    """Start the run and kill it; return whether the kill hit it, and whether a checkpoint was being written."""
     run = processes.Process(target=train, args=(folder, cache, variant))
     run.start()
     wait_for((folder / record.SUMMARY).exists, run)
@@ -113,7 +113,7 @@ def best_epoch(folder):
 
 
 def tensors(value):
-    """All tensors inside a checkpoint, in order: weights, averages, the optimizer's state."""
+    """Return all tensors in a checkpoint, in order: weights, averages, the optimizer's state."""
     if isinstance(value, torch.Tensor):
         return [value]
     if isinstance(value, dict):

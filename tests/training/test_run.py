@@ -38,7 +38,7 @@ def without_timing(path):
     return [{key: value for key, value in row.items() if key != "images_per_second"} for row in rows(path)]
 
 
-def test_the_record_holds_what_the_contract_names(run, tmp_path):
+def test_the_record_holds_the_files_and_keys_of_the_contract(run, tmp_path):
     summary = run("optim=adamw", "scheduler=onecycle")
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
@@ -68,11 +68,12 @@ def test_the_history_counts_epochs_and_steps_and_shows_the_last_rate_of_each_epo
 
 def test_results_follow_from_the_predictions_and_the_best_epoch(run, tmp_path):
     summary = run("model=resnet18", "optim=adamw", "epochs=6")
-    found = rows(tmp_path / "run" / record.PREDICTIONS)
-    test = [row for row in found if row["split"] == "test"]
+    predictions = rows(tmp_path / "run" / record.PREDICTIONS)
+    test = [row for row in predictions if row["split"] == "test"]
     labels = [int(row["label"]) for row in test]
     probabilities = np.array([[float(row[name]) for name in summary.classes] for row in test])
-    assert [summary.classes.index(row["path"].split("/")[0]) for row in found] == [int(r["label"]) for r in found]
+    for row in predictions:
+        assert summary.classes.index(row["path"].split("/")[0]) == int(row["label"])
     assert summary.test_accuracy == accuracy_score(labels, [int(row["predicted"]) for row in test])
     assert summary.test_loss == pytest.approx(log_loss(labels, probabilities, labels=range(6)))
     history = rows(tmp_path / "run" / record.HISTORY)
@@ -80,7 +81,7 @@ def test_results_follow_from_the_predictions_and_the_best_epoch(run, tmp_path):
     assert len(set(accuracies)) > 1
     assert summary.val_accuracy == max(accuracies)
     assert summary.best_epoch == accuracies.index(max(accuracies))
-    val = [row for row in found if row["split"] == "val"]
+    val = [row for row in predictions if row["split"] == "val"]
     right = sum(row["label"] == row["predicted"] for row in val)
     assert right / len(val) == pytest.approx(summary.val_accuracy, abs=1e-7)
 
@@ -169,12 +170,12 @@ def test_a_folder_whose_configuration_is_damaged_is_refused(run, tmp_path, conte
         run("epochs=3")
 
 
-def test_a_disk_that_is_full_from_the_start_is_one_sentence(run, tmp_path, monkeypatch):
+def test_a_full_disk_at_the_start_gives_one_sentence(run, tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(files, "write_whole", full)
-    with pytest.raises(UserError, match=r"^no space left for .*: free some, or set hydra\.run\.dir$"):
+    with pytest.raises(UserError, match=r"^no space left for .*: free some space, or set hydra\.run\.dir=FOLDER$"):
         run()
     assert not list((tmp_path / "run").iterdir())
 
@@ -188,7 +189,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_failed_and_names_the_step(run
     assert "FiniteLoss" in summary["traceback"] or "on_train_batch_end" in summary["traceback"]
 
 
-def test_a_failed_run_is_moved_aside_where_its_cause_was_mended(run, tmp_path):
+def test_a_failed_run_is_moved_aside_if_its_cause_was_fixed(run, tmp_path):
     with pytest.raises(UserError, match="not finite"):
         run("optim.lr=1e30", "scheduler=constant")
     assert run("optim.lr=0.01", "scheduler=constant").status == "completed"
@@ -238,7 +239,7 @@ def test_a_failed_run_is_moved_aside_where_its_cause_was_mended(run, tmp_path):
         ),
         (
             [*TWO_DEVICES, "trainer.devices=16"],
-            "12 validation images cannot be shared by 16 devices: set trainer.devices=12 or lower, or raise "
+            "12 validation images are fewer than the 16 devices: set trainer.devices=12 or lower, or raise "
             "data.val_fraction",
         ),
         (["num_steps=3"], "num_steps=3 is filled in by the run itself"),
@@ -249,7 +250,7 @@ def test_a_failed_run_is_moved_aside_where_its_cause_was_mended(run, tmp_path):
         (["trainer.accelerator=tpu"], "trainer: "),
         pytest.param(
             ["trainer.accelerator=gpu"],
-            "trainer.accelerator=gpu: no GPU is found; trainer=auto takes what there is",
+            "trainer.accelerator=gpu, but there is no GPU: set trainer=auto, which uses the CPU then",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
         (["+trainer.max_epochs=3"], "trainer.max_epochs would make the record untrue"),
@@ -304,14 +305,14 @@ def test_gradients_are_clipped_in_sixteen_bits_too(run):
     assert found.status == "completed"
 
 
-def test_a_run_whose_record_was_removed_begins_again(run, tmp_path):
+def test_a_run_whose_record_was_removed_starts_again(run, tmp_path):
     first = run("keep_last=true")
     (tmp_path / "run" / record.SUMMARY).unlink()
     again = run("keep_last=true")
     assert (again.status, again.val_loss) == ("completed", first.val_loss)
 
 
-def test_a_single_image_a_step_is_enough_where_no_batch_norm_learns_from_it_alone(run, tmp_path):
+def test_a_batch_of_one_image_is_enough_without_a_batch_norm_on_single_values(run, tmp_path):
     few = ("data.batch_size=1", "model=resnet18", "++trainer.limit_train_batches=2", "epochs=1")
     assert run(*few, "recipe.trains_norms=false").status == "completed"
     # At 64 px each channel has four values left.
@@ -324,7 +325,7 @@ def damaged(path, how):
 
 
 def interrupted(folder):
-    """Makes a complete run one that was cut off after its last epoch."""
+    """Turn a complete run into one that was killed after its last epoch."""
     summary = json.loads((folder / record.SUMMARY).read_text())
     (folder / record.SUMMARY).write_text(json.dumps(summary | {"status": "interrupted"}))
 
@@ -332,7 +333,7 @@ def interrupted(folder):
 @pytest.mark.parametrize(
     ("name", "how"), [(record.LAST, "cut"), (record.LAST, "empty"), (record.LAST, "random"), (record.BEST, "cut")]
 )
-def test_a_run_whose_checkpoint_is_damaged_begins_anew_and_keeps_the_file(run, tmp_path, caplog, name, how):
+def test_a_run_with_a_corrupt_checkpoint_starts_again_and_keeps_the_file(run, tmp_path, caplog, name, how):
     few = ("model=resnet9_x0_5", "data.batch_size=54", "keep_last=true", "epochs=1")
     first = run(*few)
     path = tmp_path / "run" / name
@@ -341,33 +342,34 @@ def test_a_run_whose_checkpoint_is_damaged_begins_anew_and_keeps_the_file(run, t
     interrupted(tmp_path / "run")
     again = run(*few)
     assert (again.status, again.val_loss, again.best_epoch) == ("completed", first.val_loss, 0)
-    assert f"{path} is damaged: moved to {path.name}.damaged, and the run begins anew" in caplog.messages
+    message = f"{path} is corrupt; moved to {path.name}.damaged, and the run starts again from its first epoch"
+    assert message in caplog.messages
     assert path.with_name(f"{path.name}.damaged").read_bytes() == kept
     assert [row["epoch"] for row in rows(tmp_path / "run" / record.HISTORY)] == ["0"]
 
 
-def test_a_run_whose_best_epoch_is_gone_begins_anew(run, tmp_path, caplog):
+def test_a_run_without_its_best_checkpoint_starts_again(run, tmp_path, caplog):
     few = ("model=resnet9_x0_5", "data.batch_size=54", "keep_last=true", "epochs=1")
     first = run(*few)
     (tmp_path / "run" / record.BEST).unlink()
     interrupted(tmp_path / "run")
     assert run(*few).val_loss == first.val_loss
-    assert f"{tmp_path / 'run' / record.BEST} is missing: the run begins anew" in caplog.messages
-    assert not any("damaged" in message for message in caplog.messages)
+    assert f"{tmp_path / 'run' / record.BEST} is missing; the run starts again from its first epoch" in caplog.messages
+    assert not any("corrupt" in message for message in caplog.messages)
 
 
-def test_a_best_epoch_that_cannot_be_read_at_the_end_of_a_run_is_one_sentence(run, tmp_path):
+def test_an_unreadable_best_checkpoint_at_the_end_of_a_run_gives_one_sentence(run, tmp_path):
     class Damages(Callback):
         def on_fit_end(self, trainer, module):
             trainer.strategy.checkpoint_io.wait()
             damaged(tmp_path / "run" / record.BEST, "cut")
 
-    with pytest.raises(UserError, match=r"^.*/best\.ckpt is missing or damaged \(RuntimeError\): remove the folder "):
+    with pytest.raises(UserError, match=r"^.*/best\.ckpt is missing or corrupt \(RuntimeError\): remove the folder "):
         run("model=resnet9_x0_5", "epochs=1", callbacks=[Damages()])
     summary = json.loads((tmp_path / "run" / record.SUMMARY).read_text())
     assert summary["status"] == "failed"
 
 
-def test_a_complete_run_is_recognized_where_its_devices_are_not(run):
+def test_a_complete_run_is_recognized_without_its_devices(run):
     summary = run("epochs=1", "trainer.precision=32")
     assert run("epochs=1", "trainer.precision=32", "trainer.accelerator=gpu") == summary

@@ -1,4 +1,4 @@
-"""The end of a run: its best weights on the validation and the test images, once."""
+"""Evaluation of the best epoch on the validation and test images, once, at the end of a run."""
 
 import logging
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy.typing as npt
 from torch import nn
 
 from intel_scenes import files, record
@@ -23,64 +22,68 @@ from intel_scenes.record import Epoch, Predictions, Summary
 from intel_scenes.runtime import Runtime
 from intel_scenes.training import memory
 from intel_scenes.training.checkpoints import EpochRecorder, read_best
-from intel_scenes.training.confusion import draw_confusion
-from intel_scenes.training.curves import draw_curves
-from intel_scenes.training.mistakes import draw_mistakes
+from intel_scenes.training.confusion import render_confusion
+from intel_scenes.training.curves import plot_curves
+from intel_scenes.training.mistakes import render_mistakes
 
 log = logging.getLogger(__name__)
 
 Split = Literal["val", "test"]
 SPLITS: tuple[Split, ...] = ("val", "test")
 
-WILD = 0.2  # difference of the accuracies on training images while training and in evaluation mode
-USUAL = 0.1  # momentum of torch's batch norms
+LARGE_GAP = 0.2  # between the accuracies on training images while training and in evaluation mode
+DEFAULT_MOMENTUM = 0.1  # of torch's batch norms
 
 
-def evaluate(
-    known: Summary,
+def evaluate_best_epoch(
+    summary: Summary,
     folder: Path,
     network: nn.Module,
     data: SceneDataModule,
     recorder: EpochRecorder,
     runtime: Runtime,
 ) -> Summary:
-    """Evaluates the best epoch, writes predictions and pictures, and adds results and cost to the summary.
+    """Evaluate the best epoch, write predictions and figures, and return the summary with results and cost.
 
     Args:
-        known: The summary so far.
-        folder: The run folder, with `best.ckpt`.
-        network: Takes the best weights.
+        summary: The summary before the results.
+        folder: Run folder that holds `best.ckpt`.
+        network: Network into which the best weights are loaded.
         data: The images.
-        recorder: The history of the run.
-        runtime: Where and how precisely to compute.
+        recorder: History of the run.
+        runtime: Device and precision to compute with.
 
     Raises:
-        UserError: `best.ckpt` is damaged, or not of the best epoch: a kill cut its record off, and a GPU did not
-            repeat it.
+        UserError: `best.ckpt` is corrupt, or belongs to another epoch than the best one of the history: the run was
+            killed between the two files, and the GPU did not reproduce the epoch.
     """
     checkpoint = read_best(folder)
     if checkpoint["epoch"] != recorder.history.best.epoch:
         raise UserError(
-            f"{folder / record.BEST} is of epoch {checkpoint['epoch'] + 1}, but the best of the history is "
-            f"{recorder.history.best.epoch + 1}: an epoch that was cut off did not repeat itself, remove the folder"
+            f"{folder / record.BEST} holds epoch {checkpoint['epoch'] + 1}, but the best epoch of the history is "
+            f"{recorder.history.best.epoch + 1}: an epoch was not reproduced after an interruption; remove the folder "
+            "and train again"
         )
-    state = network_state(checkpoint["state_dict"])  # of a head alone, or by now of its whole network: see add_backbone
+    state = network_state(checkpoint["state_dict"])  # of the head alone, or of the whole network after add_backbone
     network.load_state_dict({name: state[name] for name in network.state_dict()})
     splits = data.splits
     predicted: dict[str, Probabilities] = {
-        split: predict(network, data, split, runtime, f"evaluating {split}") for split in SPLITS
+        split: predict_split(network, data, split, runtime, f"evaluating {split}") for split in SPLITS
     }
-    by_split = {split: _predictions(splits, split, one) for split, one in predicted.items()}
+    by_split = {split: _predictions(splits, split, rows) for split, rows in predicted.items()}
     Predictions.write(folder, splits.classes, by_split)
     history, best = recorder.history, recorder.history.best
-    files.write_whole(folder / record.CURVES, draw_curves(history))
+    files.write_whole(folder / record.CURVES, plot_curves(history))
     labels, val_labels, clean = splits.test_scenes.labels, splits.scenes.labels[splits.val], splits.clean_test()
     test, val = scores(predicted["test"], labels), scores(predicted["val"], val_labels)
     results = calibrated_results(predicted, {"val": val_labels, "test": labels})
-    _draw(folder, splits, by_split["test"], test.confusion)
-    warn_of_other_results(network, (best, history.epochs[-1]))
+    title = "test set, best epoch"
+    files.write_whole(folder / record.CONFUSION, render_confusion(test.confusion, splits.classes, title))
+    mistakes = render_mistakes(splits.test_scenes.root, by_split["test"], splits.classes, title)
+    files.write_whole(folder / record.MISTAKES, mistakes)
+    warn_of_evaluation_gap(network, (best, history.epochs[-1]))
     return replace(
-        known,
+        summary,
         best_epoch=best.epoch,
         train_accuracy=best.train_eval_accuracy,
         val_accuracy=best.val_accuracy,
@@ -106,57 +109,52 @@ def evaluate(
     )
 
 
-def predict(network: nn.Module, data: SceneDataModule, split: Split, runtime: Runtime, label: str) -> Probabilities:
-    """Predicts the images of a split, with the test-time augmentation of their pipeline.
+def predict_split(
+    network: nn.Module, data: SceneDataModule, split: Split, runtime: Runtime, label: str
+) -> Probabilities:
+    """Predict the images of a split, with the test-time augmentation of their pipeline.
 
     Args:
-        network: With the weights to use.
+        network: Network with the weights to use.
         data: The images.
-        split: Of the images.
-        runtime: Where and how precisely to compute.
-        label: Of the progress bar.
+        split: Split to predict.
+        runtime: Device and precision to compute with.
+        label: Label of the progress bar.
 
     Returns:
         (N, C) probabilities, in the order of the split.
     """
     num_images = len(data.splits.val if split == "val" else data.splits.test)
     batches = progress_bar.shown(data.evaluation(split), num_images, label)
-    seen = (data.pipeline.evaluate_tta(batch.to(runtime.device).images) for batch in batches)
-    return probabilities(network, seen, runtime)
+    inputs = (data.pipeline.evaluate_tta(batch.to(runtime.device).images) for batch in batches)
+    return probabilities(network, inputs, runtime)
 
 
-def warn_of_other_results(network: nn.Module, epochs: Sequence[Epoch]) -> None:
-    """Says where a network does far worse in evaluation mode than it did while training, on training images.
+def warn_of_evaluation_gap(network: nn.Module, epochs: Sequence[Epoch]) -> None:
+    """Warn if a network is far less accurate on training images in evaluation mode than it was while training.
 
     Args:
-        network: That was trained.
-        epochs: The best and the last: where all of them guess alike, the first is the best.
+        network: The trained network.
+        epochs: The best and the last epoch: if all are at chance, the first one counts as the best.
     """
     gaps = [(epoch.train_accuracy, epoch.train_eval_accuracy) for epoch in epochs]
     training, evaluating = max(gaps, key=lambda gap: gap[0] - gap[1])
-    if training - evaluating <= WILD:
+    if training - evaluating <= LARGE_GAP:
         return
     momenta = (getattr(module, "momentum", None) for module in batch_norms(network))
-    momentum = min((momentum for momentum in momenta if momentum), default=USUAL)
-    why = (
+    momentum = min((momentum for momentum in momenta if momentum), default=DEFAULT_MOMENTUM)
+    cause = (
         f"BatchNorm momentum is {momentum:g}, so its running statistics lag and early evaluation can be at chance"
-        if momentum < USUAL
+        if momentum < DEFAULT_MOMENTUM
         else "BatchNorm statistics or the average of the weights (recipe.ema_decay) may lag behind the weights, or "
-        "evaluation see images of another size (recipe.train_size)"
+        "evaluation may use another image size than training (recipe.train_size)"
     )
     log.warning(
-        "training accuracy was %.0f %%, but in evaluation mode it is %.0f %% on training images: %s; train longer",
+        "accuracy on training images was %.0f %% while training, but is %.0f %% in evaluation mode: %s; train longer",
         100 * training,
         100 * evaluating,
-        why,
+        cause,
     )
-
-
-def _draw(folder: Path, splits: Splits, test: Predictions, confusion: npt.ArrayLike) -> None:
-    """Draws the confusion matrix of the test images and the most confident mistakes: they choose nothing."""
-    what = "test split, best epoch"
-    files.write_whole(folder / record.CONFUSION, draw_confusion(confusion, splits.classes, what))
-    files.write_whole(folder / record.MISTAKES, draw_mistakes(splits.test_scenes.root, test, splits.classes, what))
 
 
 def _predictions(splits: Splits, split: str, predicted: Probabilities) -> Predictions:
