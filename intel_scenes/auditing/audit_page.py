@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from intel_scenes import files, pages
-from intel_scenes.auditing.audit import EXCLUDE, NO_CLEANLAB, PAGE, TABLE, Audit
+from intel_scenes.auditing.audit_images import EXCLUDE, NO_CLEANLAB, PAGE, TABLE, Audit
 from intel_scenes.auditing.find import MAX_NEAR_PAIRS, Finding
 from intel_scenes.auditing.judge import Judgement
 from intel_scenes.data.progress_bar import bar

@@ -220,7 +220,7 @@ class SceneDataModule(LightningDataModule):
         """Every test image once."""
         return EvalBatches(self.test_images, self.splits.test, self._eval_batch_size, *self._ranks)
 
-    def evaluation(self, split: Literal["train_eval", "val", "test"]) -> EvalBatches:
+    def eval_batches(self, split: Literal["train_eval", "val", "test"]) -> EvalBatches:
         """Every image of a split once, in order, for one process."""
         if split == "test":
             return EvalBatches(self.test_images, self.splits.test, self._eval_batch_size)
@@ -235,9 +235,9 @@ class SceneDataModule(LightningDataModule):
         """Turns what is stored, on the device, into what the network takes, and its targets."""
         assert self.trainer is not None
         if not self.trainer.training:
-            return self.pipeline.evaluate(batch.images), batch.labels
+            return self.pipeline.eval_view(batch.images), batch.labels
         num_classes = len(self.splits.classes)
-        return self.pipeline.train(batch, epoch=self._epoch, size=self._train_size, num_classes=num_classes)
+        return self.pipeline.train_batch(batch, epoch=self._epoch, size=self._train_size, num_classes=num_classes)
 
     @property
     def _eval_batch_size(self) -> int:

@@ -207,7 +207,7 @@ def read_excluded(path: str | None, prefix: str = "seg_train/") -> frozenset[str
 
 def report_images(module: SceneDataModule) -> None:
     """Says what was found, how photographs are stored, and which files are not what one may think."""
-    log.info("found: %s", module.layout.told(module.val_fraction))
+    log.info("found: %s", module.layout.summary(module.val_fraction))
     if module.store_rule == "whole":
         num_bytes = module.images.values.nbytes + module.test_images.values.nbytes
         *others, last = (f"{len(one.labels):,} {split}" for split, one in module.images_by_split.items())

@@ -120,8 +120,8 @@ def predict(network: nn.Module, data: SceneDataModule, split: Split, runtime: Ru
         (N, C) probabilities, in the order of the split.
     """
     num_images = len(data.splits.val if split == "val" else data.splits.test)
-    batches = progress_bar.shown(data.evaluation(split), num_images, label)
-    seen = (data.pipeline.evaluate_tta(batch.to(runtime.device).images) for batch in batches)
+    batches = progress_bar.with_bar(data.eval_batches(split), num_images, label)
+    seen = (data.pipeline.tta_views(batch.to(runtime.device).images) for batch in batches)
     return probabilities(network, seen, runtime)
 
 

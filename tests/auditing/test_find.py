@@ -8,7 +8,7 @@ from PIL import Image
 
 from intel_scenes.auditing import find
 from intel_scenes.auditing.find import Form, common_size, forms_of, identical_groups, near_pairs, odd_images
-from intel_scenes.data.scenes import Scenes, find_split, read_scenes
+from intel_scenes.data.scenes import Scenes, kaggle_split_folder, read_scenes
 from intel_scenes.data.store import Stored
 
 
@@ -67,8 +67,8 @@ def test_near_pairs_are_those_of_a_small_angle(monkeypatch: pytest.MonkeyPatch, 
 
 def test_the_real_images_hold_exactly_the_known_copies(real_data: Path) -> None:
     """The counts and names are those of the description of the data, found with sha256 beforehand."""
-    train = read_scenes(find_split(real_data, "seg_train"))
-    test = read_scenes(find_split(real_data, "seg_test"), classes=train.classes)
+    train = read_scenes(kaggle_split_folder(real_data, "seg_train"))
+    test = read_scenes(kaggle_split_folder(real_data, "seg_test"), classes=train.classes)
     splits, kinds, across = (train, test), Counter(), {}
     for group in identical_groups(train, test):
         (one, first), (other, second) = group

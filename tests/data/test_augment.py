@@ -16,7 +16,7 @@ from intel_scenes.data.augment import (
     augment,
     by_policy,
     crop_boxes,
-    draw,
+    uniform_draws,
 )
 from intel_scenes.data.resize import crop_resize_each, crop_resize_matrix, normalize, resize_center
 from tests.data.pixels import MEAN, MODES, STD, boxes_of, crops, gentle, interpolations, levels_apart, stored
@@ -31,7 +31,7 @@ def uniform(num: int, seed: int = 0) -> npt.NDArray[np.float64]:
 
 @pytest.mark.parametrize("seed", [0, 1, 2**40])
 def test_draws_are_uniform(seed: int) -> None:
-    draws = draw(seed, 3, np.arange(4000), 8)
+    draws = uniform_draws(seed, 3, np.arange(4000), 8)
     assert draws.shape == (4000, 8)
     assert draws.dtype == np.float64
     assert draws.min() >= 0
@@ -42,35 +42,35 @@ def test_draws_are_uniform(seed: int) -> None:
 
 @pytest.mark.parametrize("place", [0, 1000, 10**6])
 def test_neighbouring_images_draw_different_numbers(place: int) -> None:
-    assert len(np.unique(draw(7, 0, place + np.arange(2000), 1))) == 2000
+    assert len(np.unique(uniform_draws(7, 0, place + np.arange(2000), 1))) == 2000
 
 
 def test_draws_of_images_epochs_seeds_and_of_one_image_are_independent() -> None:
     indices = np.arange(3000)
     series = {
-        "image": draw(1, 0, indices, 2)[:, 0],
-        "the next image": draw(1, 0, indices + 1, 2)[:, 0],
-        "the next epoch": draw(1, 1, indices, 2)[:, 0],
-        "the next seed": draw(2, 0, indices, 2)[:, 0],
-        "the next number": draw(1, 0, indices, 2)[:, 1],
+        "image": uniform_draws(1, 0, indices, 2)[:, 0],
+        "the next image": uniform_draws(1, 0, indices + 1, 2)[:, 0],
+        "the next epoch": uniform_draws(1, 1, indices, 2)[:, 0],
+        "the next seed": uniform_draws(2, 0, indices, 2)[:, 0],
+        "the next number": uniform_draws(1, 0, indices, 2)[:, 1],
     }
     correlations = np.corrcoef(list(series.values())) - np.eye(5)
     assert np.abs(correlations).max() < 5 / np.sqrt(3000)  # five standard errors
 
 
 def test_no_two_of_many_images_epochs_and_seeds_share_their_numbers() -> None:
-    firsts = [draw(seed, epoch, np.arange(500), 1)[:, 0] for seed in range(20) for epoch in range(20)]
+    firsts = [uniform_draws(seed, epoch, np.arange(500), 1)[:, 0] for seed in range(20) for epoch in range(20)]
     assert len(np.unique(firsts)) == 200_000  # of 2**53 values; seed + epoch or epoch + image would collide
 
 
 def test_an_images_numbers_do_not_depend_on_its_batch() -> None:
-    alone = np.concatenate([draw(5, 2, np.array([index])) for index in (17, 3, 4000, 0)])
-    assert np.array_equal(draw(5, 2, np.array([17, 3, 4000, 0])), alone)
-    assert np.array_equal(draw(5, 2, np.arange(4001))[[17, 3, 4000, 0]], alone)
+    alone = np.concatenate([uniform_draws(5, 2, np.array([index])) for index in (17, 3, 4000, 0)])
+    assert np.array_equal(uniform_draws(5, 2, np.array([17, 3, 4000, 0])), alone)
+    assert np.array_equal(uniform_draws(5, 2, np.arange(4001))[[17, 3, 4000, 0]], alone)
 
 
 def test_asking_for_more_numbers_leaves_the_first_as_they_are() -> None:
-    assert np.array_equal(draw(5, 2, np.arange(9), NUM_DRAWS + 3)[:, :NUM_DRAWS], draw(5, 2, np.arange(9)))
+    assert np.array_equal(uniform_draws(5, 2, np.arange(9), NUM_DRAWS + 3)[:, :NUM_DRAWS], uniform_draws(5, 2, np.arange(9)))
 
 
 def torchvision_boxes(augmentation: AugmentConfig, side: int, num: int) -> npt.NDArray[np.int64]:

@@ -325,7 +325,7 @@ def test_what_a_network_takes_is_float32_in_channels_last_memory(drawn: Path, ma
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_evaluation_shows_every_image_of_a_split_once_in_order(split: str, drawn: Path, make: Make) -> None:
     data = make(drawn, batch_size=1)
-    batches = list(data.evaluation(split))
+    batches = list(data.eval_batches(split))
     assert len(batches) == 3
     chosen, scenes = (
         (data.splits.val, data.splits.scenes) if split == "val" else (data.splits.test, data.splits.test_scenes)
@@ -345,7 +345,7 @@ def test_evaluation_takes_more_images_at_once_than_small_batches_of_training_do(
     monkeypatch.setattr(datamodule, "EVAL_BATCH_SIZE", most)
     data = make(drawn, batch_size=batch_size)
     recorder = fitted(data)
-    for seen in (recorder.validated[0], recorder.validated[1], data.evaluation("val"), data.evaluation("test")):
+    for seen in (recorder.validated[0], recorder.validated[1], data.eval_batches("val"), data.eval_batches("test")):
         assert [len(labels) for _, labels, *_ in seen] == expected
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intel_scenes.data.layouts import Layout, count_test, find_splits, read_labelled, read_labels, read_layout
+from intel_scenes.data.layouts import Layout, count_test_images, find_splits, read_labelled, read_labels, read_layout
 from intel_scenes.data.scenes import fingerprint, read_scenes
 from intel_scenes.errors import UserError
 
@@ -135,8 +135,8 @@ def found(root: Path, labels: Path | None = None) -> Layout:
 def test_a_layout_is_taken_and_told(name: str, tmp_path: Path) -> None:
     files, told = TAKEN[name]
     layout = found(write(tmp_path, files))
-    assert layout.told(0.1).startswith(told)
-    assert layout.told(0.1).endswith(", 2 classes")
+    assert layout.summary(0.1).startswith(told)
+    assert layout.summary(0.1).endswith(", 2 classes")
     for scenes in layout.by_split.values():
         assert scenes.classes == layout.train.classes
         assert set(scenes.labels) == {0, 1}
@@ -223,14 +223,14 @@ def test_a_labels_file_names_images_as_it_writes_them(tmp_path: Path) -> None:
     assert layout.train.classes == ("forest", "sea")
     assert layout.test.paths == ("b.jpg", "images/1.jpg", "images/3.jpg")
     assert layout.train.file(0).read_text() == "images/2.jpg"
-    assert layout.told(0.1) == "train 2, val 10 % of train, test 3, 2 classes"
+    assert layout.summary(0.1) == "train 2, val 10 % of train, test 3, 2 classes"
 
 
 def test_the_paths_of_a_labels_file_are_relative_to_the_root_where_one_is_given(tmp_path: Path) -> None:
     root = write(tmp_path / "images", TEN_OF_EACH)
     lines = [f"{name}/{number}.jpg,{name}" for name in ("forest", "sea") for number in range(10)]
     layout = found(root, labels_file(tmp_path, "path,label", *lines))
-    assert layout.told(0.1).startswith(CUT)
+    assert layout.summary(0.1).startswith(CUT)
     # Paths that begin with their class are those of class folders, and so is the fingerprint.
     folders = found(root)
     assert layout.test is not None
@@ -336,14 +336,14 @@ def test_what_cannot_be_evaluated_on_is_named(
 
 
 def test_test_images_are_counted_without_opening_one(tmp_path: Path) -> None:
-    assert count_test(write(tmp_path / "a", [*classes("train"), "test/sea/*3", "test/forest/*4"]), None, 0.15) == 7
-    assert count_test(write(tmp_path / "b", TEN_OF_EACH), None, 0.15) == 3
+    assert count_test_images(write(tmp_path / "a", [*classes("train"), "test/sea/*3", "test/forest/*4"]), None, 0.15) == 7
+    assert count_test_images(write(tmp_path / "b", TEN_OF_EACH), None, 0.15) == 3
     file = labels_file(tmp_path, "path,label,split", *(f"{number}.jpg,a,test" for number in range(5)))
-    assert count_test(None, file, 0.15) == 5
+    assert count_test_images(None, file, 0.15) == 5
     rows = [f"{number}.jpg,a,{'val' if number < 4 else 'train'}" for number in range(24)]
-    assert count_test(None, labels_file(tmp_path, "path,label,split", *rows), 0.15) == 3, "cut from the 20 of train"
+    assert count_test_images(None, labels_file(tmp_path, "path,label,split", *rows), 0.15) == 3, "cut from the 20 of train"
     with pytest.raises(UserError, match=r" has no test images$"):
-        count_test(tmp_path / "b", None, None)
+        count_test_images(tmp_path / "b", None, None)
 
 
 def test_the_folders_of_the_splits_come_in_the_order_train_val_test(tmp_path: Path) -> None:

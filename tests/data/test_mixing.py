@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 import torch
 
-from intel_scenes.data.augment import draw
+from intel_scenes.data.augment import uniform_draws
 from intel_scenes.data.mixing import NUM_DRAWS, Mixing, mix
 
 LABELS = torch.tensor([0, 2, 1, 2, 0])
@@ -14,7 +14,7 @@ def batch(num: int = 5, side: int = 12) -> torch.Tensor:
 
 
 def drawn(num: int = 5) -> np.ndarray:
-    return draw(seed=3, epoch=1, indices=np.arange(num), num_draws=NUM_DRAWS)
+    return uniform_draws(seed=3, epoch=1, indices=np.arange(num), num_draws=NUM_DRAWS)
 
 
 def test_mixup_is_the_weighted_mean_of_an_image_and_the_next_and_of_their_labels() -> None:

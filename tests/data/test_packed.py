@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
-from intel_scenes.data.packed import pack, pack_whole, store
+from intel_scenes.data.packed import pack, pack_whole, store_square
 from intel_scenes.data.scenes import Scenes, read_scenes
 from intel_scenes.errors import UserError
 
@@ -169,7 +169,7 @@ def test_no_damage_to_the_exif_of_a_photograph_hides_it() -> None:
         for place in generator.integers(begin, begin + len(exif.tobytes()), 2):
             damaged[place] = generator.integers(0, 256)
         with Image.open(io.BytesIO(damaged)) as image:
-            found = store(image, 8)
+            found = store_square(image, 8)
         assert any(np.array_equal(found, one) for one in possible)
 
 
@@ -372,13 +372,13 @@ from pathlib import Path
 from intel_scenes.data import packed
 from intel_scenes.data.scenes import read_scenes
 
-store = packed.store
+store_square = packed.store_square
 
 def slow(*arguments):
     time.sleep(0.1)
-    return store(*arguments)
+    return store_square(*arguments)
 
-packed.store = slow
+packed.store_square = slow
 packed.pack(read_scenes(Path(sys.argv[1])), Path(sys.argv[2]), 400)
 """
 
@@ -407,7 +407,7 @@ def test_an_interrupted_packing_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     def interrupted(image: Image.Image, size: int) -> Pixels:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("intel_scenes.data.packed.store", interrupted)
+    monkeypatch.setattr("intel_scenes.data.packed.store_square", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack(some(tmp_path / "images"), tmp_path / "cache", 20)
     assert folders(tmp_path / "cache") == []

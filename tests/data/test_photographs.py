@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from intel_scenes.config import AugmentConfig, ModelConfig
 from intel_scenes.data import store
-from intel_scenes.data.augment import ATTEMPTS, NUM_DRAWS, augment, by_policy, crop_boxes, draw
+from intel_scenes.data.augment import ATTEMPTS, NUM_DRAWS, augment, by_policy, crop_boxes, uniform_draws
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.pipelines import View
 from intel_scenes.data.resize import crop_resize_matrix
@@ -101,7 +101,7 @@ def test_evaluation_sees_what_the_transforms_of_the_weights_show(name: str, weig
     view = view_of(ModelConfig(name, weights), asked("data=folder").data)
     data = make(view)
     expected = torch.stack([transforms(image) for image in opened(data)])
-    seen = [data.pipeline.evaluate(batch.images) for batch in data.evaluation("test")]
+    seen = [data.pipeline.eval_view(batch.images) for batch in data.eval_batches("test")]
     torch.testing.assert_close(torch.cat(seen).contiguous(), expected, atol=1e-5, rtol=0)
 
 
@@ -179,9 +179,9 @@ def test_training_sees_crops_of_the_whole_photograph(interpolation: str, make: M
     batch = data.images.batch(data.splits.train)
     indices, sizes = batch.indices, batch.sizes
     assert sizes is not None
-    draws = draw(data.seed, 0, indices)
+    draws = uniform_draws(data.seed, 0, indices)
     boxes, flips = crop_boxes(draws, sizes, CROPS), draws[:, 4 * ATTEMPTS] < 0.5
-    seen, _ = data.pipeline.train(batch, epoch=0, size=24, num_classes=2)
+    seen, _ = data.pipeline.train_batch(batch, epoch=0, size=24, num_classes=2)
     assert flips.any()
     assert not flips.all()
     for index, box, flip, found in zip(indices, boxes.tolist(), flips, seen, strict=True):
@@ -199,7 +199,7 @@ def test_what_lies_beside_a_photograph_is_never_seen(policy: str | None, make: M
     data = make()
     images, _, indices, sizes = data.test_images.batch(data.splits.test)
     assert sizes is not None
-    draws, results, matrices = draw(1, 0, indices), [], []
+    draws, results, matrices = uniform_draws(1, 0, indices), [], []
     for beside in (0, 255):
         padded = torch.full_like(images, beside)
         for place, (height, width) in enumerate(sizes):
@@ -228,7 +228,7 @@ def test_both_ways_to_crop_agree_on_photographs(interpolation: str, make: Maker)
     data = make()
     images, _, indices, sizes = data.test_images.batch(data.splits.test)
     assert sizes is not None
-    draws = draw(1, 0, indices)
+    draws = uniform_draws(1, 0, indices)
     flips = draws[:, 4 * ATTEMPTS] < 0.5
     each = augment(gentle(images), draws, CROPS, 24, interpolation, sizes=sizes)
     boxes = crop_boxes(draws, sizes, CROPS)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from intel_scenes.data.scenes import Scenes, duplicates, find_split, fingerprint, in_label_conflict, read_scenes
+from intel_scenes.data.scenes import Scenes, duplicates, kaggle_split_folder, fingerprint, in_label_conflict, read_scenes
 from intel_scenes.errors import UserError
 
 
@@ -25,13 +25,13 @@ def read(folder: Path, files: dict[str, bytes]) -> Scenes:
 
 def test_kaggles_doubled_folder_is_preferred_to_the_plain_one(tmp_path: Path) -> None:
     write(tmp_path, {"seg_train/sea/1.jpg": b"", "seg_test/seg_test/sea/1.jpg": b""})
-    assert find_split(tmp_path, "seg_train") == tmp_path / "seg_train"
-    assert find_split(tmp_path, "seg_test") == tmp_path / "seg_test" / "seg_test"
+    assert kaggle_split_folder(tmp_path, "seg_train") == tmp_path / "seg_train"
+    assert kaggle_split_folder(tmp_path, "seg_test") == tmp_path / "seg_test" / "seg_test"
 
 
 def test_a_missing_split_is_named_with_the_places_looked_at(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        find_split(tmp_path, "seg_test")
+        kaggle_split_folder(tmp_path, "seg_test")
     assert str(caught.value) == (
         f"no images found in {tmp_path}: looked for {tmp_path}/seg_test/seg_test and {tmp_path}/seg_test; "
         "set data.root to the folder that holds seg_train and seg_test"
@@ -197,7 +197,7 @@ def real_root() -> Path:
 
 
 def test_the_real_images_have_their_published_counts_and_known_twins(real_root: Path) -> None:
-    train = read_scenes(find_split(real_root, "seg_train"))
+    train = read_scenes(kaggle_split_folder(real_root, "seg_train"))
     assert np.bincount(train.labels).tolist() == [2191, 2271, 2404, 2512, 2274, 2382]
     assert len(train.contents) - len(set(train.contents)) == 15
     assert in_label_conflict(train)[0].sum() == 20  # ten pairs under two labels
@@ -209,8 +209,8 @@ def test_the_real_images_in_both_splits_are_those_with_equal_sha256(real_root: P
         for file in (real_root / split).rglob("*.jpg"):
             by_digest[hashlib.sha256(file.read_bytes()).hexdigest()].add((split, f"{file.parent.name}/{file.name}"))
     shared = [group for group in by_digest.values() if len({split for split, _ in group}) == 2]
-    train = read_scenes(find_split(real_root, "seg_train"))
-    test = read_scenes(find_split(real_root, "seg_test"), classes=train.classes)
+    train = read_scenes(kaggle_split_folder(real_root, "seg_train"))
+    test = read_scenes(kaggle_split_folder(real_root, "seg_test"), classes=train.classes)
     assert duplicates(test, train) == sorted(name for group in shared for split, name in group if split == "seg_test")
     in_train, in_test = in_label_conflict(train, test)
     conflicts = [group for group in by_digest.values() if len({name.split("/")[0] for _, name in group}) > 1]

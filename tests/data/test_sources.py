@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from intel_scenes.data import sources
-from intel_scenes.data.drawing import KINDS, draw
-from intel_scenes.data.scenes import duplicates, find_split, fingerprint, read_scenes
+from intel_scenes.data.drawn_scenes import KINDS, draw_scene
+from intel_scenes.data.scenes import duplicates, kaggle_split_folder, fingerprint, read_scenes
 from intel_scenes.data.sources import drawn_folder, kaggle_folder
 from intel_scenes.errors import UserError
 
@@ -57,7 +57,7 @@ class Answer(BaseHTTPRequestHandler):
 
 def image_bytes(kind: str, number: int) -> bytes:
     file = io.BytesIO()
-    draw(kind, 32, np.random.default_rng(number)).save(file, format="jpeg")
+    draw_scene(kind, 32, np.random.default_rng(number)).save(file, format="jpeg")
     return file.getvalue()
 
 
@@ -226,7 +226,7 @@ def test_a_move_interrupted_before_its_last_step_is_completed(
     for name in [name for name in files if name.startswith("seg_test")]:
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(files[name])
-    assert find_split(kaggle_folder(tmp_path), "seg_train") == tmp_path / "seg_train" / "seg_train"
+    assert kaggle_split_folder(kaggle_folder(tmp_path), "seg_train") == tmp_path / "seg_train" / "seg_train"
     assert files.items() <= visible_files(tmp_path).items()
 
 
@@ -251,8 +251,8 @@ def few(cache_dir: Path, *, num_train: int = 14, num_test: int = 6, size: int = 
 
 def test_drawn_images_are_spread_evenly_over_the_kinds_in_kaggles_layout(tmp_path: Path) -> None:
     folder = few(tmp_path)
-    train = read_scenes(find_split(folder, "seg_train"))
-    test = read_scenes(find_split(folder, "seg_test"), classes=KINDS)
+    train = read_scenes(kaggle_split_folder(folder, "seg_train"))
+    test = read_scenes(kaggle_split_folder(folder, "seg_test"), classes=KINDS)
     assert train.classes == KINDS
     assert np.bincount(train.labels).tolist() == [3, 3, 2, 2, 2, 2]
     assert np.bincount(test.labels).tolist() == [1] * 6
@@ -281,7 +281,7 @@ def test_an_image_does_not_depend_on_how_many_others_are_drawn(tmp_path: Path) -
 
 def test_no_image_is_drawn_twice(tmp_path: Path) -> None:
     folder = few(tmp_path, num_train=60, num_test=60)
-    train, test = (read_scenes(find_split(folder, split)) for split in ("seg_train", "seg_test"))
+    train, test = (read_scenes(kaggle_split_folder(folder, split)) for split in ("seg_train", "seg_test"))
     assert len(set(train.contents + test.contents)) == 120
     assert duplicates(test, train) == []
 
@@ -292,9 +292,9 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     def interrupted(kind: str, size: int, generator: np.random.Generator) -> Image.Image:
         if next(drawn) == 8:
             raise KeyboardInterrupt
-        return draw(kind, size, generator)
+        return draw_scene(kind, size, generator)
 
-    monkeypatch.setattr(sources, "draw", interrupted)
+    monkeypatch.setattr(sources, "draw_scene", interrupted)
     with pytest.raises(KeyboardInterrupt):
         few(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -304,8 +304,8 @@ def test_two_processes_that_draw_at_once_end_with_one_folder(tmp_path: Path) -> 
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         folders = set(pool.map(partial(drawn_folder, num_train=120, num_test=6, size=24, seed=3), [tmp_path] * 2))
     assert list(tmp_path.iterdir()) == list(folders)
-    assert fingerprint(read_scenes(find_split(folders.pop(), "seg_train"))) == fingerprint(
-        read_scenes(find_split(few(tmp_path / "alone", num_train=120), "seg_train"))
+    assert fingerprint(read_scenes(kaggle_split_folder(folders.pop(), "seg_train"))) == fingerprint(
+        read_scenes(kaggle_split_folder(few(tmp_path / "alone", num_train=120), "seg_train"))
     )
 
 

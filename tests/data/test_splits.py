@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from intel_scenes.data.scenes import find_split, read_scenes
+from intel_scenes.data.scenes import kaggle_split_folder, read_scenes
 from intel_scenes.data.splits import nested_mask, stratified_folds, stratified_split
 from intel_scenes.errors import UserError
 
@@ -117,7 +117,7 @@ def test_a_class_left_empty_on_one_side_is_named(counts: tuple[int, ...], fracti
 def test_a_tenth_of_each_class_of_the_real_images_is_cut() -> None:
     if "INTEL_SCENES_DATA" not in os.environ:
         pytest.skip("INTEL_SCENES_DATA does not name the folder of the real images")
-    train = read_scenes(find_split(Path(os.environ["INTEL_SCENES_DATA"]), "seg_train"))
+    train = read_scenes(kaggle_split_folder(Path(os.environ["INTEL_SCENES_DATA"]), "seg_train"))
     rest, cut = stratified_split(train.labels, train.contents, 0.1, seed=0)
     # of the published 2191, 2271, 2404, 2512, 2274, 2382; twins move together and shift a count by one or two
     assert np.abs(np.bincount(train.labels[cut]) - [219, 227, 240, 251, 227, 238]).max() <= 2
