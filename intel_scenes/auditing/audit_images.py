@@ -1,4 +1,4 @@
-"""An audit: what is wrong with the images and labels of a configuration, by its frozen backbone."""
+"""Audit of a data set: unreadable, odd and duplicate images, and labels that are likely wrong."""
 
 import logging
 from collections.abc import Mapping
@@ -10,10 +10,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from intel_scenes.auditing.find import Finding, find_identical, find_near, find_odd, find_unreadable
-from intel_scenes.auditing.judge import Judgement, Mask, Recovery, find_doubtful, flip, judge_splits, recovery
+from intel_scenes.auditing.findings import Finding, find_identical, find_near, find_odd, find_unreadable
+from intel_scenes.auditing.label_issues import (
+    LabelIssues,
+    Mask,
+    Recovery,
+    find_label_issues,
+    flip_labels,
+    label_findings,
+    recovery,
+)
 from intel_scenes.config import AuditConfig, ModelConfig
-from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.scenes import Scenes, in_label_conflict
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import check_image_size
@@ -26,51 +33,61 @@ from intel_scenes.training.identity import circumstances
 
 log = logging.getLogger(__name__)
 
-NO_CLEANLAB = 'pip install "intel-scenes[audit]" adds what finds them'
+NO_CLEANLAB = 'install cleanlab with pip install "intel-scenes[audit]"'
 PAGE, TABLE, EXCLUDE = "audit.html", "audit.csv", "exclude.txt"
 
 
 @dataclass(frozen=True, eq=False)
-class Audit:
-    """What is wrong with the images and labels of a folder.
+class AuditResult:
+    """Findings of an audit.
 
     Attributes:
-        scenes: The readable images of "train", "test", and of a "val" that was there, with the labels that they have on
-            the disk.
-        findings: By kind, in the order of `Finding.kind`; of a kind the worst first.
-        near: Largest distance of a near pair.
-        judgements: What confident learning says of "train" (out of fold) and of the others (by a head of all train
-            images); empty where cleanlab is not installed.
-        recovery: How many flipped labels were found; None where none were flipped.
-        exclude: Images of train for `data.exclude`: a heading, and the paths below it.
-        facts: How it was made, by name, for the page.
+        scenes: Readable images by split ("train", "test", and "val" if the folder has one), with their original labels.
+        findings: Findings by kind, in the order of `Finding.kind`, the most severe of each kind first.
+        near: Largest cosine distance of near-duplicates.
+        label_issues: Label issues by split; empty if cleanlab is not installed.
+        recovery: How well flipped labels were found; None if none were flipped.
+        exclude: Training images for `data.exclude`: pairs of a reason and paths.
+        facts: Settings and circumstances of the audit, by name, for the page.
     """
 
     scenes: dict[str, Scenes]
     findings: list[Finding]
     near: float
-    judgements: dict[str, Judgement]
+    label_issues: dict[str, LabelIssues]
     recovery: Recovery | None
     exclude: list[tuple[str, list[str]]]
     facts: dict[str, object]
 
+    @property
+    def num_excluded(self) -> int:
+        """Number of different images in `exclude`."""
+        return len({path for _, paths in self.exclude for path in paths})
 
-def run(config: AuditConfig) -> Audit:
-    """Looks for what is wrong; nothing is written but the cache.
+
+def audit_images(config: AuditConfig) -> AuditResult:
+    """Audit a data set; only the cache is written.
 
     Raises:
-        UserError: Something that the user can mend.
+        UserError: The configuration, the images or the model cannot be used.
     """
-    can_judge = find_spec("cleanlab") is not None
-    if not can_judge and (config.flip or config.exclude.labels):
-        raise UserError(f"flip and exclude.labels are about labels that are likely wrong: {NO_CLEANLAB}")
+    has_cleanlab = find_spec("cleanlab") is not None
+    if not has_cleanlab and (config.flip or config.exclude.labels):
+        raise UserError(f"flip and exclude.labels need cleanlab, which finds label errors: {NO_CLEANLAB}")
     _check_output(config.data.exclude, config.output)
     runtime = runtime_of_machine(config.precision, config.threads)
     torch.set_num_threads(runtime.threads)
     weights = resolve_weights(config.model)
     if weights is None:
-        log.warning("model.weights=null: near images and labels are judged by what a random network makes of them")
-    data = _images(config)
+        log.warning(
+            "model.weights=null: near-duplicates and label errors are found by the features of an untrained network; "
+            "expect many mistakes"
+        )
+    # All images that can be decoded, with none cut from train for validation.
+    data = read_images(
+        replace(config.data, batch_size=1, on_unreadable="skip"), config.model, seed=config.seed, cuts_val=False
+    )
+    report_images(data)
     scenes, num_classes = data.splits.scenes_by_split, len(data.splits.classes)
     train = scenes["train"]
     network = _backbone(config.model, weights, num_classes, data.view.size, config.seed)
@@ -83,9 +100,9 @@ def run(config: AuditConfig) -> Audit:
         seed=config.seed,
         runtime=runtime,
     )
-    given, changed = flip(train.labels, config.flip, num_classes, config.seed)
-    labels = {split: one.labels for split, one in scenes.items()} | {"train": given}
-    judgements = judge_splits(features, labels, config.folds, config.seed) if can_judge else {}
+    train_labels, flipped = flip_labels(train.labels, config.flip, num_classes, config.seed)
+    labels = {split: one.labels for split, one in scenes.items()} | {"train": train_labels}
+    label_issues = find_label_issues(features, labels, config.folds, config.seed) if has_cleanlab else {}
     vectors = np.concatenate([features.images.values.numpy(), features.test_images.values.numpy()])
     findings = [
         *find_unreadable(data.unreadable, data.layout.by_split),
@@ -93,16 +110,15 @@ def run(config: AuditConfig) -> Audit:
         *find_identical(scenes),
         *find_near(scenes, vectors, config.near),
     ]
-    for split, judgement in judgements.items():
-        flipped = changed if split == "train" else None
-        findings += find_doubtful(split, scenes[split], labels[split], judgement, flipped)
-    return Audit(
+    for split, issues in label_issues.items():
+        findings += label_findings(split, scenes[split], labels[split], issues, flipped if split == "train" else None)
+    return AuditResult(
         scenes=scenes,
         findings=findings,
         near=config.near,
-        judgements=judgements,
-        recovery=recovery(judgements["train"], changed) if changed.any() else None,
-        exclude=_exclude(scenes, judgements["train"].flagged if config.exclude.labels else None),
+        label_issues=label_issues,
+        recovery=recovery(label_issues["train"], flipped) if flipped.any() else None,
+        exclude=_exclude(scenes, label_issues["train"].flagged if config.exclude.labels else None),
         facts={
             "images": f"{', '.join(f'{len(one):,} {split}' for split, one in scenes.items())}, {train.root.parent}",
             "data fingerprint": data.splits.fingerprint,
@@ -116,22 +132,14 @@ def run(config: AuditConfig) -> Audit:
     )
 
 
-def _images(config: AuditConfig) -> SceneDataModule:
-    """All images that can be decoded, none of them cut from train to validate, each seen as evaluation shows it."""
-    data = replace(config.data, batch_size=1, on_unreadable="skip")
-    module = read_images(data, config.model, seed=config.seed, cuts_val=False)
-    report_images(module)
-    return module
-
-
 def _check_output(exclude: str | None, output: str) -> None:
-    """Refuses to write over the list of what was left out, from which the next one is missing."""
+    """Raise a UserError if the audit would overwrite the list that it reads, whose images the new one would lack."""
     if exclude is not None and Path(exclude).expanduser().resolve() == Path(output, EXCLUDE).expanduser().resolve():
-        raise UserError(f"data.exclude={exclude} would be overwritten by what is found in the rest: set another output")
+        raise UserError(f"output={output} would overwrite data.exclude={exclude}: set another output")
 
 
 def _backbone(model: ModelConfig, weights: Weights | None, num_classes: int, image_size: int, seed: int) -> nn.Module:
-    """The network whose features compare the images.
+    """Return the network whose features compare the images.
 
     Raises:
         UserError: It does not take images of this size, or does not end in a linear layer.
@@ -141,19 +149,19 @@ def _backbone(model: ModelConfig, weights: Weights | None, num_classes: int, ima
     check_image_size(network, model.name, image_size)
     if linear_head(network) is None:
         raise UserError(
-            f"an audit needs a model that ends in a linear layer, which {model.name} does not: choose another"
+            f"an audit needs a model that ends in a linear layer, which {model.name} does not: choose another model"
         )
     return network
 
 
 def _exclude(scenes: Mapping[str, Scenes], flagged: Mask | None) -> list[tuple[str, list[str]]]:
-    """Images of train that one may leave out, those with `flagged` labels among them where they are asked for."""
+    """Return the training images to leave out, with those of `flagged` labels unless it is None."""
     train = scenes["train"]
-    lists = [("the same file under two labels", in_label_conflict(train)[0])]
-    for split, name in (("test", "a test"), ("val", "a validation")):
+    masks = [("identical to a training image of another class", in_label_conflict(train)[0])]
+    for split, name in (("test", "test"), ("val", "validation")):
         if split in scenes:
-            there = set(scenes[split].contents)
-            lists.append((f"the same file as {name} image", np.array([one in there for one in train.contents])))
+            contents = set(scenes[split].contents)
+            masks.append((f"identical to a {name} image", np.array([one in contents for one in train.contents])))
     if flagged is not None:
-        lists.append(("a label that is likely wrong", flagged))
-    return [(heading, [train.paths[index] for index in np.flatnonzero(mask)]) for heading, mask in lists]
+        masks.append(("with a label that is likely wrong", flagged))
+    return [(reason, [train.paths[index] for index in np.flatnonzero(mask)]) for reason, mask in masks]

@@ -122,7 +122,9 @@ def bare_loop(data: SceneDataModule, model_name: str, lr: float, momentum: float
     network.train()
     yield 0
     for batch in batches:
-        images, labels = data.pipeline.train_batch(batch, epoch=0, size=data.view.size, num_classes=len(data.splits.classes))
+        images, labels = data.pipeline.train_batch(
+            batch, epoch=0, size=data.view.size, num_classes=len(data.splits.classes)
+        )
         optimizer.zero_grad()
         functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()

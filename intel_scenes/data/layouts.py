@@ -97,7 +97,7 @@ class Layout:
             of_each.append(f"test {len(self.test):,}")
             if self.test_fraction is not None:
                 share = f"{_percent(self.test_fraction)} of {counted(len(self.train) + len(self.test), 'image')}"
-                of_each[-1] += f" (the folder has no test split: {share} were cut with data.split_seed={self.split_seed})"
+                of_each[-1] += f" (there is no test split: {share}, cut with data.split_seed={self.split_seed})"
         return ", ".join([*of_each, f"{len(self.train.classes)} classes"])
 
 
@@ -132,7 +132,7 @@ def read_layout(root: Path | None, labels: Path | None = None) -> Layout:
     if "train" not in scenes:
         present = " and ".join(split for split in SPLITS if split in scenes)
         names = " or ".join(name for name, split in SPLIT_NAMES.items() if split == "train")
-        raise UserError(f"{labels or root} has a {present} split, but no training images: name their split {names}")
+        raise UserError(f"{labels or root} has {present} images, but no training images: name their split {names}")
     return Layout(scenes["train"], scenes.get("val"), scenes.get("test"))
 
 
@@ -414,7 +414,6 @@ def _place(root: Path) -> Path:
     if len(names) == 1 and names[0].lower() not in SPLIT_NAMES and _folders(root / names[0]):
         return root / names[0]
     return root
-
 
 
 def _folders(folder: Path) -> list[str]:

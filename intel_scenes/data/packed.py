@@ -248,7 +248,7 @@ def _decode_all(scenes: Scenes, convert: Callable[[Image.Image], Pixels]) -> Ite
         ThreadPoolExecutor() as pool,
         progress_bar.bar(len(scenes.paths), "decoding images") as bar,
     ):
-        # Pillow warns of corrupt EXIF and the like without naming the file. Set here, because threads share the filters.
+        # Pillow's warnings of corrupt EXIF do not name the file. Ignored here, because threads share the filters.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         for start in range(0, len(scenes), chunk):
             for pixels in pool.map(decode, range(start, min(start + chunk, len(scenes)))):

@@ -14,7 +14,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The training, validation and test sets as positions in lists of images.
+    """Training, validation and test sets, as positions in lists of images.
 
     Attributes:
         scenes: Usable images of the training folder, followed by those of a validation folder if there is one.

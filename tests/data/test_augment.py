@@ -70,7 +70,9 @@ def test_an_images_numbers_do_not_depend_on_its_batch() -> None:
 
 
 def test_asking_for_more_numbers_leaves_the_first_as_they_are() -> None:
-    assert np.array_equal(uniform_draws(5, 2, np.arange(9), NUM_DRAWS + 3)[:, :NUM_DRAWS], uniform_draws(5, 2, np.arange(9)))
+    assert np.array_equal(
+        uniform_draws(5, 2, np.arange(9), NUM_DRAWS + 3)[:, :NUM_DRAWS], uniform_draws(5, 2, np.arange(9))
+    )
 
 
 def torchvision_boxes(augmentation: AugmentConfig, side: int, num: int) -> npt.NDArray[np.int64]:

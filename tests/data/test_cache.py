@@ -48,7 +48,9 @@ def test_what_a_killed_process_left_is_not_mixed_with_the_new(tmp_path: Path) ->
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"^the cache .*/file cannot be written \(.*\): set data.cache_dir$"):
+    with pytest.raises(
+        UserError, match=r"^the cache folder .*/file cannot be written \(.*\): set data.cache_dir to another folder$"
+    ):
         make_once(tmp_path / "file" / "made", lambda partial: None)
 
 
@@ -57,5 +59,5 @@ def test_an_array_that_was_cut_off_is_named_with_its_folder(tmp_path: Path, num_
     np.save(tmp_path / "a.npy", np.arange(100))
     assert [array.tolist() for array in arrays(tmp_path, "a")] == [list(range(100))]
     (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:num_bytes])
-    with pytest.raises(UserError, match=f"^the cache {tmp_path} is damaged .*: remove that folder$"):
+    with pytest.raises(UserError, match=f"^the cache folder {tmp_path} is corrupt .*: remove it$"):
         arrays(tmp_path, "a")

@@ -142,7 +142,7 @@ def test_a_class_of_two_images_gives_one_to_train_and_one_to_val(root: Path, mak
 def test_a_fraction_that_leaves_a_class_empty_is_named_as_it_was_given(root: Path, make: Make) -> None:
     for path in sorted((root / "seg_train" / "sea").iterdir())[1:]:
         path.unlink()
-    with pytest.raises(UserError, match=r"^data.val_fraction=0.2 leaves sea with no image on one side"):
+    with pytest.raises(UserError, match=r"^data.val_fraction=0.2 leaves the class sea without an image on one side"):
         make(root)
 
 
@@ -217,7 +217,7 @@ def test_the_error_names_all_images_that_cannot_be_decoded(splits: list[str], ro
     sentence = str(caught.value)
     assert [path for path in damaged if str(path) not in sentence] == []
     assert sentence.startswith(f"{len(damaged)} images cannot be decoded: ")
-    assert re.search(r": replace or remove them, or set data.on_unreadable=skip to go on without them$", sentence)
+    assert re.search(r": replace or remove them, or set data.on_unreadable=skip to train without them$", sentence)
 
 
 def test_skipping_goes_on_without_the_damaged_images(root: Path, make: Make) -> None:
@@ -264,7 +264,7 @@ def test_a_batch_larger_than_the_training_split_is_an_error(drawn: Path, make: M
     assert make(drawn, batch_size=48).batch_size == 48
     with pytest.raises(UserError) as caught:
         make(drawn, batch_size=49)
-    assert str(caught.value) == "data.batch_size=49 is more than the 48 training images: lower it"
+    assert str(caught.value) == "data.batch_size=49 is larger than the training set of 48 images: lower it"
 
 
 def test_an_images_pixels_depend_on_seed_and_epoch_and_not_on_its_batch(drawn: Path, make: Make) -> None:
@@ -363,9 +363,13 @@ def test_images_that_are_excluded_are_in_no_split_and_the_others_stay_where_they
 
 
 def test_what_is_excluded_has_to_be_there_and_may_not_be_all_of_a_class(root: Path, make: Make) -> None:
-    with pytest.raises(UserError, match=r"^data.exclude names 1 path with no image in .*, such as sea/none.jpg: write"):
+    with pytest.raises(
+        UserError, match=r"^data.exclude lists 1 path without an image in .*, such as sea/none.jpg: write"
+    ):
         make(root, exclude={"sea/none.jpg"})
-    with pytest.raises(UserError, match=r"^data.exclude leaves no image of sea to train on"):
+    with pytest.raises(
+        UserError, match=r"^data.exclude leaves no image of the class sea in the training or the validation set"
+    ):
         make(root, exclude={f"sea/{path.name}" for path in (root / "seg_train" / "sea").iterdir()})
 
 
@@ -473,7 +477,9 @@ def test_sizes_of_training_crops_share_out_the_epochs_of_the_trainer(
 
 def test_several_sizes_need_a_trainer_that_knows_its_epochs(drawn: Path, make: Make) -> None:
     trainer = Trainer(**QUIET, max_epochs=-1, max_steps=4, enable_checkpointing=False, log_every_n_steps=1)
-    with pytest.raises(UserError, match=r"^several train_sizes share out the epochs: set max_epochs of the Trainer$"):
+    with pytest.raises(
+        UserError, match=r"^train_sizes=\[16, 24\] share the epochs equally: set max_epochs of the Trainer$"
+    ):
         trainer.fit(Recorder(), datamodule=make(drawn, train_sizes=[16, 24]))
     trainer = Trainer(**QUIET, max_epochs=-1, max_steps=8, enable_checkpointing=False, log_every_n_steps=1)
     trainer.fit(Recorder(), datamodule=make(drawn))
@@ -529,7 +535,7 @@ def test_an_image_of_val_that_cannot_be_decoded_is_told_by_its_split(with_val: P
     }
     assert (len(data.splits.train), len(data.splits.val)) == (48, 11)
     (with_val / "val/sea/0.jpg").write_bytes(b"no image either")
-    with pytest.raises(UserError, match=rf"^no image in the class folder {with_val}/val/sea can be decoded: put"):
+    with pytest.raises(UserError, match=rf"^no image of the class folder {with_val}/val/sea can be decoded: replace"):
         make(with_val, on_unreadable="skip")
 
 
@@ -549,7 +555,7 @@ def test_a_test_split_that_is_cut_is_none_of_the_exclusions(drawn: Path, make: M
     assert set(splits.test_scenes.paths).isdisjoint(splits.scenes.paths)
     check_images_against_files(data)
     gone = splits.test_scenes.paths[0]
-    with pytest.raises(UserError, match=rf"^data.exclude names {gone}, which lies in the test split that was cut: "):
+    with pytest.raises(UserError, match=rf"^data.exclude lists {gone}, which belongs to the test split that was cut; "):
         make(drawn / "seg_train", test_fraction=0.2, exclude={gone})
 
 
@@ -574,5 +580,7 @@ def test_a_share_smaller_than_the_validation_split_is_evaluated_whole(drawn: Pat
 def test_a_subset_smaller_than_a_batch_is_a_batch_of_its_own(drawn: Path, make: Make) -> None:
     half = make(drawn, batch_size=32, train_fraction=0.5)  # of 48
     assert (half.batch_size, half.num_batches, len(half.splits.train)) == (24, 1, 24)
-    with pytest.raises(UserError, match=r"^data\.batch_size=49 is more than the 24 training images: lower it$"):
+    with pytest.raises(
+        UserError, match=r"^data\.batch_size=49 is larger than the training set of 24 images: lower it$"
+    ):
         make(drawn, batch_size=49, train_fraction=0.5)

@@ -90,14 +90,14 @@ def test_crops_and_mixing_draw_the_numbers_that_they_drew_before_there_were_angl
     assert (NUM_DRAWS, NUM_MIXING_DRAWS) == (42, 4)
     plain = augment(images, draws[:, :NUM_DRAWS], CROPS, 24, "bilinear", (MEAN, STD))
     mixing = Mixing(0.2, 1.0)
-    mixed, targets = ImagePipeline(view, CROPS, mixing, 1, seed=7).train(
+    mixed, targets = ImagePipeline(view, CROPS, mixing, 1, seed=7).train_batch(
         Batch(images, labels, indices), epoch=2, size=24, num_classes=3
     )
     expected = mix(plain, labels, draws[:, NUM_DRAWS:], mixing, 3)
     assert torch.equal(mixed, expected[0])
     assert torch.equal(targets, expected[1])
     later = uniform_draws(7, 2, indices, NUM_DRAWS + NUM_MIXING_DRAWS + NUM_JITTER_DRAWS)[:, -NUM_JITTER_DRAWS:]
-    changed, _ = ImagePipeline(view, ALL, Mixing(0, 0), 1, seed=7).train(
+    changed, _ = ImagePipeline(view, ALL, Mixing(0, 0), 1, seed=7).train_batch(
         Batch(images, labels, indices), epoch=2, size=24, num_classes=3
     )
     by_hand = augment(images, draws[:, :NUM_DRAWS], ALL, 24, "bilinear", (MEAN, STD), jitter_draws=later)

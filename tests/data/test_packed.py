@@ -133,7 +133,7 @@ def test_grey_values_of_more_bits_are_scaled_to_eight(mode: str, content: Callab
 def test_grey_values_of_an_unknown_range_cannot_be_decoded(values: npt.NDArray[np.generic], tmp_path: Path) -> None:
     content = encoded(Image.fromarray(values), "tiff")
     packed = pack(scenes_of(tmp_path / "images", {"1.tiff": content}), tmp_path / "cache", 20)
-    assert re.match(r"grey values from \S+ to \S+, of no range that is known$", packed.unreadable[0])
+    assert re.match(r"its grey values, \S+ to \S+, are in no known range$", packed.unreadable[0])
 
 
 def test_a_grey_photograph_of_sixteen_bits_is_turned_upright(tmp_path: Path) -> None:
@@ -426,7 +426,7 @@ def test_an_image_that_is_gone_is_not_remembered_as_unreadable(tmp_path: Path) -
 @pytest.mark.parametrize("place", ["file", "file/below"])
 def test_a_cache_folder_that_cannot_be_made_is_named(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=rf"^the cache .*/{place} cannot be written \(.*\): set data.cache_dir$"):
+    with pytest.raises(UserError, match=rf"^the cache folder .*/{place} cannot be written \(.*\): set data.cache_dir "):
         pack(some(tmp_path / "images"), tmp_path / place, 20)
 
 
@@ -437,7 +437,7 @@ def test_a_full_disk_is_named_and_leaves_no_cache(tmp_path: Path, monkeypatch: p
 
     scenes = some(tmp_path / "images")
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(UserError, match=r"^the cache .*/cache cannot be written \(.*No space left"):
+    with pytest.raises(UserError, match=r"^the cache folder .*/cache cannot be written \(.*No space left"):
         pack(scenes, tmp_path / "cache", 20)
     assert folders(tmp_path / "cache") == []
 
@@ -447,7 +447,7 @@ def test_a_list_of_unreadable_images_that_was_cut_off_is_named_with_its_folder(t
     pack(scenes, tmp_path / "cache", 20)
     (folder,) = folders(tmp_path / "cache")
     (folder / "unreadable.json").write_text("")
-    with pytest.raises(UserError, match=f"^the cache {folder} is damaged .*: remove that folder$"):
+    with pytest.raises(UserError, match=f"^the cache folder {folder} is corrupt .*: remove it$"):
         pack(scenes, tmp_path / "cache", 20)
 
 
@@ -457,7 +457,7 @@ def test_decoding_is_told_in_one_line_where_there_is_no_terminal(
     with caplog.at_level("INFO", "intel_scenes"):
         pack(some(tmp_path / "images"), tmp_path / "cache", 20)
     assert capfd.readouterr() == ("", "")
-    assert caplog.messages == ["decoding images: 7"]
+    assert caplog.messages == ["decoding images (7 images)"]
 
 
 @pytest.mark.filterwarnings("always")

@@ -238,7 +238,7 @@ def test_both_ways_to_crop_agree_on_photographs(interpolation: str, make: Maker)
 def test_an_accelerator_puts_the_same_photographs_together(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make()
     ours, squares = pictures(data), data.test_images.squares(data.splits.test).images.clone()
-    monkeypatch.setattr(store, "_copied", store._looked_up)  # which runs on any device
+    monkeypatch.setattr(store, "_gather_on_cpu", store._gather_by_index)  # which runs on any device
     for one, other in zip(ours, pictures(data), strict=True):
         assert torch.equal(one, other)
     assert torch.equal(data.test_images.squares(data.splits.test).images, squares)

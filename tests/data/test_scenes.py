@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from intel_scenes.data.scenes import Scenes, duplicates, kaggle_split_folder, fingerprint, in_label_conflict, read_scenes
+from intel_scenes.data.scenes import (
+    Scenes,
+    duplicates,
+    fingerprint,
+    in_label_conflict,
+    kaggle_split_folder,
+    read_scenes,
+)
 from intel_scenes.errors import UserError
 
 
@@ -90,13 +97,17 @@ def test_the_test_split_takes_the_classes_of_train(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "classes", "sentence"),
     [
-        (["sea/1.jpg"], None, "{0} needs at least two classes with images, but has 1"),
-        (["sea/1.jpg", "forest/notes.txt"], None, "no images in the class folder {0}/forest: put some there, or "),
-        (["sea/1.jpg"], ["forest", "sea"], "the class folder {0}/forest is missing: train has images of this class"),
+        (["sea/1.jpg"], None, "{0} has 1 class with images, but a classifier needs at least two"),
+        (["sea/1.jpg", "forest/notes.txt"], None, "the class folder {0}/forest has no images: put some there, or "),
+        (
+            ["sea/1.jpg"],
+            ["forest", "sea"],
+            "the class folder {0}/forest is missing, but the training set has this class",
+        ),
         (
             ["a/1.jpg", "b/1.jpg", "c/1.jpg"],
             ["a", "b"],
-            "the class folder {0}/c is not among the classes of train: a, b",
+            "the class folder {0}/c is none of the classes of the training set (a, b)",
         ),
     ],
 )
@@ -131,13 +142,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     write(tmp_path, {"sea/1.jpg": b"", "forest/1.jpg": b""})
     (tmp_path / "sea" / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
     with pytest.raises(
-        UserError, match=r"^cannot read .*/sea/broken.jpg \(No such file or directory\): repair or remove"
+        UserError, match=r"^the file .*/sea/broken.jpg cannot be read \(No such file or directory\): repair or remove"
     ):
         read_scenes(tmp_path)
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^cannot list the folder .*/nowhere \(No such file or directory\)"):
+    with pytest.raises(UserError, match=r"^the folder .*/nowhere cannot be listed \(No such file or directory\)"):
         read_scenes(tmp_path / "nowhere")
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from intel_scenes.data import sources
 from intel_scenes.data.drawn_scenes import KINDS, draw_scene
-from intel_scenes.data.scenes import duplicates, kaggle_split_folder, fingerprint, read_scenes
+from intel_scenes.data.scenes import duplicates, fingerprint, kaggle_split_folder, read_scenes
 from intel_scenes.data.sources import drawn_folder, kaggle_folder
 from intel_scenes.errors import UserError
 
@@ -166,11 +166,11 @@ def test_a_refused_connection_says_at_once_how_to_get_the_images_by_hand(name: s
         kaggle_folder(tmp_path / name if name else None)
     assert time.monotonic() - started < 5
     sentence = str(caught.value)
-    assert re.match(r"no images in /\S+, and none can be downloaded \(ProxyError: ", sentence)
+    assert re.match(r"/\S+ has no images, and the download failed \(ProxyError: ", sentence)
     assert name is None or str(tmp_path / name) in sentence
     assert sentence.endswith(
-        "): download the Intel scenes by hand from https://www.kaggle.com/datasets/puneet6060/"
-        "intel-image-classification, unpack them and set data.root=FOLDER or INTEL_SCENES_DATA=FOLDER, or use "
+        "): download the Intel scenes from https://www.kaggle.com/datasets/puneet6060/"
+        "intel-image-classification, unpack them and set data.root=FOLDER or INTEL_SCENES_DATA=FOLDER; or use "
         "data=synthetic, which needs no download"
     )
     assert "\n" not in sentence
@@ -181,7 +181,7 @@ def test_without_a_proxy_the_connection_is_tried_before_kagglehub_waits_for_it(
     closed_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sources, "_KAGGLE_ADDRESS", ("127.0.0.1", closed_port))
-    with pytest.raises(UserError, match=r"^no images in .+, and none can be downloaded \(ConnectionRefusedError: "):
+    with pytest.raises(UserError, match=r"^.+ has no images, and the download failed \(ConnectionRefusedError: "):
         kaggle_folder(None)
     assert caplog.messages == []
 
@@ -192,7 +192,7 @@ def test_a_connection_lost_halfway_leaves_nothing_that_looks_complete(
 ) -> None:
     root = tmp_path / name if name else None
     kaggle.num_bytes //= 2
-    with pytest.raises(UserError, match=r"^no images in .+, and none can be downloaded "):
+    with pytest.raises(UserError, match=r"^.+ has no images, and the download failed "):
         kaggle_folder(root)
     assert not list(tmp_path.rglob("seg_train"))
     kaggle.num_bytes *= 3
@@ -202,7 +202,7 @@ def test_a_connection_lost_halfway_leaves_nothing_that_looks_complete(
 def test_another_archive_than_expected_is_refused(tmp_path: Path, kaggle: Kaggle) -> None:
     kaggle.archive = archive_of({"readme.txt": b"moved"})
     with pytest.raises(
-        UserError, match=r"^the download from Kaggle in .* has no seg_train: download the Intel scenes by hand"
+        UserError, match=r"^the download from Kaggle in .* has no seg_train: download the Intel scenes from"
     ):
         kaggle_folder(tmp_path / "data")
     assert visible_files(tmp_path / "data") == {}
@@ -214,7 +214,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, kaggle: Kaggle
         kaggle_folder(tmp_path / "photos")
     assert str(caught.value) == (
         f"{tmp_path}/photos holds buildings but no seg_train: set data.root to the folder that holds seg_train and "
-        "seg_test, or to an empty or new one to download them; data=folder takes images of your own"
+        "seg_test, or to an empty or new folder to download them; for images of your own, add data=folder"
     )
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["buildings"]
     assert kaggle.requests == []
@@ -232,7 +232,7 @@ def test_a_move_interrupted_before_its_last_step_is_completed(
 
 def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    with pytest.raises(UserError, match=r"^cannot write to the folder .*/data "):
+    with pytest.raises(UserError, match=r"^the folder .*/data cannot be written "):
         kaggle_folder(tmp_path / "data")
 
 
@@ -315,15 +315,20 @@ def test_drawing_is_told_in_one_line_where_there_is_no_terminal(
     with caplog.at_level("INFO", "intel_scenes"):
         few(tmp_path)
     assert capfd.readouterr() == ("", "")
-    assert caplog.messages == ["drawing scenes: 20"]
+    assert caplog.messages == ["drawing scenes (20 images)"]
 
 
 def test_too_few_images_for_the_kinds_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^num_train=14 and num_test=5 must each be at least 6, one a kind$"):
+    with pytest.raises(
+        UserError,
+        match=r"^data.num_train=14 and data.num_test=5 must each be at least 6, so that every class has an image$",
+    ):
         few(tmp_path, num_test=5)
 
 
 def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("")
-    with pytest.raises(UserError, match=r"^cannot write drawn scenes to .*/cache .*: choose another data.cache_dir$"):
+    with pytest.raises(
+        UserError, match=r"^drawn scenes cannot be written to .*/cache .*: choose another data.cache_dir$"
+    ):
         few(tmp_path / "cache")

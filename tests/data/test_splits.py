@@ -101,7 +101,7 @@ def test_the_text_of_the_digests_does_not_matter() -> None:
 def test_a_fraction_out_of_range_is_named(fraction: float) -> None:
     with pytest.raises(UserError) as caught:
         stratified_split(labelled(10, 10), distinct(20), fraction, seed=0)
-    assert str(caught.value) == (f"data.val_fraction={fraction} must lie between 0 and 1, such as 0.1")
+    assert str(caught.value) == (f"data.val_fraction={fraction} must be above 0 and below 1, such as 0.1")
 
 
 @pytest.mark.parametrize(("counts", "fraction", "label"), [((1, 10), 0.1, 0), ((10, 3), 0.9, 1), ((10, 1), 0.5, 1)])
@@ -109,8 +109,8 @@ def test_a_class_left_empty_on_one_side_is_named(counts: tuple[int, ...], fracti
     with pytest.raises(UserError) as caught:
         stratified_split(labelled(*counts), distinct(sum(counts)), fraction, seed=0)
     assert str(caught.value) == (
-        f"data.val_fraction={fraction} leaves class number {label} with no image on one side of the split: "
-        "change it, or give the class more images"
+        f"data.val_fraction={fraction} leaves the class number {label} without an image on one side of the split: "
+        "change it, or add images to the class"
     )
 
 
@@ -176,5 +176,6 @@ def test_a_share_that_leaves_a_class_without_images_is_refused_by_its_name() -> 
     with pytest.raises(UserError) as caught:
         subset(labelled(100, 9), distinct(109), 0.05)
     assert str(caught.value) == (
-        "data.train_fraction=0.05 leaves no image of class1 to train on, of 9: raise it, or give the class more images"
+        "data.train_fraction=0.05 leaves none of the 9 images of the class class1 to train on: raise it, or "
+        "add images to the class"
     )

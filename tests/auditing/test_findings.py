@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from intel_scenes.auditing import find
-from intel_scenes.auditing.find import Form, common_size, forms_of, identical_groups, near_pairs, odd_images
+from intel_scenes.auditing import findings
+from intel_scenes.auditing.findings import Form, common_size, forms_of, identical_groups, near_pairs, odd_images
 from intel_scenes.data.scenes import Scenes, kaggle_split_folder, read_scenes
 from intel_scenes.data.store import Stored
 
@@ -56,7 +56,7 @@ def test_identical_images_are_grouped_within_and_across_splits() -> None:
 
 @pytest.mark.parametrize("block", [1, 2, 1024])
 def test_near_pairs_are_those_of_a_small_angle(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(find, "BLOCK", block)
+    monkeypatch.setattr(findings, "BLOCK", block)
     vectors = np.array([[1, 0], [3, 4], [0, 2], [-1, 0]], np.float32)  # cosines 3/5 and 4/5 with the second
     pairs, distances = near_pairs(vectors, 0.5)
     assert pairs.tolist() == [[1, 2], [0, 1]]
