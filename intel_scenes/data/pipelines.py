@@ -95,12 +95,12 @@ class ImagePipeline:
 
     def tta_views(self, images: Tensor) -> Iterator[Tensor]:
         """Yield the views of test-time augmentation, over which probabilities are averaged."""
-        for crop in self._crops(images) if self.tta == "flip_crops" else [self.eval_view(images)]:
+        for crop in self._five_crops(images) if self.tta == "flip_crops" else [self.eval_view(images)]:
             yield crop
             if self.tta != 1:
                 yield crop.flip(-1)
 
-    def _crops(self, images: Tensor) -> Iterator[Tensor]:
+    def _five_crops(self, images: Tensor) -> Iterator[Tensor]:
         view, side = self.view, round(self.view.size * 8 / 7)
         resized, rest = resize_square(images, side, view.interpolation), side - view.size
         for top, left in ((rest // 2, rest // 2), (0, 0), (0, rest), (rest, 0), (rest, rest)):

@@ -31,7 +31,7 @@ def test_the_common_size_is_that_of_at_least_half() -> None:
     assert common_size([wide, square, Form((1, 1), "RGB")]) is None
 
 
-def test_odd_images_are_named_with_what_is_odd() -> None:
+def test_odd_images_are_found_with_their_kind() -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 9, 9, 3), dtype=np.uint8)
     images[1] = (200, 10, 10)  # one colour, however far its channels lie apart
     images[2] = images[2, :, :, :1]  # without colour

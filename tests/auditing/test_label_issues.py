@@ -22,7 +22,7 @@ def test_a_wrong_label_is_flagged_counted_and_ranked_first() -> None:
     assert found.noise == pytest.approx(0.1)
 
 
-def test_flipped_labels_are_others_and_as_many_as_asked_for() -> None:
+def test_the_given_share_of_labels_is_flipped_to_other_classes() -> None:
     labels = np.repeat([0, 1, 2], 100)
     flipped, changed = flip_labels(labels, 0.1, 3, seed=1)
     assert changed.sum() == 30
@@ -32,7 +32,7 @@ def test_flipped_labels_are_others_and_as_many_as_asked_for() -> None:
     assert not flip_labels(labels, 0.0, 3, seed=1)[1].any()
 
 
-def test_recovery_counts_what_is_flagged_and_what_comes_early() -> None:
+def test_recovery_is_measured_by_flags_and_by_rank() -> None:
     changed = np.array([True, False, True, False, False, False, False, False, False, False])
     flagged = np.array([True, True, False, True, True, False, False, False, False, False])
     nothing = np.zeros((2, 2))

@@ -50,7 +50,7 @@ def test_there_are_the_six_kinds_of_the_real_data_in_its_order() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [17, 150])
-def test_a_scene_has_the_size_asked_for_in_colour(kind: str, size: int) -> None:
+def test_a_scene_has_the_requested_size_in_rgb(kind: str, size: int) -> None:
     scene = draw_scene(kind, size, np.random.default_rng(1))
     assert scene.mode == "RGB"
     assert scene.size == (size, size)

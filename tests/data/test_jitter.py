@@ -71,7 +71,7 @@ def test_an_images_changes_do_not_depend_on_its_batch():
 
 
 @pytest.mark.parametrize("flip", [0.3, 1.0])
-def test_an_image_or_its_upside_down_comes_out_in_the_given_proportion(flip):
+def test_images_are_flipped_vertically_with_the_given_probability(flip):
     images, draws = stored(1, 12).expand(2000, -1, -1, -1), np.random.default_rng(0).random((2000, NUM_DRAWS))
     of_jitter = np.random.default_rng(1).random((2000, NUM_JITTER_DRAWS))
     seen = augment(images, draws, replace(WHOLE, vertical_flip=flip), 12, "bilinear", jitter_draws=of_jitter)
@@ -83,7 +83,7 @@ def test_an_image_or_its_upside_down_comes_out_in_the_given_proportion(flip):
     assert torch.equal(images, stored(1, 12).expand(2000, -1, -1, -1))
 
 
-def test_crops_and_mixing_draw_the_numbers_that_they_drew_before_there_were_angles_and_colours():
+def test_jitter_does_not_change_the_draws_of_crops_and_mixing():
     images, labels, indices = stored(6, 40), torch.arange(6) % 3, np.array([5, 900, 2, 17, 4, 3])
     view = View(size=24, resize=24, interpolation="bilinear", mean=MEAN, std=STD)
     draws = uniform_draws(7, 2, indices, NUM_DRAWS + NUM_MIXING_DRAWS)

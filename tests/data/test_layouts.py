@@ -135,7 +135,7 @@ def found(root: Path, labels: Path | None = None) -> Layout:
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_a_layout_is_taken_and_told(name: str, tmp_path: Path) -> None:
+def test_a_layout_is_accepted_and_summarized(name: str, tmp_path: Path) -> None:
     files, told = TAKEN[name]
     layout = found(write(tmp_path, files))
     assert layout.summary(0.1).startswith(told)
@@ -150,14 +150,14 @@ def test_a_layout_is_taken_and_told(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_layout_is_refused_in_a_sentence_that_names_what_is_wrong(name: str, tmp_path: Path) -> None:
+def test_a_layout_is_refused_with_its_message(name: str, tmp_path: Path) -> None:
     files, sentence = REFUSED[name]
     with pytest.raises(UserError) as caught:
         found(write(tmp_path, files))
     assert str(caught.value).startswith(sentence.format(tmp_path))
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read_layout(tmp_path / "nowhere")
     assert str(caught.value) == (
@@ -202,7 +202,7 @@ def test_without_a_fraction_no_test_split_is_cut(tmp_path: Path) -> None:
         read_layout(write(tmp_path, TEN_OF_EACH)).with_test(None, seed=0)
 
 
-def test_val_comes_behind_train_and_each_image_is_found_where_it_lies(tmp_path: Path) -> None:
+def test_train_and_val_are_concatenated_with_the_paths_of_their_files(tmp_path: Path) -> None:
     layout = read_layout(write(tmp_path, classes("train", "val", "test")))
     both = layout.train_and_val
     assert both.paths == ("forest/0.jpg", "forest/1.jpg", "sea/0.jpg", "sea/1.jpg") * 2
@@ -215,7 +215,7 @@ def labels_file(root: Path, *lines: str, name: str = "labels.csv") -> Path:
     return root / name
 
 
-def test_a_labels_file_names_images_as_it_writes_them(tmp_path: Path) -> None:
+def test_images_of_a_labels_file_have_the_paths_it_writes(tmp_path: Path) -> None:
     write(tmp_path, ["images/*4", "b.jpg"])
     lines = ("Path, Label ,split", "./images/2.jpg,sea,TRAIN", "images/0.jpg,forest,seg_train", "b.jpg,sea,test")
     file = labels_file(tmp_path, *lines, "images/3.jpg,forest,Test", "images/1.jpg,sea,test")
@@ -285,14 +285,14 @@ def test_another_label_of_an_image_without_class_folder_is_another_fingerprint(t
         (["path,label,split", "0.jpg,a,val", "1.jpg,b,val"], "{0} has val images, but no training images: name their"),
     ],
 )
-def test_what_is_wrong_in_a_labels_file_is_named(lines: list[str], sentence: str, tmp_path: Path) -> None:
+def test_a_faulty_labels_file_is_refused_with_its_message(lines: list[str], sentence: str, tmp_path: Path) -> None:
     file = labels_file(write(tmp_path, ["*3"]), *lines)
     with pytest.raises(UserError) as caught:
         read_layout(None, file)
     assert str(caught.value).startswith(sentence.format(file, tmp_path))
 
 
-def test_a_labels_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_labels_file_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"^data.labels=.*none.csv cannot be read \(No such file or directory\): give a"
     ):
@@ -302,7 +302,7 @@ def test_a_labels_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_labels(tmp_path / "latin.csv")
 
 
-def test_a_labelled_folder_is_read_whole_or_by_split_to_evaluate_on(tmp_path: Path) -> None:
+def test_a_labelled_folder_is_read_whole_or_by_split(tmp_path: Path) -> None:
     whole = write(tmp_path / "whole", classes("."))
     assert read_labelled(whole).paths == ("forest/0.jpg", "forest/1.jpg", "sea/0.jpg", "sea/1.jpg")
     parted = write(tmp_path / "parted", [*classes("Test", "val"), "val/lake/1.jpg"])
@@ -336,7 +336,7 @@ def test_a_labelled_folder_is_read_whole_or_by_split_to_evaluate_on(tmp_path: Pa
         ("nowhere", None, None, "the folder {0} does not exist: set data.root to the folder of your images"),
     ],
 )
-def test_what_cannot_be_evaluated_on_is_named(
+def test_a_folder_that_cannot_be_evaluated_on_is_refused_with_its_message(
     folder: str, split: str | None, names: list[str] | None, sentence: str, tmp_path: Path
 ) -> None:
     write(tmp_path / "whole", classes("."))

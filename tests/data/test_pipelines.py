@@ -9,7 +9,7 @@ from intel_scenes.data.store import Batch
 from tests.data.pixels import pipeline
 
 
-def test_evaluation_shows_images_as_torchvision_does() -> None:
+def test_evaluation_equals_torchvisions_preprocessing() -> None:
     generator = np.random.default_rng(0)
     pixels: npt.NDArray[np.uint8] = generator.integers(0, 256, (3, 40, 40, 3), dtype=np.uint8)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
@@ -32,11 +32,11 @@ def test_evaluation_shows_images_as_torchvision_does() -> None:
         ([24, 32, 48], 7, [24, 24, 24, 32, 32, 48, 48]),
     ],
 )
-def test_sizes_share_out_the_epochs(sizes: list[int], num_epochs: int, expected: list[int]) -> None:
+def test_each_size_is_used_in_an_equal_part_of_epochs(sizes: list[int], num_epochs: int, expected: list[int]) -> None:
     assert [size_of(sizes, epoch, num_epochs) for epoch in range(num_epochs)] == expected
 
 
-def test_features_are_seen_as_they_are_in_every_way() -> None:
+def test_features_are_passed_on_unchanged() -> None:
     features, labels = torch.arange(6.0).reshape(3, 2), torch.tensor([2, 0, 1])
     seen = FeaturePipeline()
     batch = Batch(features, labels, np.array([5, 1, 3]))

@@ -36,7 +36,7 @@ def test_kaggles_doubled_folder_is_preferred_to_the_plain_one(tmp_path: Path) ->
     assert kaggle_split_folder(tmp_path, "seg_test") == tmp_path / "seg_test" / "seg_test"
 
 
-def test_a_missing_split_is_named_with_the_places_looked_at(tmp_path: Path) -> None:
+def test_a_missing_split_is_a_user_error_that_names_both_places(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         kaggle_split_folder(tmp_path, "seg_test")
     assert str(caught.value) == (
@@ -111,7 +111,7 @@ def test_the_test_split_takes_the_classes_of_train(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_class_folders_are_named(
+def test_wrong_class_folders_are_refused_with_their_message(
     files: list[str], classes: list[str] | None, sentence: str, tmp_path: Path
 ) -> None:
     write(tmp_path, dict.fromkeys(files, b""))
@@ -138,7 +138,7 @@ def test_a_file_is_read_again_after_any_change_and_only_then(tmp_path: Path, mon
     assert after == (hashlib.blake2b(b"eno", digest_size=16).hexdigest(), before[1])
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_a_user_error(tmp_path: Path) -> None:
     write(tmp_path, {"sea/1.jpg": b"", "forest/1.jpg": b""})
     (tmp_path / "sea" / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
     with pytest.raises(
@@ -147,12 +147,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_scenes(tmp_path)
 
 
-def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_listed_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^the folder .*/nowhere cannot be listed \(No such file or directory\)"):
         read_scenes(tmp_path / "nowhere")
 
 
-def test_a_selection_keeps_the_order_asked_for_and_all_classes(tmp_path: Path) -> None:
+def test_a_selection_keeps_the_given_order_and_all_classes(tmp_path: Path) -> None:
     scenes = read(tmp_path, {"a/1.jpg": b"x", "b/1.jpg": b"y", "b/2.jpg": b"z"})
     chosen = scenes.select(np.array([2, 1]))
     assert chosen.paths == ("b/2.jpg", "b/1.jpg")
@@ -162,7 +162,7 @@ def test_a_selection_keeps_the_order_asked_for_and_all_classes(tmp_path: Path) -
     assert len(scenes.select([])) == 0
 
 
-def test_the_fingerprint_does_not_depend_on_where_the_folder_lies(tmp_path: Path) -> None:
+def test_the_fingerprint_does_not_depend_on_the_location(tmp_path: Path) -> None:
     files = {"a/1.jpg": b"x", "b/1.jpg": b"y"}
     assert fingerprint(read(tmp_path / "here", files)) == fingerprint(read(tmp_path / "there", files))
 
@@ -207,7 +207,7 @@ def real_root() -> Path:
     return Path(os.environ["INTEL_SCENES_DATA"])
 
 
-def test_the_real_images_have_their_published_counts_and_known_twins(real_root: Path) -> None:
+def test_the_real_images_have_their_published_counts_and_known_duplicates(real_root: Path) -> None:
     train = read_scenes(kaggle_split_folder(real_root, "seg_train"))
     assert np.bincount(train.labels).tolist() == [2191, 2271, 2404, 2512, 2274, 2382]
     assert len(train.contents) - len(set(train.contents)) == 15

@@ -160,7 +160,7 @@ def test_without_a_folder_kagglehubs_cache_serves_the_second_call_offline(
 
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("name", ["data", None])
-def test_a_refused_connection_says_at_once_how_to_get_the_images_by_hand(name: str | None, tmp_path: Path) -> None:
+def test_a_refused_connection_fails_at_once_and_says_how_to_download(name: str | None, tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(UserError) as caught:
         kaggle_folder(tmp_path / name if name else None)
@@ -237,7 +237,7 @@ def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["data", None])
-def test_many_that_start_at_once_download_once(name: str | None, tmp_path: Path, kaggle: Kaggle) -> None:
+def test_concurrent_calls_download_once(name: str | None, tmp_path: Path, kaggle: Kaggle) -> None:
     root = tmp_path / name if name else None
     with ThreadPoolExecutor(4) as pool:
         folders = set(pool.map(kaggle_folder, [root] * 4))
@@ -309,7 +309,7 @@ def test_two_processes_that_draw_at_once_end_with_one_folder(tmp_path: Path) -> 
     )
 
 
-def test_drawing_is_told_in_one_line_where_there_is_no_terminal(
+def test_drawing_is_logged_in_one_line_without_a_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "intel_scenes"):
@@ -326,7 +326,7 @@ def test_too_few_images_for_the_kinds_are_refused(tmp_path: Path) -> None:
         few(tmp_path, num_test=5)
 
 
-def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_created_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("")
     with pytest.raises(
         UserError, match=r"^drawn scenes cannot be written to .*/cache .*: choose another data.cache_dir$"
