@@ -91,7 +91,7 @@ def test_all_issues_are_found_printed_and_listed(place):
     assert {row["path"]: row["suggested"] for row in doubtful} == {"dusk/wrong.png": "noon", "noon/copy.png": "dusk"}
 
     assert done.stdout.startswith(
-        "1 test image is also in the training set (0 with a different label); 2 training images are identical to "
+        "1 test image is also in the training set (with the same label); 2 training images are identical to "
         "another training image (1 with a different label).\nAn estimated "
     )
     assert done.stdout.endswith(
@@ -205,7 +205,7 @@ def test_a_validation_folder_is_audited_as_a_split_of_its_own(images, cache, tmp
     assert ("label", "val", "noon/99.png") in {pair[:3] for pair in pairs}
     said = summary_text(result)
     assert said.startswith(
-        "1 test image is also in the training or validation set (0 with a different label); 1 validation image is also "
+        "1 test image is also in the training or validation set (with the same label); 1 validation image is also "
     )
     assert "across train, val and test" in said
     assert "likely wrong val labels" in said

@@ -49,8 +49,9 @@ def write(result: AuditResult, folder: Path) -> list[str]:
 def summary_text(result: AuditResult) -> str:
     """Return the headline and a short table, for a terminal."""
     lines = _aligned(_counts(result))
-    if result.label_issues:
-        lines += ["", *_aligned(_class_pairs(result.label_issues["train"], result)[:4])]
+    class_pairs = _class_pairs(result.label_issues["train"], result) if result.label_issues else []
+    if len(class_pairs) > 1:
+        lines += ["", *_aligned(class_pairs[:4])]
     return "\n".join([*headline(result), "", *lines])
 
 
@@ -77,20 +78,19 @@ def headline(result: AuditResult) -> list[str]:
     ):
         if pairs:
             verb = "is" if len(pairs) == 1 else "are"
-            counts.append(
-                f"{counted(len(pairs), f'{split} image')} {verb} {where} ({_flagged(pairs)} with a different label)"
-            )
+            counts.append(f"{counted(len(pairs), f'{split} image')} {verb} {where} ({_labels_differ(pairs)})")
     splits = "training, validation or test" if has_val else "training or test"
     sentences = [f"{'; '.join(counts)}." if counts else f"No training image has a copy in the {splits} set."]
     if not result.label_issues:
         return [*sentences, f"Labels were not checked: {NO_CLEANLAB}."]
     train, test = result.label_issues["train"], result.label_issues["test"]
-    classes = _class_pairs(train, result)[1][0].replace(" / ", " and ", 1)
-    confused = f", most often between {classes}" if train.noise else ""
+    pairs_of_classes = _class_pairs(train, result)[1:]
+    confused = f", most often between {pairs_of_classes[0][0].replace(' / ', ' and ', 1)}" if pairs_of_classes else ""
+    limit = _percent(1 - test.noise, 0)
+    consequence = "" if limit == "100 %" else f"; a perfect classifier would then reach about {limit} test accuracy"
     sentences.append(
         f"An estimated {_percent(train.noise)} of the training labels and {_percent(test.noise)} of the test labels "
-        f"are wrong{confused}; a perfect classifier would then reach about {_percent(1 - test.noise, 0)} test "
-        "accuracy."
+        f"are wrong{confused}{consequence}."
     )
     if (check := result.recovery) is not None:
         sentences.append(
@@ -100,6 +100,13 @@ def headline(result: AuditResult) -> list[str]:
             "others were wrong before)."
         )
     return sentences
+
+
+def _labels_differ(pairs: Sequence[Finding]) -> str:
+    number = sum(bool(pair.flagged) for pair in pairs)
+    if number == len(pairs):
+        return "with a different label"
+    return f"{number} with a different label" if number else "with the same label"
 
 
 def _percent(share: float, digits: int = 1) -> str:
@@ -132,11 +139,13 @@ def _pair_counts(result: AuditResult, pairs: Sequence[Finding]) -> list[object]:
 
 
 def _class_pairs(issues: LabelIssues, result: AuditResult) -> list[list[str]]:
-    """Return a table head, and a row for each pair of classes, by falling number of labels estimated to be wrong."""
+    """Return a table head, and a row for each pair of confused classes, by falling number of wrong labels."""
     classes, number = result.scenes["train"].classes, len(issues.order)
     wrong = {(a, b): float(issues.joint[a, b] + issues.joint[b, a]) for a, b in combinations(range(len(classes)), 2)}
     rows = [["classes", "confused images", "estimated wrong labels", "share of all labels"]]
     for (a, b), share in sorted(wrong.items(), key=lambda item: -item[1]):
+        if not issues.confusion[a, b] + issues.confusion[b, a]:
+            continue
         confused = f"{issues.confusion[a, b]} + {issues.confusion[b, a]}"
         rows.append([f"{classes[a]} / {classes[b]}", confused, f"{share * number:.0f}", _percent(share, 2)])
     return rows
