@@ -19,7 +19,7 @@ NUM_PAIRS = 10  # class pairs in the table
 # Wording of the kinds of odd images, as in "2 of another size".
 ODD_KINDS = {
     "size": "of another size",
-    "mode": "in another color mode",
+    "mode": "in another colour mode",
     "one colour": "nearly of one colour",
     "grey": "without colour",
 }
