@@ -11,7 +11,7 @@ from tests.data.pixels import pipeline
 
 VIEW = View(4, 4, "bilinear", mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.5))
 FLOAT32 = Runtime(torch.device("cpu"), "32-true", threads=1)
-see = pipeline(VIEW).evaluate_tta
+see = pipeline(VIEW).tta_views
 
 
 def stored(*sizes: int) -> list[torch.Tensor]:
