@@ -43,7 +43,7 @@ def test_a_sentence_is_what_stands_behind_the_value() -> None:
     assert found["data.cache_dir"].sentence == "folder of the decoded images, shared by all runs"
     sentences = [keys.sentences("train", frozenset({("data", name)}))["data.root"] for name in ("intel", "synthetic")]
     assert sentences[0].startswith("folder with seg_train and seg_test;")
-    assert sentences[1] == "drawn below data.cache_dir"
+    assert sentences[1] == "they are drawn into a folder below data.cache_dir"
 
 
 @pytest.mark.parametrize("width", [80, 120])
