@@ -1,4 +1,4 @@
-"""The command as a user runs it: a process of its own in an empty folder; and what it refuses, in this process."""
+"""The audit command in a process of its own, as a user runs it, and its errors in this process."""
 
 import csv
 import re
@@ -10,8 +10,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from intel_scenes.auditing import audit
-from intel_scenes.auditing.audit_page import told, write
+from intel_scenes.auditing.audit_images import audit_images
+from intel_scenes.auditing.audit_page import summary_text, write
 from intel_scenes.composition import configured
 from intel_scenes.config import AuditConfig
 from intel_scenes.errors import UserError
@@ -27,7 +27,7 @@ COLOURS = {"dusk": (200, 90, 60), "noon": (60, 110, 220)}
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Two classes of coloured noise, 30 and 10 images each, with one of everything that is wrong."""
+    """Two classes of coloured noise with 30 training and 10 test images each, and one image for each kind of issue."""
     root, generator = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for split, number in (("seg_train", 30), ("seg_test", 10)):
         for name, colour in COLOURS.items():
@@ -49,16 +49,16 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def place(images, tmp_path):
-    """An empty folder but for the images."""
+    """A folder that holds only the images."""
     (tmp_path / "images").symlink_to(images)
     return tmp_path
 
 
 def audited(root, cache, *overrides):
-    """What an audit finds, in this process."""
+    """Return the result of an audit in this process."""
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         cfg = compose("audit", [*SMALL, f"data.root={root}", f"data.cache_dir={cache}", *overrides])
-    return audit.run(configured(cfg, AuditConfig))
+    return audit_images(configured(cfg, AuditConfig))
 
 
 def rows(folder, kind):
@@ -66,7 +66,7 @@ def rows(folder, kind):
         return [row for row in csv.DictReader(file) if row["kind"] == kind]
 
 
-def test_everything_that_is_wrong_is_found_told_and_listed(place):
+def test_all_issues_are_found_printed_and_listed(place):
     done = python("-W", "error", "-m", "intel_scenes.audit", *SMALL, "near=1e-6", cwd=place)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -90,8 +90,14 @@ def test_everything_that_is_wrong_is_found_told_and_listed(place):
     doubtful = [row for row in rows(folder, "label") if row["flagged"] == "True" and row["split"] == "train"]
     assert {row["path"]: row["suggested"] for row in doubtful} == {"dusk/wrong.png": "noon", "noon/copy.png": "dusk"}
 
-    first = "1 test image is in train as well, 0 under another label; 2 train images are a copy of another, 1 under"
-    assert done.stdout.startswith(first)
+    assert done.stdout.startswith(
+        "1 test image is also in the training set (with the same label); 2 training images are identical to "
+        "another training image (1 with a different label).\nAn estimated "
+    )
+    assert done.stdout.endswith(
+        "written to audit: audit.html, audit.csv, exclude.txt\n"
+        "to train without the 3 training images in exclude.txt: data.exclude=audit/exclude.txt\n"
+    )
     text = (folder / "audit.html").read_text()
     assert "default-src 'none'" in text
     assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", text)
@@ -100,32 +106,35 @@ def test_everything_that_is_wrong_is_found_told_and_listed(place):
     assert listed == ["dusk/00.png", "noon/copy.png", "noon/02.png"]
 
 
-def test_what_it_lists_for_exclusion_is_left_out_by_that_key(images, cache, tmp_path):
+def test_data_exclude_leaves_out_what_an_audit_lists(images, cache, tmp_path):
     write(audited(images, cache, "exclude.labels=true"), tmp_path)
-    found = audited(images, cache, f"data.exclude={tmp_path / 'exclude.txt'}")
+    result = audited(images, cache, f"data.exclude={tmp_path / 'exclude.txt'}")
     gone = {"dusk/00.png", "noon/copy.png", "noon/02.png", "dusk/wrong.png"}
     assert {path.name for path in (images / "seg_train/dusk").iterdir()} - {
-        path.partition("/")[2] for path in found.scenes["train"].paths if path.startswith("dusk/")
+        path.partition("/")[2] for path in result.scenes["train"].paths if path.startswith("dusk/")
     } == {"broken.png", "00.png", "wrong.png"}
-    assert gone.isdisjoint(found.scenes["train"].paths)
-    assert [heading for heading, paths in found.exclude if paths] == []
+    assert gone.isdisjoint(result.scenes["train"].paths)
+    assert [heading for heading, paths in result.exclude if paths] == []
 
 
 def test_flipped_labels_are_found_again(images, cache):
-    found = audited(images, cache, "flip=0.1")
-    assert found.recovery.flipped == 6  # a tenth of 64
-    assert found.recovery.early >= 0.8
-    assert f"Of 6 train labels that were flipped for a check, {found.recovery.recall:.1%} are flagged" in told(found)
+    result = audited(images, cache, "flip=0.1")
+    assert result.recovery.flipped == 6  # a tenth of 64
+    assert result.recovery.early >= 0.8
+    assert (
+        f"Of 6 training labels that were flipped for the check, {100 * result.recovery.recall:.1f} % are flagged"
+        in summary_text(result)
+    )
 
 
-def test_without_cleanlab_all_else_is_done(images, cache, tmp_path, monkeypatch):
+def test_without_cleanlab_all_other_issues_are_found(images, cache, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab", None)
-    found = audited(images, cache)
-    assert 'Labels were not judged: pip install "intel-scenes[audit]" adds what finds them.' in told(found)
-    assert {finding.kind for finding in found.findings} == {"unreadable", "odd", "identical", "near"}
-    write(found, tmp_path)
-    assert "They were not judged" in (tmp_path / "audit.html").read_text()
-    with pytest.raises(UserError, match=r"^flip and exclude.labels are about labels .* pip install"):
+    result = audited(images, cache)
+    assert 'Labels were not checked: install cleanlab with pip install "intel-scenes[audit]".' in summary_text(result)
+    assert {finding.kind for finding in result.findings} == {"unreadable", "odd", "identical", "near"}
+    write(result, tmp_path)
+    assert "Labels were not checked" in (tmp_path / "audit.html").read_text()
+    with pytest.raises(UserError, match=r"^flip and exclude.labels need cleanlab, .* pip install"):
         audited(images, cache, "flip=0.1")
 
 
@@ -140,13 +149,13 @@ def test_without_cleanlab_all_else_is_done(images, cache, tmp_path, monkeypatch)
         ("exclude.labels=3", "exclude.labels=3 must be one of true, false"),
         (
             "data.root=nowhere",
-            "no images found: there is no folder nowhere, set data.root to the one that holds them",
+            "the folder nowhere does not exist: set data.root to the folder of your images",
         ),
         ("+nearr=0.1", "there is no key nearr (did you mean near?); --help lists all keys"),
         ("model=torchvision", "an audit needs a model that ends in a linear layer, which squeezenet1_1 does not: "),
     ],
 )
-def test_what_is_wrong_is_one_sentence(images, cache, override, said):
+def test_user_errors_are_one_sentence(images, cache, override, said):
     name = ["model.name=squeezenet1_1"] if override == "model=torchvision" else []
     with pytest.raises(UserError) as caught:
         audited(images, cache, override, *name)
@@ -167,8 +176,8 @@ def test_a_class_too_small_to_validate_on_is_audited(images, cache, tmp_path):
     for split in ("seg_train", "seg_test"):
         (root / split / "night").mkdir()
         Image.new("RGB", (32, 32), (10, 10, 40)).save(root / split / "night/0.png")
-    found = audited(root, cache)
-    assert ("test", "night/0.png", "identical") in {(one.other_split, one.path, one.kind) for one in found.findings}
+    result = audited(root, cache)
+    assert ("test", "night/0.png", "identical") in {(one.other_split, one.path, one.kind) for one in result.findings}
 
 
 def test_a_validation_folder_is_audited_as_a_split_of_its_own(images, cache, tmp_path):
@@ -183,9 +192,9 @@ def test_a_validation_folder_is_audited_as_a_split_of_its_own(images, cache, tmp
     shutil.copy(root / "val/dusk/01.png", root / "val/noon/99.png")
     (root / "val/noon/98.png").write_bytes(b"no image")
     Image.open(root / "val/noon/02.png").save(root / "train/noon/near.bmp")  # the same pixels in another file
-    found = audited(root, cache, "near=1e-6")
-    assert [len(found.scenes[split]) for split in ("train", "val", "test")] == [65, 18, 5]
-    pairs = {(one.kind, one.split, one.path, one.other_split, one.other_path) for one in found.findings}
+    result = audited(root, cache, "near=1e-6")
+    assert [len(result.scenes[split]) for split in ("train", "val", "test")] == [65, 18, 5]
+    pairs = {(one.kind, one.split, one.path, one.other_split, one.other_path) for one in result.findings}
     assert {
         ("identical", "train", "noon/02.png", "val", "noon/leak.png"),
         ("identical", "val", "dusk/00.png", "test", "dusk/copy.png"),
@@ -194,15 +203,17 @@ def test_a_validation_folder_is_audited_as_a_split_of_its_own(images, cache, tmp
         ("unreadable", "val", "noon/98.png", None, None),
     } <= pairs
     assert ("label", "val", "noon/99.png") in {pair[:3] for pair in pairs}
-    said = told(found)
-    assert said.startswith("1 test image is in train or val as well, 0 under another label; 1 validation image is in ")
+    said = summary_text(result)
+    assert said.startswith(
+        "1 test image is also in the training or validation set (with the same label); 1 validation image is also "
+    )
     assert "across train, val and test" in said
     assert "likely wrong val labels" in said
-    assert dict(found.exclude)["the same file as a validation image"] == ["noon/02.png"]
-    write(found, tmp_path)
-    assert "Validation labels in doubt" in (tmp_path / "audit.html").read_text()
+    assert dict(result.exclude)["identical to a validation image"] == ["noon/02.png"]
+    write(result, tmp_path)
+    assert "Validation labels that are likely wrong" in (tmp_path / "audit.html").read_text()
 
 
-def test_a_share_of_the_training_images_is_refused_because_an_audit_looks_at_all(place):
+def test_train_fraction_is_refused_because_an_audit_looks_at_all_images(place):
     with pytest.raises(UserError, match=r"^data\.train_fraction has no effect on an audit, which looks at all images"):
         audited(place / "images", place / "cache", "data.train_fraction=0.5")

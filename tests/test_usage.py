@@ -37,11 +37,13 @@ def test_every_group_has_a_sentence(config_name: str) -> None:
 
 def test_a_sentence_is_what_stands_behind_the_value() -> None:
     found = {key.name: key for key in keys.of_file(keys.conf_folder() / "data" / "intel.yaml")}
-    assert found["data.batch_size"] == keys.Key("data.batch_size", 32, "images of a step, over all devices together")
-    assert found["data.cache_dir"].sentence == "decoded images, shared by all runs"
+    assert found["data.batch_size"] == keys.Key(
+        "data.batch_size", 32, "global batch size: images per step, over all devices"
+    )
+    assert found["data.cache_dir"].sentence == "folder of the decoded images, shared by all runs"
     sentences = [keys.sentences("train", frozenset({("data", name)}))["data.root"] for name in ("intel", "synthetic")]
     assert sentences[0].startswith("folder with seg_train and seg_test;")
-    assert sentences[1] == "drawn below data.cache_dir"
+    assert sentences[1] == "they are drawn into a folder below data.cache_dir"
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -57,7 +59,7 @@ def test_each_key_is_shown_with_its_value_and_its_sentence() -> None:
     text = shown("train", width=120)
     assert re.search(r"^  epochs=10 +passes over the training images$", text, re.MULTILINE)
     assert re.search(r"^  data\.root=\$INTEL_SCENES_DATA +folder with seg_train", text, re.MULTILINE)
-    assert re.search(r"^  data\.cache_dir=~/\.cache/intel_scenes\n? +decoded images", text, re.MULTILINE)
+    assert re.search(r"^  data\.cache_dir=~/\.cache/intel_scenes\n? +folder of the", text, re.MULTILINE)
     assert re.search(r"^  optim\.weight_decay=0\.01 +decoupled", text, re.MULTILINE), "the default recipe takes AdamW"
     assert re.search(r"^  optim\.nesterov=true +Nesterov", shown("train", "optim=sgd_nesterov"), re.MULTILINE)
     assert re.search(r"^  run +required: finished runs, one or a list", shown("evaluate"), re.MULTILINE)

@@ -1,1 +1,1 @@
-"""What is wrong with the images and labels of a folder."""
+"""Audit of the images and labels of a data set."""

@@ -43,7 +43,7 @@ def _our_rate(data: SceneDataModule) -> float:
     def seconds() -> float:
         started = time.perf_counter()
         for batch in batches:
-            data.pipeline.train(batch, epoch=0, size=data.view.size, num_classes=len(data.splits.classes))
+            data.pipeline.train_batch(batch, epoch=0, size=data.view.size, num_classes=len(data.splits.classes))
         return time.perf_counter() - started
 
     seconds()  # warm-up: the rival's workers start before its clock, too

@@ -124,7 +124,9 @@ def bare_loop(data: SceneDataModule, model_name: str, lr: float, momentum: float
     network.train()
     yield 0
     for batch in batches:
-        images, labels = data.pipeline.train(batch, epoch=0, size=data.view.size, num_classes=len(data.splits.classes))
+        images, labels = data.pipeline.train_batch(
+            batch, epoch=0, size=data.view.size, num_classes=len(data.splits.classes)
+        )
         optimizer.zero_grad()
         functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -132,6 +134,6 @@ def bare_loop(data: SceneDataModule, model_name: str, lr: float, momentum: float
         yield len(labels)
     network.eval()
     with torch.inference_mode():
-        for loader in (data.evaluation("val"), data.evaluation("train_eval")):
+        for loader in (data.eval_batches("val"), data.eval_batches("train_eval")):
             for batch in loader:
-                (network(data.pipeline.evaluate(batch.images)).argmax(1) == batch.labels).sum()
+                (network(data.pipeline.eval_view(batch.images)).argmax(1) == batch.labels).sum()

@@ -38,7 +38,7 @@ def benchmark_probe(images: DataConfig, overrides: Sequence[str], size: int, thr
     network.to(memory_format=torch.channels_last).eval()
     on_cpu = Runtime(torch.device("cpu"), "32-true", threads)
     started = time.perf_counter()
-    for _ in features_of(network, data.images, data.pipeline.evaluate, on_cpu):
+    for _ in features_of(network, data.images, data.pipeline.eval_view, on_cpu):
         pass
     seconds_per_image = (time.perf_counter() - started) / len(data.splits.scenes)
     images_per_epoch = sum(map(len, (data.splits.train, data.splits.train_eval, data.splits.val)))

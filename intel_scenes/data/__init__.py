@@ -1,1 +1,1 @@
-"""Scene images: where they come from, how they are split, packed and batched."""
+"""Images: their sources, splits, the decoded cache, augmentation and batches."""

@@ -1,4 +1,4 @@
-"""What a training image goes through: a function of the image, and of numbers drawn for it beforehand."""
+"""Augmentation of training images: a function of the images and of random numbers drawn for them beforehand."""
 
 from collections.abc import Callable
 
@@ -16,8 +16,8 @@ from intel_scenes.data.transfer import on_device
 
 Draws = npt.NDArray[np.float64]
 
-# What an image draws for one epoch: `ATTEMPTS` candidate boxes of (area, ratio, top, left), the flip, and the seed of
-# its policy.
+# Random numbers of an image in one epoch: `ATTEMPTS` candidate boxes of (area, ratio, top, left), the flip, and the
+# seed of its policy.
 ATTEMPTS = 10
 NUM_DRAWS = 4 * ATTEMPTS + 2
 
@@ -27,23 +27,23 @@ POLICIES: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
 }
 
 
-def draw(seed: int, epoch: int, indices: npt.NDArray[np.int64], num_draws: int = NUM_DRAWS) -> Draws:
-    """Random numbers that depend on (seed, epoch, image) alone, whatever batch or process an image is in.
+def uniform_draws(seed: int, epoch: int, indices: npt.NDArray[np.int64], num_draws: int = NUM_DRAWS) -> Draws:
+    """Return random numbers that depend only on (seed, epoch, image), not on the batch or process of the image.
 
     A counter is hashed with the finalizer of SplitMix64 (Steele et al., "Fast Splittable Pseudorandom Number
-    Generators", 2014); a generator of its own for each image would cost more than its crop.
+    Generators", 2014), because a generator for each image would cost more than its crop.
 
     Args:
-        seed: Of the run.
-        epoch: From 0.
-        indices: (B,) int64, the images' positions in the training set.
-        num_draws: Numbers for each image.
+        seed: Seed of the run.
+        epoch: Epoch, from 0.
+        indices: (B,) int64, positions of the images in the training set.
+        num_draws: Number of random numbers for each image.
 
     Returns:
         (B, num_draws) float64, uniform on [0, 1).
     """
     epoch_key = _mix(_mix(np.array([seed], dtype=np.uint64)) + np.uint64(epoch))
-    # Added as they are, int64 and uint64 make float64, which rounds the image number away.
+    # int64 + uint64 would be float64, which rounds the position of the image away.
     stream = _mix(epoch_key + indices.astype(np.uint64))[:, None]
     counters = stream + np.arange(num_draws, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     return (_mix(counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
@@ -57,16 +57,16 @@ def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def crop_boxes(draws: Draws, sizes: Indices | int, augmentation: AugmentConfig) -> npt.NDArray[np.int64]:
-    """Boxes of random resized crops (Szegedy et al. 2015), distributed as torchvision's `RandomResizedCrop` draws them.
+    """Return boxes of random resized crops (Szegedy et al. 2015), distributed as in torchvision's `RandomResizedCrop`.
 
     Args:
         draws: (B, 4 * ATTEMPTS) or more, uniform on [0, 1).
-        sizes: (B, 2) heights and widths of the images, or the side of squares.
-        augmentation: Of which scale and ratio are used.
+        sizes: (B, 2) heights and widths of the images, or the side of square images.
+        augmentation: Augmentation whose `scale` and `ratio` are used.
 
     Returns:
-        (B, 4) int64: top, left, height, width, inside the image. The first of an image's candidates that fits; where
-        none does, the largest middle box whose ratio is allowed.
+        (B, 4) int64: top, left, height and width inside the image. The first candidate of an image that fits; if none
+        does, the largest center box whose ratio is allowed.
     """
     area, ratio, top, left = np.moveaxis(draws[:, : 4 * ATTEMPTS].reshape(-1, ATTEMPTS, 4), 2, 0)
     (low_scale, high_scale), (low_ratio, high_ratio) = augmentation.scale, augmentation.ratio
@@ -93,42 +93,40 @@ def augment(
     sizes: Indices | None = None,
     jitter_draws: Draws | None = None,
 ) -> Tensor:
-    """Random crops resized with antialiasing, some of them mirrored, after the operations of a policy.
-
-    Angles and colours change after the crop, and the vertical flip comes last.
+    """Augment a batch: policy, random resized crop, horizontal flip, rotation, color jitter, then vertical flip.
 
     Args:
         images: (B, 3, H, W) uint8.
-        draws: (B, NUM_DRAWS) from `draw`.
-        augmentation: What to draw.
-        size: Side of the result.
+        draws: (B, NUM_DRAWS) from `uniform_draws`.
+        augmentation: Ranges and probabilities of the operations.
+        size: Side of the result in pixels.
         interpolation: "bilinear" or "bicubic".
-        normalization: Mean and standard deviation of each channel, as `normalize` takes them.
-        sizes: (B, 2), height and width of each image, which begins at the top left; None for squares without a margin.
-        jitter_draws: (B, jitter.NUM_DRAWS) from `draw`, for angles, colours and the vertical flip; may be None where
-            the augmentation has none of these.
+        normalization: Mean and standard deviation of each channel, as in `normalize`; None does not normalize.
+        sizes: (B, 2), height and width of each image, which is placed at the top left; None for unpadded squares.
+        jitter_draws: (B, jitter.NUM_DRAWS) from `uniform_draws`, for rotation, color jitter and vertical flip; may be
+            None if the augmentation has none of these.
 
     Returns:
-        (B, 3, size, size): float32 and normalized; without `normalization` in the range of the images, uint8 on a CPU
-        where no angle or colour changes, and float32 elsewhere.
+        (B, 3, size, size): normalized float32; without `normalization` values in 0..255, uint8 on a CPU without
+        rotation and color jitter, else float32.
     """
     boxes = crop_boxes(draws, images.shape[-1] if sizes is None else sizes, augmentation)
     flips = draws[:, 4 * ATTEMPTS] < augmentation.flip
     if augmentation.policy:
         images = by_policy(images, draws[:, 4 * ATTEMPTS + 1], augmentation.policy, sizes)
-    is_normalized_at_once = images.device.type == "cpu" and not augmentation.has_jitter
+    is_normalized_with_crop = images.device.type == "cpu" and not augmentation.has_jitter
     if images.device.type == "cpu":
-        at_once = normalization if is_normalized_at_once else None
-        crops = crop_resize_each(images, boxes, flips, size, interpolation, at_once)
+        with_crop = normalization if is_normalized_with_crop else None
+        crops = crop_resize_each(images, boxes, flips, size, interpolation, with_crop)
     else:
         crops = crop_resize_matrix(images, boxes, flips, size, interpolation)
     if augmentation.has_jitter:
-        assert jitter_draws is not None, "angles and colours are drawn"
+        assert jitter_draws is not None, "rotation and color jitter need jitter_draws"
         crops = jitter.jitter(crops, jitter_draws, augmentation)
-    if normalization is not None and not is_normalized_at_once:
+    if normalization is not None and not is_normalized_with_crop:
         crops = normalize(crops, *normalization)
     if augmentation.vertical_flip:
-        assert jitter_draws is not None, "vertical flips are drawn"
+        assert jitter_draws is not None, "vertical flips need jitter_draws"
         flipped = torch.from_numpy(jitter_draws[:, jitter.UPSIDE_DOWN] < augmentation.vertical_flip)
         flipped = on_device(flipped, images.device)
         crops[flipped] = crops[flipped].flip(-2)
@@ -136,21 +134,21 @@ def augment(
 
 
 def by_policy(images: Tensor, draws: Draws, policy: str, sizes: Indices | None = None) -> Tensor:
-    """Each image changed by torchvision's operations, which depend on its own number alone.
+    """Apply torchvision's augmentation policy to each image, seeded by the image's own random number.
 
     Args:
         images: (B, 3, H, W) uint8.
         draws: (B,), uniform on [0, 1).
         policy: One of `POLICIES`.
-        sizes: As `augment` takes them.
+        sizes: As in `augment`.
 
     Returns:
         (B, 3, H, W) uint8 in channels-last memory.
     """
     change, device = POLICIES[policy](), images.device
-    images = images.cpu()  # one wait of an accelerator for a batch, not one for each operation on an image
+    images = images.cpu()  # one synchronization per batch, not one for each operation on an image
     result = torch.empty_like(images, memory_format=torch.channels_last)
-    with torch.random.fork_rng(devices=[]):  # they draw from the global generator, on the CPU
+    with torch.random.fork_rng(devices=[]):  # the policies draw from the global CPU generator
         for index, seed in enumerate((draws * 2**53).astype(np.int64).tolist()):
             height, width = images.shape[-2:] if sizes is None else sizes[index]
             torch.default_generator.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Batches of an epoch, a function of (seed, epoch, image) whatever the number of devices."""
+"""Batches of an epoch: a function of (seed, epoch, image) that does not depend on the number of devices."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from intel_scenes.data.store import Batch, Stored
 
 
 def order(seed: int, epoch: int, num_images: int) -> Indices:
-    """The order in which an epoch takes the training images, a permutation of 0..num_images-1."""
+    """Return the order of the training images in an epoch, a permutation of 0..num_images-1."""
     return np.random.default_rng([seed, epoch]).permutation(num_images)
 
 
 @dataclass(frozen=True)
 class TrainBatches:
-    """One epoch of full batches; the images left over wait for another epoch, which has another order.
+    """The full batches of one epoch; an incomplete last batch is dropped, and each epoch has a new order.
 
-    `batch_size` is that of all ranks together: each takes its slice, so their number does not change which images a
-    step sees. Batch norms and mixing look at a slice alone.
+    `batch_size` is the global batch size: each rank takes its slice, so the number of ranks does not change which
+    images a step sees. BatchNorm and mixing see only the slice of a rank.
     """
 
     stored: Stored
@@ -31,11 +31,11 @@ class TrainBatches:
     num_ranks: int = 1
 
     def __len__(self) -> int:
-        """Number of batches."""
+        """Return the number of batches."""
         return len(self.chosen) // self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
-        """The rank's slices of the batches of the current epoch."""
+        """Yield this rank's slices of the batches of the current epoch."""
         shuffled = order(self.seed, self.epoch(), len(self.chosen))
         share = self.batch_size // self.num_ranks
         for start in range(self.rank * share, len(self) * self.batch_size, self.batch_size):
@@ -44,7 +44,7 @@ class TrainBatches:
 
 @dataclass(frozen=True)
 class EvalBatches:
-    """Every chosen image once, in order, in batches of nearly equal size; with ranks, each takes every n-th image."""
+    """Every chosen image once, in order, in batches of nearly equal size; of n ranks, each takes every n-th image."""
 
     stored: Stored
     chosen: Indices
@@ -53,14 +53,14 @@ class EvalBatches:
     num_ranks: int = 1
 
     def __len__(self) -> int:
-        """Number of batches, the same for every rank."""
+        """Return the number of batches, the same on every rank."""
         return max(1, min(-(-len(self.chosen) // self.batch_size), len(self.chosen) // self.num_ranks))
 
     def positions(self) -> list[Indices]:
-        """The rank's share of each batch; nothing is padded or seen twice."""
+        """Return this rank's share of each batch; no image is repeated as padding."""
         return [indices[self.rank :: self.num_ranks] for indices in np.array_split(self.chosen, len(self))]
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches at these positions."""
+        """Yield the batches at these positions."""
         for indices in self.positions():
             yield self.stored.squares(indices)

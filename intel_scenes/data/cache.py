@@ -1,4 +1,4 @@
-"""What is computed once and kept for all runs: a folder that is there whole or not at all."""
+"""Cache folders that are computed once for all runs; each is complete or absent."""
 
 import os
 import shutil
@@ -17,16 +17,16 @@ Array = npt.NDArray[Any]
 
 
 def make_once(folder: Path, write: Callable[[Path], None]) -> None:
-    """Has a folder made where it is not there yet; a second process waits for the first.
+    """Create a cache folder unless it exists; a second process waits for the first.
 
     Args:
-        folder: In a cache, named after all that its content depends on.
-        write: Fills the new folder that it is given.
+        folder: Folder to create; its name must depend on everything that its content depends on.
+        write: Fills the new folder whose path it is called with.
 
     Raises:
         UserError: The cache cannot be written.
     """
-    if folder.exists():  # whole, so that a cache that cannot be written is of use
+    if folder.exists():  # complete, so a read-only cache can be used
         return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def make_once(folder: Path, write: Callable[[Path], None]) -> None:
             if folder.exists():
                 return
             partial = folder.with_name(f".{folder.name}")
-            shutil.rmtree(partial, ignore_errors=True)  # of a killed process; the lock is ours
+            shutil.rmtree(partial, ignore_errors=True)  # left by a killed process: this one holds the lock
             partial.mkdir()
             try:
                 write(partial)
@@ -45,14 +45,16 @@ def make_once(folder: Path, write: Callable[[Path], None]) -> None:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
     except OSError as error:
-        raise UserError(f"the cache {folder.parent} cannot be written ({error}): set data.cache_dir") from error
+        raise UserError(
+            f"the cache folder {folder.parent} cannot be written ({error}): set data.cache_dir to another folder"
+        ) from error
 
 
 def arrays(folder: Path, *names: str) -> list[Array]:
-    """Arrays of a kept folder, mapped into memory; what is changed in memory stays there.
+    """Return arrays of a cache folder, memory-mapped copy-on-write.
 
     Raises:
-        UserError: They cannot be read.
+        UserError: An array cannot be read.
     """
     with reading(folder):
         return [np.load(folder / f"{name}.npy", mmap_mode="c") for name in names]
@@ -60,21 +62,23 @@ def arrays(folder: Path, *names: str) -> list[Array]:
 
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """Turns what goes wrong while a kept folder is read into one sentence.
+    """Turn errors while a cache folder is read into a UserError.
 
     Raises:
-        UserError: It cannot be read.
+        UserError: The folder cannot be read, or is corrupt.
     """
     try:
         yield
     except (FileNotFoundError, ValueError, EOFError) as error:
-        raise UserError(f"the cache {folder} is damaged ({first_line(error)}): remove that folder") from error
+        raise UserError(f"the cache folder {folder} is corrupt ({first_line(error)}): remove it") from error
     except OSError as error:
-        raise UserError(f"the cache {folder} cannot be read ({error}): set data.cache_dir") from error
+        raise UserError(
+            f"the cache folder {folder} cannot be read ({error}): check its permissions, or set data.cache_dir"
+        ) from error
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Wait until a file, or a folder's directory entries, are on the disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)

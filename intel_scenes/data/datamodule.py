@@ -1,4 +1,4 @@
-"""The LightningDataModule: a folder of scenes in, batches ready for a network out."""
+"""The LightningDataModule: from a folder of images to batches for a network."""
 
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
@@ -23,30 +23,29 @@ from intel_scenes.data.splits import Splits, cut_splits, with_subset
 from intel_scenes.data.store import Batch, Stored
 from intel_scenes.errors import UserError, counted
 
-# Of evaluation, where training has smaller batches: without gradients there is room, and few images take longer each.
+# Least batch size of evaluation: without gradients there is memory for it, and small batches take longer per image.
 EVAL_BATCH_SIZE = 64
-MOST_TIMES = 4  # as large as a batch of training, which is lowered where memory is short
+MAX_EVAL_FACTOR = 4  # largest multiple of the training batch size, which may have been lowered for lack of memory
 
 
 def eval_batch_size(batch_size: int) -> int:
-    """Images of a batch of evaluation, given that of training."""
-    return max(batch_size, min(EVAL_BATCH_SIZE, MOST_TIMES * batch_size))
+    """Return the batch size of evaluation, given that of training."""
+    return max(batch_size, min(EVAL_BATCH_SIZE, MAX_EVAL_FACTOR * batch_size))
 
 
 class SceneDataModule(LightningDataModule):
-    """Scenes of a folder: stored images travel to the device as uint8 and are cropped and normalized there.
+    """A labelled data set; images are moved to the device as uint8, then cropped and normalized there.
 
-    It serves any LightningModule that takes batches of (images (B, 3, size, size) float32, labels (B,) int64); labels
-    are (B, num_classes) shares where images are mixed, and a validation step takes a `dataloader_idx`.
+    It serves any LightningModule that takes batches of (images (B, 3, size, size) float32, labels (B,) int64). Labels
+    are (B, num_classes) shares if images are mixed. A validation step takes a `dataloader_idx`.
 
     Attributes:
-        splits: Which images are trained on, validated and tested on. This and the next three are there after `setup`.
-        images: What is stored of `splits.scenes`, in their order.
-        test_images: What is stored of `splits.test_scenes`.
-        unreadable: Of "train", "test", and a "val" that was there, the images that cannot be decoded, by path, with the
-            reason.
-        pipeline: How what is stored is seen.
-        view: How a network sees an image, also where what is stored are features.
+        splits: Training, validation and test sets; available after `setup`, as are the next three.
+        images: Stored images of `splits.scenes`, in their order.
+        test_images: Stored images of `splits.test_scenes`, in their order.
+        unreadable: Why images cannot be decoded, by split ("train", "test", and "val" if the folder has one) and path.
+        pipeline: Preprocessing of the stored images or features.
+        view: Preprocessing that the network expects, also if features are stored.
     """
 
     splits: Splits
@@ -73,25 +72,26 @@ class SceneDataModule(LightningDataModule):
         train_fraction: float = 1,
         subset_seed: int = 0,
     ) -> None:
-        """Takes what the images depend on; none is read yet.
+        """Store the settings; no image is read yet.
 
         Args:
-            source: Where the images come from.
-            pipeline: How they are seen.
-            train_sizes: Sides of the training crops, which share out the epochs; see `size_of`.
-            batch_size: Images of a step, over all devices; a subset that is smaller is a batch of its own.
-            seed: Of the order.
-            val_fraction: Share of train that becomes the validation split, where none was there; None cuts none.
-            split_seed: Of that cut, and of the next.
-            test_fraction: Share of train that becomes the test split, where none was there; None cuts none.
-            store_size: Side, or shorter side, of the decoded images in the cache.
-            cache_dir: Where decoded images are kept.
-            store_rule: Whether the cache holds the middle square of each image, or the whole.
-            on_unreadable: Whether an image that cannot be decoded is an error or left out.
-            exclude: Images of train that are left out, by path. The others lie on the same side of the cut with and
-                without them.
-            train_fraction: Share of the training images to train on, after that cut.
-            subset_seed: Draws that share.
+            source: Source of the images.
+            pipeline: Preprocessing of the images.
+            train_sizes: Sides of the training crops, each for an equal part of the epochs; see `size_of`.
+            batch_size: Number of images in a step, over all devices; a smaller training subset becomes one batch.
+            seed: Seed of the order of the training images.
+            val_fraction: Share of the training images to split off for validation if the folder has no validation
+                split; None splits off none.
+            split_seed: Seed of the validation and the test split.
+            test_fraction: Share of the training images to split off for the test if the folder has no test split; None
+                splits off none.
+            store_size: Side of the stored squares, or shorter side of the whole images, in pixels.
+            cache_dir: Folder of the cache of decoded images.
+            store_rule: Whether the cache holds the center square of each image, or the whole image.
+            on_unreadable: Whether an image that cannot be decoded is an error or skipped.
+            exclude: Paths of training images to leave out. This does not move the others between the sets.
+            train_fraction: Share of the training images to train on, after the splits.
+            subset_seed: Seed of that subset.
         """
         super().__init__()
         self.source, self.cache_dir = source, cache_dir
@@ -106,7 +106,7 @@ class SceneDataModule(LightningDataModule):
         self._is_set_up = False
 
     def prepare_data(self) -> None:
-        """Downloads or draws the images and decodes them into the cache, where that is not done yet.
+        """Download or draw the images and decode them into the cache, unless that is done.
 
         Raises:
             UserError: The images are missing or cannot be read, or the cache cannot be written.
@@ -114,7 +114,7 @@ class SceneDataModule(LightningDataModule):
         _ = self._packed
 
     def setup(self, stage: str | None = None) -> None:
-        """Maps the cache into memory, splits the images and checks them; does nothing the second time.
+        """Map the cache into memory, check the images and split them; does nothing when called again.
 
         Raises:
             UserError: The images are missing, unreadable or too few.
@@ -122,7 +122,7 @@ class SceneDataModule(LightningDataModule):
         if self._is_set_up:
             return
         (train, packed), (test, test_packed) = self._packed
-        _check_known(self.exclude, self.layout)
+        _check_excluded_paths(self.exclude, self.layout)
         undecoded = self._undecoded()
         if self.on_unreadable == "error":
             _check_all_readable(undecoded, self.exclude)
@@ -140,49 +140,54 @@ class SceneDataModule(LightningDataModule):
         own_val = None if self.layout.val is None else is_val
         whole = cut_splits(readable, kept, test_scenes, self.val_fraction, self.split_seed, own_val)
         self.splits = with_subset(whole, self.train_fraction, self.subset_seed, self.split_seed)
-        if self.batch_size <= (self.splits.num_whole or 0):  # a smaller subset trains in batches of all its images
-            self.batch_size = min(self.batch_size, len(self.splits.train))
-        _check_batch_size(self.batch_size, len(self.splits.train))
+        num_train = len(self.splits.train)
+        if self.batch_size <= (self.splits.num_whole or 0):  # a subset smaller than a batch becomes one batch
+            self.batch_size = min(self.batch_size, num_train)
+        if self.batch_size > num_train:
+            raise UserError(
+                f"data.batch_size={self.batch_size} is larger than the training set of {counted(num_train, 'image')}: "
+                "lower it"
+            )
         self._is_set_up = True
 
     @cached_property
     def layout(self) -> Layout:
-        """The images as they lie there, none of them decoded yet; a test split is cut where there is none.
+        """Images by split, none of them decoded yet; a test split is cut if the source has none.
 
         Raises:
-            UserError: The images are missing or cannot be read, or a class would be left without test images.
+            UserError: The images are missing or cannot be read, or a class would have no test image.
         """
         return self.source.read(self.cache_dir).with_test(self.test_fraction, self.split_seed)
 
     @cached_property
     def _packed(self) -> list[tuple[Scenes, Packed]]:
-        """The images to learn from and to test on, and what they are decoded to in the cache."""
+        """Training and validation images with their decoded form in the cache, then the test images with theirs."""
         assert self.layout.test is not None
         return [(scenes, self.packing.pack(scenes)) for scenes in (self.layout.train_and_val, self.layout.test)]
 
     def _undecoded(self) -> dict[str, tuple[Scenes, dict[int, str]]]:
-        """Of each split that was found its images, and by position why some of them cannot be decoded."""
+        """Return by split its images, and why some of them cannot be decoded, by position."""
         (_, packed), (test, test_packed) = self._packed
         train, val = self.layout.train, self.layout.val
-        of_train = {index: reason for index, reason in packed.unreadable.items() if index < len(train)}
-        of_val = {index - len(train): packed.unreadable[index] for index in packed.unreadable.keys() - of_train.keys()}
-        between = {} if val is None else {"val": (val, of_val)}
-        return {"train": (train, of_train), **between, "test": (test, test_packed.unreadable)}
+        in_train = {index: reason for index, reason in packed.unreadable.items() if index < len(train)}
+        in_val = {index - len(train): packed.unreadable[index] for index in packed.unreadable.keys() - in_train.keys()}
+        val_entry = {} if val is None else {"val": (val, in_val)}
+        return {"train": (train, in_train), **val_entry, "test": (test, test_packed.unreadable)}
 
     @property
     def images_by_split(self) -> dict[str, Stored]:
-        """What is stored of each of `splits.scenes_by_split`."""
+        """Stored images of each of `splits.scenes_by_split`."""
         if not self.splits.has_own_val:
             return {"train": self.images, "test": self.test_images}
         is_val = np.isin(np.arange(len(self.splits.scenes)), self.splits.val)
         return {"train": self.images.select(~is_val), "val": self.images.select(is_val), "test": self.test_images}
 
     def with_features(self, train: npt.NDArray[np.float32], test: npt.NDArray[np.float32]) -> Self:
-        """The same splits, with features in place of images.
+        """Return a copy with features in place of images.
 
         Args:
-            train: (N, D), one row for each of `splits.scenes`.
-            test: (M, D), one row for each of `splits.test_scenes`.
+            train: (N, D) features of `splits.scenes`, in their order.
+            test: (M, D) features of `splits.test_scenes`, in their order.
         """
         features = copy(self)
         features.images, features.test_images = (
@@ -193,55 +198,55 @@ class SceneDataModule(LightningDataModule):
         return features
 
     def on(self, device: torch.device) -> Self:
-        """The same splits; what is stored of train and val lies on a device."""
+        """Return a copy whose stored training and validation images are resident on a device."""
         resident = copy(self)
         resident.images = self.images.to(device)
         return resident
 
     @property
     def num_batches(self) -> int:
-        """Full batches of an epoch, over all devices."""
+        """Number of full batches of an epoch, over all devices."""
         return len(self.splits.train) // self.batch_size
 
     def train_dataloader(self) -> TrainBatches:
-        """The training batches of the Trainer's current epoch."""
+        """Return the training batches of the Trainer's current epoch."""
         return TrainBatches(
             self.images, self.splits.train, self.batch_size, self.seed, lambda: self._epoch, *self._ranks
         )
 
     def val_dataloader(self) -> list[EvalBatches]:
-        """First the validation images, then the fixed slice of the training images."""
+        """Return the batches of the validation images, and those of the training images in `splits.train_eval`."""
         return [
             EvalBatches(self.images, chosen, self._eval_batch_size, *self._ranks)
             for chosen in (self.splits.val, self.splits.train_eval)
         ]
 
     def test_dataloader(self) -> EvalBatches:
-        """Every test image once."""
+        """Return batches with every test image once."""
         return EvalBatches(self.test_images, self.splits.test, self._eval_batch_size, *self._ranks)
 
-    def evaluation(self, split: Literal["train_eval", "val", "test"]) -> EvalBatches:
-        """Every image of a split once, in order, for one process."""
+    def eval_batches(self, split: Literal["train_eval", "val", "test"]) -> EvalBatches:
+        """Return batches with every image of a split once, in order, for a single process."""
         if split == "test":
             return EvalBatches(self.test_images, self.splits.test, self._eval_batch_size)
         chosen = self.splits.val if split == "val" else self.splits.train_eval
         return EvalBatches(self.images, chosen, self._eval_batch_size)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Takes what is stored to the device."""
+        """Move a batch of stored images to the device."""
         return batch.to(device)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """Turns what is stored, on the device, into what the network takes, and its targets."""
+        """Preprocess a batch of stored images on the device; return the inputs of the network and the targets."""
         assert self.trainer is not None
         if not self.trainer.training:
-            return self.pipeline.evaluate(batch.images), batch.labels
+            return self.pipeline.eval_view(batch.images), batch.labels
         num_classes = len(self.splits.classes)
-        return self.pipeline.train(batch, epoch=self._epoch, size=self._train_size, num_classes=num_classes)
+        return self.pipeline.train_batch(batch, epoch=self._epoch, size=self._train_size, num_classes=num_classes)
 
     @property
     def _eval_batch_size(self) -> int:
-        return eval_batch_size(self.batch_size)  # over all devices
+        return eval_batch_size(self.batch_size)  # global, as `batch_size`
 
     @property
     def _epoch(self) -> int:
@@ -254,7 +259,9 @@ class SceneDataModule(LightningDataModule):
             return self.train_sizes[0]
         num_epochs = self.trainer.max_epochs if self.trainer else None
         if num_epochs is None or num_epochs < 0:
-            raise UserError("several train_sizes share out the epochs: set max_epochs of the Trainer")
+            raise UserError(
+                f"train_sizes={list(self.train_sizes)} share the epochs equally: set max_epochs of the Trainer"
+            )
         return size_of(self.train_sizes, self._epoch, num_epochs)
 
     @property
@@ -263,26 +270,21 @@ class SceneDataModule(LightningDataModule):
         return self.trainer.global_rank, self.trainer.world_size
 
 
-def _check_known(exclude: Collection[str], layout: Layout) -> None:
+def _check_excluded_paths(exclude: Collection[str], layout: Layout) -> None:
     train, test = layout.train, layout.test
     unknown = sorted(set(exclude) - set(train.paths))
     if not unknown:
         return
     if layout.test_fraction is not None and test is not None and unknown[0] in test.paths:
         raise UserError(
-            f"data.exclude names {unknown[0]}, which lies in the test split that was cut: take it out of that file, "
-            "which leaves out training images alone, or move the image away"
+            f"data.exclude lists {unknown[0]}, which belongs to the test split that was cut; only training images can "
+            "be excluded: remove it from that file, or move the image away"
         )
-    form = "CLASS/FILE" if train.has_class_folders else "paths as data.labels does"
+    form = "CLASS/FILE" if train.has_class_folders else "paths as in data.labels"
     raise UserError(
-        f"data.exclude names {counted(len(unknown), 'path')} with no image in {train.root}, such as {unknown[0]}: "
-        f"write {form}, one on a line"
+        f"data.exclude lists {counted(len(unknown), 'path')} without an image in {train.root}, such as {unknown[0]}: "
+        f"write {form}, one per line"
     )
-
-
-def _check_batch_size(batch_size: int, num_images: int) -> None:
-    if batch_size > num_images:
-        raise UserError(f"data.batch_size={batch_size} is more than the {num_images} training images: lower it")
 
 
 def _check_all_readable(undecoded: Mapping[str, tuple[Scenes, Mapping[int, str]]], exclude: Collection[str]) -> None:
@@ -296,11 +298,11 @@ def _check_all_readable(undecoded: Mapping[str, tuple[Scenes, Mapping[int, str]]
         them = "it" if len(named) == 1 else "them"
         raise UserError(
             f"{counted(len(named), 'image')} cannot be decoded: {'; '.join(named)}: replace or remove {them}, "
-            f"or set data.on_unreadable=skip to go on without {them}"
+            f"or set data.on_unreadable=skip to train without {them}"
         )
 
 
 def _check_some_readable(scenes: Scenes, reasons: Mapping[int, str]) -> None:
     readable = np.delete(scenes.labels, list(reasons))
     if lost := sorted(set(scenes.labels) - set(readable)):
-        raise UserError(f"no image in {scenes.where(lost[0])} can be decoded: put some there, or remove the class")
+        raise UserError(f"no image of {scenes.where(lost[0])} can be decoded: replace its images, or remove the class")

@@ -1,4 +1,4 @@
-"""Colours and angles of training images, changed for a whole batch on its device by numbers drawn beforehand."""
+"""Random rotation and color jitter of a batch on its device, by random numbers drawn beforehand."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,27 +11,26 @@ from intel_scenes.data.transfer import on_device
 
 Draws = npt.NDArray[np.float64]
 
-NUM_DRAWS = 5  # of an image: its angle, brightness, contrast and saturation, and whether it is upside down
-UPSIDE_DOWN = 4  # place of the last one
-GRAY = (0.2989, 0.587, 0.114)  # shares of red, green and blue in the luminance, as torchvision has them
+NUM_DRAWS = 5  # random numbers of an image: angle, brightness, contrast, saturation, vertical flip
+UPSIDE_DOWN = 4  # column of the vertical flip
+GRAY = (0.2989, 0.587, 0.114)  # weights of red, green and blue in the luminance, as in torchvision
 
 
 def jitter(images: Tensor, draws: Draws, augmentation: AugmentConfig) -> Tensor:
-    """Images turned by random angles, then of other brightness, contrast and saturation, in this order.
+    """Rotate images by random angles, then change their brightness, contrast and saturation, in this order.
 
     The ranges are those of torchvision's `RandomRotation` and `ColorJitter`, the arithmetic is that of its
-    `v2.functional` for floats; what a rotation brings in at the corners is the image reflected at its border, where
-    torchvision has black.
+    `v2.functional` for floats. A rotation fills the corners by reflection at the border, where torchvision has black.
 
     Args:
         images: (B, 3, S, S) in 0..255, uint8 or float32.
         draws: (B, NUM_DRAWS), uniform on [0, 1).
-        augmentation: Of which `rotate`, `brightness`, `contrast` and `saturation` are used.
+        augmentation: Augmentation whose `rotate`, `brightness`, `contrast` and `saturation` are used.
 
     Returns:
         (B, 3, S, S) float32 in 0..255.
     """
-    # Channel after channel: their sums are then faster on a CPU than with the channels last.
+    # Contiguous, because sums over each channel are then faster on a CPU than in channels-last memory.
     images = images.to(torch.float32, memory_format=torch.contiguous_format)
     signed = on_device(torch.from_numpy(2 * draws - 1).to(torch.float32), images.device)  # (B, NUM_DRAWS) in -1..1
     if augmentation.rotate:
@@ -39,7 +38,7 @@ def jitter(images: Tensor, draws: Draws, augmentation: AugmentConfig) -> Tensor:
     if augmentation.brightness:
         images = _blended(images, 0.0, 1 + augmentation.brightness * signed[:, 1])
     if augmentation.contrast:
-        # In double precision, so that the mean of an image does not depend on the batch it is summed in.
+        # In double precision, so that the mean of an image does not depend on its batch.
         mean = _gray(images).mean((1, 2, 3), keepdim=True, dtype=torch.float64).to(torch.float32)
         images = _blended(images, mean, 1 + augmentation.contrast * signed[:, 2])
     if augmentation.saturation:
@@ -48,7 +47,7 @@ def jitter(images: Tensor, draws: Draws, augmentation: AugmentConfig) -> Tensor:
 
 
 def rotated(images: Tensor, angles: Tensor) -> Tensor:
-    """Images turned about their middle, bilinear, reflected at the border.
+    """Rotate images about their center, bilinearly and with reflection at the border.
 
     Args:
         images: (B, 3, S, S) float32.
@@ -62,12 +61,12 @@ def rotated(images: Tensor, angles: Tensor) -> Tensor:
 
 
 def _blended(images: Tensor, others: Tensor | float, shares: Tensor) -> Tensor:
-    """(B,) shares of the images and the rest of others: below 1 between the two, above 1 further away."""
+    """Blend images with others; a share (B,) above 1 extrapolates away from the others."""
     shares = shares[:, None, None, None]
     return (images * shares).add_(others * (1 - shares)).clamp_(0, 255)
 
 
 def _gray(images: Tensor) -> Tensor:
-    """(B, 1, S, S) luminance."""
+    """Return the (B, 1, S, S) luminance."""
     red, green, blue = (share * images[:, channel, None] for channel, share in enumerate(GRAY))
     return red + green + blue

@@ -1,4 +1,4 @@
-"""Mixed training images and their labels: pure functions of a batch and of numbers drawn beforehand."""
+"""Mixup and CutMix: pure functions of a batch and of random numbers drawn beforehand."""
 
 from dataclasses import dataclass
 
@@ -12,45 +12,45 @@ from torch.nn import functional
 from intel_scenes.data.augment import Draws
 from intel_scenes.data.transfer import on_device
 
-NUM_DRAWS = 4  # of an image: which way, the share, top and left of the box
+NUM_DRAWS = 4  # random numbers of an image: mixup or CutMix, the share, top and left of the box
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """How each image of a batch is mixed with the one after it.
+    """How each image of a batch is mixed with the next one.
 
     Attributes:
-        mixup: Parameter of the Beta distribution of shares in a weighted mean (Zhang et al. 2018); 0 is none.
-        cutmix: The same of areas in which one image replaces the other (Yun et al. 2019). With both, each image goes
-            one way or the other with equal chances.
+        mixup: Parameter alpha of the Beta distribution of mixup's shares (Zhang et al. 2018); 0 turns mixup off.
+        cutmix: Parameter alpha of CutMix (Yun et al. 2019); 0 turns CutMix off. If both are on, each image is mixed by
+            one of the two with equal probability.
     """
 
     mixup: float
     cutmix: float
 
     def __post_init__(self) -> None:
-        """Checks the parameters.
+        """Check the parameters.
 
         Raises:
-            ValueError: One is negative.
+            ValueError: One of them is negative.
         """
         if min(self.mixup, self.cutmix) < 0:
             raise ValueError(f"mixup={self.mixup} and cutmix={self.cutmix} cannot be negative")
 
     def __bool__(self) -> bool:
-        """Whether anything is mixed."""
+        """Return whether images are mixed at all."""
         return max(self.mixup, self.cutmix) > 0
 
 
 def mix(images: Tensor, labels: Tensor, draws: Draws, mixing: Mixing, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Mixes each image with the next one of its batch, the last with the first.
+    """Mix each image with the next one of its batch, and the last with the first.
 
     Args:
         images: (B, C, H, W) float32.
         labels: (B,) int64.
         draws: (B, NUM_DRAWS), uniform on [0, 1).
-        mixing: How.
-        num_classes: C of the result.
+        mixing: Parameters of mixup and CutMix.
+        num_classes: Number of classes.
 
     Returns:
         (B, C, H, W) images, and (B, num_classes) float32 shares of the classes.
@@ -60,7 +60,7 @@ def mix(images: Tensor, labels: Tensor, draws: Draws, mixing: Mixing, num_classe
     own = betaincinv(alphas, alphas, draws[:, 1])
     boxes = _boxes(own, draws[:, 2], draws[:, 3], *images.shape[-2:])
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (images.shape[-2] * images.shape[-1])
-    own = np.where(is_cut, 1 - areas, own)  # of the box in whole pixels
+    own = np.where(is_cut, 1 - areas, own)  # the box has whole pixels, so its share is not quite the one drawn
     weights = on_device(torch.from_numpy(_weights(own, is_cut, boxes, *images.shape[-2:])), images.device)
     shares = on_device(torch.from_numpy(own.astype(np.float32)), images.device)[:, None]
     targets = functional.one_hot(labels, num_classes).float()
@@ -71,7 +71,7 @@ def mix(images: Tensor, labels: Tensor, draws: Draws, mixing: Mixing, num_classe
 def _boxes(
     own: npt.NDArray[np.float64], top: npt.NDArray[np.float64], left: npt.NDArray[np.float64], height: int, width: int
 ) -> npt.NDArray[np.int64]:
-    """(B, 4) top, left, bottom and right of boxes that take the rest of the area, less what lies beyond the edges."""
+    """Return (B, 4) top, left, bottom, right of boxes of area `1 - own`, clipped at the edges of the image."""
     half = 0.5 * np.sqrt(1 - own)
     edges = [
         np.clip(np.rint(place * side + sign * half * side), 0, side)
@@ -85,7 +85,7 @@ def _boxes(
 def _weights(
     own: npt.NDArray[np.float64], is_cut: npt.NDArray[np.bool_], boxes: npt.NDArray[np.int64], height: int, width: int
 ) -> npt.NDArray[np.float32]:
-    """(B, 1, H, W) share of each image's own pixels: the same everywhere, or none inside its box."""
+    """Return the (B, 1, H, W) weight of each image's own pixels: constant for mixup, 0 inside the box for CutMix."""
     rows, columns = np.arange(height)[None, :, None], np.arange(width)[None, None, :]
     top, left, bottom, right = (edge[:, None, None] for edge in boxes.T)
     outside = ~((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))

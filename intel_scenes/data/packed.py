@@ -1,12 +1,12 @@
 """Images decoded once into a uint8 memory map that all runs share.
 
-The stored form of an image: upright (EXIF orientation applied) and RGB of eight bits (as torchvision's `ImageFolder`
-converts; grey values of 16 or 32 bits are scaled first). Then, by the rule,
+An image is stored upright (EXIF orientation applied) and as eight-bit RGB (converted as by torchvision's `ImageFolder`;
+grey values of 16 or 32 bits are scaled first). Then, by the rule,
 
-- square: where it is not `size` x `size` already, its shorter side is resized to `size` (bicubic, antialiased, the
-  aspect ratio kept) and the middle square is stored.
-- whole: its shorter side is resized to `size` as torchvision's `Resize` does, by the interpolation of the network, and
-  all of it is stored; of one longer than 2:1, the middle of about that shape.
+- square: unless it is `size` x `size` already, its shorter side is resized to `size` (bicubic, antialiased, aspect
+  ratio kept) and the center square is stored.
+- whole: its shorter side is resized to `size` as by torchvision's `Resize`, with the interpolation of the network, and
+  the whole image is stored; of an image longer than 2:1, its center of about that shape.
 """
 
 import io
@@ -31,22 +31,23 @@ from intel_scenes.errors import UserError
 from intel_scenes.files import digest
 
 Pixels = npt.NDArray[np.uint8]
-Kept = TypeVar("Kept")
+Converted = TypeVar("Converted")
 StoreRule = Literal["square", "whole"]
 
-# Part of the cache's name: change it with the rules above.
+# Part of the name of a cache folder: change it with the rules above.
 RULES: dict[StoreRule, str] = {"square": "shorter-side-bicubic-middle-square-1", "whole": "shorter-side-whole-1"}
-# So are these: another decoder may read what this one cannot, or round otherwise.
+# Also part of it, with their versions: another decoder may read other files or round differently.
 DECODERS = ("jpg", "libjpeg_turbo", "jpg_2000", "webp", "avif", "libtiff", "zlib")
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-# Times as long as wide. Of such an image the middle alone is resized, which spares minutes and gigabytes, but rounds
-# some pixels otherwise than a resize of the whole.
+# Aspect ratio above which only the center of an image is resized: this saves minutes and gigabytes, but rounds some
+# pixels differently from a resize of the whole image.
 EXTREME = 16
 
-# The value of white that grey images may have: the first that is not below their highest; by default of 16 bits.
+# Possible values of white in grey images by Pillow mode: the first that is at least their maximum is used. Other modes
+# have 65535.
 WHITE = {"F": (1, 255), "I": (255, 65535)}
 
-# The EXIF orientation, and what turns such an image upright.
+# The operation that turns an image upright, by EXIF orientation.
 UPRIGHT: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -63,10 +64,10 @@ class Packed:
     """Decoded images.
 
     Attributes:
-        images: uint8, mapped from the file: (N, size, size, 3) squares, zeros where an image cannot be decoded; or
-            (P,), the pixels of whole pictures one after the other. What is written to it stays in this process.
-        unreadable: For the position of each image that cannot be decoded, the reason.
-        sizes: (N, 2) heights and widths of whole pictures, zeros where one cannot be decoded; None for squares.
+        images: uint8, memory-mapped copy-on-write: (N, size, size, 3) squares, zero if an image cannot be decoded; or
+            (P,), the pixels of whole images one after the other.
+        unreadable: Why an image cannot be decoded, by its position.
+        sizes: (N, 2) heights and widths of whole images, zero if an image cannot be decoded; None for squares.
     """
 
     images: Pixels
@@ -74,8 +75,8 @@ class Packed:
     sizes: Indices | None = None
 
 
-def store(image: Image.Image, size: int) -> Pixels:
-    """The stored form of one image as a square, (size, size, 3) uint8, by the rule at the top of this module."""
+def store_square(image: Image.Image, size: int) -> Pixels:
+    """Return the stored square of an image, (size, size, 3) uint8, by the rule at the top of this module."""
     upright = _upright(image)
     width, height = upright.size
     if (width, height) == (size, size):
@@ -87,11 +88,11 @@ def store(image: Image.Image, size: int) -> Pixels:
 
 
 def store_whole(image: Image.Image, size: int, interpolation: str) -> Pixels:
-    """The stored form of one image as a whole, (H, W, 3) uint8, by the rule at the top of this module."""
+    """Return the stored whole image, (H, W, 3) uint8, by the rule at the top of this module."""
     upright = _upright(image)
     short, long = sorted(upright.size)
     full = int(size * long / short)
-    # A multiple of four goes, so that the middle of what stays rounds to the same pixels as that of the whole.
+    # A multiple of four pixels is cut, so that a center crop of the rest is that of the whole image.
     kept = full if full <= 2 * size else 2 * size + (full - 2 * size) % 4
     is_wide = upright.width > upright.height
     resized, part = ((full, size), (kept, size)) if is_wide else ((size, full), (size, kept))
@@ -106,7 +107,7 @@ def _resized_part(
     part: tuple[int, int],
     resampling: Image.Resampling,
 ) -> Image.Image:
-    """What lies right and below of a corner in the resized image; all pairs are of columns and rows."""
+    """Return the part of the resized image that begins at a corner; all pairs are (columns, rows)."""
     (left, top), (width, height) = corner, part
     if max(image.size) <= EXTREME * min(image.size):
         return image.resize(resized, resampling).crop((left, top, left + width, top + height))
@@ -116,23 +117,23 @@ def _resized_part(
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image in RGB, its EXIF orientation applied."""
+    """Return the image in RGB with its EXIF orientation applied."""
     image.load()
     try:
         turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # malformed EXIF fails anywhere in its reader, and counts as none
+    except Exception:  # malformed EXIF raises various exceptions, and is ignored
         turn = None
     upright = _of_eight_bits(image if turn is None else image.transpose(turn))
     if isinstance(upright.info.get("transparency"), bytes):
-        upright = upright.convert("RGBA")  # else Pillow warns of what RGB leaves out
+        upright = upright.convert("RGBA")  # otherwise Pillow warns about the palette's transparency
     return upright.convert("RGB")
 
 
 def _of_eight_bits(image: Image.Image) -> Image.Image:
-    """Grey values of more bits brought to 0..255, where Pillow would cut them off; other images as they are.
+    """Return grey images of more than eight bits scaled to 0..255, where Pillow would clip; others unchanged.
 
     Raises:
-        ValueError: The values have no range that is known.
+        ValueError: The range of the values is unknown.
     """
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
@@ -140,29 +141,30 @@ def _of_eight_bits(image: Image.Image) -> Image.Image:
     low, high = values.min(), values.max()
     white = next((white for white in WHITE.get(image.mode, (65535,)) if high <= white), None)
     if white is None or low < 0:
-        raise ValueError(f"grey values from {low:g} to {high:g}, of no range that is known")
+        raise ValueError(f"its grey values, {low:g} to {high:g}, are in no known range")
     return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
 
 
 def pack(scenes: Scenes, cache_dir: Path, size: int) -> Packed:
-    """The decoded images of a split as squares, from the cache where the same contents were decoded before.
+    """Return the decoded images of a split as squares, from the cache if the same contents were decoded before.
 
-    The cache is named after the contents of all files, the rule and the decoders, so a changed file makes a new one.
+    The name of the cache folder is a digest of the contents of all files, the rule and the versions of the decoders,
+    so a changed file leads to a new one.
 
     Raises:
-        UserError: The cache cannot be written, or is damaged.
+        UserError: The cache cannot be written, or is corrupt.
     """
     folder = cache_dir / f"packed-{digest([RULES['square'], size, _decoders(), scenes.contents])[:32]}"
-    make_once(folder, lambda partial: _write(scenes, partial, lambda image: store(image, size), size))
+    make_once(folder, lambda partial: _write(scenes, partial, lambda image: store_square(image, size), size))
     (images,) = arrays(folder, "images")
     return Packed(images, _unreadable(folder))
 
 
 def pack_whole(scenes: Scenes, cache_dir: Path, size: int, interpolation: str) -> Packed:
-    """The same of whole pictures, whose shorter side is `size`.
+    """Return the decoded images of a split as whole images whose shorter side is `size`; see `pack`.
 
     Raises:
-        UserError: The cache cannot be written, or is damaged.
+        UserError: The cache cannot be written, or is corrupt.
     """
     key = [RULES["whole"], size, interpolation, _decoders(), scenes.contents]
     folder = cache_dir / f"packed-{digest(key)[:32]}"
@@ -177,62 +179,76 @@ def _decoders() -> list[str | None]:
 
 def _unreadable(folder: Path) -> dict[int, str]:
     with reading(folder):
-        listed = json.loads((folder / "unreadable.json").read_text())
-        return {int(index): reason for index, reason in listed.items()}
+        reasons = json.loads((folder / "unreadable.json").read_text())
+        return {int(index): reason for index, reason in reasons.items()}
 
 
-def _write(scenes: Scenes, folder: Path, stored: Callable[[Image.Image], Pixels], side: int | None = None) -> None:
-    """Writes the stored forms of all images, which are squares of that side, or of any shape."""
+def _write(scenes: Scenes, folder: Path, convert: Callable[[Image.Image], Pixels], side: int | None = None) -> None:
+    """Decode all images and write their stored pixels.
+
+    Args:
+        scenes: Images to decode.
+        folder: Cache folder.
+        convert: Returns the stored pixels of an image.
+        side: Side of the stored squares; None for whole images.
+    """
     unreadable, sizes = {}, []
     nothing = np.zeros((side or 0, side or 0, 3), np.uint8)
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(scenes), side, side, 3) if side else (0,)}
-    # Written as a stream: a full disk is then an error, where writing to a memory map is a crash.
+    # Written as a stream, because a full disk is then an error; a write to a memory map would crash the process.
     with (folder / "images.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for index, pixels in enumerate(_decoded(scenes, stored)):
+        for index, pixels in enumerate(_decode_all(scenes, convert)):
             if isinstance(pixels, str):
                 unreadable[index], pixels = pixels, nothing
             file.write(pixels.tobytes())
             sizes.append(pixels.shape[:2])
         if side is None:
             length = 3 * sum(height * width for height, width in sizes)
-            file.seek(0)  # numpy leaves room in the header for a greater length
+            file.seek(0)  # numpy pads the header, so a longer shape still fits
             np.lib.format.write_array_header_1_0(file, header | {"shape": (length,)})
     if side is None:
         np.save(folder / "sizes.npy", np.array(sizes, np.int64).reshape(-1, 2))
     (folder / "unreadable.json").write_text(json.dumps(unreadable))
 
 
-def decoded(content: bytes, stored: Callable[[Image.Image], Kept]) -> Kept | str:
-    """What is to be kept of an image, by the content of its file, or why it cannot be decoded."""
+def decoded(content: bytes, convert: Callable[[Image.Image], Converted]) -> Converted | str:
+    """Decode the content of an image file.
+
+    Args:
+        content: Bytes of the file.
+        convert: Returns what is needed of the image.
+
+    Returns:
+        The result of `convert`, or the reason why the image cannot be decoded.
+    """
     if not content:
         return "the file is empty"
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return stored(image)
-    except UnidentifiedImageError:  # whose words name the buffer
+            return convert(image)
+    except UnidentifiedImageError:  # its message names the buffer, not the file
         return "no image format that Pillow knows"
-    except Exception as error:  # a damaged file fails anywhere in its decoder
+    except Exception as error:  # a corrupt file may fail anywhere in its decoder
         return str(error) or type(error).__name__
 
 
-def _decoded(scenes: Scenes, stored: Callable[[Image.Image], Pixels]) -> Iterator[Pixels | str]:
+def _decode_all(scenes: Scenes, convert: Callable[[Image.Image], Pixels]) -> Iterator[Pixels | str]:
     def decode(index: int) -> Pixels | str:
         file = scenes.file(index)
         try:
             content = file.read_bytes()
         except OSError as error:
-            unread = f"cannot read {file} ({error.strerror}): repair or remove the file"
-            raise UserError(unread) from error
-        return decoded(content, stored)
+            raise UserError(f"the file {file} cannot be read ({error.strerror}): repair or remove it") from error
+        return decoded(content, convert)
 
-    chunk = 512  # bounds what waits in memory for the disk
+    chunk = 512  # bounds the decoded images that wait in memory to be written
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor() as pool,
         progress_bar.bar(len(scenes.paths), "decoding images") as bar,
     ):
-        # Of damaged EXIF and the like, without the name of an image; here, because threads share the filters.
+        # Pillow's warnings of corrupt EXIF do not name the file. Ignored here, because threads share the filters.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         for start in range(0, len(scenes), chunk):
             for pixels in pool.map(decode, range(start, min(start + chunk, len(scenes)))):

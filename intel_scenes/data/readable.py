@@ -1,4 +1,4 @@
-"""The images of a split folder, decoded in the cache: those that can be."""
+"""Decoding of the images of a split into the cache, and selection of those that could be decoded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,10 @@ class Packing:
     """How images are decoded and stored for a network.
 
     Attributes:
-        cache_dir: Where decoded images are kept.
-        size: Side, or shorter side, of the decoded images.
-        rule: Whether the cache holds the middle square of each image, or the whole.
-        view: How the network sees them.
+        cache_dir: Folder of the cache.
+        size: Side of the stored squares, or shorter side of whole images, in pixels.
+        rule: Whether the center square of each image is stored, or the whole image.
+        view: Input size, interpolation and normalization of the network.
     """
 
     cache_dir: Path
@@ -30,17 +30,17 @@ class Packing:
     view: View
 
     def pack(self, scenes: Scenes) -> Packed:
-        """The decoded images, from the cache where they are there.
+        """Return the decoded images, from the cache if they are in it.
 
         Raises:
-            UserError: The cache cannot be written, or is damaged.
+            UserError: The cache cannot be written, or is corrupt.
         """
         if self.rule == "whole":
             return pack_whole(scenes, self.cache_dir, self.size, self.view.interpolation)
         return pack(scenes, self.cache_dir, self.size)
 
     def readable(self, scenes: Scenes, packed: Packed) -> tuple[Scenes, Stored, Indices]:
-        """The images that can be decoded, what is stored of them, and their positions among all."""
+        """Return the images that can be decoded, their stored pixels, and their positions in `scenes`."""
         kept = np.setdiff1d(np.arange(len(scenes)), list(packed.unreadable))
         readable = scenes.select(kept)
         values, labels, rows = map(torch.from_numpy, (packed.images, readable.labels, kept))

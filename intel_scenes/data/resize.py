@@ -1,4 +1,4 @@
-"""Crops and resizes of whole batches with antialiasing, and their normalization.
+"""Cropping, antialiased resizing and normalization of whole batches.
 
 `images` are (B, 3, H, W), uint8 as stored or float32 on the way to a network, in channels-last memory.
 """
@@ -14,7 +14,7 @@ from torch.nn import functional
 from intel_scenes.data.threads import for_parts
 from intel_scenes.data.transfer import on_device
 
-CHUNK = 16  # images that are normalized at once
+CHUNK = 16  # images that are resized and normalized while in the CPU's cache
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel
 
@@ -27,10 +27,11 @@ def crop_resize_each(
     interpolation: str,
     normalization: Normalization | None = None,
 ) -> Tensor:
-    """Each image's box resized by torch's own antialiased kernel, which is fastest on uint8 channels-last images.
+    """Crop and resize each image with torch's antialiased kernel, which is fastest on uint8 channels-last images.
 
-    A few images are resized and then normalized while they are in the cache: a batch of floats that comes from memory
-    again costs more than the resize. A box is mirrored before it is resized, when it is smaller: that is the same.
+    A few images at a time are resized and then normalized while they are in the CPU's cache, because normalizing the
+    whole batch from memory costs more than the resize. A crop is flipped before the resize, which gives the same
+    result and is cheaper.
     """
     num, channels = images.shape[:2]
     places = np.empty((num, size, size, channels), np.uint8 if normalization is None else np.float32)
@@ -50,10 +51,10 @@ def crop_resize_each(
 
 
 def _write(places: npt.NDArray[np.generic], images: Tensor, normalization: Normalization | None) -> None:
-    """Writes images (B, 3, S, S) uint8 to their places (B, S, S, 3) in a batch, normalized by whole rows of memory."""
+    """Write images (B, 3, S, S) uint8 into a batch (B, S, S, 3), normalized in whole rows of memory."""
     num, size, _, channels = places.shape
     rows = places.reshape(num, size, size * channels)
-    np.copyto(rows, images.permute(0, 2, 3, 1).reshape(rows.shape).numpy())  # numpy makes floats faster than torch
+    np.copyto(rows, images.permute(0, 2, 3, 1).reshape(rows.shape).numpy())  # numpy converts to float faster
     if normalization is not None:
         factors, offsets = _factors_and_offsets(*normalization, size, torch.device("cpu"))
         torch.from_numpy(rows).mul_(factors).sub_(offsets)
@@ -62,10 +63,10 @@ def _write(places: npt.NDArray[np.generic], images: Tensor, normalization: Norma
 def crop_resize_matrix(
     images: Tensor, boxes: npt.NDArray[np.int64], flips: npt.NDArray[np.bool_], size: int, interpolation: str
 ) -> Tensor:
-    """All boxes resized at once: a resize is linear in rows and in columns, so it is two batched matrix products.
+    """Crop and resize all images at once with two batched matrix products, as a resize is linear in rows and columns.
 
-    One kernel a batch where `crop_resize_each` would launch some for every image: the way for an accelerator. The
-    weights are those of torch's and Pillow's antialiased resize.
+    For accelerators, where `crop_resize_each` would launch several kernels for every image. The weights are those of
+    the antialiased resize of torch and Pillow.
     """
     top, left, height, width = on_device(torch.from_numpy(boxes.astype(np.float32)), images.device).unbind(1)
     rows = _resize_weights(top, height, images.shape[2], size, interpolation)
@@ -77,7 +78,7 @@ def crop_resize_matrix(
 
 
 def _resize_weights(start: Tensor, length: Tensor, side: int, size: int, interpolation: str) -> Tensor:
-    """(B, size, side): how much each stored pixel of a row or column gives to each pixel of the result."""
+    """Return (B, size, side) weights of the stored pixels of a row or column in each pixel of the result."""
     scale = (length / size)[:, None, None]
     centers = (torch.arange(size, device=start.device) + 0.5)[None, :, None] * scale + start[:, None, None]
     pixels = torch.arange(side, device=start.device)[None, None, :]
@@ -89,33 +90,33 @@ def _resize_weights(start: Tensor, length: Tensor, side: int, size: int, interpo
 
 
 def _cubic(distance: Tensor) -> Tensor:
-    """Keys' cubic kernel with a = -0.5, as torch and Pillow use it where they antialias."""
+    """Return Keys' cubic kernel with a = -0.5, as in the antialiased resize of torch and Pillow."""
     near = (1.5 * distance - 2.5) * distance**2 + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
     return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
 
 
 def resize_center(images: Tensor, resize: int, size: int, interpolation: str) -> Tensor:
-    """What evaluation sees: the images resized to side `resize` with antialiasing, and the middle `size` of that.
+    """Resize images with antialiasing and take their center crop.
 
     Args:
         images: (B, 3, S, S) uint8.
         resize: Side after the resize, at least `size`.
-        size: Side of the result.
+        size: Side of the center crop.
         interpolation: "bilinear" or "bicubic".
 
     Returns:
-        (B, 3, size, size), uint8 on a CPU, float32 in the same range elsewhere.
+        (B, 3, size, size) in 0..255, uint8 on a CPU and float32 elsewhere.
     """
     start = round((resize - size) / 2)
     return resize_square(images, resize, interpolation)[..., start : start + size, start : start + size]
 
 
 def resize_square(images: Tensor, size: int, interpolation: str) -> Tensor:
-    """(B, 3, S, S) uint8 images resized to (B, 3, size, size), uint8 on a CPU, float32 in the same range elsewhere."""
+    """Resize (B, 3, S, S) uint8 images to (B, 3, size, size) in 0..255, uint8 on a CPU and float32 elsewhere."""
     if images.device.type == "cpu":
         return _resize(images, size, interpolation)
-    # Accelerators resize no uint8, and a bicubic resize of floats overshoots.
+    # Accelerators cannot resize uint8, and a bicubic resize of floats overshoots the range.
     return _resize(images.to(torch.float32), size, interpolation).clamp(0, 255)
 
 
@@ -126,21 +127,21 @@ def _resize(images: Tensor, size: int, interpolation: str) -> Tensor:
 
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """(B, 3, H, W) in 0..255 as float32 with `mean` taken off and divided by `std`, which are meant for 0..1."""
+    """Normalize (B, 3, H, W) images in 0..255 to float32 by a mean and standard deviation given for values in 0..1."""
     num, channels, height, width = images.shape
     factors, offsets = _factors_and_offsets(mean, std, width, images.device)
-    # By whole rows of channels-last memory: three channels at a time are too few for a CPU's vector unit.
+    # In whole rows of channels-last memory, because three channels at a time are too few for a CPU's vector unit.
     rows = images.permute(0, 2, 3, 1).reshape(num, height, width * channels)
-    seen = (rows.to(torch.float32) * factors).sub_(offsets)
-    return seen.view(num, height, width, channels).permute(0, 3, 1, 2)
+    normalized = (rows.to(torch.float32) * factors).sub_(offsets)
+    return normalized.view(num, height, width, channels).permute(0, 3, 1, 2)
 
 
 @cache
 def _factors_and_offsets(
     mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Of each value in a row of channels-last memory."""
-    with torch.inference_mode(False):  # what is cached there could never be part of a graph
+    """Return the factor and the offset of each value in a row of channels-last memory."""
+    with torch.inference_mode(False):  # cached inference tensors could not be used in training
         factor = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=device)
         offset = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32, device=device)
         return factor.repeat(width), offset.repeat(width)

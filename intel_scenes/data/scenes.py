@@ -1,4 +1,4 @@
-"""Find and check the images of a folder, and name what they hold by content."""
+"""Images of a split: listed and checked on the disk, and identified by digests of their contents."""
 
 import hashlib
 import os
@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, counted
 
-# Pillow registers their suffixes, but shows no still image of them: it would need Ghostscript or Windows, or they are
-# films, or data that it merely recognizes or writes.
+# Formats whose suffixes Pillow registers but that it cannot open as still images: EPS and WMF need Ghostscript or
+# Windows, others are films, or are only recognized or written.
 NO_IMAGES = frozenset({"EPS", "WMF", "MPEG", "FLI", "BUFR", "GRIB", "HDF5", "PDF", "PALM"})
 
-HIDDEN = (".", "__MACOSX")  # how names begin of what no one put there: archives of macOS hold the second
+HIDDEN = (".", "__MACOSX")  # prefixes of names to ignore; archives from macOS contain __MACOSX
 
-CLOCK_SECONDS = 2.0  # a file system's clock may be as coarse: a second change within it leaves no trace
+CLOCK_SECONDS = 2.0  # file times may be this coarse: a file that changes again within them keeps its time
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +31,13 @@ class Scenes:
     """The images of one split, sorted by path.
 
     Attributes:
-        root: The folder that holds the class folders, or what the paths of a labels file are relative to.
+        root: Folder that holds the class folders, or that the paths of a labels file are relative to.
         paths: `<class>/<file>` of each image, with forward slashes on every system; or as a labels file writes them.
         labels: Position of each image's class in `classes`, `(N,)`, int64.
         classes: Names of the classes, sorted.
         contents: Digest of each file's bytes, 32 hexadecimal digits.
-        left_out: `<class>/<name>` of what lies in the class folders and is no image by its suffix.
-        files: Where each image lies, relative to `root` or absolute; None where that is `paths`.
+        left_out: `<class>/<name>` of everything in the class folders that has no suffix of an image format.
+        files: Path of each image file, relative to `root` or absolute; None if these are `paths`.
     """
 
     root: Path
@@ -53,22 +53,22 @@ class Scenes:
         return len(self.paths)
 
     def file(self, index: int) -> Path:
-        """Return where an image lies."""
+        """Return the path of an image file."""
         return self.root / (self.paths if self.files is None else self.files)[index]
 
     def where(self, label: int) -> str:
-        """Return a class as an error names it: by its folder where it has one."""
+        """Return a class as an error message names it: by its folder if it has one."""
         folder, name = self.root / self.classes[label], self.classes[label]
         return f"the class folder {folder}" if self.has_class_folders else f"the class {name} in {self.root}"
 
     @property
     def has_class_folders(self) -> bool:
-        """Tell whether every path begins with the name of its class, as in a folder of class folders."""
+        """Whether every path begins with the name of its class, as in a folder of class folders."""
         names = (self.classes[label] for label in self.labels)
         return all(path.startswith(f"{name}/") for path, name in zip(self.paths, names, strict=True))
 
     def select(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> "Scenes":
-        """Return the images at these positions, in the order given; the classes stay."""
+        """Return the images at these positions, in the order given, with the same classes."""
         positions = np.asarray(indices, dtype=np.int64)
         return replace(
             self,
@@ -79,11 +79,11 @@ class Scenes:
         )
 
 
-def find_split(root: Path, split: Literal["seg_train", "seg_test"]) -> Path:
-    """Return the folder of class folders of a split, in Kaggle's doubled layout or a plain one.
+def kaggle_split_folder(root: Path, split: Literal["seg_train", "seg_test"]) -> Path:
+    """Return the folder of class folders of a split of Kaggle's Intel scenes: `<split>/<split>` or `<split>`.
 
     Raises:
-        UserError: `root` has neither `<split>/<split>` nor `<split>`.
+        UserError: `root` has neither.
     """
     plain = root / split
     for folder in (plain / split, plain):
@@ -98,19 +98,19 @@ def find_split(root: Path, split: Literal["seg_train", "seg_test"]) -> Path:
 def read_scenes(folder: Path, *, classes: Sequence[str] | None = None) -> Scenes:
     """List the images of all class folders and read each for its digest.
 
-    Hidden files and folders are passed over, and what is no image by its suffix is left out.
+    Hidden files and folders are skipped; files without the suffix of an image format are listed in `left_out`.
 
     Args:
-        folder: Holds one folder of images for each class.
-        classes: The class folders that must be there, and no others; by default whatever is there.
+        folder: Folder that holds one folder of images for each class.
+        classes: Classes that must be there, and no others; None takes every folder as a class.
 
     Raises:
-        UserError: Fewer than two classes; a class folder that is missing, empty or not in `classes`; a folder or
-            file that cannot be read, or whose name no record can hold.
+        UserError: There are fewer than two classes; a class folder is missing, empty or not in `classes`; a folder or
+            file cannot be read, or its name is not UTF-8.
     """
-    found = _visible_folders(folder)
-    names = tuple(sorted(found if classes is None else classes))
-    _check_classes(folder, found, names)
+    folders = _visible_folders(folder)
+    names = tuple(sorted(folders if classes is None else classes))
+    _check_classes(folder, folders, names)
     labelled, left_out = [], []
     for label, name in enumerate(names):
         images, others = _names(folder / name)
@@ -132,9 +132,9 @@ def num_images(folder: Path) -> int:
 
 
 def fingerprint(*splits: Scenes) -> str:
-    """Return a SHA-256 over the relative names and contents of these splits, in this order, wherever they lie.
+    """Return a SHA-256 digest of the relative names and contents of these splits, in this order.
 
-    The name of an image holds its class; where it does not, the class is hashed beside it.
+    If the paths do not begin with the names of the classes, the classes are hashed too.
     """
     digest = hashlib.sha256()
     for scenes in splits:
@@ -147,13 +147,13 @@ def fingerprint(*splits: Scenes) -> str:
 
 
 def duplicates(test: Scenes, train: Scenes) -> list[str]:
-    """Return the paths of the test images whose bytes are also in train."""
-    known = set(train.contents)
-    return [path for path, content in zip(test.paths, test.contents, strict=True) if content in known]
+    """Return the paths of the test images whose bytes are also in the training set."""
+    train_contents = set(train.contents)
+    return [path for path, content in zip(test.paths, test.contents, strict=True) if content in train_contents]
 
 
 def in_label_conflict(*splits: Scenes) -> list[npt.NDArray[np.bool_]]:
-    """Tell which images have a byte-identical twin of another class, in any of these splits.
+    """Return which images have a byte-identical copy of another class in any of these splits.
 
     Returns:
         One mask for each split, `(N,)`, bool.
@@ -167,7 +167,7 @@ def in_label_conflict(*splits: Scenes) -> list[npt.NDArray[np.bool_]]:
 
 @cache
 def image_suffixes() -> frozenset[str]:
-    """The suffixes, in small letters, of the files that Pillow opens as still images."""
+    """Return the file suffixes, in lower case, of the formats that Pillow opens as still images."""
     return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind not in NO_IMAGES)
 
 
@@ -178,8 +178,8 @@ def _visible_folders(folder: Path) -> list[str]:
 
 
 def _names(folder: Path) -> tuple[list[str], list[str]]:
-    """Of the images in a class folder, and of what else is there."""
-    # A dangling link counts as an image, so that reading it fails by name instead of leaving it out in silence.
+    """Return the names of the images in a class folder, and those of everything else in it."""
+    # A dangling link counts as an image, so that it is reported as unreadable instead of being skipped silently.
     images: list[str] = []
     others: list[str] = []
     for entry in entries(folder):
@@ -189,7 +189,7 @@ def _names(folder: Path) -> tuple[list[str], list[str]]:
             is_image = Path(entry.name).suffix.lower() in image_suffixes()
             (images if is_image else others).append(entry.name)
     if not images:
-        raise UserError(f"no images in the class folder {folder}: put some there, or remove the folder")
+        raise UserError(f"the class folder {folder} has no images: put some there, or remove the folder")
     _check_encoding(folder, images)
     return images, others
 
@@ -203,36 +203,45 @@ def _check_encoding(folder: Path, names: Sequence[str]) -> None:
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder and is not hidden.
+    """Return the files and folders in a folder that are not hidden.
 
     Raises:
-        UserError: It cannot be listed.
+        UserError: The folder cannot be listed.
     """
     try:
-        with os.scandir(folder) as found:
-            return [entry for entry in found if not entry.name.startswith(HIDDEN)]
+        with os.scandir(folder) as listing:
+            return [entry for entry in listing if not entry.name.startswith(HIDDEN)]
     except OSError as error:
         raise UserError(
-            f"cannot list the folder {folder} ({error.strerror}): check its path and permissions"
+            f"the folder {folder} cannot be listed ({error.strerror}): check its path and permissions"
         ) from error
 
 
-def _check_classes(folder: Path, found: Sequence[str], names: Sequence[str]) -> None:
+def _check_classes(folder: Path, folders: Sequence[str], names: Sequence[str]) -> None:
     check_enough_classes(folder, names)
-    if missing := sorted(set(names) - set(found)):
-        raise UserError(f"the class folder {folder / missing[0]} is missing: train has images of this class")
-    if extra := sorted(set(found) - set(names)):
-        raise UserError(f"the class folder {folder / extra[0]} is not among the classes of train: {', '.join(names)}")
+    if missing := sorted(set(names) - set(folders)):
+        raise UserError(
+            f"the class folder {folder / missing[0]} is missing, but the training set has this class: "
+            "put its images there"
+        )
+    if extra := sorted(set(folders) - set(names)):
+        raise UserError(
+            f"the class folder {folder / extra[0]} is none of the classes of the training set "
+            f"({', '.join(names)}): move it away, or rename it"
+        )
 
 
 def check_enough_classes(where: Path, names: Sequence[str]) -> None:
-    """Check that there is something to tell apart.
+    """Check that there are at least two classes.
 
     Raises:
-        UserError: There are fewer than two classes.
+        UserError: There are fewer.
     """
     if len(names) < 2:
-        raise UserError(f"{where} needs at least two classes with images, but has {len(names)}")
+        raise UserError(
+            f"{where} has {counted(len(names), 'class', 'classes')} with images, but a classifier needs at least two: "
+            "add the images of another class"
+        )
 
 
 def digests(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
@@ -241,27 +250,27 @@ def digests(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UserError: A file cannot be read.
     """
-    # Threads hide the disk's latency; a task for each file would cost more than its hash.
+    # Threads hide the latency of the disk. A task for each file would cost more than hashing it.
     chunks = [paths[start : start + 256] for start in range(0, len(paths), 256)]
     with ThreadPoolExecutor(max_workers=8) as pool:
         digested = pool.map(lambda chunk: [_digest(folder / path) for path in chunk], chunks)
         return tuple(digest for digests in digested for digest in digests)
 
 
-# The runs of a sweep mostly share their images: of a file that has not changed since, the digest is known (worth half
-# of a start, `bench what=ablation`).
+# Digests of unchanged files, because the runs of a sweep mostly share their images: saves half of the time that a run
+# needs to start (`bench what=ablation`).
 known_digests: dict[tuple[str, int, int, int, int], str] = {}
 
 
 def _digest(path: Path) -> str:
     try:
-        found = path.stat()
-        key = (str(path.absolute()), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        status = path.stat()
+        key = (str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if key in known_digests:
             return known_digests[key]
         digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-        if time.time() - found.st_ctime > CLOCK_SECONDS:
+        if time.time() - status.st_ctime > CLOCK_SECONDS:
             known_digests[key] = digest
         return digest
     except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): repair or remove the file") from error
+        raise UserError(f"the file {path} cannot be read ({error.strerror}): repair or remove it") from error

@@ -1,4 +1,4 @@
-"""Which images are trained on, validated and tested on: stratified cuts, byte-identical images on one side."""
+"""Training, validation and test sets: stratified splits that keep byte-identical images together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,24 +7,24 @@ import numpy as np
 import numpy.typing as npt
 
 from intel_scenes.data.scenes import Scenes, duplicates, fingerprint, in_label_conflict
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, counted
 
 Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Which images a network is trained on, validated and tested on.
+    """Training, validation and test sets, as positions in lists of images.
 
     Attributes:
-        scenes: The usable images of train, and behind them those of a validation split that was there.
-        test_scenes: Those of test.
+        scenes: Usable images of the training folder, followed by those of a validation folder if there is one.
+        test_scenes: Usable test images.
         train: Sorted positions of the training images in `scenes`.
-        val: Of the validation images, in `scenes` as well.
-        train_eval: Of the slice of the training images on which the training accuracy is evaluated.
-        test: Of the test images, in `test_scenes`.
-        has_own_val: Whether the validation split was there, not cut from train.
-        num_whole: Number of training images before a subset of them was taken; None where none was.
+        val: Sorted positions of the validation images in `scenes`.
+        train_eval: Positions in `scenes` of the training images on which the training accuracy is evaluated.
+        test: Positions of the test images in `test_scenes`.
+        has_own_val: Whether the data set has a validation folder; if not, `val` was cut from the training images.
+        num_whole: Number of training images before a subset was drawn; None if none was drawn.
     """
 
     scenes: Scenes
@@ -38,17 +38,17 @@ class Splits:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; a label is a position here."""
+        """Names of the classes, indexed by label."""
         return self.scenes.classes
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the names and contents of the usable images of train, of a val that was there, and of test."""
+        """Digest of the names and contents of all usable images; see `scenes.fingerprint`."""
         return fingerprint(*self.scenes_by_split.values())
 
     @property
     def scenes_by_split(self) -> dict[str, Scenes]:
-        """The usable images of "train" and "test" as they were found, and between them those of a "val" beside them."""
+        """Usable images by the folder's own splits: "train", "val" if the folder has one, and "test"."""
         if not self.has_own_val:
             return {"train": self.scenes, "test": self.test_scenes}
         train = np.setdiff1d(np.arange(len(self.scenes)), self.val)
@@ -56,20 +56,20 @@ class Splits:
 
     @property
     def test_duplicates(self) -> list[str]:
-        """Test images that are in train, or in what validates, as well, by path."""
+        """Paths of the test images whose bytes are also in the training or validation set."""
         return duplicates(self.test_scenes, self.scenes)
 
     @property
     def val_duplicates(self) -> list[str]:
-        """Images of a validation split that was there, and that are in train as well, by path."""
-        found = self.scenes_by_split
-        return duplicates(found["val"], found["train"]) if self.has_own_val else []
+        """Paths of the images in the validation folder whose bytes are also in the training folder."""
+        scenes = self.scenes_by_split
+        return duplicates(scenes["val"], scenes["train"]) if self.has_own_val else []
 
     def clean_test(self) -> npt.NDArray[np.bool_]:
-        """(N,) mask of the test images that are not in train, nor anywhere under another label."""
-        twice = set(self.test_duplicates)
-        _, conflict = in_label_conflict(self.scenes, self.test_scenes)
-        return np.array([path not in twice for path in self.test_scenes.paths]) & ~conflict
+        """Return the (N,) mask of the test images that are not duplicated in training and have no conflicting label."""
+        duplicated = set(self.test_duplicates)
+        _, in_conflict = in_label_conflict(self.scenes, self.test_scenes)
+        return np.array([path not in duplicated for path in self.test_scenes.paths]) & ~in_conflict
 
 
 def cut_splits(
@@ -80,18 +80,18 @@ def cut_splits(
     seed: int,
     own_val: npt.NDArray[np.bool_] | None = None,
 ) -> Splits:
-    """Cuts a validation split from the training images, and a slice of the rest that is evaluated as that is.
+    """Split off the validation set, and choose the training images on which the training accuracy is evaluated.
 
     Args:
-        readable: The images of train that can be decoded, and of a validation split that was there.
-        kept: (N,) mask of those that are not excluded; on which side of the cut one lies depends on no exclusion.
-        test_scenes: The usable images of test.
-        val_fraction: Share that becomes the validation split; None cuts none.
-        seed: Of the cut and the slice.
-        own_val: (N,) mask of the validation split that was there; None where it is to be cut.
+        readable: N images of the training folder, and of a validation folder if there is one, that can be decoded.
+        kept: (N,) mask of the images that are not excluded. Exclusions do not move the other images between the sets.
+        test_scenes: Usable test images.
+        val_fraction: Share of the images to split off for validation; None splits off none.
+        seed: Seed of both choices.
+        own_val: (N,) mask of the images of the validation folder; None if there is none.
 
     Raises:
-        UserError: A class is left without an image on one side.
+        UserError: A class would have no image in one of the sets.
     """
     if own_val is not None:
         parts = np.flatnonzero(~own_val), np.flatnonzero(own_val)
@@ -109,16 +109,16 @@ def cut_splits(
 
 
 def with_subset(splits: Splits, fraction: float, subset_seed: int, split_seed: int) -> Splits:
-    """The same splits with a share of the training images, and of these a new slice that is evaluated.
+    """Return the splits with a stratified subset of the training images, and `train_eval` chosen anew from it.
 
     Args:
-        splits: With all training images.
-        fraction: Share to train on, above 0 and up to 1.
-        subset_seed: Draws the subset: that of a smaller share is part of that of a larger one.
-        split_seed: Of the slice.
+        splits: Splits with all training images.
+        fraction: Share of the training images to train on, above 0 and up to 1.
+        subset_seed: Seed of the subset; with one seed, a smaller subset is part of a larger one.
+        split_seed: Seed of the choice of `train_eval`.
 
     Raises:
-        UserError: A class is left without an image to train on.
+        UserError: A class would have no training image.
     """
     if fraction == 1:
         return splits
@@ -132,46 +132,46 @@ def with_subset(splits: Splits, fraction: float, subset_seed: int, split_seed: i
 def nested_mask(
     labels: npt.NDArray[np.int64], contents: Sequence[str], fraction: float, seed: int, classes: Sequence[str]
 ) -> npt.NDArray[np.bool_]:
-    """Which images a share of a labelled set holds: of each class the first ones of its shuffled order.
+    """Choose a stratified subset: the first images of each class in a shuffled order that does not depend on its size.
 
-    Images with equal contents move together, counted with the class of the first of them, whatever their labels say;
-    where they do not fit, a class gives fewer.
+    Byte-identical images are kept together and count toward the class of the first of them, whatever their labels.
+    The choice stops before a group that does not fit, so a class may have fewer images than its share.
 
     Args:
         labels: (N,) int64, class numbers.
         contents: N digests of the images' bytes.
         fraction: Share of each class, above 0 and up to 1, rounded to whole images.
-        seed: Of the shuffle, which no fraction changes: a smaller share is part of a larger one.
-        classes: Names of the classes, for the error.
+        seed: Seed of the shuffle; with one seed, a smaller subset is part of a larger one.
+        classes: Names of the classes, for the error message.
 
     Returns:
         (N,) mask of the subset.
 
     Raises:
-        UserError: The share of a class is no image.
+        UserError: The share of a class rounds to no image.
     """
     _, first, group = np.unique(np.asarray(contents), return_index=True, return_inverse=True)
     sizes = np.bincount(group)
     generator = np.random.default_rng(seed)
     taken = np.zeros(len(first), dtype=bool)
     for label in np.unique(labels):
-        # In the order of the images, so that the subset does not depend on how digests sort.
+        # Sorted by position, because `first` has the order of the digests.
         shuffled = group[generator.permutation(np.sort(first[labels[first] == label]))]
         room = round(fraction * int(sizes[shuffled].sum()))
         if not room:
             raise UserError(
-                f"data.train_fraction={fraction:g} leaves no image of {classes[label]} to train on, of "
-                f"{int(np.sum(labels == label))}: raise it, or give the class more images"
+                f"data.train_fraction={fraction:g} leaves none of the {counted(int(np.sum(labels == label)), 'image')} "
+                f"of the class {classes[label]} to train on: raise it, or add images to the class"
             )
         fitting = np.cumsum(sizes[shuffled]) <= room
-        fitting[0] = True  # also where these are more equal images than there is room for
+        fitting[0] = True  # even if this group of identical images is larger than the share
         taken[shuffled[fitting]] = True
     mask: npt.NDArray[np.bool_] = taken[group]
     return mask
 
 
 def _slice(scenes: Scenes, train: Indices, share: float, seed: int) -> Indices:
-    """As many training images as there are validation images; all where that is no share of them."""
+    """Choose a stratified share of the training images; all of them if the share is not between 0 and 1."""
     if not 0 < share < 1:
         return train
     contents = [scenes.contents[index] for index in train]
@@ -182,7 +182,10 @@ def _slice(scenes: Scenes, train: Indices, share: float, seed: int) -> Indices:
 def _check_no_class_is_lost(scenes: Scenes, *parts: Indices) -> None:
     for number, name in enumerate(scenes.classes):
         if not all((scenes.labels[part] == number).any() for part in parts):
-            raise UserError(f"data.exclude leaves no image of {name} to train on, or none to validate on: shorten it")
+            raise UserError(
+                f"data.exclude leaves no image of the class {name} in the training or the validation set: "
+                "remove some of its paths from that file"
+            )
 
 
 def stratified_split(
@@ -193,31 +196,31 @@ def stratified_split(
     classes: Sequence[str] = (),
     fraction_key: str = "data.val_fraction",
 ) -> tuple[Indices, Indices]:
-    """Cuts a labelled set in two, as `stratified_mask` says, with images of every class in both parts.
+    """Split a labelled set in two with `stratified_mask`, and check that both parts have images of every class.
 
     Args:
         labels: (N,) int64, class numbers.
         contents: N digests of the images' bytes.
         fraction: Share of the second part, between 0 and 1, both excluded.
-        seed: Of the shuffle.
-        classes: Names of the classes, for the error.
-        fraction_key: The key of the fraction, for the error.
+        seed: Seed of the shuffle.
+        classes: Names of the classes, for the error message.
+        fraction_key: Configuration key of the fraction, for the error message.
 
     Returns:
-        Two sorted arrays of positions, the rest and the cut part, that hold each of 0..N-1 once.
+        Two sorted arrays of positions that hold each of 0..N-1 once: the first part and the part split off.
 
     Raises:
-        UserError: The fraction is out of range or leaves a class empty on one side.
+        UserError: The fraction is out of range, or one part has no image of a class.
     """
     if not 0 < fraction < 1:
-        raise UserError(f"{fraction_key}={fraction} must lie between 0 and 1, such as 0.1")
+        raise UserError(f"{fraction_key}={fraction} must be above 0 and below 1, such as 0.1")
     in_cut = stratified_mask(labels, contents, fraction, seed)
     for label in np.unique(labels):
         if in_cut[labels == label].all() or not in_cut[labels == label].any():
-            name = classes[label] if classes else f"class number {label}"
+            name = classes[label] if classes else f"number {label}"
             raise UserError(
-                f"{fraction_key}={fraction} leaves {name} with no image on one side of the split: "
-                "change it, or give the class more images"
+                f"{fraction_key}={fraction} leaves the class {name} without an image on one side of the split: "
+                "change it, or add images to the class"
             )
     return np.flatnonzero(~in_cut), np.flatnonzero(in_cut)
 
@@ -225,25 +228,25 @@ def stratified_split(
 def stratified_mask(
     labels: npt.NDArray[np.int64], contents: Sequence[str], fraction: float, seed: int
 ) -> npt.NDArray[np.bool_]:
-    """Which images are cut from a labelled set: every class gives the same share of its images.
+    """Choose the same share of the images of every class.
 
-    Images with equal contents move together, counted with the class of the first of them, whatever their labels say.
+    Byte-identical images are kept together and count toward the class of the first of them, whatever their labels.
 
     Args:
         labels: (N,) int64, class numbers.
         contents: N digests of the images' bytes.
-        fraction: Share of the cut part, between 0 and 1, both excluded; of each class at least one image.
-        seed: Of the shuffle.
+        fraction: Share of each class, between 0 and 1, both excluded; at least one image of each.
+        seed: Seed of the shuffle.
 
     Returns:
-        (N,) mask of the cut part.
+        (N,) mask of the chosen images.
     """
     _, first, group = np.unique(np.asarray(contents), return_index=True, return_inverse=True)
     sizes = np.bincount(group)
     generator = np.random.default_rng(seed)
     taken = np.zeros(len(first), dtype=bool)
     for label in np.unique(labels):
-        # In the order of the images, so that the split does not depend on how digests sort.
+        # Sorted by position, because `first` has the order of the digests.
         members = np.sort(first[labels[first] == label])
         shuffled = group[generator.permutation(members)]
         room = max(1, round(fraction * int(np.sum(labels == label))))
@@ -256,25 +259,25 @@ def stratified_mask(
 
 
 def stratified_folds(labels: Indices, contents: Sequence[str], num_folds: int, seed: int) -> Indices:
-    """Deals a labelled set into folds: each gets the same share of every class, give or take an image or a group.
+    """Assign the images of a labelled set to stratified cross-validation folds.
 
-    Images with equal contents go to one fold, counted with the class of the first of them, whatever their labels say.
+    Byte-identical images are put into one fold and count toward the class of the first of them, whatever their labels.
 
     Args:
         labels: (N,) class numbers.
         contents: N digests of the images' bytes.
         num_folds: Number of folds.
-        seed: Of the shuffle.
+        seed: Seed of the shuffle.
 
     Returns:
-        (N,) number of each image's fold.
+        (N,) fold number of each image.
     """
     _, first, group = np.unique(np.asarray(contents), return_index=True, return_inverse=True)
     generator = np.random.default_rng(seed)
-    # In the order of the images, so that the folds do not depend on how digests sort; then by class, shuffled.
+    # Sorted by position, because `first` has the order of the digests; then shuffled within each class.
     shuffled = generator.permutation(np.sort(first))
     dealt = shuffled[np.argsort(labels[shuffled], kind="stable")]
     fold = np.empty(len(first), dtype=np.int64)
     fold[group[dealt]] = np.arange(len(first)) % num_folds
-    found: Indices = fold[group]
-    return found
+    folds: Indices = fold[group]
+    return folds

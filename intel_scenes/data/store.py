@@ -1,4 +1,4 @@
-"""What is stored of the images of a split, and batches of it put together where it lies."""
+"""Stored images or features of a split, and batches gathered from them on the device that holds them."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,13 +13,13 @@ from intel_scenes.data.transfer import on_device
 
 
 class Batch(NamedTuple):
-    """Some images of a split as they are stored.
+    """A batch of stored images or features.
 
     Attributes:
         images: (B, 3, H, W) uint8, or (B, D) features.
         labels: (B,) int64.
-        indices: (B,) positions in the split, on the CPU, where an image's random numbers are drawn.
-        sizes: (B, 2) heights and widths of whole pictures, which begin at the top left; None for others.
+        indices: (B,) positions in the split, on the CPU, where the random numbers of each image are drawn.
+        sizes: (B, 2) heights and widths of whole images, each placed at the top left; None for squares and features.
     """
 
     images: Tensor
@@ -28,19 +28,19 @@ class Batch(NamedTuple):
     sizes: Indices | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device; what is drawn and measured by stays on the CPU."""
+        """Return the batch with its images and labels on a device; indices and sizes stay on the CPU."""
         return self._replace(images=on_device(self.images, device), labels=on_device(self.labels, device))
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Where pictures of several shapes lie, one after the other.
+    """Positions of images of several shapes in one array of pixels.
 
     Attributes:
-        starts: (N,) int64, the first pixel of each.
-        sizes: (N, 2) int64, height and width of each.
-        corners: (N, 2) int64, top and left of the middle square that evaluation sees of each.
-        side: Of that square.
+        starts: (N,) int64, index of the first pixel of each image.
+        sizes: (N, 2) int64, height and width of each image.
+        corners: (N, 2) int64, top and left of the center square that evaluation sees.
+        side: Side of that square.
     """
 
     starts: Indices
@@ -49,18 +49,18 @@ class Shapes:
     side: int
 
     def select(self, kept: npt.NDArray[np.bool_] | Indices) -> "Shapes":
-        """Some of the pictures, by a mask or positions; all stay where they lie."""
+        """Return the shapes of some of the images, chosen by a mask or by positions."""
         return Shapes(self.starts[kept], self.sizes[kept], self.corners[kept], self.side)
 
 
 def shapes_of(sizes: Indices, side: int, crop: int) -> Shapes:
-    """The shapes of pictures that lie one after the other without a gap.
+    """Return the shapes of images that are stored one after the other without gaps.
 
     Args:
-        sizes: (N, 2) int64, height and width of each.
-        side: Of the middle square, the shorter side of each.
-        crop: Side of the middle that evaluation takes of that square: it is the one that torchvision's `CenterCrop`
-            takes of the picture.
+        sizes: (N, 2) int64, height and width of each image.
+        side: Side of the center square, which is the shorter side of each image.
+        crop: Side of the center crop that evaluation takes of that square. The square is placed so that this crop is
+            the one that torchvision's `CenterCrop` takes of the whole image.
     """
     areas = sizes.prod(axis=1)
     corners = np.rint((sizes - crop) / 2) - np.rint((side - crop) / 2)  # both round to even, as torchvision does
@@ -69,14 +69,14 @@ def shapes_of(sizes: Indices, side: int, crop: int) -> Shapes:
 
 @dataclass(frozen=True)
 class Stored:
-    """What is stored of the images of one split: their pixels, or what a frozen backbone makes of them.
+    """The stored pixels or frozen features of the images of one split.
 
     Attributes:
-        values: Squares (M, S, S, 3) uint8, the pixels (P,) uint8 of whole pictures, or features (M, D) float32; mapped
-            from a cache, or whole on an accelerator.
-        labels: (N,) int64, where the values are.
-        rows: (N,) int64, the place of each square or feature in `values`: those that cannot be decoded are passed over.
-        shapes: Of whole pictures; None for others.
+        values: Squares (M, S, S, 3) uint8, the pixels (P,) uint8 of whole images, or features (M, D) float32;
+            memory-mapped from the cache, or resident on an accelerator.
+        labels: (N,) int64, on the device of the values.
+        rows: (N,) int64, index of each square or feature in `values`, which may hold images that are not selected.
+        shapes: Shapes of whole images; None for squares and features.
     """
 
     values: Tensor
@@ -85,20 +85,19 @@ class Stored:
     shapes: Shapes | None = None
 
     def select(self, kept: npt.NDArray[np.bool_]) -> "Stored":
-        """Some of the images, by a mask (N,); what is stored stays where it is."""
+        """Return some of the images, chosen by a mask (N,); `values` is shared, not copied."""
         mask = torch.from_numpy(kept)
         shapes = self.shapes and self.shapes.select(kept)
         return Stored(self.values, self.labels[mask], self.rows[mask], shapes)
 
     def to(self, device: torch.device) -> "Stored":
-        """The same on a device, where the batches are then put together."""
+        """Return the same images on a device, where batches are then gathered."""
         return Stored(self.values.to(device), self.labels.to(device), self.rows.to(device), self.shapes)
 
     def batch(self, indices: Indices) -> Batch:
-        """What training takes: (B, 3, H, W) uint8 images in channels-last memory, or (B, D) features.
+        """Return a training batch: (B, 3, H, W) uint8 images in channels-last memory, or (B, D) features.
 
-        H and W are those of all squares, or the greatest of these pictures: each lies in the corner at the top left,
-        and what is beyond it means nothing.
+        Whole images are placed at the top left of the largest height and width in the batch; the padding is undefined.
         """
         if self.shapes is None:
             return self._of_rows(indices)
@@ -106,19 +105,25 @@ class Stored:
         return self._of_parts(indices, np.zeros((len(indices), 2), np.int64), sizes)
 
     def squares(self, indices: Indices) -> Batch:
-        """What evaluation takes: the same, of pictures their middle squares (B, 3, S, S)."""
+        """Return an evaluation batch: as `batch`, but of whole images their center squares (B, 3, S, S)."""
         if self.shapes is None:
             return self._of_rows(indices)
         sizes = np.full((len(indices), 2), self.shapes.side)
         return self._of_parts(indices, self.shapes.corners[indices], sizes)
 
     def _of_parts(self, indices: Indices, corners: Indices, sizes: Indices) -> Batch:
-        """A part of each picture, from a corner on, (B, 2) of top and left, of sizes (B, 2)."""
+        """Return a part of each whole image.
+
+        Args:
+            indices: (B,) positions of the images.
+            corners: (B, 2) top and left of each part.
+            sizes: (B, 2) height and width of each part.
+        """
         assert self.shapes is not None
         labels = self.labels[on_device(torch.from_numpy(indices), self.labels.device)]
         widths = self.shapes.sizes[indices, 1]
         starts = self.shapes.starts[indices] + corners[:, 0] * widths + corners[:, 1]
-        gather = _copied if self.values.device.type == "cpu" else _looked_up
+        gather = _gather_on_cpu if self.values.device.type == "cpu" else _gather_by_index
         return Batch(gather(self.values.view(-1, 3), starts, widths, sizes), labels, indices, sizes)
 
     def _of_rows(self, indices: Indices) -> Batch:
@@ -127,19 +132,19 @@ class Stored:
         if self.values.ndim == 2:  # features, of which a batch is small
             return Batch(self.values[rows], labels, indices)
         if self.values.device.type == "cpu":
-            # numpy copies whole images, where torch copies numbers: several times as fast.
+            # numpy copies whole images, torch single values: numpy is several times as fast.
             images = torch.from_numpy(self.values.numpy()[rows.numpy()])
             return Batch(images.permute(0, 3, 1, 2), labels, indices)
         return Batch(self.values[rows].permute(0, 3, 1, 2), labels, indices)
 
 
-def _copied(pixels: Tensor, starts: Indices, widths: Indices, sizes: Indices) -> Tensor:
-    """Parts of pictures, padded to one shape.
+def _gather_on_cpu(pixels: Tensor, starts: Indices, widths: Indices, sizes: Indices) -> Tensor:
+    """Gather parts of whole images on a CPU, padded to one shape.
 
     Args:
-        pixels: (P, 3) of all pictures.
-        starts: (B,) the first pixel of each part.
-        widths: (B,) of the picture that it is a part of.
+        pixels: (P, 3) pixels of all images.
+        starts: (B,) index of the first pixel of each part.
+        widths: (B,) width of the image that each part belongs to.
         sizes: (B, 2) height and width of each part.
     """
     height, width = sizes.max(axis=0).tolist()
@@ -152,14 +157,14 @@ def _copied(pixels: Tensor, starts: Indices, widths: Indices, sizes: Indices) ->
     return torch.from_numpy(places).permute(0, 3, 1, 2)
 
 
-def _looked_up(pixels: Tensor, starts: Indices, widths: Indices, sizes: Indices) -> Tensor:
-    """The same on an accelerator, in one kernel."""
+def _gather_by_index(pixels: Tensor, starts: Indices, widths: Indices, sizes: Indices) -> Tensor:
+    """Gather the same parts on an accelerator, with one indexing kernel."""
     height, width = sizes.max(axis=0).tolist()
     device = pixels.device
     first, row, rows, columns = (
         on_device(torch.from_numpy(values), device)[:, None]
         for values in (starts, widths, *np.ascontiguousarray(sizes.T))
     )
-    down = torch.arange(height, device=device).minimum(rows - 1) * row  # what is beyond repeats the edge
+    down = torch.arange(height, device=device).minimum(rows - 1) * row  # the padding repeats the edge
     across = torch.arange(width, device=device).minimum(columns - 1)
     return pixels[(first + down)[:, :, None] + across[:, None]].permute(0, 3, 1, 2)

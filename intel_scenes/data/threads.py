@@ -1,4 +1,4 @@
-"""The work of a batch, shared by threads of our own."""
+"""Parallel work on the images of a batch, in a thread pool."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,14 +9,15 @@ import torch
 
 
 def for_parts(work: Callable[[range], None], num_images: int) -> None:
-    """Does the work of all images, a part of them on each of as many threads as torch has.
+    """Split the images into contiguous parts and process them in parallel, with as many threads as torch uses.
 
-    Threads of our own, because an image is too little work for torch's: their kernels let other threads run. Each call
-    that does so may wait for the interpreter afterwards: few are best.
+    torch's own threads do not help here, because a single image is too little work to share. The pool's threads run in
+    parallel because torch and numpy kernels release the GIL. Each such call may then wait for the GIL, so `work` should
+    make few of them.
 
     Args:
-        work: Of the images at these positions.
-        num_images: In all.
+        work: Processes the images at the positions that it is called with.
+        num_images: Total number of images.
     """
     num_threads = max(1, min(torch.get_num_threads(), num_images))
     cuts = [num_images * part // num_threads for part in range(num_threads + 1)]
@@ -30,5 +31,5 @@ def for_parts(work: Callable[[range], None], num_images: int) -> None:
 
 @cache
 def _pool(num_threads: int) -> ThreadPoolExecutor:
-    # Each with one of torch's threads, or the kernels of all would share the cores again; the caller keeps its own.
+    # One torch thread in each, or their kernels would compete for the cores; the calling thread keeps its setting.
     return ThreadPoolExecutor(num_threads, "images", initializer=torch.set_num_threads, initargs=(1,))

@@ -1,11 +1,11 @@
-"""The way of a batch to a device."""
+"""Transfer of tensors to a device."""
 
 import torch
 from torch import Tensor
 
 
 def on_device(values: Tensor, device: torch.device) -> Tensor:
-    """Values on a device; a GPU copies pinned ones in their turn, others only after all that it still has to do."""
+    """Return a tensor on a device; to a GPU through pinned memory, because a copy from pageable memory waits for it."""
     if device.type != "cuda" or values.device.type == "cuda":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)

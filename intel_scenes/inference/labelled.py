@@ -252,7 +252,7 @@ def _as_features(member: Trained, model_name: str, stored: Stored) -> tuple[nn.M
 
     The whole network would predict the same but for the last digits, which depend on the size of a batch.
     """
-    head, show = Head(member.network, model_name), member.pipeline.evaluate
+    head, show = Head(member.network, model_name), member.pipeline.eval_view
     member.network.set_submodule(head.name, nn.Identity())
     with progress_bar.bar(len(stored.labels), f"features of {Path(member.name).name}", is_brief=True) as bar:
         values = torch.from_numpy(all_features(member.network, stored, show, member.runtime, bar))
@@ -263,8 +263,8 @@ def _probabilities(
     network: nn.Module, stored: Stored, pipeline: Pipeline, batch_size: int, member: Trained
 ) -> Probabilities:
     batches, device = EvalBatches(stored, np.arange(len(stored.labels)), batch_size), member.runtime.device
-    shown = progress_bar.shown(iter(batches), len(stored.labels), f"evaluating {Path(member.name).name}")
-    return probabilities(network, (pipeline.evaluate_tta(one.to(device).images) for one in shown), member.runtime)
+    shown = progress_bar.with_bar(iter(batches), len(stored.labels), f"evaluating {Path(member.name).name}")
+    return probabilities(network, (pipeline.tta_views(one.to(device).images) for one in shown), member.runtime)
 
 
 @contextmanager

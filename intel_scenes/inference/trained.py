@@ -42,7 +42,7 @@ class Trained:
 
     def views(self, squares: Mapping[Storing, Tensor]) -> Iterator[Tensor]:
         """What the network is shown of (B, 3, S, S) uint8 squares, by how they are stored, on its device."""
-        return self.pipeline.evaluate_tta(squares[self.storing])
+        return self.pipeline.tta_views(squares[self.storing])
 
 
 def trained(run: FinishedRun, views: Views | None = None, *, trust: bool = False) -> Trained:

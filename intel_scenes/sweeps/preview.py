@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from intel_scenes import record
 from intel_scenes.config import DataConfig, RunConfig
-from intel_scenes.data.layouts import count_test
+from intel_scenes.data.layouts import count_test_images
 from intel_scenes.errors import UserError
 from intel_scenes.record import Status, Summary
 from intel_scenes.studies.load import Run, collect
@@ -191,7 +191,7 @@ def _num_test(earlier: Sequence[Run], data: DataConfig) -> int | None:
     try:
         if data.root is not None or data.labels is not None:
             root, labels = (Path(path).expanduser() if path else None for path in (data.root, data.labels))
-            return count_test(root, labels, data.test_fraction)
+            return count_test_images(root, labels, data.test_fraction)
     except UserError:
         pass  # there are none
     return INTEL_TEST_IMAGES if data.source == "intel" else None

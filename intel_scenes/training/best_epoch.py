@@ -125,8 +125,8 @@ def predict_split(
         (N, C) probabilities, in the order of the split.
     """
     num_images = len(data.splits.val if split == "val" else data.splits.test)
-    batches = progress_bar.shown(data.evaluation(split), num_images, label)
-    inputs = (data.pipeline.evaluate_tta(batch.to(runtime.device).images) for batch in batches)
+    batches = progress_bar.with_bar(data.eval_batches(split), num_images, label)
+    inputs = (data.pipeline.tta_views(batch.to(runtime.device).images) for batch in batches)
     return probabilities(network, inputs, runtime)
 
 

@@ -232,7 +232,7 @@ def read_excluded(path: str | None, prefix: str = "seg_train/") -> frozenset[str
 
 def report_images(module: SceneDataModule) -> None:
     """Log the splits, how photographs are stored, and warnings about ignored, corrupt and duplicate files."""
-    log.info("found: %s", module.layout.told(module.val_fraction))
+    log.info("found: %s", module.layout.summary(module.val_fraction))
     if module.store_rule == "whole":
         num_bytes = module.images.values.nbytes + module.test_images.values.nbytes
         *others, last = (f"{len(stored.labels):,} {split}" for split, stored in module.images_by_split.items())

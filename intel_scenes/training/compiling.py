@@ -63,10 +63,10 @@ def _batches(data: SceneDataModule, device: torch.device) -> tuple[list[tuple[Te
     splits = data.splits
     stored = data.images.batch(splits.train[: data.batch_size]).to(device)
     trained = [
-        data.pipeline.train(stored, epoch=0, size=size, num_classes=len(splits.classes))
+        data.pipeline.train_batch(stored, epoch=0, size=size, num_classes=len(splits.classes))
         for size in dict.fromkeys(data.train_sizes)
     ]
-    loaders = [data.evaluation(split) for split in ("val", "train_eval", "test")]
+    loaders = [data.eval_batches(split) for split in ("val", "train_eval", "test")]
     of_each_length = {len(indices): (loader, indices) for loader in loaders for indices in loader.positions()}
     evaluated = [loader.stored.squares(indices).images.to(device) for loader, indices in of_each_length.values()]
-    return trained, [data.pipeline.evaluate(images) for images in evaluated]
+    return trained, [data.pipeline.eval_view(images) for images in evaluated]

@@ -263,7 +263,7 @@ def _step_seconds(
 
     def step() -> None:
         batch = next(stored).to(runtime.device)
-        images, targets = data.pipeline.train(batch, epoch=0, size=size, num_classes=num_classes)
+        images, targets = data.pipeline.train_batch(batch, epoch=0, size=size, num_classes=num_classes)
         optimizer.zero_grad()
         forward_backward(classifier.network, images, targets, runtime, label_smoothing=label_smoothing)
         optimizer.step()
@@ -282,11 +282,11 @@ def _repeated(batches: TrainBatches) -> Iterator[Batch]:
 def evaluation_seconds(network: nn.Module, data: SceneDataModule, runtime: Runtime) -> float:
     """Return the seconds to evaluate an image, from a few passes of one batch after a warm-up pass."""
     network.to(runtime.device).eval()
-    stored = next(iter(data.evaluation("val"))).images
+    stored = next(iter(data.eval_batches("val"))).images
 
     def forward() -> None:
         with torch.inference_mode(), runtime.autocast():
-            network(data.pipeline.evaluate(stored.to(runtime.device)))
+            network(data.pipeline.eval_view(stored.to(runtime.device)))
 
     forward()
     return statistics.median(seconds_of(forward, runtime.device) for _ in range(NUM_STEPS)) / len(stored)

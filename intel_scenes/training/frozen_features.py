@@ -122,7 +122,7 @@ def frozen_features(
         network.to(runtime.device).to(memory_format=torch.channels_last).eval()
         with progress_bar.bar(sum(len(images.labels) for images in splits.values()), "features") as bar:
             for split, images in splits.items():
-                features = all_features(network, images, data.pipeline.evaluate, runtime, bar)
+                features = all_features(network, images, data.pipeline.eval_view, runtime, bar)
                 np.save(partial / f"{split}.npy", features)
         network.cpu().train()  # frees the device for the training
         network.set_submodule(head.name, head.layer)

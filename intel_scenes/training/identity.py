@@ -99,7 +99,7 @@ def identity(
         store_size=data.store_size,
         store_rule=data.store_rule,
         transform_input=kept_beside_state(network).get("transform_input"),
-        layout=data.layout.told(data.val_fraction),
+        layout=data.layout.summary(data.val_fraction),
         test_fraction=data.layout.test_fraction,
         primary_metric=config.primary_metric,
         train_fraction=config.data.train_fraction,

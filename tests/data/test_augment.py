@@ -16,7 +16,7 @@ from intel_scenes.data.augment import (
     augment,
     by_policy,
     crop_boxes,
-    draw,
+    uniform_draws,
 )
 from intel_scenes.data.resize import crop_resize_each, crop_resize_matrix, normalize, resize_center
 from tests.data.pixels import MEAN, MODES, STD, boxes_of, crops, gentle, interpolations, levels_apart, stored
@@ -31,7 +31,7 @@ def uniform(num: int, seed: int = 0) -> npt.NDArray[np.float64]:
 
 @pytest.mark.parametrize("seed", [0, 1, 2**40])
 def test_draws_are_uniform(seed: int) -> None:
-    draws = draw(seed, 3, np.arange(4000), 8)
+    draws = uniform_draws(seed, 3, np.arange(4000), 8)
     assert draws.shape == (4000, 8)
     assert draws.dtype == np.float64
     assert draws.min() >= 0
@@ -42,35 +42,37 @@ def test_draws_are_uniform(seed: int) -> None:
 
 @pytest.mark.parametrize("place", [0, 1000, 10**6])
 def test_neighbouring_images_draw_different_numbers(place: int) -> None:
-    assert len(np.unique(draw(7, 0, place + np.arange(2000), 1))) == 2000
+    assert len(np.unique(uniform_draws(7, 0, place + np.arange(2000), 1))) == 2000
 
 
 def test_draws_of_images_epochs_seeds_and_of_one_image_are_independent() -> None:
     indices = np.arange(3000)
     series = {
-        "image": draw(1, 0, indices, 2)[:, 0],
-        "the next image": draw(1, 0, indices + 1, 2)[:, 0],
-        "the next epoch": draw(1, 1, indices, 2)[:, 0],
-        "the next seed": draw(2, 0, indices, 2)[:, 0],
-        "the next number": draw(1, 0, indices, 2)[:, 1],
+        "image": uniform_draws(1, 0, indices, 2)[:, 0],
+        "the next image": uniform_draws(1, 0, indices + 1, 2)[:, 0],
+        "the next epoch": uniform_draws(1, 1, indices, 2)[:, 0],
+        "the next seed": uniform_draws(2, 0, indices, 2)[:, 0],
+        "the next number": uniform_draws(1, 0, indices, 2)[:, 1],
     }
     correlations = np.corrcoef(list(series.values())) - np.eye(5)
     assert np.abs(correlations).max() < 5 / np.sqrt(3000)  # five standard errors
 
 
-def test_no_two_of_many_images_epochs_and_seeds_share_their_numbers() -> None:
-    firsts = [draw(seed, epoch, np.arange(500), 1)[:, 0] for seed in range(20) for epoch in range(20)]
+def test_seeds_and_epochs_do_not_share_draws() -> None:
+    firsts = [uniform_draws(seed, epoch, np.arange(500), 1)[:, 0] for seed in range(20) for epoch in range(20)]
     assert len(np.unique(firsts)) == 200_000  # of 2**53 values; seed + epoch or epoch + image would collide
 
 
 def test_an_images_numbers_do_not_depend_on_its_batch() -> None:
-    alone = np.concatenate([draw(5, 2, np.array([index])) for index in (17, 3, 4000, 0)])
-    assert np.array_equal(draw(5, 2, np.array([17, 3, 4000, 0])), alone)
-    assert np.array_equal(draw(5, 2, np.arange(4001))[[17, 3, 4000, 0]], alone)
+    alone = np.concatenate([uniform_draws(5, 2, np.array([index])) for index in (17, 3, 4000, 0)])
+    assert np.array_equal(uniform_draws(5, 2, np.array([17, 3, 4000, 0])), alone)
+    assert np.array_equal(uniform_draws(5, 2, np.arange(4001))[[17, 3, 4000, 0]], alone)
 
 
-def test_asking_for_more_numbers_leaves_the_first_as_they_are() -> None:
-    assert np.array_equal(draw(5, 2, np.arange(9), NUM_DRAWS + 3)[:, :NUM_DRAWS], draw(5, 2, np.arange(9)))
+def test_more_draws_do_not_change_the_first_ones() -> None:
+    assert np.array_equal(
+        uniform_draws(5, 2, np.arange(9), NUM_DRAWS + 3)[:, :NUM_DRAWS], uniform_draws(5, 2, np.arange(9))
+    )
 
 
 def torchvision_boxes(augmentation: AugmentConfig, side: int, num: int) -> npt.NDArray[np.int64]:
@@ -125,7 +127,7 @@ def test_boxes_lie_inside_the_image(side: int) -> None:
         ((1.6, 1.6), (19, 0, 62, 100)),  # 62.5 rounds to even as in torchvision, and 38 / 2 rows are above
     ],
 )
-def test_where_no_candidate_fits_the_largest_middle_box_is_taken(
+def test_the_largest_center_box_is_taken_if_no_candidate_fits(
     ratio: tuple[float, float], box: tuple[int, int, int, int]
 ) -> None:
     augmentation = crops(scale=(0.999, 1), ratio=ratio, flip=0)
@@ -144,7 +146,7 @@ def test_the_first_candidate_that_fits_is_taken() -> None:
 
 
 @interpolations
-def test_both_ways_to_crop_agree_within_rounding(interpolation: str) -> None:
+def test_crops_on_cpu_and_accelerator_agree_within_rounding(interpolation: str) -> None:
     images = gentle(stored(64, 150))
     boxes = crop_boxes(uniform(64), 150, IMAGENET)
     each = crop_resize_each(images, boxes, np.zeros(len(boxes), bool), 96, interpolation)
@@ -153,7 +155,7 @@ def test_both_ways_to_crop_agree_within_rounding(interpolation: str) -> None:
 
 
 @pytest.mark.parametrize("flip", [0, 0.3, 1])
-def test_an_image_or_its_mirror_comes_out_in_the_given_proportion(flip: float) -> None:
+def test_images_are_flipped_horizontally_with_the_given_probability(flip: float) -> None:
     images, draws = stored(40, 24), uniform(2000)
     straight = augment(images, draws[:40], crops(IMAGENET.scale, IMAGENET.ratio, 0), 16, "bilinear")
     result = augment(images, draws[:40], crops(IMAGENET.scale, IMAGENET.ratio, flip), 16, "bilinear")
@@ -182,7 +184,7 @@ def test_the_whole_image_without_flips_is_a_plain_resize(interpolation: str, sid
 
 @interpolations
 @pytest.mark.parametrize("size", [24, 16])
-def test_the_stored_images_stay_as_they_are(interpolation: str, size: int) -> None:
+def test_augmentation_does_not_change_the_stored_images(interpolation: str, size: int) -> None:
     """Also where the size stored is the size wanted, and a view would do."""
     images = stored(8, 24)
     before = images.clone()
@@ -200,7 +202,7 @@ def test_the_stored_images_stay_as_they_are(interpolation: str, size: int) -> No
 
 
 @pytest.mark.parametrize("size", [16, 224])
-def test_crops_normalized_at_once_on_any_number_of_threads_are_those_of_two_passes(
+def test_crops_normalized_while_resized_are_identical_to_those_of_two_passes_on_any_number_of_threads(
     size: int, on_threads: Callable[[int], None]
 ) -> None:
     images, draws = stored(37, 150), uniform(37)
@@ -216,7 +218,7 @@ def test_crops_normalized_at_once_on_any_number_of_threads_are_those_of_two_pass
 
 
 @pytest.mark.parametrize(("policy", "operations"), [("trivial", v2.TrivialAugmentWide), ("rand", v2.RandAugment)])
-def test_a_policy_changes_each_image_by_its_own_number_alone(policy, operations):
+def test_a_policy_depends_only_on_the_draw_of_each_image(policy, operations):
     images, draws = stored(8, 40), np.random.default_rng(1).random(8)
     before = torch.get_rng_state()
     changed = by_policy(images, draws, policy)

@@ -63,7 +63,7 @@ def test_an_epoch_shows_each_chosen_image_at_most_once_in_full_batches(images: S
     assert set(flat) < set(CHOSEN)
 
 
-def test_every_image_has_its_turn_within_some_epochs(images: Stored) -> None:
+def test_every_image_is_seen_within_some_epochs(images: Stored) -> None:
     left_out = [set(CHOSEN) - set(np.concatenate(train(images, epoch=epoch))) for epoch in range(20)]
     assert all(len(out) == 1 for out in left_out)
     assert len(set.union(*left_out)) > 5
@@ -78,12 +78,12 @@ def test_batches_change_with_the_epoch_and_the_seed_and_nothing_else(images: Sto
     assert train(images, seed=2, epoch=0) != first
 
 
-def test_the_batch_size_cuts_one_order_otherwise(images: Stored) -> None:
+def test_the_order_does_not_depend_on_the_batch_size(images: Stored) -> None:
     small, large = np.concatenate(train(images, batch_size=4)), np.concatenate(train(images, batch_size=24))
     assert np.array_equal(small, large)
 
 
-def test_the_epoch_is_asked_for_when_an_epoch_starts(images: Stored) -> None:
+def test_the_epoch_is_read_when_an_epoch_starts(images: Stored) -> None:
     epochs = iter([0, 1])
     batches = TrainBatches(images, CHOSEN, 8, seed=1, epoch=lambda: next(epochs))
     first, second = ([shown(batch) for batch in batches] for _ in range(2))
@@ -92,7 +92,7 @@ def test_the_epoch_is_asked_for_when_an_epoch_starts(images: Stored) -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "num_ranks"), [(8, 2), (8, 4), (6, 3), (2, 2), (49, 7)])
-def test_ranks_together_train_on_the_batches_of_one(images: Stored, batch_size: int, num_ranks: int) -> None:
+def test_ranks_together_train_on_the_global_batches(images: Stored, batch_size: int, num_ranks: int) -> None:
     alone = train(images, batch_size=batch_size)
     shares = [train(images, batch_size=batch_size, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
     assert [np.concatenate(parts).tolist() for parts in zip(*shares, strict=True)] == alone
@@ -103,7 +103,7 @@ def test_ranks_together_train_on_the_batches_of_one(images: Stored, batch_size: 
     ("num", "batch_size", "sizes"),
     [(10, 4, [4, 3, 3]), (33, 32, [17, 16]), (64, 32, [32, 32]), (5, 32, [5]), (1, 1, [1]), (3, 1, [1, 1, 1])],
 )
-def test_evaluation_shows_every_image_once_in_order_in_batches_of_like_size(
+def test_evaluation_yields_every_image_once_in_order_in_batches_of_nearly_equal_size(
     images: Stored, num: int, batch_size: int, sizes: list[int]
 ) -> None:
     batches = evaluated(images, num, batch_size)
@@ -140,7 +140,7 @@ def test_evaluation_takes_the_chosen_images_in_their_order(images: Stored) -> No
     assert [shown(batch) for batch in batches] == [[40, 7], [23]]  # again, for the next epoch
 
 
-def test_batches_that_are_held_keep_their_images(images: Stored) -> None:
+def test_batches_that_are_kept_do_not_change(images: Stored) -> None:
     batches = TrainBatches(images, CHOSEN, 2, seed=1, epoch=lambda: 0)
     held = list(batches)
     assert [shown(batch) for batch in held] == train(images, batch_size=2)

@@ -8,7 +8,7 @@ from intel_scenes.data.cache import arrays, make_once
 from intel_scenes.errors import UserError
 
 
-def test_a_folder_is_made_once_however_many_ask_for_it(tmp_path: Path) -> None:
+def test_a_folder_is_created_once_by_concurrent_calls(tmp_path: Path) -> None:
     folder, calls, barrier = tmp_path / "cache" / "made", [], threading.Barrier(4)
 
     def write(partial: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_folder_is_made_once_however_many_ask_for_it(tmp_path: Path) -> None:
     assert (folder / "a").read_text() == "whole"
 
 
-def test_nothing_is_left_of_a_folder_whose_making_failed(tmp_path: Path) -> None:
+def test_a_failed_creation_leaves_no_folder(tmp_path: Path) -> None:
     def fail(partial: Path) -> None:
         (partial / "half").write_text("")
         raise ValueError("no")
@@ -39,23 +39,25 @@ def test_nothing_is_left_of_a_folder_whose_making_failed(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["made.lock"]
 
 
-def test_what_a_killed_process_left_is_not_mixed_with_the_new(tmp_path: Path) -> None:
+def test_files_left_by_a_killed_process_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".made").mkdir()
     (tmp_path / ".made" / "half").write_text("")
     make_once(tmp_path / "made", lambda partial: (partial / "a").touch())
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["a"]
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"^the cache .*/file cannot be written \(.*\): set data.cache_dir$"):
+    with pytest.raises(
+        UserError, match=r"^the cache folder .*/file cannot be written \(.*\): set data.cache_dir to another folder$"
+    ):
         make_once(tmp_path / "file" / "made", lambda partial: None)
 
 
 @pytest.mark.parametrize("num_bytes", [0, 50, 200])
-def test_an_array_that_was_cut_off_is_named_with_its_folder(tmp_path: Path, num_bytes: int) -> None:
+def test_a_truncated_array_is_a_user_error_that_names_its_folder(tmp_path: Path, num_bytes: int) -> None:
     np.save(tmp_path / "a.npy", np.arange(100))
     assert [array.tolist() for array in arrays(tmp_path, "a")] == [list(range(100))]
     (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:num_bytes])
-    with pytest.raises(UserError, match=f"^the cache {tmp_path} is damaged .*: remove that folder$"):
+    with pytest.raises(UserError, match=f"^the cache folder {tmp_path} is corrupt .*: remove it$"):
         arrays(tmp_path, "a")

@@ -116,7 +116,7 @@ def test_the_splits_have_their_sizes_and_share_no_image(drawn: Path, make: Make)
     assert data.splits.classes == ("buildings", "forest", "glacier", "mountain", "sea", "street")
 
 
-def test_where_val_is_as_large_as_train_all_of_train_is_evaluated(drawn: Path, make: Make) -> None:
+def test_all_training_images_are_evaluated_if_validation_is_as_large(drawn: Path, make: Make) -> None:
     data = make(drawn, val_fraction=0.5)
     assert len(data.splits.val) == 30
     assert np.array_equal(data.splits.train_eval, data.splits.train)
@@ -130,7 +130,7 @@ def test_the_splits_depend_on_their_own_seed_alone(drawn: Path, make: Make) -> N
     assert not np.array_equal(other_split.splits.val, data.splits.val)
 
 
-def test_a_class_of_two_images_gives_one_to_train_and_one_to_val(root: Path, make: Make) -> None:
+def test_a_class_of_two_images_has_one_in_train_and_one_in_val(root: Path, make: Make) -> None:
     for path in sorted((root / "seg_train" / "sea").iterdir())[2:]:
         path.unlink()
     data = make(root, val_fraction=0.1, batch_size=4)
@@ -139,14 +139,14 @@ def test_a_class_of_two_images_gives_one_to_train_and_one_to_val(root: Path, mak
     assert (data.splits.scenes.labels[data.splits.val] == sea).sum() == 1
 
 
-def test_a_fraction_that_leaves_a_class_empty_is_named_as_it_was_given(root: Path, make: Make) -> None:
+def test_a_fraction_that_leaves_a_class_empty_is_a_user_error(root: Path, make: Make) -> None:
     for path in sorted((root / "seg_train" / "sea").iterdir())[1:]:
         path.unlink()
-    with pytest.raises(UserError, match=r"^data.val_fraction=0.2 leaves sea with no image on one side"):
+    with pytest.raises(UserError, match=r"^data.val_fraction=0.2 leaves the class sea without an image on one side"):
         make(root)
 
 
-def test_batches_of_images_that_lie_on_a_device_are_put_together_there(root: Path, make: Make) -> None:
+def test_batches_of_resident_images_are_gathered_on_their_device(root: Path, make: Make) -> None:
     data = make(root)
     on_meta = data.on(torch.device("meta"))  # which computes shapes alone, and would refuse a copy back
     batch, ours = on_meta.images.batch(data.splits.train[:3]), data.images.batch(data.splits.train[:3])
@@ -172,7 +172,7 @@ def test_the_images_are_those_of_the_files(drawn: Path, make: Make) -> None:
     check_images_against_files(make(drawn))
 
 
-def test_test_images_that_are_in_train_are_told_and_left_out_of_the_clean_ones(root: Path, make: Make) -> None:
+def test_duplicated_test_images_are_reported_and_left_out_of_the_clean_ones(root: Path, make: Make) -> None:
     train, test = root / "seg_train", root / "seg_test"
     shutil.copy(first(train, "sea"), test / "sea" / "same-class.jpg")
     shutil.copy(first(train, "forest"), test / "street" / "other-class.jpg")
@@ -217,10 +217,10 @@ def test_the_error_names_all_images_that_cannot_be_decoded(splits: list[str], ro
     sentence = str(caught.value)
     assert [path for path in damaged if str(path) not in sentence] == []
     assert sentence.startswith(f"{len(damaged)} images cannot be decoded: ")
-    assert re.search(r": replace or remove them, or set data.on_unreadable=skip to go on without them$", sentence)
+    assert re.search(r": replace or remove them, or set data.on_unreadable=skip to train without them$", sentence)
 
 
-def test_skipping_goes_on_without_the_damaged_images(root: Path, make: Make) -> None:
+def test_unreadable_images_are_skipped(root: Path, make: Make) -> None:
     whole = make(root)
     damaged = damage(root, "seg_train", "seg_test")
     data = make(root, on_unreadable="skip")
@@ -232,7 +232,7 @@ def test_skipping_goes_on_without_the_damaged_images(root: Path, make: Make) -> 
     check_images_against_files(data)
 
 
-def test_skipping_is_the_same_as_removing(root: Path, make: Make) -> None:
+def test_skipping_unreadable_images_equals_removing_them(root: Path, make: Make) -> None:
     damaged = damage(root, "seg_train", "seg_test")
     skipped = make(root, on_unreadable="skip")
     for path in damaged:
@@ -264,7 +264,7 @@ def test_a_batch_larger_than_the_training_split_is_an_error(drawn: Path, make: M
     assert make(drawn, batch_size=48).batch_size == 48
     with pytest.raises(UserError) as caught:
         make(drawn, batch_size=49)
-    assert str(caught.value) == "data.batch_size=49 is more than the 48 training images: lower it"
+    assert str(caught.value) == "data.batch_size=49 is larger than the training set of 48 images: lower it"
 
 
 def test_an_images_pixels_depend_on_seed_and_epoch_and_not_on_its_batch(drawn: Path, make: Make) -> None:
@@ -303,7 +303,7 @@ def test_neighbouring_images_are_not_cropped_alike(root: Path, make: Make) -> No
     assert len(shown_positions) > 40  # of 48
 
 
-def test_validation_sees_first_val_and_then_the_slice_of_train_without_augmentation(drawn: Path, make: Make) -> None:
+def test_validation_loaders_are_val_and_train_eval_without_augmentation(drawn: Path, make: Make) -> None:
     data = make(drawn)
     validated = fitted(data).validated
     preset = ImageClassification(crop_size=24, resize_size=28, mean=MEAN, std=STD)
@@ -314,7 +314,7 @@ def test_validation_sees_first_val_and_then_the_slice_of_train_without_augmentat
         assert labels.tolist() == data.splits.scenes.labels[chosen].tolist()
 
 
-def test_what_a_network_takes_is_float32_in_channels_last_memory(drawn: Path, make: Make) -> None:
+def test_network_inputs_are_float32_in_channels_last_memory(drawn: Path, make: Make) -> None:
     recorder = fitted(make(drawn))
     for images, labels in (*recorder.trained[0], *recorder.validated[0]):
         assert images.dtype == torch.float32
@@ -323,9 +323,9 @@ def test_what_a_network_takes_is_float32_in_channels_last_memory(drawn: Path, ma
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_evaluation_shows_every_image_of_a_split_once_in_order(split: str, drawn: Path, make: Make) -> None:
+def test_evaluation_yields_every_image_of_a_split_once_in_order(split: str, drawn: Path, make: Make) -> None:
     data = make(drawn, batch_size=1)
-    batches = list(data.evaluation(split))
+    batches = list(data.eval_batches(split))
     assert len(batches) == 3
     chosen, scenes = (
         (data.splits.val, data.splits.scenes) if split == "val" else (data.splits.test, data.splits.test_scenes)
@@ -339,17 +339,17 @@ def test_evaluation_shows_every_image_of_a_split_once_in_order(split: str, drawn
     ("batch_size", "most", "expected"),
     [(1, 64, [4, 4, 4]), (2, 64, [6, 6]), (2, 5, [4, 4, 4]), (5, 4, [4, 4, 4]), (12, 4, [12])],
 )
-def test_evaluation_takes_more_images_at_once_than_small_batches_of_training_do(
+def test_evaluation_batches_are_larger_than_small_training_batches(
     batch_size: int, most: int, expected: list[int], drawn: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datamodule, "EVAL_BATCH_SIZE", most)
     data = make(drawn, batch_size=batch_size)
     recorder = fitted(data)
-    for seen in (recorder.validated[0], recorder.validated[1], data.evaluation("val"), data.evaluation("test")):
+    for seen in (recorder.validated[0], recorder.validated[1], data.eval_batches("val"), data.eval_batches("test")):
         assert [len(labels) for _, labels, *_ in seen] == expected
 
 
-def test_images_that_are_excluded_are_in_no_split_and_the_others_stay_where_they_are(root: Path, make: Make) -> None:
+def test_excluded_images_are_in_no_split_and_do_not_move_the_others(root: Path, make: Make) -> None:
     whole = make(root)
     paths = np.array(whole.splits.scenes.paths)
     gone = {paths[whole.splits.train[0]], paths[whole.splits.train[7]], paths[whole.splits.val[1]]}
@@ -362,10 +362,14 @@ def test_images_that_are_excluded_are_in_no_split_and_the_others_stay_where_they
     check_images_against_files(less)
 
 
-def test_what_is_excluded_has_to_be_there_and_may_not_be_all_of_a_class(root: Path, make: Make) -> None:
-    with pytest.raises(UserError, match=r"^data.exclude names 1 path with no image in .*, such as sea/none.jpg: write"):
+def test_excluded_images_must_exist_and_must_not_be_a_whole_class(root: Path, make: Make) -> None:
+    with pytest.raises(
+        UserError, match=r"^data.exclude lists 1 path without an image in .*, such as sea/none.jpg: write"
+    ):
         make(root, exclude={"sea/none.jpg"})
-    with pytest.raises(UserError, match=r"^data.exclude leaves no image of sea to train on"):
+    with pytest.raises(
+        UserError, match=r"^data.exclude leaves no image of the class sea in the training or the validation set"
+    ):
         make(root, exclude={f"sea/{path.name}" for path in (root / "seg_train" / "sea").iterdir()})
 
 
@@ -401,7 +405,7 @@ class Linear(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_any_module_trains_and_is_tested_on_images_that_nobody_prepared(tmp_path: Path) -> None:
+def test_any_lightning_module_trains_and_tests_without_prepared_images(tmp_path: Path) -> None:
     drawn, cache = Drawn(num_train=60, num_test=12, size=32, seed=1), tmp_path / "cache"
     module = Linear()
     before = module.layer.weight.clone()
@@ -414,9 +418,7 @@ def test_any_module_trains_and_is_tested_on_images_that_nobody_prepared(tmp_path
     assert torch.cat(module.tested).tolist() == [label for label in range(6) for _ in range(2)]  # every image once
 
 
-def test_nothing_is_read_before_it_is_asked_for_and_then_once(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_are_read_lazily_and_once(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = module_of(Folder(root), tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
     data.prepare_data()
@@ -438,7 +440,7 @@ def test_nothing_is_read_before_it_is_asked_for_and_then_once(
         assert variant.splits is splits
 
 
-def test_setup_maps_a_cache_that_is_there_and_fills_one_that_is_not(root: Path, tmp_path: Path) -> None:
+def test_setup_uses_an_existing_cache_or_fills_it(root: Path, tmp_path: Path) -> None:
     for _ in range(2):
         data = module_of(Folder(root), tmp_path / "cache")
         data.setup()
@@ -461,7 +463,7 @@ def test_features_take_the_place_of_the_images_with_their_labels(drawn: Path, ma
 
 
 @pytest.mark.parametrize(("sizes", "seen"), [([16], [16, 16, 16]), ([16, 24], [16, 16, 24])])
-def test_sizes_of_training_crops_share_out_the_epochs_of_the_trainer(
+def test_each_training_size_is_used_for_an_equal_part_of_the_epochs(
     sizes: list[int], seen: list[int], drawn: Path, make: Make
 ) -> None:
     recorder = fitted(make(drawn, train_sizes=sizes), epochs=3)
@@ -471,9 +473,11 @@ def test_sizes_of_training_crops_share_out_the_epochs_of_the_trainer(
     assert {images.shape[-1] for images, _ in recorder.validated[0]} == {VIEW.size}
 
 
-def test_several_sizes_need_a_trainer_that_knows_its_epochs(drawn: Path, make: Make) -> None:
+def test_several_training_sizes_need_max_epochs(drawn: Path, make: Make) -> None:
     trainer = Trainer(**QUIET, max_epochs=-1, max_steps=4, enable_checkpointing=False, log_every_n_steps=1)
-    with pytest.raises(UserError, match=r"^several train_sizes share out the epochs: set max_epochs of the Trainer$"):
+    with pytest.raises(
+        UserError, match=r"^train_sizes=\[16, 24\] share the epochs equally: set max_epochs of the Trainer$"
+    ):
         trainer.fit(Recorder(), datamodule=make(drawn, train_sizes=[16, 24]))
     trainer = Trainer(**QUIET, max_epochs=-1, max_steps=8, enable_checkpointing=False, log_every_n_steps=1)
     trainer.fit(Recorder(), datamodule=make(drawn))
@@ -519,7 +523,7 @@ def test_an_image_that_is_excluded_from_train_stays_in_val_under_the_same_name(w
     assert with_val / "val/sea/1.jpg" in [splits.scenes.file(index) for index in splits.val]
 
 
-def test_an_image_of_val_that_cannot_be_decoded_is_told_by_its_split(with_val: Path, make: Make) -> None:
+def test_an_unreadable_validation_image_is_named_by_its_split(with_val: Path, make: Make) -> None:
     (with_val / "val/sea/1.jpg").write_bytes(b"no image")
     with pytest.raises(UserError, match=rf"^1 image cannot be decoded: {with_val}/val/sea/1.jpg \("):
         make(with_val, exclude={"sea/1.jpg"})
@@ -529,11 +533,11 @@ def test_an_image_of_val_that_cannot_be_decoded_is_told_by_its_split(with_val: P
     }
     assert (len(data.splits.train), len(data.splits.val)) == (48, 11)
     (with_val / "val/sea/0.jpg").write_bytes(b"no image either")
-    with pytest.raises(UserError, match=rf"^no image in the class folder {with_val}/val/sea can be decoded: put"):
+    with pytest.raises(UserError, match=rf"^no image of the class folder {with_val}/val/sea can be decoded: replace"):
         make(with_val, on_unreadable="skip")
 
 
-def test_validation_images_that_are_in_train_are_told(with_val: Path, make: Make) -> None:
+def test_validation_images_duplicated_in_train_are_reported(with_val: Path, make: Make) -> None:
     shutil.copy(with_val / "train/sea/3.jpg", with_val / "val/street/copy.jpg")
     shutil.copy(with_val / "val/forest/0.jpg", with_val / "test/forest/leak.jpg")
     splits = make(with_val).splits
@@ -541,7 +545,7 @@ def test_validation_images_that_are_in_train_are_told(with_val: Path, make: Make
     assert splits.test_duplicates == ["forest/leak.jpg"]
 
 
-def test_a_test_split_that_is_cut_is_none_of_the_exclusions(drawn: Path, make: Make) -> None:
+def test_images_of_a_cut_test_split_cannot_be_excluded(drawn: Path, make: Make) -> None:
     data = make(drawn / "seg_train", test_fraction=0.2, batch_size=8)
     splits = data.splits
     assert (len(splits.scenes), len(splits.test)) == (48, 12)
@@ -549,11 +553,11 @@ def test_a_test_split_that_is_cut_is_none_of_the_exclusions(drawn: Path, make: M
     assert set(splits.test_scenes.paths).isdisjoint(splits.scenes.paths)
     check_images_against_files(data)
     gone = splits.test_scenes.paths[0]
-    with pytest.raises(UserError, match=rf"^data.exclude names {gone}, which lies in the test split that was cut: "):
+    with pytest.raises(UserError, match=rf"^data.exclude lists {gone}, which belongs to the test split that was cut; "):
         make(drawn / "seg_train", test_fraction=0.2, exclude={gone})
 
 
-def test_a_share_of_the_training_images_leaves_the_other_splits_as_they_are(drawn: Path, make: Make) -> None:
+def test_a_training_subset_does_not_change_the_other_splits(drawn: Path, make: Make) -> None:
     whole, half = make(drawn), make(drawn, train_fraction=0.5)  # of 8 + 2 images of each class
     assert whole.splits.num_whole is None
     assert (len(half.splits.train), half.splits.num_whole, half.num_batches) == (24, 48, 1)
@@ -565,14 +569,16 @@ def test_a_share_of_the_training_images_leaves_the_other_splits_as_they_are(draw
     assert make(drawn, train_fraction=0.5, subset_seed=1).splits.train.tolist() != half.splits.train.tolist()
 
 
-def test_a_share_smaller_than_the_validation_split_is_evaluated_whole(drawn: Path, make: Make) -> None:
+def test_a_training_subset_smaller_than_validation_is_evaluated_whole(drawn: Path, make: Make) -> None:
     splits = make(drawn, train_fraction=0.125, batch_size=4).splits
     assert len(splits.train) == 6
     assert splits.train_eval.tolist() == splits.train.tolist()
 
 
-def test_a_subset_smaller_than_a_batch_is_a_batch_of_its_own(drawn: Path, make: Make) -> None:
+def test_a_training_subset_smaller_than_a_batch_becomes_one_batch(drawn: Path, make: Make) -> None:
     half = make(drawn, batch_size=32, train_fraction=0.5)  # of 48
     assert (half.batch_size, half.num_batches, len(half.splits.train)) == (24, 1, 24)
-    with pytest.raises(UserError, match=r"^data\.batch_size=49 is more than the 24 training images: lower it$"):
+    with pytest.raises(
+        UserError, match=r"^data\.batch_size=49 is larger than the training set of 24 images: lower it$"
+    ):
         make(drawn, batch_size=49, train_fraction=0.5)

@@ -7,7 +7,7 @@ from scipy import ndimage, stats
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from intel_scenes.data.augment import NUM_DRAWS, augment, draw
+from intel_scenes.data.augment import NUM_DRAWS, augment, uniform_draws
 from intel_scenes.data.jitter import NUM_DRAWS as NUM_JITTER_DRAWS
 from intel_scenes.data.jitter import jitter, rotated
 from intel_scenes.data.mixing import NUM_DRAWS as NUM_MIXING_DRAWS
@@ -59,7 +59,7 @@ def test_angles_are_drawn_from_both_sides_and_colours_by_the_number_of_each_imag
 
 
 def test_an_images_changes_do_not_depend_on_its_batch():
-    images, draws = stored(8, 40), draw(3, 1, np.arange(8), NUM_DRAWS + NUM_JITTER_DRAWS)
+    images, draws = stored(8, 40), uniform_draws(3, 1, np.arange(8), NUM_DRAWS + NUM_JITTER_DRAWS)
 
     def seen(part):
         of_crop, of_jitter = draws[part, :NUM_DRAWS], draws[part, NUM_DRAWS:]
@@ -71,7 +71,7 @@ def test_an_images_changes_do_not_depend_on_its_batch():
 
 
 @pytest.mark.parametrize("flip", [0.3, 1.0])
-def test_an_image_or_its_upside_down_comes_out_in_the_given_proportion(flip):
+def test_images_are_flipped_vertically_with_the_given_probability(flip):
     images, draws = stored(1, 12).expand(2000, -1, -1, -1), np.random.default_rng(0).random((2000, NUM_DRAWS))
     of_jitter = np.random.default_rng(1).random((2000, NUM_JITTER_DRAWS))
     seen = augment(images, draws, replace(WHOLE, vertical_flip=flip), 12, "bilinear", jitter_draws=of_jitter)
@@ -83,21 +83,21 @@ def test_an_image_or_its_upside_down_comes_out_in_the_given_proportion(flip):
     assert torch.equal(images, stored(1, 12).expand(2000, -1, -1, -1))
 
 
-def test_crops_and_mixing_draw_the_numbers_that_they_drew_before_there_were_angles_and_colours():
+def test_jitter_does_not_change_the_draws_of_crops_and_mixing():
     images, labels, indices = stored(6, 40), torch.arange(6) % 3, np.array([5, 900, 2, 17, 4, 3])
     view = View(size=24, resize=24, interpolation="bilinear", mean=MEAN, std=STD)
-    draws = draw(7, 2, indices, NUM_DRAWS + NUM_MIXING_DRAWS)
+    draws = uniform_draws(7, 2, indices, NUM_DRAWS + NUM_MIXING_DRAWS)
     assert (NUM_DRAWS, NUM_MIXING_DRAWS) == (42, 4)
     plain = augment(images, draws[:, :NUM_DRAWS], CROPS, 24, "bilinear", (MEAN, STD))
     mixing = Mixing(0.2, 1.0)
-    mixed, targets = ImagePipeline(view, CROPS, mixing, 1, seed=7).train(
+    mixed, targets = ImagePipeline(view, CROPS, mixing, 1, seed=7).train_batch(
         Batch(images, labels, indices), epoch=2, size=24, num_classes=3
     )
     expected = mix(plain, labels, draws[:, NUM_DRAWS:], mixing, 3)
     assert torch.equal(mixed, expected[0])
     assert torch.equal(targets, expected[1])
-    later = draw(7, 2, indices, NUM_DRAWS + NUM_MIXING_DRAWS + NUM_JITTER_DRAWS)[:, -NUM_JITTER_DRAWS:]
-    changed, _ = ImagePipeline(view, ALL, Mixing(0, 0), 1, seed=7).train(
+    later = uniform_draws(7, 2, indices, NUM_DRAWS + NUM_MIXING_DRAWS + NUM_JITTER_DRAWS)[:, -NUM_JITTER_DRAWS:]
+    changed, _ = ImagePipeline(view, ALL, Mixing(0, 0), 1, seed=7).train_batch(
         Batch(images, labels, indices), epoch=2, size=24, num_classes=3
     )
     by_hand = augment(images, draws[:, :NUM_DRAWS], ALL, 24, "bilinear", (MEAN, STD), jitter_draws=later)

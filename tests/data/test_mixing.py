@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 import torch
 
-from intel_scenes.data.augment import draw
+from intel_scenes.data.augment import uniform_draws
 from intel_scenes.data.mixing import NUM_DRAWS, Mixing, mix
 
 LABELS = torch.tensor([0, 2, 1, 2, 0])
@@ -14,7 +14,7 @@ def batch(num: int = 5, side: int = 12) -> torch.Tensor:
 
 
 def drawn(num: int = 5) -> np.ndarray:
-    return draw(seed=3, epoch=1, indices=np.arange(num), num_draws=NUM_DRAWS)
+    return uniform_draws(seed=3, epoch=1, indices=np.arange(num), num_draws=NUM_DRAWS)
 
 
 def test_mixup_is_the_weighted_mean_of_an_image_and_the_next_and_of_their_labels() -> None:
@@ -50,21 +50,21 @@ def test_cutmix_puts_a_box_of_the_next_image_into_each_and_shares_the_labels_by_
     assert min(areas) < 0.05
 
 
-def test_with_both_half_of_the_images_go_each_way() -> None:
+def test_with_mixup_and_cutmix_each_is_used_for_half_of_the_images() -> None:
     images, draws = batch(num=400, side=8), drawn(400)
     mixed, _ = mix(images, torch.arange(400) % 3, draws, Mixing(mixup=0.8, cutmix=0.8), num_classes=3)
     is_cut = ((mixed == images) | (mixed == images.roll(-1, 0))).all(1).flatten(1).all(1)
     assert 160 < is_cut.sum().item() < 240
 
 
-def test_how_an_image_is_mixed_depends_on_its_own_numbers_and_its_neighbour_alone() -> None:
+def test_mixing_depends_only_on_an_images_draws_and_its_neighbour() -> None:
     images, draws = batch(), drawn()
     whole, _ = mix(images, LABELS, draws, Mixing(0.4, 0.4), num_classes=3)
     part, _ = mix(images[1:4], LABELS[1:4], draws[1:4], Mixing(0.4, 0.4), num_classes=3)
     assert torch.equal(whole[1:3], part[:2])
 
 
-def test_a_negative_parameter_is_named() -> None:
+def test_a_negative_parameter_is_an_error() -> None:
     with pytest.raises(ValueError, match="mixup=-1"):
         Mixing(-1, 0)
     assert not Mixing(0, 0)

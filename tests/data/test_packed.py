@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
-from intel_scenes.data.packed import pack, pack_whole, store
+from intel_scenes.data.packed import pack, pack_whole, store_square
 from intel_scenes.data.scenes import Scenes, read_scenes
 from intel_scenes.errors import UserError
 
@@ -133,7 +133,7 @@ def test_grey_values_of_more_bits_are_scaled_to_eight(mode: str, content: Callab
 def test_grey_values_of_an_unknown_range_cannot_be_decoded(values: npt.NDArray[np.generic], tmp_path: Path) -> None:
     content = encoded(Image.fromarray(values), "tiff")
     packed = pack(scenes_of(tmp_path / "images", {"1.tiff": content}), tmp_path / "cache", 20)
-    assert re.match(r"grey values from \S+ to \S+, of no range that is known$", packed.unreadable[0])
+    assert re.match(r"its grey values, \S+ to \S+, are in no known range$", packed.unreadable[0])
 
 
 def test_a_grey_photograph_of_sixteen_bits_is_turned_upright(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_every_orientation_is_turned_as_pillow_does(orientation: int, tmp_path: 
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow's remarks on damaged files
-def test_no_damage_to_the_exif_of_a_photograph_hides_it() -> None:
+def test_corrupt_exif_does_not_make_an_image_unreadable() -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F], exif[0x011A] = 6, "a maker", 72.0
     content = encoded(Image.fromarray(noise(8, 8)), "jpeg", exif=exif)
@@ -169,7 +169,7 @@ def test_no_damage_to_the_exif_of_a_photograph_hides_it() -> None:
         for place in generator.integers(begin, begin + len(exif.tobytes()), 2):
             damaged[place] = generator.integers(0, 256)
         with Image.open(io.BytesIO(damaged)) as image:
-            found = store(image, 8)
+            found = store_square(image, 8)
         assert any(np.array_equal(found, one) for one in possible)
 
 
@@ -193,7 +193,7 @@ def test_a_photograph_on_its_side_is_stored_upright(tmp_path: Path) -> None:
         (40, 41, (40, 41), (0, 0, 40, 40)),
     ],
 )
-def test_an_image_of_another_shape_is_stored_as_its_resized_middle_square(
+def test_an_image_of_another_shape_is_stored_as_its_resized_center_square(
     width: int, height: int, resized: tuple[int, int], box: tuple[int, int, int, int], tmp_path: Path
 ) -> None:
     original = Image.fromarray(noise(height, width))
@@ -261,7 +261,7 @@ def folders(cache: Path) -> list[Path]:
     return [entry for entry in cache.iterdir() if entry.is_dir()]
 
 
-def test_a_second_call_needs_the_images_no_more(tmp_path: Path) -> None:
+def test_a_second_call_does_not_need_the_image_files(tmp_path: Path) -> None:
     scenes = scenes_of(tmp_path / "images", {"1.png": encoded(Image.fromarray(noise(20, 20))), "2.png": b"none"})
     first = whole(scenes, tmp_path / "cache")
     for path in scenes.paths:
@@ -288,7 +288,7 @@ def test_each_size_has_its_cache(tmp_path: Path) -> None:
     assert len(folders(tmp_path / "cache")) == 2
 
 
-def test_what_one_decoder_cannot_read_is_asked_of_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_decoder_version_leads_to_another_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scenes = scenes_of(tmp_path / "images", {"1.png": b"of a format to come"})
     assert list(pack(scenes, tmp_path / "cache", 20).unreadable) == [0]
     opened = Image.open
@@ -301,7 +301,7 @@ def test_what_one_decoder_cannot_read_is_asked_of_the_next(tmp_path: Path, monke
     assert pack(scenes, tmp_path / "cache", 20).unreadable == {}
 
 
-def test_a_whole_cache_is_read_where_no_lock_can_be_made(tmp_path: Path) -> None:
+def test_a_complete_cache_is_read_without_a_lock(tmp_path: Path) -> None:
     scenes = some(tmp_path / "images")
     before = whole(scenes, tmp_path / "cache")
     (folder,) = folders(tmp_path / "cache")
@@ -336,7 +336,7 @@ def test_images_that_cannot_be_decoded_are_reported_and_the_others_are_right(tmp
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow's remarks on damaged files
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("kind", ["jpeg", "png", "gif", "bmp", "webp", "tiff", "ppm"])
-def test_no_damage_to_a_file_stops_the_others(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corrupt_file_does_not_stop_the_others(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # damage may claim a size that fills the memory
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -372,18 +372,18 @@ from pathlib import Path
 from intel_scenes.data import packed
 from intel_scenes.data.scenes import read_scenes
 
-store = packed.store
+store_square = packed.store_square
 
 def slow(*arguments):
     time.sleep(0.1)
-    return store(*arguments)
+    return store_square(*arguments)
 
-packed.store = slow
+packed.store_square = slow
 packed.pack(read_scenes(Path(sys.argv[1])), Path(sys.argv[2]), 400)
 """
 
 
-def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_no_cache_that_looks_complete(tmp_path: Path) -> None:
     scenes = some(tmp_path / "images", num=60, side=400)
     cache = tmp_path / "cache"
     arguments = [sys.executable, "-c", SLOW_PROGRAM, str(tmp_path / "images"), str(cache)]
@@ -407,13 +407,13 @@ def test_an_interrupted_packing_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     def interrupted(image: Image.Image, size: int) -> Pixels:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("intel_scenes.data.packed.store", interrupted)
+    monkeypatch.setattr("intel_scenes.data.packed.store_square", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack(some(tmp_path / "images"), tmp_path / "cache", 20)
     assert folders(tmp_path / "cache") == []
 
 
-def test_an_image_that_is_gone_is_not_remembered_as_unreadable(tmp_path: Path) -> None:
+def test_a_missing_image_is_not_recorded_as_unreadable(tmp_path: Path) -> None:
     scenes = some(tmp_path / "images")
     hidden, shown = tmp_path / "hidden", tmp_path / "images"
     shown.rename(hidden)
@@ -424,44 +424,44 @@ def test_an_image_that_is_gone_is_not_remembered_as_unreadable(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
-def test_a_cache_folder_that_cannot_be_made_is_named(place: str, tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_created_is_a_user_error(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=rf"^the cache .*/{place} cannot be written \(.*\): set data.cache_dir$"):
+    with pytest.raises(UserError, match=rf"^the cache folder .*/{place} cannot be written \(.*\): set data.cache_dir "):
         pack(some(tmp_path / "images"), tmp_path / place, 20)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
-def test_a_full_disk_is_named_and_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_user_error_and_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Path, *arguments: str) -> io.BufferedWriter:
         return io.BufferedWriter(io.FileIO("/dev/full", "w"))
 
     scenes = some(tmp_path / "images")
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(UserError, match=r"^the cache .*/cache cannot be written \(.*No space left"):
+    with pytest.raises(UserError, match=r"^the cache folder .*/cache cannot be written \(.*No space left"):
         pack(scenes, tmp_path / "cache", 20)
     assert folders(tmp_path / "cache") == []
 
 
-def test_a_list_of_unreadable_images_that_was_cut_off_is_named_with_its_folder(tmp_path: Path) -> None:
+def test_a_truncated_list_of_unreadable_images_is_a_user_error(tmp_path: Path) -> None:
     scenes = some(tmp_path / "images")
     pack(scenes, tmp_path / "cache", 20)
     (folder,) = folders(tmp_path / "cache")
     (folder / "unreadable.json").write_text("")
-    with pytest.raises(UserError, match=f"^the cache {folder} is damaged .*: remove that folder$"):
+    with pytest.raises(UserError, match=f"^the cache folder {folder} is corrupt .*: remove it$"):
         pack(scenes, tmp_path / "cache", 20)
 
 
-def test_decoding_is_told_in_one_line_where_there_is_no_terminal(
+def test_decoding_is_logged_in_one_line_without_a_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "intel_scenes"):
         pack(some(tmp_path / "images"), tmp_path / "cache", 20)
     assert capfd.readouterr() == ("", "")
-    assert caplog.messages == ["decoding images: 7"]
+    assert caplog.messages == ["decoding images (7 images)"]
 
 
 @pytest.mark.filterwarnings("always")
-def test_what_pillow_warns_of_in_a_damaged_image_is_not_shown(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_pillows_warnings_about_corrupt_images_are_hidden(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a maker"
     whole = encoded(Image.fromarray(noise(20, 10)), "jpeg", exif=exif.tobytes())

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from intel_scenes.config import AugmentConfig, ModelConfig
 from intel_scenes.data import store
-from intel_scenes.data.augment import ATTEMPTS, NUM_DRAWS, augment, by_policy, crop_boxes, draw
+from intel_scenes.data.augment import ATTEMPTS, NUM_DRAWS, augment, by_policy, crop_boxes, uniform_draws
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.pipelines import View
 from intel_scenes.data.resize import crop_resize_matrix
@@ -96,17 +96,17 @@ def opened(data: SceneDataModule) -> list[Image.Image]:
         ("regnet_y_16gf", "IMAGENET1K_SWAG_E2E_V1"),  # 384, 384, bicubic
     ],
 )
-def test_evaluation_sees_what_the_transforms_of_the_weights_show(name: str, weights: str, make: Maker) -> None:
+def test_evaluation_equals_the_transforms_of_the_weights(name: str, weights: str, make: Maker) -> None:
     transforms = models.get_model_weights(name)[weights].transforms()
     view = view_of(ModelConfig(name, weights), asked("data=folder").data)
     data = make(view)
     expected = torch.stack([transforms(image) for image in opened(data)])
-    seen = [data.pipeline.evaluate(batch.images) for batch in data.evaluation("test")]
+    seen = [data.pipeline.eval_view(batch.images) for batch in data.eval_batches("test")]
     torch.testing.assert_close(torch.cat(seen).contiguous(), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("resize", "size"), [(28, 24), (29, 24), (31, 24), (33, 24), (27, 24), (24, 24), (26, 23)])
-def test_the_middle_of_evaluation_is_that_of_torchvision_whatever_rounds(resize: int, size: int, make: Maker) -> None:
+def test_the_center_crop_of_evaluation_equals_torchvisions_for_odd_margins(resize: int, size: int, make: Maker) -> None:
     data = make(replace(VIEW, resize=resize, size=size))
     for image, stored in zip(opened(data), data.test_images.squares(data.splits.test).images, strict=True):
         resized = functional.resize(image, [resize])
@@ -158,9 +158,7 @@ def test_crops_are_distributed_as_those_of_torchvision_and_reach_all_edges(heigh
 
 @pytest.mark.parametrize(("height", "width"), [(100, 300), (300, 100), (100, 110)])
 @pytest.mark.parametrize("ratio", [(1, 1), (0.8, 1.05), (1.6, 1.7), (0.4, 0.5)])
-def test_where_no_crop_fits_the_largest_middle_one_is_taken(
-    height: int, width: int, ratio: tuple[float, float]
-) -> None:
+def test_the_largest_center_crop_is_taken_if_none_fits(height: int, width: int, ratio: tuple[float, float]) -> None:
     augmentation = crops(scale=(0.9999, 1), ratio=ratio, flip=0)
     draws = np.random.default_rng(0).random((5, NUM_DRAWS))
     (expected,) = {tuple(box) for box in drawn_by_torchvision(augmentation, height, width, 5)}
@@ -179,9 +177,9 @@ def test_training_sees_crops_of_the_whole_photograph(interpolation: str, make: M
     batch = data.images.batch(data.splits.train)
     indices, sizes = batch.indices, batch.sizes
     assert sizes is not None
-    draws = draw(data.seed, 0, indices)
+    draws = uniform_draws(data.seed, 0, indices)
     boxes, flips = crop_boxes(draws, sizes, CROPS), draws[:, 4 * ATTEMPTS] < 0.5
-    seen, _ = data.pipeline.train(batch, epoch=0, size=24, num_classes=2)
+    seen, _ = data.pipeline.train_batch(batch, epoch=0, size=24, num_classes=2)
     assert flips.any()
     assert not flips.all()
     for index, box, flip, found in zip(indices, boxes.tolist(), flips, seen, strict=True):
@@ -195,11 +193,11 @@ def test_training_sees_crops_of_the_whole_photograph(interpolation: str, make: M
 
 
 @pytest.mark.parametrize("policy", [None, "trivial", "rand"])
-def test_what_lies_beside_a_photograph_is_never_seen(policy: str | None, make: Maker) -> None:
+def test_padding_is_never_seen(policy: str | None, make: Maker) -> None:
     data = make()
     images, _, indices, sizes = data.test_images.batch(data.splits.test)
     assert sizes is not None
-    draws, results, matrices = draw(1, 0, indices), [], []
+    draws, results, matrices = uniform_draws(1, 0, indices), [], []
     for beside in (0, 255):
         padded = torch.full_like(images, beside)
         for place, (height, width) in enumerate(sizes):
@@ -211,7 +209,7 @@ def test_what_lies_beside_a_photograph_is_never_seen(policy: str | None, make: M
     assert torch.equal(*matrices)
 
 
-def test_a_policy_changes_the_photograph_and_not_what_it_is_padded_with(make: Maker) -> None:
+def test_a_policy_changes_the_image_but_not_its_padding(make: Maker) -> None:
     data = make()
     images, _, indices, sizes = data.test_images.batch(data.splits.test)
     draws = np.random.default_rng(0).random(len(indices))
@@ -224,21 +222,21 @@ def test_a_policy_changes_the_photograph_and_not_what_it_is_padded_with(make: Ma
 
 
 @interpolations
-def test_both_ways_to_crop_agree_on_photographs(interpolation: str, make: Maker) -> None:
+def test_crops_on_cpu_and_accelerator_agree_on_whole_images(interpolation: str, make: Maker) -> None:
     data = make()
     images, _, indices, sizes = data.test_images.batch(data.splits.test)
     assert sizes is not None
-    draws = draw(1, 0, indices)
+    draws = uniform_draws(1, 0, indices)
     flips = draws[:, 4 * ATTEMPTS] < 0.5
     each = augment(gentle(images), draws, CROPS, 24, interpolation, sizes=sizes)
     boxes = crop_boxes(draws, sizes, CROPS)
     assert levels_apart(each, crop_resize_matrix(gentle(images), boxes, flips, 24, interpolation)) < 1.6
 
 
-def test_an_accelerator_puts_the_same_photographs_together(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_ways_to_gather_whole_images_are_identical(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make()
     ours, squares = pictures(data), data.test_images.squares(data.splits.test).images.clone()
-    monkeypatch.setattr(store, "_copied", store._looked_up)  # which runs on any device
+    monkeypatch.setattr(store, "_gather_on_cpu", store._gather_by_index)  # which runs on any device
     for one, other in zip(ours, pictures(data), strict=True):
         assert torch.equal(one, other)
     assert torch.equal(data.test_images.squares(data.splits.test).images, squares)
@@ -257,7 +255,7 @@ def test_a_batch_may_hold_a_photograph_several_times(make: Maker) -> None:
     assert labels.tolist() == data.splits.test_scenes.labels[chosen].tolist()
 
 
-def test_photographs_that_cannot_be_decoded_leave_the_others_in_their_place(root: Path, tmp_path: Path) -> None:
+def test_unreadable_whole_images_do_not_displace_the_others(root: Path, tmp_path: Path) -> None:
     for split in ("seg_train", "seg_test"):
         for path in (root / split).rglob("*.*"):
             place = tmp_path / "images" / path.relative_to(root)

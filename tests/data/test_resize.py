@@ -48,7 +48,7 @@ def test_crops_by_matrices_are_those_of_torchvision_in_floating_point(interpolat
     ("side", "resize", "size"),
     [(150, 232, 224), (150, 146, 128), (150, 256, 224), (64, 64, 64), (64, 64, 49), (64, 48, 35), (64, 35, 35)],
 )
-def test_evaluation_sees_what_torchvisions_preset_shows(interpolation: str, side: int, resize: int, size: int) -> None:
+def test_evaluation_equals_torchvisions_preset(interpolation: str, side: int, resize: int, size: int) -> None:
     images = gentle(stored(3, side))
     preset = ImageClassification(
         crop_size=size, resize_size=resize, mean=(0, 0, 0), std=(1, 1, 1), interpolation=MODES[interpolation]
@@ -60,7 +60,7 @@ def test_evaluation_sees_what_torchvisions_preset_shows(interpolation: str, side
 
 
 @interpolations
-def test_evaluation_sees_what_the_preset_makes_of_a_pillow_image(interpolation: str) -> None:
+def test_evaluation_is_close_to_the_preset_on_a_pillow_image(interpolation: str) -> None:
     images = stored(3, 150)
     preset = ImageClassification(crop_size=128, resize_size=146, mean=MEAN, std=STD, interpolation=MODES[interpolation])
     expected = torch.stack([preset(Image.fromarray(image.permute(1, 2, 0).numpy())) for image in images])

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from intel_scenes.data.scenes import Scenes, duplicates, find_split, fingerprint, in_label_conflict, read_scenes
+from intel_scenes.data.scenes import (
+    Scenes,
+    duplicates,
+    fingerprint,
+    in_label_conflict,
+    kaggle_split_folder,
+    read_scenes,
+)
 from intel_scenes.errors import UserError
 
 
@@ -25,13 +32,13 @@ def read(folder: Path, files: dict[str, bytes]) -> Scenes:
 
 def test_kaggles_doubled_folder_is_preferred_to_the_plain_one(tmp_path: Path) -> None:
     write(tmp_path, {"seg_train/sea/1.jpg": b"", "seg_test/seg_test/sea/1.jpg": b""})
-    assert find_split(tmp_path, "seg_train") == tmp_path / "seg_train"
-    assert find_split(tmp_path, "seg_test") == tmp_path / "seg_test" / "seg_test"
+    assert kaggle_split_folder(tmp_path, "seg_train") == tmp_path / "seg_train"
+    assert kaggle_split_folder(tmp_path, "seg_test") == tmp_path / "seg_test" / "seg_test"
 
 
-def test_a_missing_split_is_named_with_the_places_looked_at(tmp_path: Path) -> None:
+def test_a_missing_split_is_a_user_error_that_names_both_places(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        find_split(tmp_path, "seg_test")
+        kaggle_split_folder(tmp_path, "seg_test")
     assert str(caught.value) == (
         f"no images found in {tmp_path}: looked for {tmp_path}/seg_test/seg_test and {tmp_path}/seg_test; "
         "set data.root to the folder that holds seg_train and seg_test"
@@ -90,17 +97,21 @@ def test_the_test_split_takes_the_classes_of_train(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "classes", "sentence"),
     [
-        (["sea/1.jpg"], None, "{0} needs at least two classes with images, but has 1"),
-        (["sea/1.jpg", "forest/notes.txt"], None, "no images in the class folder {0}/forest: put some there, or "),
-        (["sea/1.jpg"], ["forest", "sea"], "the class folder {0}/forest is missing: train has images of this class"),
+        (["sea/1.jpg"], None, "{0} has 1 class with images, but a classifier needs at least two"),
+        (["sea/1.jpg", "forest/notes.txt"], None, "the class folder {0}/forest has no images: put some there, or "),
+        (
+            ["sea/1.jpg"],
+            ["forest", "sea"],
+            "the class folder {0}/forest is missing, but the training set has this class",
+        ),
         (
             ["a/1.jpg", "b/1.jpg", "c/1.jpg"],
             ["a", "b"],
-            "the class folder {0}/c is not among the classes of train: a, b",
+            "the class folder {0}/c is none of the classes of the training set (a, b)",
         ),
     ],
 )
-def test_wrong_class_folders_are_named(
+def test_wrong_class_folders_are_refused_with_their_message(
     files: list[str], classes: list[str] | None, sentence: str, tmp_path: Path
 ) -> None:
     write(tmp_path, dict.fromkeys(files, b""))
@@ -127,21 +138,21 @@ def test_a_file_is_read_again_after_any_change_and_only_then(tmp_path: Path, mon
     assert after == (hashlib.blake2b(b"eno", digest_size=16).hexdigest(), before[1])
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_a_user_error(tmp_path: Path) -> None:
     write(tmp_path, {"sea/1.jpg": b"", "forest/1.jpg": b""})
     (tmp_path / "sea" / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
     with pytest.raises(
-        UserError, match=r"^cannot read .*/sea/broken.jpg \(No such file or directory\): repair or remove"
+        UserError, match=r"^the file .*/sea/broken.jpg cannot be read \(No such file or directory\): repair or remove"
     ):
         read_scenes(tmp_path)
 
 
-def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^cannot list the folder .*/nowhere \(No such file or directory\)"):
+def test_a_folder_that_cannot_be_listed_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^the folder .*/nowhere cannot be listed \(No such file or directory\)"):
         read_scenes(tmp_path / "nowhere")
 
 
-def test_a_selection_keeps_the_order_asked_for_and_all_classes(tmp_path: Path) -> None:
+def test_a_selection_keeps_the_given_order_and_all_classes(tmp_path: Path) -> None:
     scenes = read(tmp_path, {"a/1.jpg": b"x", "b/1.jpg": b"y", "b/2.jpg": b"z"})
     chosen = scenes.select(np.array([2, 1]))
     assert chosen.paths == ("b/2.jpg", "b/1.jpg")
@@ -151,7 +162,7 @@ def test_a_selection_keeps_the_order_asked_for_and_all_classes(tmp_path: Path) -
     assert len(scenes.select([])) == 0
 
 
-def test_the_fingerprint_does_not_depend_on_where_the_folder_lies(tmp_path: Path) -> None:
+def test_the_fingerprint_does_not_depend_on_the_location(tmp_path: Path) -> None:
     files = {"a/1.jpg": b"x", "b/1.jpg": b"y"}
     assert fingerprint(read(tmp_path / "here", files)) == fingerprint(read(tmp_path / "there", files))
 
@@ -196,8 +207,8 @@ def real_root() -> Path:
     return Path(os.environ["INTEL_SCENES_DATA"])
 
 
-def test_the_real_images_have_their_published_counts_and_known_twins(real_root: Path) -> None:
-    train = read_scenes(find_split(real_root, "seg_train"))
+def test_the_real_images_have_their_published_counts_and_known_duplicates(real_root: Path) -> None:
+    train = read_scenes(kaggle_split_folder(real_root, "seg_train"))
     assert np.bincount(train.labels).tolist() == [2191, 2271, 2404, 2512, 2274, 2382]
     assert len(train.contents) - len(set(train.contents)) == 15
     assert in_label_conflict(train)[0].sum() == 20  # ten pairs under two labels
@@ -209,8 +220,8 @@ def test_the_real_images_in_both_splits_are_those_with_equal_sha256(real_root: P
         for file in (real_root / split).rglob("*.jpg"):
             by_digest[hashlib.sha256(file.read_bytes()).hexdigest()].add((split, f"{file.parent.name}/{file.name}"))
     shared = [group for group in by_digest.values() if len({split for split, _ in group}) == 2]
-    train = read_scenes(find_split(real_root, "seg_train"))
-    test = read_scenes(find_split(real_root, "seg_test"), classes=train.classes)
+    train = read_scenes(kaggle_split_folder(real_root, "seg_train"))
+    test = read_scenes(kaggle_split_folder(real_root, "seg_test"), classes=train.classes)
     assert duplicates(test, train) == sorted(name for group in shared for split, name in group if split == "seg_test")
     in_train, in_test = in_label_conflict(train, test)
     conflicts = [group for group in by_digest.values() if len({name.split("/")[0] for _, name in group}) > 1]

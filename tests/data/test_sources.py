@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from intel_scenes.data import sources
-from intel_scenes.data.drawing import KINDS, draw
-from intel_scenes.data.scenes import duplicates, find_split, fingerprint, read_scenes
+from intel_scenes.data.drawn_scenes import KINDS, draw_scene
+from intel_scenes.data.scenes import duplicates, fingerprint, kaggle_split_folder, read_scenes
 from intel_scenes.data.sources import drawn_folder, kaggle_folder
 from intel_scenes.errors import UserError
 
@@ -57,7 +57,7 @@ class Answer(BaseHTTPRequestHandler):
 
 def image_bytes(kind: str, number: int) -> bytes:
     file = io.BytesIO()
-    draw(kind, 32, np.random.default_rng(number)).save(file, format="jpeg")
+    draw_scene(kind, 32, np.random.default_rng(number)).save(file, format="jpeg")
     return file.getvalue()
 
 
@@ -160,17 +160,17 @@ def test_without_a_folder_kagglehubs_cache_serves_the_second_call_offline(
 
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("name", ["data", None])
-def test_a_refused_connection_says_at_once_how_to_get_the_images_by_hand(name: str | None, tmp_path: Path) -> None:
+def test_a_refused_connection_fails_at_once_and_says_how_to_download(name: str | None, tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(UserError) as caught:
         kaggle_folder(tmp_path / name if name else None)
     assert time.monotonic() - started < 5
     sentence = str(caught.value)
-    assert re.match(r"no images in /\S+, and none can be downloaded \(ProxyError: ", sentence)
+    assert re.match(r"/\S+ has no images, and the download failed \(ProxyError: ", sentence)
     assert name is None or str(tmp_path / name) in sentence
     assert sentence.endswith(
-        "): download the Intel scenes by hand from https://www.kaggle.com/datasets/puneet6060/"
-        "intel-image-classification, unpack them and set data.root=FOLDER or INTEL_SCENES_DATA=FOLDER, or use "
+        "): download the Intel scenes from https://www.kaggle.com/datasets/puneet6060/"
+        "intel-image-classification, unpack them and set data.root=FOLDER or INTEL_SCENES_DATA=FOLDER; or use "
         "data=synthetic, which needs no download"
     )
     assert "\n" not in sentence
@@ -181,7 +181,7 @@ def test_without_a_proxy_the_connection_is_tried_before_kagglehub_waits_for_it(
     closed_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sources, "_KAGGLE_ADDRESS", ("127.0.0.1", closed_port))
-    with pytest.raises(UserError, match=r"^no images in .+, and none can be downloaded \(ConnectionRefusedError: "):
+    with pytest.raises(UserError, match=r"^.+ has no images, and the download failed \(ConnectionRefusedError: "):
         kaggle_folder(None)
     assert caplog.messages == []
 
@@ -192,7 +192,7 @@ def test_a_connection_lost_halfway_leaves_nothing_that_looks_complete(
 ) -> None:
     root = tmp_path / name if name else None
     kaggle.num_bytes //= 2
-    with pytest.raises(UserError, match=r"^no images in .+, and none can be downloaded "):
+    with pytest.raises(UserError, match=r"^.+ has no images, and the download failed "):
         kaggle_folder(root)
     assert not list(tmp_path.rglob("seg_train"))
     kaggle.num_bytes *= 3
@@ -202,7 +202,7 @@ def test_a_connection_lost_halfway_leaves_nothing_that_looks_complete(
 def test_another_archive_than_expected_is_refused(tmp_path: Path, kaggle: Kaggle) -> None:
     kaggle.archive = archive_of({"readme.txt": b"moved"})
     with pytest.raises(
-        UserError, match=r"^the download from Kaggle in .* has no seg_train: download the Intel scenes by hand"
+        UserError, match=r"^the download from Kaggle in .* has no seg_train: download the Intel scenes from"
     ):
         kaggle_folder(tmp_path / "data")
     assert visible_files(tmp_path / "data") == {}
@@ -214,7 +214,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, kaggle: Kaggle
         kaggle_folder(tmp_path / "photos")
     assert str(caught.value) == (
         f"{tmp_path}/photos holds buildings but no seg_train: set data.root to the folder that holds seg_train and "
-        "seg_test, or to an empty or new one to download them; data=folder takes images of your own"
+        "seg_test, or to an empty or new folder to download them; for images of your own, add data=folder"
     )
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["buildings"]
     assert kaggle.requests == []
@@ -226,18 +226,18 @@ def test_a_move_interrupted_before_its_last_step_is_completed(
     for name in [name for name in files if name.startswith("seg_test")]:
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(files[name])
-    assert find_split(kaggle_folder(tmp_path), "seg_train") == tmp_path / "seg_train" / "seg_train"
+    assert kaggle_split_folder(kaggle_folder(tmp_path), "seg_train") == tmp_path / "seg_train" / "seg_train"
     assert files.items() <= visible_files(tmp_path).items()
 
 
 def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    with pytest.raises(UserError, match=r"^cannot write to the folder .*/data "):
+    with pytest.raises(UserError, match=r"^the folder .*/data cannot be written "):
         kaggle_folder(tmp_path / "data")
 
 
 @pytest.mark.parametrize("name", ["data", None])
-def test_many_that_start_at_once_download_once(name: str | None, tmp_path: Path, kaggle: Kaggle) -> None:
+def test_concurrent_calls_download_once(name: str | None, tmp_path: Path, kaggle: Kaggle) -> None:
     root = tmp_path / name if name else None
     with ThreadPoolExecutor(4) as pool:
         folders = set(pool.map(kaggle_folder, [root] * 4))
@@ -251,8 +251,8 @@ def few(cache_dir: Path, *, num_train: int = 14, num_test: int = 6, size: int = 
 
 def test_drawn_images_are_spread_evenly_over_the_kinds_in_kaggles_layout(tmp_path: Path) -> None:
     folder = few(tmp_path)
-    train = read_scenes(find_split(folder, "seg_train"))
-    test = read_scenes(find_split(folder, "seg_test"), classes=KINDS)
+    train = read_scenes(kaggle_split_folder(folder, "seg_train"))
+    test = read_scenes(kaggle_split_folder(folder, "seg_test"), classes=KINDS)
     assert train.classes == KINDS
     assert np.bincount(train.labels).tolist() == [3, 3, 2, 2, 2, 2]
     assert np.bincount(test.labels).tolist() == [1] * 6
@@ -281,7 +281,7 @@ def test_an_image_does_not_depend_on_how_many_others_are_drawn(tmp_path: Path) -
 
 def test_no_image_is_drawn_twice(tmp_path: Path) -> None:
     folder = few(tmp_path, num_train=60, num_test=60)
-    train, test = (read_scenes(find_split(folder, split)) for split in ("seg_train", "seg_test"))
+    train, test = (read_scenes(kaggle_split_folder(folder, split)) for split in ("seg_train", "seg_test"))
     assert len(set(train.contents + test.contents)) == 120
     assert duplicates(test, train) == []
 
@@ -292,9 +292,9 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     def interrupted(kind: str, size: int, generator: np.random.Generator) -> Image.Image:
         if next(drawn) == 8:
             raise KeyboardInterrupt
-        return draw(kind, size, generator)
+        return draw_scene(kind, size, generator)
 
-    monkeypatch.setattr(sources, "draw", interrupted)
+    monkeypatch.setattr(sources, "draw_scene", interrupted)
     with pytest.raises(KeyboardInterrupt):
         few(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -304,26 +304,31 @@ def test_two_processes_that_draw_at_once_end_with_one_folder(tmp_path: Path) -> 
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         folders = set(pool.map(partial(drawn_folder, num_train=120, num_test=6, size=24, seed=3), [tmp_path] * 2))
     assert list(tmp_path.iterdir()) == list(folders)
-    assert fingerprint(read_scenes(find_split(folders.pop(), "seg_train"))) == fingerprint(
-        read_scenes(find_split(few(tmp_path / "alone", num_train=120), "seg_train"))
+    assert fingerprint(read_scenes(kaggle_split_folder(folders.pop(), "seg_train"))) == fingerprint(
+        read_scenes(kaggle_split_folder(few(tmp_path / "alone", num_train=120), "seg_train"))
     )
 
 
-def test_drawing_is_told_in_one_line_where_there_is_no_terminal(
+def test_drawing_is_logged_in_one_line_without_a_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "intel_scenes"):
         few(tmp_path)
     assert capfd.readouterr() == ("", "")
-    assert caplog.messages == ["drawing scenes: 20"]
+    assert caplog.messages == ["drawing scenes (20 images)"]
 
 
 def test_too_few_images_for_the_kinds_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^num_train=14 and num_test=5 must each be at least 6, one a kind$"):
+    with pytest.raises(
+        UserError,
+        match=r"^data.num_train=14 and data.num_test=5 must each be at least 6, so that every class has an image$",
+    ):
         few(tmp_path, num_test=5)
 
 
-def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_created_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("")
-    with pytest.raises(UserError, match=r"^cannot write drawn scenes to .*/cache .*: choose another data.cache_dir$"):
+    with pytest.raises(
+        UserError, match=r"^drawn scenes cannot be written to .*/cache .*: choose another data.cache_dir$"
+    ):
         few(tmp_path / "cache")

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from intel_scenes.data.scenes import find_split, read_scenes
+from intel_scenes.data.scenes import kaggle_split_folder, read_scenes
 from intel_scenes.data.splits import nested_mask, stratified_folds, stratified_split
 from intel_scenes.errors import UserError
 
@@ -57,7 +57,7 @@ def test_identical_images_stay_together_also_under_two_labels(seed: int) -> None
     assert len(rest) + len(cut) == 180
 
 
-def test_twins_on_either_side_occur() -> None:
+def test_groups_of_identical_images_occur_in_both_parts() -> None:
     contents = distinct(40)
     contents[5] = contents[3]
     sides = {3 in stratified_split(labelled(20, 20), contents, 0.5, seed)[1] for seed in range(20)}
@@ -65,7 +65,7 @@ def test_twins_on_either_side_occur() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_class_with_one_pair_of_twins_can_give_its_one_image(seed: int) -> None:
+def test_a_class_with_one_identical_pair_can_give_its_single_image(seed: int) -> None:
     contents = distinct(20)
     contents[1] = contents[0]
     rest, cut = stratified_split(labelled(10, 10), contents, 0.1, seed)
@@ -73,14 +73,14 @@ def test_a_class_with_one_pair_of_twins_can_give_its_one_image(seed: int) -> Non
     assert len(cut) == 20 - len(rest)
 
 
-def test_the_same_seed_cuts_alike_and_another_seed_otherwise() -> None:
+def test_a_seed_determines_the_split() -> None:
     labels, contents = labelled(50, 50), distinct(100)
     cuts = [stratified_split(labels, contents, 0.2, seed)[1].tolist() for seed in (1, 1, 2, 3)]
     assert cuts[0] == cuts[1]
     assert len({tuple(cut) for cut in cuts}) == 3
 
 
-def test_seeds_choose_every_image_alike_often() -> None:
+def test_seeds_choose_every_image_equally_often() -> None:
     labels, contents = labelled(20, 20), distinct(40)
     chosen = np.concatenate([stratified_split(labels, contents, 0.25, seed)[1] for seed in range(400)])
     # 400 draws of a quarter: mean 100, standard deviation 8.7
@@ -98,26 +98,26 @@ def test_the_text_of_the_digests_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize("fraction", [0, 1, 1.5, -0.1, float("nan")])
-def test_a_fraction_out_of_range_is_named(fraction: float) -> None:
+def test_a_fraction_out_of_range_is_a_user_error(fraction: float) -> None:
     with pytest.raises(UserError) as caught:
         stratified_split(labelled(10, 10), distinct(20), fraction, seed=0)
-    assert str(caught.value) == (f"data.val_fraction={fraction} must lie between 0 and 1, such as 0.1")
+    assert str(caught.value) == (f"data.val_fraction={fraction} must be above 0 and below 1, such as 0.1")
 
 
 @pytest.mark.parametrize(("counts", "fraction", "label"), [((1, 10), 0.1, 0), ((10, 3), 0.9, 1), ((10, 1), 0.5, 1)])
-def test_a_class_left_empty_on_one_side_is_named(counts: tuple[int, ...], fraction: float, label: int) -> None:
+def test_a_class_left_empty_on_one_side_is_a_user_error(counts: tuple[int, ...], fraction: float, label: int) -> None:
     with pytest.raises(UserError) as caught:
         stratified_split(labelled(*counts), distinct(sum(counts)), fraction, seed=0)
     assert str(caught.value) == (
-        f"data.val_fraction={fraction} leaves class number {label} with no image on one side of the split: "
-        "change it, or give the class more images"
+        f"data.val_fraction={fraction} leaves the class number {label} without an image on one side of the split: "
+        "change it, or add images to the class"
     )
 
 
 def test_a_tenth_of_each_class_of_the_real_images_is_cut() -> None:
     if "INTEL_SCENES_DATA" not in os.environ:
         pytest.skip("INTEL_SCENES_DATA does not name the folder of the real images")
-    train = read_scenes(find_split(Path(os.environ["INTEL_SCENES_DATA"]), "seg_train"))
+    train = read_scenes(kaggle_split_folder(Path(os.environ["INTEL_SCENES_DATA"]), "seg_train"))
     rest, cut = stratified_split(train.labels, train.contents, 0.1, seed=0)
     # of the published 2191, 2271, 2404, 2512, 2274, 2382; twins move together and shift a count by one or two
     assert np.abs(np.bincount(train.labels[cut]) - [219, 227, 240, 251, 227, 238]).max() <= 2
@@ -126,7 +126,7 @@ def test_a_tenth_of_each_class_of_the_real_images_is_cut() -> None:
     assert set(contents[rest]).isdisjoint(contents[cut])
 
 
-def test_folds_get_equal_shares_of_every_class_and_keep_twins_together() -> None:
+def test_folds_are_stratified_and_keep_identical_images_together() -> None:
     labels, contents = labelled(50, 25, 10), distinct(85)
     contents[60] = contents[3]  # a twin under another label, in the fold of the first
     folds = stratified_folds(labels, contents, 5, seed=1)
@@ -172,9 +172,10 @@ def test_identical_images_enter_a_subset_together_and_subsets_stay_nested(seed: 
     assert len(drawn[-1]) == 120
 
 
-def test_a_share_that_leaves_a_class_without_images_is_refused_by_its_name() -> None:
+def test_a_subset_that_leaves_a_class_without_images_is_a_user_error() -> None:
     with pytest.raises(UserError) as caught:
         subset(labelled(100, 9), distinct(109), 0.05)
     assert str(caught.value) == (
-        "data.train_fraction=0.05 leaves no image of class1 to train on, of 9: raise it, or give the class more images"
+        "data.train_fraction=0.05 leaves none of the 9 images of the class class1 to train on: raise it, or "
+        "add images to the class"
     )

@@ -15,7 +15,7 @@ def images() -> Stored:
     return Stored(torch.from_numpy(pixels), torch.arange(NUM) % 7, 2 * torch.arange(NUM) + 1)
 
 
-def test_a_batch_holds_the_images_asked_for_in_channels_last_memory() -> None:
+def test_a_batch_holds_the_chosen_images_in_channels_last_memory() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
     rows = torch.tensor([0, 2, 4])  # two in between cannot be decoded
     images = Stored(torch.from_numpy(pixels), torch.tensor([4, 5, 6]), rows)

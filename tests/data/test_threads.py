@@ -19,7 +19,7 @@ def test_every_image_is_in_one_part(num_images: int, num_threads: int) -> None:
     assert len(parts) == max(1, min(num_threads, num_images))
 
 
-def test_what_fails_in_a_thread_fails_in_the_caller() -> None:
+def test_an_error_in_a_thread_is_raised_in_the_caller() -> None:
     def fail(part: range) -> None:
         raise ValueError(f"part of {len(part)}")
 

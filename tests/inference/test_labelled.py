@@ -260,7 +260,7 @@ def test_what_cannot_be_evaluated_is_one_sentence(runs: list[FinishedRun], image
         return str(caught.value)
 
     run = runs[0]
-    assert said([run], images, "val") == f"{images} has no val split, but train and test: choose one of these"
+    assert said([run], images, "val") == f"{images} has no val split: choose split=train or split=test"
     own = find_splits(images)["test"]
     shutil.copytree(own, tmp_path / "other")
     (tmp_path / "other/forest").rename(tmp_path / "other/wood")
@@ -271,7 +271,7 @@ def test_what_cannot_be_evaluated_is_one_sentence(runs: list[FinishedRun], image
         "the class folders"
     )
     (tmp_path / "empty").mkdir()
-    assert said([run], tmp_path / "empty").startswith(f"no images found in {tmp_path / 'empty'}: ")
+    assert said([run], tmp_path / "empty").startswith(f"the folder {tmp_path / 'empty'} has no images: ")
     other = replace(runs[1], summary=replace(runs[1].summary, classes=("a", "b")))
     assert said([run, other], images, "test").endswith("have other classes: evaluate them one at a time")
 

@@ -11,7 +11,7 @@ from tests.data.pixels import pipeline
 
 VIEW = View(4, 4, "bilinear", mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.5))
 FLOAT32 = Runtime(torch.device("cpu"), "32-true", threads=1)
-see = pipeline(VIEW).evaluate_tta
+see = pipeline(VIEW).tta_views
 
 
 def stored(*sizes: int) -> list[torch.Tensor]:
@@ -65,7 +65,7 @@ def test_probabilities_are_means_over_the_views_of_an_image(kind: str) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (5, 3, 16, 16), generator=generator, dtype=torch.uint8)
     layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * 14 * 14, 3)).eval()
-    found = probabilities(layers, [pipeline(view, tta=kind).evaluate_tta(images)], FLOAT32)
+    found = probabilities(layers, [pipeline(view, tta=kind).tta_views(images)], FLOAT32)
     if kind == "flip":
         small = functional.resize(images, [14, 14], antialias=True)
         seen = [small, functional.horizontal_flip(small)]

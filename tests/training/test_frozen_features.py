@@ -84,7 +84,7 @@ def test_a_probe_is_the_head_trained_on_the_frozen_network(run: Run, cache: Path
     labels, rows = torch.from_numpy(data.splits.scenes.labels), history(tmp_path / "probe")
 
     def logits_of(chosen: np.ndarray) -> torch.Tensor:
-        logits: torch.Tensor = network(data.pipeline.evaluate(data.images.batch(chosen).images))
+        logits: torch.Tensor = network(data.pipeline.eval_view(data.images.batch(chosen).images))
         return logits
 
     for epoch in range(3):
@@ -118,7 +118,7 @@ def test_the_record_of_a_probe_holds_the_whole_network(run: Run, cache: Path, tm
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     stored = data.test_images.batch(data.splits.test).images
     with torch.inference_mode():
-        expected = network(data.pipeline.evaluate(stored)).softmax(1).numpy()
+        expected = network(data.pipeline.eval_view(stored)).softmax(1).numpy()
     probabilities = np.array([[float(row[name]) for name in data.splits.classes] for row in rows])
     np.testing.assert_allclose(probabilities, expected, rtol=1e-3, atol=1e-6)
 

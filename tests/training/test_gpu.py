@@ -47,7 +47,7 @@ def test_batches_are_put_together_and_augmented_without_waiting(rule: str, cache
     there, indices = data.on(torch.device("cuda")), data.splits.train[:16]
 
     def seen(data: SceneDataModule) -> torch.Tensor:
-        return data.pipeline.train(data.images.batch(indices), epoch=0, size=data.view.size, num_classes=6)[0]
+        return data.pipeline.train_batch(data.images.batch(indices), epoch=0, size=data.view.size, num_classes=6)[0]
 
     seen(there)
     with no_waiting():

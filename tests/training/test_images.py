@@ -164,7 +164,7 @@ def test_a_test_set_that_is_cut_is_reported_and_recorded(
     network = ("model=resnet9_x0_5", "epochs=1")
     summary = run(*photographs, *network)
     assert (summary.num_train, summary.num_val, summary.num_test, summary.test_fraction) == (30, 4, 6, 0.15)
-    cut = "no test split was there: 15 % of 40 images, cut with data.split_seed=0"
+    cut = "there is no test split: 15 % of 40 images, cut with data.split_seed=0"
     assert summary.layout == f"train 34, val 10 % of train, test 6 ({cut}), 2 classes"
     assert f"found: {summary.layout}" in [entry.getMessage() for entry in caplog.records]
     paths = {split: set(paths_of(tmp_path / "run", split)) for split in ("val", "test")}

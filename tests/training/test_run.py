@@ -203,7 +203,7 @@ def test_a_failed_run_is_moved_aside_if_its_cause_was_fixed(run, tmp_path):
         (["epochs=0"], "epochs=0 must be a whole number of at least 1"),
         (["optim.lr=-1"], "optim.lr=-1 must be a number above 0"),
         (["data.val_fraction=1"], "data.val_fraction=1 must be a number from 0 to 1"),
-        (["data.batch_size=500"], "data.batch_size=500 is more than the 108 training images"),
+        (["data.batch_size=500"], "data.batch_size=500 is larger than the training set of 108 images"),
         (["+optim.nesterof=true"], "nesterof"),
         (["optim=sgd", "+optim.amsgrad=true"], "amsgrad"),
         (["scheduler=warmup_cosine", "scheduler.factory.lr_lambda.warmup_fraction=2"], "warmup_fraction=2"),

@@ -8,7 +8,7 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from intel_scenes.data.drawing import KINDS, draw
+from intel_scenes.data.drawn_scenes import KINDS, draw_scene
 
 Images = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float64]
@@ -16,7 +16,7 @@ NUM_TRAIN, NUM_TEST = 80, 40
 
 
 def pixels(kind: str, *seed: int, size: int = 64) -> Images:
-    return np.asarray(draw(kind, size, np.random.default_rng([*seed])))
+    return np.asarray(draw_scene(kind, size, np.random.default_rng([*seed])))
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def test_there_are_the_six_kinds_of_the_real_data_in_its_order() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [17, 150])
-def test_a_scene_has_the_size_asked_for_in_colour(kind: str, size: int) -> None:
-    scene = draw(kind, size, np.random.default_rng(1))
+def test_a_scene_has_the_requested_size_in_rgb(kind: str, size: int) -> None:
+    scene = draw_scene(kind, size, np.random.default_rng(1))
     assert scene.mode == "RGB"
     assert scene.size == (size, size)
 

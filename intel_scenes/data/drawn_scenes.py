@@ -1,4 +1,4 @@
-"""Draw six kinds of scenes that differ in shape and share their colours."""
+"""Drawing of six kinds of scenes that differ in shape and share their colours."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
 
-# Each is a sky above, a sky at the horizon, and a dark, a middle and a light tone. Every kind takes any of them, and
-# its tones in any order, so that colour does not give a kind away.
+# Each has the colours of the sky at the top and at the horizon, and a dark, a middle and a light tone. Every kind uses
+# any of them, with the tones in any order, so that a kind cannot be recognized by its colours.
 _MOODS: tuple[tuple[Colour, ...], ...] = (
     ((78, 142, 206), (212, 232, 244), (40, 70, 72), (112, 150, 118), (244, 240, 226)),
     ((46, 52, 104), (238, 148, 108), (48, 36, 70), (158, 86, 100), (252, 214, 160)),
@@ -25,7 +25,7 @@ _MOODS: tuple[tuple[Colour, ...], ...] = (
 
 @dataclass(frozen=True)
 class _Canvas:
-    """Draws in units of the image's side: (0, 0) is the top left corner, (1, 1) the bottom right one."""
+    """A drawing surface in units of the image's side: (0, 0) is the top left corner, (1, 1) the bottom right."""
 
     pen: ImageDraw.ImageDraw
     side: int
@@ -57,30 +57,30 @@ class _Canvas:
         self.pen.line([(x * self.side, y * self.side) for x, y in points], colour, max(1, round(width * self.side)))
 
     def jagged(self, start: Point, end: Point, roughness: float) -> list[Point]:
-        """Return a broken line of nine points whose inner ones are moved by up to `roughness`."""
+        """Return a line of nine points whose inner points are displaced by up to `roughness`."""
         along = np.arange(9)[:, None] / 8
         moves = self.generator.uniform(-roughness, roughness, (9, 2)) * np.minimum(1, 8 * along * (1 - along))
         return [(x, y) for x, y in (along * end + (1 - along) * start + moves).tolist()]
 
 
-def draw(kind: str, size: int, generator: np.random.Generator) -> Image.Image:
+def draw_scene(kind: str, size: int, generator: np.random.Generator) -> Image.Image:
     """Draw a scene.
 
     Args:
         kind: One of `KINDS`.
         size: Side of the image in pixels.
-        generator: The only source of chance: the same state draws the same pixels.
+        generator: Only source of randomness: the same state draws the same pixels.
 
     Returns:
         An RGB image, `size` x `size`.
 
     Raises:
-        KeyError: There is no such kind.
+        KeyError: `kind` is unknown.
     """
     jitter = generator.integers(-14, 15, (5, 3))
     above, horizon, *tones = np.clip(_MOODS[generator.integers(len(_MOODS))] + jitter, 0, 255).tolist()
     back, front, detail = (tuple(tones[position]) for position in generator.permutation(3))
-    side = 2 * size  # ImageDraw leaves edges jagged; halving the size smooths them
+    side = 2 * size  # ImageDraw does not antialias: drawn at twice the size and reduced
     image = _gradient(above, horizon, side)
     canvas = _Canvas(ImageDraw.Draw(image), side, generator, back, front, detail)
     _sky(canvas, tuple(tones[2]))
@@ -100,7 +100,7 @@ def _gradient(top: list[int], bottom: list[int], side: int) -> Image.Image:
 
 
 def _photographed(image: Image.Image, generator: np.random.Generator) -> Image.Image:
-    """Perhaps the mirror image, under another exposure, tint and light from one side, with grain."""
+    """Return the image with random exposure, tint, light from one side and grain, flipped half of the time."""
     pixels = np.asarray(image, dtype=np.float32)[:, :: generator.choice((-1, 1))]
     slope = np.linspace(-1, 1, image.width)[:, None] * generator.uniform(-0.2, 0.2)
     light = generator.uniform(0.65, 1.2) * (1 + slope) * generator.uniform(0.88, 1.12, 3)
@@ -250,7 +250,7 @@ def _street(canvas: _Canvas) -> None:
 
 
 def _swept(canvas: _Canvas, end: Point, edge: tuple[Point, Point], depths: Point, colour: Colour) -> None:
-    """Fill what an edge sweeps from one depth to another on the way to the vanishing point `end`."""
+    """Fill the area that an edge sweeps between two depths on the way to the vanishing point `end`."""
     (start, stop), (far, near) = edge, depths
     corners = ((start, far), (stop, far), (stop, near), (start, near))
     canvas.polygon([(x / depth, y / depth) for (x, y), depth in corners], colour, at=end)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from intel_scenes.auditing import find
-from intel_scenes.auditing.find import Form, common_size, forms_of, identical_groups, near_pairs, odd_images
-from intel_scenes.data.scenes import Scenes, find_split, read_scenes
+from intel_scenes.auditing import findings
+from intel_scenes.auditing.findings import Form, common_size, forms_of, identical_groups, near_pairs, odd_images
+from intel_scenes.data.scenes import Scenes, kaggle_split_folder, read_scenes
 from intel_scenes.data.store import Stored
 
 
@@ -31,7 +31,7 @@ def test_the_common_size_is_that_of_at_least_half() -> None:
     assert common_size([wide, square, Form((1, 1), "RGB")]) is None
 
 
-def test_odd_images_are_named_with_what_is_odd() -> None:
+def test_odd_images_are_found_with_their_kind() -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 9, 9, 3), dtype=np.uint8)
     images[1] = (200, 10, 10)  # one colour, however far its channels lie apart
     images[2] = images[2, :, :, :1]  # without colour
@@ -56,7 +56,7 @@ def test_identical_images_are_grouped_within_and_across_splits() -> None:
 
 @pytest.mark.parametrize("block", [1, 2, 1024])
 def test_near_pairs_are_those_of_a_small_angle(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(find, "BLOCK", block)
+    monkeypatch.setattr(findings, "BLOCK", block)
     vectors = np.array([[1, 0], [3, 4], [0, 2], [-1, 0]], np.float32)  # cosines 3/5 and 4/5 with the second
     pairs, distances = near_pairs(vectors, 0.5)
     assert pairs.tolist() == [[1, 2], [0, 1]]
@@ -67,8 +67,8 @@ def test_near_pairs_are_those_of_a_small_angle(monkeypatch: pytest.MonkeyPatch, 
 
 def test_the_real_images_hold_exactly_the_known_copies(real_data: Path) -> None:
     """The counts and names are those of the description of the data, found with sha256 beforehand."""
-    train = read_scenes(find_split(real_data, "seg_train"))
-    test = read_scenes(find_split(real_data, "seg_test"), classes=train.classes)
+    train = read_scenes(kaggle_split_folder(real_data, "seg_train"))
+    test = read_scenes(kaggle_split_folder(real_data, "seg_test"), classes=train.classes)
     splits, kinds, across = (train, test), Counter(), {}
     for group in identical_groups(train, test):
         (one, first), (other, second) = group
