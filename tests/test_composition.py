@@ -29,10 +29,7 @@ def test_a_key_without_a_value_is_named_with_the_sentence_beside_it(config_name:
 
 
 def test_a_key_of_a_chosen_file_without_a_value_is_named_too() -> None:
-    assert (
-        refusal("train", "model=torchvision")
-        == "model.name is not given: set model.name=VALUE: as its library spells it"
-    )
+    assert refusal("train", "model=torchvision") == "model.name is not given: set model.name=VALUE: torchvision's name"
 
 
 def test_a_value_that_refers_to_no_key_is_told_in_a_line() -> None:

@@ -36,7 +36,7 @@ def test_many_images_are_counted_and_each_has_a_row_in_the_file(predict, place, 
     done = predict("run=latest", "images=photos", f"output={tmp_path}/found.csv", "abstain=0.2")
     assert (done.returncode, done.stderr) == (0, "predicting images: 30\n")
     by, first, *counts, last = done.stdout.splitlines()
-    assert by.startswith("by outputs/")
+    assert by.startswith("predicted by outputs/")
     assert (first, last) == ("30 images", f"written to {tmp_path}/found.csv")
     with (tmp_path / "found.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -72,11 +72,11 @@ def test_a_few_are_shown_and_what_cannot_be_read_is_named(predict, place, tmp_pa
     ("arguments", "said"),
     [
         (["images=photos"], "run is not given: set run=VALUE: a finished run: its folder, the beginning of its name,"),
-        (["run=latest"], "images is not given: set images=VALUE: a folder, which is searched with all below it,"),
-        (["run=[]", "images=photos"], "run=[] must name finished runs: run=RUN or run=[RUN,RUN,...]"),
-        (["run=photos", "images=photos"], "photos holds no run (no summary.json): name the folder of a finished run"),
-        (["run=[latest,net]", "images=photos"], "run names a run twice: leave it out, each run counts once"),
-        (["run=latest", "images=none"], "images=none: there is no such file or folder, give a folder, a file or a"),
+        (["run=latest"], "images is not given: set images=VALUE: a folder (with its subfolders),"),
+        (["run=[]", "images=photos"], "run=[] names no run: give finished runs as run=RUN or run=[RUN,RUN,...]"),
+        (["run=photos", "images=photos"], "photos holds no run (no summary.json): give the folder of a finished run"),
+        (["run=[latest,net]", "images=photos"], "run names the same run twice: remove one of the two"),
+        (["run=latest", "images=none"], "images=none: there is no such file or folder; give a folder, a file or a"),
         (["run=latest", "images=photos", "abstain=90"], "abstain=90 must be a number from 0 to 1"),
         (["run=latest", "images=photos", "output=a.xlsx"], "output=a.xlsx must end in .csv or .json"),
         (["run=latest", "images=photos", "views=2"], "views=2 must be one of 1, flip, flip_crops"),
@@ -94,7 +94,7 @@ def test_no_image_that_can_be_read_is_an_error_and_leaves_no_file(predict, tmp_p
     broken.write_text("no image")
     done = predict("run=latest", f"images={broken}", f"output={tmp_path}/found.csv")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"no image can be read: {broken} (")
+    assert done.stderr.startswith(f"no image can be read ({broken}: ")
     assert list(tmp_path.iterdir()) == [broken]
 
 

@@ -122,8 +122,8 @@ def predict(
             bar.update(len(batch))
         bar.update(len(unreadable))
     if len(unreadable) == len(images):
-        first = f"{names[0]}: {unreadable[0]}"
-        raise UserError(f"none of {counted(len(images), 'image')} can be read ({first}): give other images")
+        more = f"; and {len(images) - 1:,} more" if len(images) > 1 else ""
+        raise UserError(f"no image can be read ({names[0]}: {unreadable[0]}{more}): give other images")
     if unreadable:
         listed = "; ".join(f"{names[place]} ({reason})" for place, reason in list(unreadable.items())[:NUM_NAMED])
         more = "; ..." if len(unreadable) > NUM_NAMED else ""

@@ -97,7 +97,7 @@ def test_a_soup_is_made_by_the_primary_metric_of_its_runs(folders: list[Path]) -
     labels, of_runs = runs[0].labels["val"], [run.predictions["val"].predicted for run in runs]
     best = max(balanced_accuracy_score(labels, predicted) for predicted in of_runs)
     assert balanced_accuracy_score(labels, ensembles.soup(balanced).probabilities["val"].argmax(1)) >= best
-    with pytest.raises(UserError, match=r"^combine=soup takes runs of one primary_metric: "):
+    with pytest.raises(UserError, match=r"^combine=soup needs runs with the same primary_metric: "):
         ensembles.soup([runs[0], *balanced[1:]])
 
 
@@ -176,22 +176,22 @@ def test_images_that_are_others_now_are_not_seen_again(folders: list[Path]) -> N
     run = load_run(folders[0])
     other = replace(run, summary=replace(run.summary, data_fingerprint="other"))
     for again in (lambda: ensembles.predict_again(other, 1), lambda: ensembles.soup([other])):
-        with pytest.raises(UserError, match=r"^the images are no longer those of .*run0: put them back"):
+        with pytest.raises(UserError, match=r"^the images have changed since .*run0 was trained: restore them"):
             again()
 
 
 def test_runs_of_other_training_images_are_not_combined(folders: list[Path]) -> None:
     one = load_run(folders[0])
     other = replace(one, summary=replace(one.summary, data_fingerprint="other"))
-    with pytest.raises(UserError, match=r"are of other images, those of train included: combine runs of one study$"):
-        ensembles.check_alike([one, other])
+    with pytest.raises(UserError, match=r"differ in their classes or training images: combine runs of one study$"):
+        ensembles.check_same_images([one, other])
 
 
 @pytest.mark.parametrize("begun", [{"weights_digest": "0" * 64}, {"weights_digest": None, "weights": None}])
 def test_runs_that_began_elsewhere_make_no_soup(folders: list[Path], begun: dict[str, Any]) -> None:
     one = load_run(folders[0])
     other = replace(one, summary=replace(one.summary, **begun))
-    with pytest.raises(UserError, match=r"^combine=soup takes runs that began from the same pretrained weights"):
+    with pytest.raises(UserError, match=r"^combine=soup needs runs that started from the same pretrained weights"):
         ensembles.soup([one, other])
 
 
@@ -199,7 +199,7 @@ def test_the_names_of_weights_are_compared_where_a_record_has_no_digest(folders:
     one = load_run(folders[0])
     old = replace(one, summary=replace(one.summary, weights_digest=None))
     assert len(ensembles.soup([one, old]).members) == 2
-    with pytest.raises(UserError, match=r"^combine=soup takes runs that began from the same pretrained weights"):
+    with pytest.raises(UserError, match=r"^combine=soup needs runs that started from the same pretrained weights"):
         ensembles.soup([one, replace(old, summary=replace(old.summary, weights="other.pth"))])
 
 
@@ -227,20 +227,20 @@ def test_the_soup_of_googlenets_says_how_it_took_its_input(googlenets: dict[str,
 
 
 def test_what_cannot_be_combined_is_named(run: Run, folders: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^there is no folder .*/none: run=FOLDER is that of a finished run$"):
+    with pytest.raises(UserError, match=r"^there is no folder .*/none: give the folder of a finished run$"):
         ensembles.evaluate_runs([folders[0], tmp_path / "none"], "mean")
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        UserError, match=r"/empty holds no run \(no summary\.json\): name the folder of a finished run$"
+        UserError, match=r"/empty holds no run \(no summary\.json\): give the folder of a finished run$"
     ):
         ensembles.evaluate_runs([folders[0], tmp_path / "empty"], "mean")
-    with pytest.raises(UserError, match=r"^.* holds several runs: name them, run=\[.*/RUN1,.*/RUN2,\.\.\.\]$"):
+    with pytest.raises(UserError, match=r"^.* holds several runs: name them as run=\[.*/RUN1,.*/RUN2,\.\.\.\]$"):
         ensembles.evaluate_runs([folders[0].parent], "mean")
     run("model=resnet18", "epochs=1", "data.split_seed=7", folder=tmp_path / "cut")
-    with pytest.raises(UserError, match=r"have other val images: combine runs of one study$"):
+    with pytest.raises(UserError, match=r"have different val images: combine runs of one study$"):
         ensembles.evaluate_runs([folders[0], tmp_path / "cut"], "mean")
     run("model=mobilenet_v3_small", "epochs=1", folder=tmp_path / "small")
-    with pytest.raises(UserError, match=r"^combine=soup takes runs of one architecture"):
+    with pytest.raises(UserError, match=r"^combine=soup needs runs of one architecture"):
         ensembles.evaluate_runs([folders[0], tmp_path / "small"], "soup")
 
 

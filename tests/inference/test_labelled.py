@@ -19,7 +19,7 @@ from intel_scenes.inference import labelled
 from intel_scenes.inference.ensembles import predict_again
 from intel_scenes.inference.labelled import FolderEvaluation, FolderScores, class_scores, evaluate_folder
 from intel_scenes.inference.labelled_files import write_evaluation
-from intel_scenes.inference.labelled_text import told
+from intel_scenes.inference.labelled_text import evaluation_text
 from intel_scenes.inference.load_run import FinishedRun, load_run
 from intel_scenes.inference.paired import PairedDifference
 from intel_scenes.models.predicting import probabilities
@@ -158,13 +158,15 @@ def test_of_several_runs_each_has_a_line_and_each_pair_too() -> None:
     rows = (row, replace(row, name="b"), replace(row, name="mean of 2"))
     pair = PairedDifference("b", "a", 0.01, (-0.002, 0.022), 30, 20, 0.2)
     found = FolderEvaluation(Path("photos"), "test", ("x", "y"), 1000, None, rows, (pair,), (), (), ())
-    heading, first, _, mean, *_, difference = told(found).splitlines()
+    heading, first, _, mean, *_, difference = evaluation_text(found).splitlines()
     assert heading == "1,000 test images of photos"
     assert first == (
         "1  accuracy  50.0% (25.0% to 75.0%)  balanced  50.0%  macro F1  40.0%  loss 0.700  calibration error 0.100  a"
     )
     assert mean.endswith("  mean of 2")
-    assert difference == ("2 less 1   +1.00 points (-0.20 to +2.20)  McNemar p 0.2, right alone on 30 and 20 images")
+    assert difference == (
+        "2 minus 1   +1.00 points (-0.20 to +2.20)  McNemar p = 0.2; only one is correct on 30 and 20 images"
+    )
 
 
 def test_a_folder_with_some_of_the_classes_is_evaluated_on_those(
@@ -211,7 +213,7 @@ def test_another_device_or_number_of_threads_is_said(
     (notice,) = evaluate_folder([other], images, "test").notices
     assert notice.startswith(f"{run.folder} is evaluated on cpu ")
     assert " instead of NVIDIA H200 and on " in notice
-    assert notice.endswith(" instead of 10000: the last digits may differ from those of its record")
+    assert notice.endswith(" instead of 10000: the last digits may differ from its record")
     assert notice in caplog.text
 
 
@@ -222,7 +224,9 @@ def test_a_folder_that_a_run_was_trained_on_is_said_to_be_so(
     run, config = replace(runs[0]), runs[0].config
     run.__dict__["config"] = replace(config, data=replace(config.data, source="folder", root=str(tmp_path / "whole")))
     (notice,) = evaluate_folder([run], tmp_path / "whole").notices
-    assert notice == f"{run.folder} was trained on images of {tmp_path / 'whole'}: on those its figures are too good"
+    assert (
+        notice == f"{run.folder} was trained on images of {tmp_path / 'whole'}: its scores on them are too optimistic"
+    )
     file = tmp_path / "labels.csv"
     file.write_text("\n".join(["path,label", *(f"{name}/{name}.png,{name}" for name in ("forest", "sea"))]))
     for name in ("forest", "sea"):
@@ -266,14 +270,14 @@ def test_what_cannot_be_evaluated_is_one_sentence(runs: list[FinishedRun], image
     (tmp_path / "other/forest").rename(tmp_path / "other/wood")
     names = ["buildings", "glacier", "mountain", "sea", "street"]
     assert said([run], tmp_path / "other") == (
-        f"{tmp_path / 'other'} has classes that {run.folder} does not know (wood): the folder has "
+        f"{tmp_path / 'other'} has classes that {run.folder} does not have (wood): the folder has "
         f"{', '.join([*names, 'wood'])}, the run {', '.join(['buildings', 'forest', *names[1:]])}; rename or remove "
         "the class folders"
     )
     (tmp_path / "empty").mkdir()
     assert said([run], tmp_path / "empty").startswith(f"no images found in {tmp_path / 'empty'}: ")
     other = replace(runs[1], summary=replace(runs[1].summary, classes=("a", "b")))
-    assert said([run, other], images, "test").endswith("have other classes: evaluate them one at a time")
+    assert said([run, other], images, "test").endswith("have different classes: evaluate them one at a time")
 
 
 @pytest.mark.parametrize("content", [None, b"no checkpoint", {"state_dict": {"network.conv.weight": torch.ones(2)}}])
@@ -288,7 +292,7 @@ def test_a_missing_damaged_or_foreign_checkpoint_is_named(
     elif content:
         torch.save(content, copy / record.BEST)
     said = (
-        "does not fit resnet9_x0_5: it is damaged or of another run"
+        "does not fit resnet9_x0_5, so it is corrupt or of another run"
         if isinstance(content, dict)
         else "is missing or damaged"
     )

@@ -16,6 +16,7 @@ from intel_scenes.inference.load_run import load_run
 from intel_scenes.inference.predict import Predicted, predict
 from intel_scenes.inference.trained import Trained, trained
 from intel_scenes.record import Predictions, Summary
+from intel_scenes.training.checkpoints import is_whole
 
 Run = Callable[..., Summary]
 FEW = ("model=resnet9_x0_5", "epochs=1", "optim.lr=0.02")
@@ -132,7 +133,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_predicted_in_order(
     assert table["class"][0] is None
     assert np.isnan(table["probability"][0])
     assert "4 images could not be read; skipped: empty.jpg (the file is empty); text.jpg" in caplog.text
-    with pytest.raises(UserError, match=r"^no image can be read: empty\.jpg \(the file is empty\) is the first of 1$"):
+    with pytest.raises(UserError, match=r"^no image can be read \(empty\.jpg: the file is empty\): give other images$"):
         predict([one], mixed[:1], ["empty.jpg"])
 
 
@@ -169,7 +170,7 @@ def test_the_next_two_classes_and_what_is_left_open_stand_in_the_table() -> None
 
 def test_runs_of_other_classes_are_refused(squares: Path, wholes: Path) -> None:
     with pytest.raises(
-        UserError, match=r"are of other classes \(dark, light and buildings, .*\): name runs of the same"
+        UserError, match=r"have different classes \(dark, light and buildings, .*\): give runs with the same"
     ):
         predict([of_folder(squares), of_folder(wholes)], [Path("a.jpg")], ["a"])
 
@@ -195,13 +196,14 @@ def test_nothing_in_the_folder_of_a_stranger_is_executed(squares: Path, tmp_path
     assert of_folder(folder).classes
     custom = config | {"model": config["model"] | hostile | {"library": "custom"}}
     (folder / record.CONFIG).write_text(yaml.safe_dump(custom))
-    with pytest.raises(UserError, match=r"is made by os\.system, .*: add trust=true if you trust it$"):
+    with pytest.raises(UserError, match=r"is built by os\.system, .*: add trust=true if you trust that file$"):
         of_folder(folder)
     (folder / record.CONFIG).write_text(yaml.safe_dump(config))
     for payload in (Payload(made), {"state_dict": Payload(made)}, {"state_dict": {"network.fc.weight": Payload(made)}}):
         torch.save(payload, folder / record.BEST)
         with pytest.raises(UserError, match=r"best\.ckpt is missing or damaged \(UnpicklingError\): remove the folder"):
             of_folder(folder)
+        assert not is_whole(folder / record.BEST), "as last.ckpt it would not be resumed from"
     (folder / record.CONFIG).write_text(f"model: !!python/object/apply:os.system ['touch {made}']\n")
     with pytest.raises(UserError, match=r"config\.yaml cannot be read \(ConstructorError: .*\): move the folder away$"):
         of_folder(folder)
@@ -215,9 +217,9 @@ def test_nothing_in_the_folder_of_a_stranger_is_executed(squares: Path, tmp_path
         (b"PK\x03\x04 cut off", r"best\.ckpt is missing or damaged \(\w+\): remove the folder .* and run it again$"),
         (
             {"state_dict": {"network.x": torch.ones(2)}},
-            r"best\.ckpt does not fit resnet9_x0_5: it is damaged or of another run",
+            r"best\.ckpt does not fit resnet9_x0_5, so it is corrupt or of another run",
         ),
-        ({"state_dict": {"network.x": 3}}, r"best\.ckpt does not fit resnet9_x0_5: it is damaged or of another run"),
+        ({"state_dict": {"network.x": 3}}, r"best\.ckpt does not fit resnet9_x0_5, so it is corrupt or of another run"),
     ],
 )
 def test_a_checkpoint_that_is_missing_damaged_or_of_another_network_is_one_sentence(

@@ -64,7 +64,7 @@ def test_weights_of_a_file_are_taken_and_none_are_published(tmp_path: Path) -> N
     assert preprocessing_of("resnet9_x0_5", "w.safetensors") == preprocessing_of("resnet9_x0_5", None)
     ours = build("resnet9_x0_5", 6, weights=weights, image_size=64)
     assert torch.equal(ours.layer3[0].conv.weight, theirs.layer3[0].conv.weight)
-    with pytest.raises(UserError, match=r"resnet9 has no published weights, so model\.weights=DEFAULT is none: give"):
+    with pytest.raises(UserError, match=r"weights=DEFAULT is not a file, and resnet9 has no published weights: set"):
         resolve_weights("resnet9", "DEFAULT")
 
 

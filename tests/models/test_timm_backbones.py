@@ -126,7 +126,7 @@ def test_batch_norms_of_timm_keep_their_statistics_where_they_are_not_trained(no
 def test_a_model_takes_the_size_of_the_images_where_it_is_built_for_one() -> None:
     assert made("test_vit", image_size=96).patch_embed.img_size == (96, 96)
     assert made("test_vit", image_size=96)(torch.zeros(1, 3, 96, 96)).shape == (1, 6)
-    said = r"vit_tiny_patch16_224 cannot train on images of 64 x 64 .*set data\.image_size=224, which"
+    said = r"vit_tiny_patch16_224 cannot train on images of 64 x 64 .*set data\.image_size=224 \(its"
     with torch.device("meta"):
         network = made("vit_tiny_patch16_224")
     with pytest.raises(UserError, match=said):
@@ -163,8 +163,8 @@ def test_the_image_encoders_of_dino_clip_and_siglip_have_a_head_for_our_classes(
         ("test_vitt", "model.name=test_vitt is not a model of timm (did you mean test_vit"),
         (
             "test_vit.in1k",
-            "model.name=test_vit.in1k is not a model of timm (did you mean r160_in1k?): test_vit has the tags "
-            "r160_in1k.",
+            "model.name=test_vit.in1k is not a model of timm (did you mean r160_in1k?): choose a tag of "
+            "test_vit: r160_in1k.",
         ),
         ("resnet18.a1_in21", "model.name=resnet18.a1_in21 is not a model of timm (did you mean a1_in1k"),
     ],
@@ -178,7 +178,7 @@ def test_other_weights_of_a_model_are_its_tags() -> None:
     assert resolve_weights(of("resnet18.a2_in1k", "DEFAULT")).name == "resnet18.a2_in1k"
     with pytest.raises(UserError, match=r"model\.weights=a9_in1k is neither a file nor a tag .*did you mean .*a1_in1k"):
         resolve_weights(of("resnet18", "a9_in1k"))
-    with pytest.raises(UserError, match=r"^efficientnet_b6 has no published weights, so model\.weights=DEFAULT"):
+    with pytest.raises(UserError, match=r"=DEFAULT is not a file, and efficientnet_b6 has no published weights"):
         resolve_weights(of("efficientnet_b6", "DEFAULT"))
 
 
@@ -190,7 +190,7 @@ def test_a_missing_timm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) 
 def test_further_arguments_reach_timm_and_others_are_refused() -> None:
     rates = [build(of("test_vit", drop_rate=rate), 6, weights=None, image_size=32).head_drop.p for rate in (0.0, 0.5)]
     assert rates == [0.0, 0.5]
-    with pytest.raises(UserError, match=r"^test_resnet does not take model\.args\.depthh \("):
+    with pytest.raises(UserError, match=r"^test_resnet does not accept model\.args\.depthh \("):
         build(of("test_resnet", depthh=3), 6, weights=None, image_size=32)
     for name in ("num_classes", "pretrained_cfg_overlay", "checkpoint_path"):
         with pytest.raises(UserError, match=f"model.args.{name} is given by the run itself: leave it out"):
@@ -249,8 +249,7 @@ def test_a_file_of_another_model_is_refused(name: str, why: str, tmp_path: Path)
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "other.pth")
     said = refusal(name, weights=str(tmp_path / "other.pth"))
     assert said.startswith(f"other.pth does not fit timm's {name} {why}")
-    assert said.endswith(f"give the weights of a {name} with model.weights=FILE, or model.weights=null for random "
-                         "weights.")  # fmt: skip
+    assert said.endswith(f"set model.weights to a file of {name} weights, or to null for random weights.")
 
 
 @pytest.fixture
@@ -283,9 +282,9 @@ def test_without_a_network_a_download_is_refused_at_once(hub) -> None:
     with served("other", b"") as (address, requests):
         hub(address)
         assert refusal("test_vit", weights="DEFAULT") == (
-            "the weights test_vit.r160_in1k cannot be had from timm/test_vit.r160_in1k (no file model.safetensors or "
-            "pytorch_model.bin there): give a file with model.weights=FILE, or model.weights=null for random weights."
+            "the weights test_vit.r160_in1k cannot be downloaded from timm/test_vit.r160_in1k (the repository has no "
+            "file model.safetensors or pytorch_model.bin): set model.weights to a file, or to null for random weights."
         )
     requests.clear()
     said = refusal("test_vit", weights="DEFAULT")  # the server is gone
-    assert said.startswith("the weights test_vit.r160_in1k cannot be had from timm/test_vit.r160_in1k ([Errno")
+    assert said.startswith("the weights test_vit.r160_in1k cannot be downloaded from timm/test_vit.r160_in1k ([Errno")

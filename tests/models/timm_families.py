@@ -30,7 +30,7 @@ def trained(name: str, image_size: int) -> nn.Module:
     """A network after a step of training, whose gradients reached its first layer.
 
     Raises:
-        UserError: It cannot be had or trained.
+        UserError: The model cannot be built or trained.
     """
     torch.manual_seed(0)
     model = ModelConfig(name, None, "timm")

@@ -103,8 +103,8 @@ def test_ones_own_network_trains_and_is_imported_again_only_where_it_is_trusted(
     with pytest.raises(UserError) as caught:
         rebuild_network(found)
     assert str(caught.value) == (
-        f"the network of {tmp_path / 'run'} is made by {source.stem}.Net, which would be imported from {source}: add "
-        "trust=true if you trust it"
+        f"the network of {tmp_path / 'run'} is built by {source.stem}.Net, which would be imported from {source}: add "
+        "trust=true if you trust that file"
     )
     network = rebuild_network(found, trust=True)
     network.load_state_dict(read_weights(found))
