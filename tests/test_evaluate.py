@@ -12,7 +12,7 @@ TINY = ("model=resnet9_x0_5", "recipe=plain", "epochs=1")
 
 @pytest.fixture
 def evaluate(tmp_path):
-    """Runs the command; returns the finished process."""
+    """Return a function that runs the command and returns the finished process."""
 
     def command(*arguments):
         return forked("intel_scenes.evaluate", *arguments, cwd=tmp_path)

@@ -15,7 +15,7 @@ PREDICTED = ["path", "class", "probability", "second", "second_probability", "th
 
 @pytest.fixture(scope="module")
 def place(run_in, tmp_path_factory):
-    """A folder with a finished run where such runs lie, and some of its images."""
+    """A folder with a finished run below outputs/, and some of its images."""
     folder = tmp_path_factory.mktemp("place")
     summary = run_in(folder / "outputs" / "net=a,seed=1", "model=resnet9_x0_5", "epochs=1")
     (folder / "photos").symlink_to(summary.test_folder)
@@ -24,7 +24,7 @@ def place(run_in, tmp_path_factory):
 
 @pytest.fixture
 def predict(place, tmp_path):
-    """Runs the command; returns the finished process."""
+    """Return a function that runs the command and returns the finished process."""
 
     def command(*arguments):
         return forked("intel_scenes.predict", *arguments, cwd=place)
@@ -98,7 +98,7 @@ def test_no_image_that_can_be_read_is_an_error_and_leaves_no_file(predict, tmp_p
     assert list(tmp_path.iterdir()) == [broken]
 
 
-def test_nothing_to_say_is_an_empty_cell_and_null(tmp_path: Path) -> None:
+def test_a_missing_value_is_an_empty_cell_and_null(tmp_path: Path) -> None:
     table = Table.of_rows(("path", "probability"), [("a,b", 0.5), ("c", None)])
     write(table, tmp_path / "a.csv")
     write(table, tmp_path / "a.json")

@@ -1,4 +1,4 @@
-"""A training from Python."""
+"""Training from Python."""
 
 import logging
 import warnings

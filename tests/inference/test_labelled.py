@@ -74,7 +74,7 @@ def test_the_own_test_split_repeats_the_record_to_the_last_digit(
         (*TINY, "recipe.views=flip_crops", "data.batch_size=54", "data.store_rule=whole"),
     ],
 )
-def test_so_it_does_for_a_frozen_backbone_and_for_crops_of_whole_pictures(
+def test_a_frozen_backbone_and_ten_crop_repeat_the_record_to_the_last_digit(
     run: Run, overrides: tuple[str, ...], tmp_path: Path
 ) -> None:
     summary = run("epochs=1", *overrides)
@@ -97,7 +97,7 @@ def test_a_run_computes_on_as_many_threads_as_it_did(
     assert (used, torch.get_num_threads()) == ([runs[0].summary.threads], 3)
 
 
-def test_figures_are_those_of_scikit_learn(evaluation: FolderEvaluation) -> None:
+def test_scores_are_those_of_scikit_learn(evaluation: FolderEvaluation) -> None:
     for row, predictions in zip(evaluation.rows, evaluation.predictions, strict=True):
         labels, predicted = predictions.labels, predictions.predicted
         shares = metrics.precision_recall_fscore_support(labels, predicted, labels=range(6), zero_division=np.nan)
@@ -115,7 +115,7 @@ def test_figures_are_those_of_scikit_learn(evaluation: FolderEvaluation) -> None
         assert (np.array(row.confusion) == metrics.confusion_matrix(labels, predicted, labels=range(6))).all()
 
 
-def test_what_is_not_defined_of_a_class_has_no_figure() -> None:
+def test_an_undefined_score_of_a_class_is_none() -> None:
     # Of three classes the second has no images and is predicted once; the third is never predicted.
     confusion = [[3, 1, 0], [0, 0, 0], [2, 0, 0]]
     first, second, third = class_scores(confusion, "abc")
@@ -205,7 +205,7 @@ def test_images_that_cannot_be_decoded_are_named_and_the_rest_evaluated(
     assert evaluation.rows[0].accuracy == runs[0].summary.test_accuracy
 
 
-def test_another_device_or_number_of_threads_is_said(
+def test_another_device_or_number_of_threads_is_a_notice(
     runs: list[FinishedRun], images: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (run, _), elsewhere = runs, {"device": "NVIDIA H200", "threads": 10_000}
@@ -217,9 +217,7 @@ def test_another_device_or_number_of_threads_is_said(
     assert notice in caplog.text
 
 
-def test_a_folder_that_a_run_was_trained_on_is_said_to_be_so(
-    runs: list[FinishedRun], images: Path, tmp_path: Path
-) -> None:
+def test_a_folder_that_a_run_was_trained_on_is_a_notice(runs: list[FinishedRun], images: Path, tmp_path: Path) -> None:
     shutil.copytree(find_splits(images)["test"], tmp_path / "whole")
     run, config = replace(runs[0]), runs[0].config
     run.__dict__["config"] = replace(config, data=replace(config.data, source="folder", root=str(tmp_path / "whole")))
@@ -236,7 +234,7 @@ def test_a_folder_that_a_run_was_trained_on_is_said_to_be_so(
     assert notice.startswith(f"{run.folder} was trained on images of {file}: ")
 
 
-def test_what_is_written_holds_what_was_found(evaluation: FolderEvaluation, tmp_path: Path) -> None:
+def test_the_written_files_hold_the_scores(evaluation: FolderEvaluation, tmp_path: Path) -> None:
     write_evaluation(evaluation, tmp_path / "found")
     written = sorted(str(path.relative_to(tmp_path / "found")) for path in (tmp_path / "found").rglob("*.*"))
     of_one = ("classes.csv", "confusion.csv", "confusion.png", "predictions.csv", "reliability.csv", "reliability.png")
@@ -281,7 +279,7 @@ def test_what_cannot_be_evaluated_is_one_sentence(runs: list[FinishedRun], image
 
 
 @pytest.mark.parametrize("content", [None, b"no checkpoint", {"state_dict": {"network.conv.weight": torch.ones(2)}}])
-def test_a_missing_damaged_or_foreign_checkpoint_is_named(
+def test_a_missing_corrupt_or_foreign_checkpoint_is_named(
     runs: list[FinishedRun], images: Path, tmp_path: Path, content: object
 ) -> None:
     copy = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""Predictions of images, beside those that the evaluation of the same run left in its record."""
+"""Predictions for images, compared with those in the record of the same run."""
 
 import shutil
 from collections.abc import Callable
@@ -26,7 +26,7 @@ SIZES = [(60, 80), (67, 101), (96, 64), (64, 64), (31, 33), (20, 140), (151, 42)
 
 @pytest.fixture(scope="module")
 def squares(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on drawn squares, of which evaluation sees the middle."""
+    """A run on drawn squares, evaluated with a center crop."""
     folder = tmp_path_factory.mktemp("squares")
     run_in(folder, *FEW, "data.crop_fraction=0.8")
     return folder
@@ -34,7 +34,7 @@ def squares(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wholes(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on photographs of all shapes, evaluated by ten crops."""
+    """A run on photographs of all shapes, evaluated with ten-crop."""
     root = tmp_path_factory.mktemp("photographs")
     generator = np.random.default_rng(0)
     for split in ("seg_train", "seg_test"):
@@ -61,7 +61,7 @@ def of_folder(folder: Path) -> Trained:
 
 
 def of_test(folder: Path) -> tuple[list[Path], Predictions, Summary]:
-    """The files of the test images of a run, and what its record says of them."""
+    """Return the files of the test images of a run, their recorded predictions, and the summary."""
     summary = Summary.read(folder)
     assert summary is not None
     assert summary.test_folder is not None
@@ -176,7 +176,7 @@ def test_runs_of_other_classes_are_refused(squares: Path, wholes: Path) -> None:
 
 
 class Payload:
-    """What a stranger may pickle: opening it makes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -185,7 +185,7 @@ class Payload:
         return (Path.touch, (self.place,))
 
 
-def test_nothing_in_the_folder_of_a_stranger_is_executed(squares: Path, tmp_path: Path) -> None:
+def test_nothing_in_a_received_run_folder_is_executed(squares: Path, tmp_path: Path) -> None:
     made = tmp_path / "made"
     folder = shutil.copytree(squares, tmp_path / "run")
     config = yaml.safe_load((folder / record.CONFIG).read_text())
@@ -222,7 +222,7 @@ def test_nothing_in_the_folder_of_a_stranger_is_executed(squares: Path, tmp_path
         ({"state_dict": {"network.x": 3}}, r"best\.ckpt does not fit resnet9_x0_5, so it is corrupt or of another run"),
     ],
 )
-def test_a_checkpoint_that_is_missing_damaged_or_of_another_network_is_one_sentence(
+def test_a_checkpoint_that_is_missing_corrupt_or_of_another_network_is_one_sentence(
     squares: Path, tmp_path: Path, content: object, said: str
 ) -> None:
     folder = shutil.copytree(squares, tmp_path / "run")

@@ -1,4 +1,4 @@
-"""A run as an object, beside the files of its record."""
+"""The class Run, compared with the files of its record."""
 
 import csv
 import json
@@ -147,14 +147,14 @@ def test_a_notebook_shows_settings_results_and_curves(run: Run) -> None:
 
 
 def changed(run: Run, folder: Path, **values: object) -> Run:
-    """A copy of a run whose record was changed by hand."""
+    """Return a copy of a run with an edited record."""
     shutil.copytree(run.folder, folder)
     path = folder / record.SUMMARY
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
     return load_run(folder)
 
 
-def test_what_a_stranger_put_into_a_record_harms_nobody(run: Run, tmp_path: Path) -> None:
+def test_hostile_values_in_a_record_do_no_harm(run: Run, tmp_path: Path) -> None:
     image = images_of_test(run)[0]
     with pytest.raises(UserError, match=r"summary\.json is corrupt: precision=a must be one of "):
         changed(run, tmp_path / "a", precision="a").predict(image)

@@ -43,7 +43,7 @@ def on_meta(monkeypatch: pytest.MonkeyPatch, model_name: str) -> nn.Module:
 
 
 def imagenet(model_name: str, seed: int = 0, **options: object) -> nn.Module:
-    """Torchvision's own network for 1000 classes, its statistics moved away from their initial values."""
+    """Return torchvision's network for 1000 classes with running statistics that are not the initial ones."""
     torch.manual_seed(seed)
     network = models.get_model(model_name, weights=None, **QUIET.get(model_name, {}), **options).eval()
     for name, buffer in network.named_buffers():
@@ -108,7 +108,7 @@ def test_heads_are_the_last_layers_of_each_family(
     assert all(network.get_submodule(name) is head for name, head in found.items())
 
 
-def test_a_misspelt_model_is_refused_with_its_neighbours() -> None:
+def test_a_misspelt_model_is_refused_with_the_nearest_names() -> None:
     with pytest.raises(UserError, match=r"model\.name=resnet51 .*did you mean .*resnet50.*choose one of"):
         resolve_weights("resnet51", None)
     with pytest.raises(UserError, match=r"did you mean .*resnet18"):
@@ -164,7 +164,7 @@ def test_auxiliary_heads_are_replaced_with_the_main_one_and_the_input_is_transfo
     assert others == {f"{name}.{kind}" for name in AUXILIARY[model_name] for kind in ("weight", "bias")}
 
 
-def test_old_names_of_densenet_are_understood(tmp_path: Path) -> None:
+def test_old_parameter_names_of_densenet_are_converted(tmp_path: Path) -> None:
     theirs = imagenet("densenet121")
     state = {}
     for key, value in theirs.state_dict().items():  # `norm1` was `norm.1` in the published file

@@ -97,7 +97,7 @@ def test_a_function_may_make_the_network(module: str) -> None:
     assert list(heads(made(f"{module}.ours"))) == ["classifier.3"]
 
 
-def test_all_of_an_image_is_seen_at_224_px_with_the_normalization_of_imagenet(module: str) -> None:
+def test_the_whole_image_is_used_at_224_px_with_the_normalization_of_imagenet(module: str) -> None:
     seen = preprocessing_of(of(f"{module}.Told"))
     assert (seen.crop_size, seen.resize_size, seen.mean) == (224, 224, (0.485, 0.456, 0.406))
 
@@ -127,7 +127,7 @@ def test_a_source_that_changed_is_imported_anew(module: str, tmp_path: Path) -> 
     assert made(f"{module}.Told").conv.out_channels == 88
 
 
-def test_features_of_torchvision_and_timm_are_told_apart() -> None:
+def test_features_of_torchvision_and_timm_have_different_keys() -> None:
     keys = [features_key(ModelConfig("resnet34", None, library)) for library in ("torchvision", "timm")]
     assert keys[0] == "resnet34"  # as before there were others
     assert keys[1] != keys[0]
@@ -155,7 +155,7 @@ def test_what_is_no_network_is_refused_in_one_sentence(module: str, name: str, s
     assert refusal(f"{module}.{name}").startswith(said.format(module))
 
 
-def test_a_misspelt_class_or_module_is_refused_with_its_neighbours(module: str, tmp_path: Path) -> None:
+def test_a_misspelt_class_or_module_is_refused_with_the_nearest_names(module: str, tmp_path: Path) -> None:
     (tmp_path / "networks.py").write_text(SOURCE)
     source = tmp_path / f"{module.replace('.', '/')}.py"
     assert refusal(f"{module}.Tolled") == (

@@ -61,7 +61,7 @@ def test_a_family_of_timm_trains_from_random_weights_and_ends_in_its_head(family
 
 
 @pytest.mark.parametrize("name", ["test_vit", "tf_efficientnet_lite0", "resnet50.a1_in1k", "vit_small_patch14_dinov2"])
-def test_images_are_seen_as_timm_says(name: str) -> None:
+def test_preprocessing_is_that_of_timm(name: str) -> None:
     with torch.device("meta"):
         expected = timm.data.resolve_model_data_config(timm.create_model(name))
     seen = preprocessing_of(of(name, "DEFAULT"))
@@ -87,7 +87,7 @@ def test_rates_fall_towards_the_first_layers_as_those_of_timm_do() -> None:
     assert min(group["lr"] for group in groups) == pytest.approx(0.1)
 
 
-def test_a_model_that_tells_no_layers_apart_has_its_modules_in_their_order() -> None:
+def test_a_model_without_group_matcher_has_its_modules_as_stages() -> None:
     with torch.device("meta"):
         network = build(of("poolformerv2_s12"), 6, weights=None, image_size=64)
     assert not hasattr(network, "group_matcher")
@@ -169,7 +169,7 @@ def test_the_image_encoders_of_dino_clip_and_siglip_have_a_head_for_our_classes(
         ("resnet18.a1_in21", "model.name=resnet18.a1_in21 is not a model of timm (did you mean a1_in1k"),
     ],
 )
-def test_what_cannot_be_had_of_timm_is_one_sentence(name: str, said: str) -> None:
+def test_models_that_timm_lacks_or_that_have_two_heads_are_one_sentence(name: str, said: str) -> None:
     assert refusal(name).startswith(said)
 
 
@@ -216,7 +216,7 @@ def test_a_file_in_timms_layout_is_loaded_without_a_head_for_other_classes(suffi
     assert all(torch.equal(whole[name], value) for name, value in theirs.items())
 
 
-def test_embeddings_of_positions_are_resized_as_timm_does(tmp_path: Path) -> None:
+def test_position_embeddings_are_resized_as_timm_does(tmp_path: Path) -> None:
     theirs = timm.create_model("test_vit", img_size=64)
     torch.nn.init.normal_(theirs.pos_embed)
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
@@ -230,7 +230,7 @@ def test_embeddings_of_positions_are_resized_as_timm_does(tmp_path: Path) -> Non
     torch.testing.assert_close(ours.pos_embed.detach(), expected)
 
 
-def test_an_encoder_without_a_head_takes_ours(tmp_path: Path) -> None:
+def test_an_encoder_without_a_head_takes_the_new_one(tmp_path: Path) -> None:
     theirs = timm.create_model("test_vit", num_classes=0, img_size=32).state_dict()
     torch.save(theirs, tmp_path / "weights.pth")
     ours = made("test_vit", weights=str(tmp_path / "weights.pth")).state_dict()
@@ -254,7 +254,7 @@ def test_a_file_of_another_model_is_refused(name: str, why: str, tmp_path: Path)
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Sends downloads to an address, into a folder of the test."""
+    """Direct downloads to an address and into a folder of the test."""
     from huggingface_hub import constants
 
     def at(address: str) -> None:

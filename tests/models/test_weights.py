@@ -48,7 +48,7 @@ def test_preprocessing_is_that_of_the_chosen_weights() -> None:
     assert preprocessing_of("inception_v3", None) == random
 
 
-def test_a_file_is_known_by_its_content_and_prepared_as_the_default_weights(tmp_path: Path) -> None:
+def test_a_file_is_identified_by_its_content_and_preprocessed_as_the_default_weights(tmp_path: Path) -> None:
     path = tmp_path / "mine.pth"
     path.write_bytes(b"content")
     weights = resolve_weights("resnet50", str(path))
@@ -59,7 +59,7 @@ def test_a_file_is_known_by_its_content_and_prepared_as_the_default_weights(tmp_
     assert (seen.crop_size, seen.resize_size) == (224, 232)
 
 
-def test_misspelt_weights_are_refused_with_their_neighbours_and_all_choices() -> None:
+def test_misspelt_weights_are_refused_with_the_nearest_names_and_all_choices() -> None:
     with pytest.raises(UserError) as caught:
         resolve_weights("resnet50", "imagenet1k_v3")
     assert str(caught.value) == (
@@ -164,7 +164,7 @@ def test_without_a_network_the_sentence_comes_at_once(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("server")
-def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights_module, "DOWNLOAD_TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         publish(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}/small-01234567.pth")
