@@ -108,9 +108,7 @@ def test_a_vote_has_no_loss(folders: list[Path]) -> None:
     assert 0 <= together.test_accuracy <= 1
 
 
-def test_other_tta_equals_that_of_a_run_configured_with_it(
-    run: Run, folders: list[Path], tmp_path: Path
-) -> None:
+def test_other_tta_equals_that_of_a_run_configured_with_it(run: Run, folders: list[Path], tmp_path: Path) -> None:
     weights = folders[0].parent / "weights.pth"
     run(*FEW, f"model.weights={weights}", "optim.lr=0.005", "recipe.views=flip", folder=tmp_path / "flip")
     (again,), (asked,) = (
@@ -254,5 +252,5 @@ def test_a_best_epoch_that_cannot_be_read_is_named(folders: list[Path], tmp_path
     if content is not None:
         (copy / record.BEST).write_bytes(content)
     for way, views in (("mean", 1), ("soup", None)):
-        with pytest.raises(UserError, match=r"^.*/best\.ckpt is missing or damaged \(\w+\): remove the folder .*/run "):
+        with pytest.raises(UserError, match=r"^.*/best\.ckpt is missing or (damaged|corrupt) \(\w+\): remove .*/run "):
             ensembles.evaluate_runs([folders[0], copy], way, views)

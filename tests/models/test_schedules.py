@@ -93,7 +93,7 @@ def test_a_share_outside_of_the_training_is_refused_by_name(fraction: float) -> 
 
 @pytest.mark.parametrize("num_steps", [1, 3, 10, 1000])
 def test_warmup_and_decay_longer_than_the_training_are_refused(num_steps: int) -> None:
-    with pytest.raises(ValueError, match=r"warmup_fraction=0\.6 and decay_fraction=0\.45 exceed the training"):
+    with pytest.raises(ValueError, match=r"warmup_fraction=0\.6 and decay_fraction=0\.45 add up to more than 1"):
         warmup_stable_decay(0, num_steps=num_steps, warmup_fraction=0.6, decay_fraction=0.45)
 
 
