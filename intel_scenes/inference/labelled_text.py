@@ -58,8 +58,9 @@ def _in_short(row: FolderScores) -> str:
 
 def _difference(pair: PairedDifference, numbers: Mapping[str, str]) -> str:
     low, high = (100 * end for end in pair.interval)
+    first, second = numbers[pair.first], numbers[pair.second]
     return (
-        f"{numbers[pair.first]} minus {numbers[pair.second]}  {100 * pair.difference:+6.2f} points ({low:+.2f} to "
-        f"{high:+.2f})  McNemar p = {pair.p_value:.2g}; only one is correct on {pair.num_first_only:,} and "
-        f"{pair.num_second_only:,} images"
+        f"{first} minus {second}  {100 * pair.difference:+6.2f} points ({low:+.2f} to {high:+.2f})  McNemar p = "
+        f"{pair.p_value:.2g}; only {first} is correct on {pair.num_first_only:,} images, only {second} on "
+        f"{pair.num_second_only:,}"
     )

@@ -165,7 +165,7 @@ def test_of_several_runs_each_has_a_line_and_each_pair_too() -> None:
     )
     assert mean.endswith("  mean of 2")
     assert difference == (
-        "2 minus 1   +1.00 points (-0.20 to +2.20)  McNemar p = 0.2; only one is correct on 30 and 20 images"
+        "2 minus 1   +1.00 points (-0.20 to +2.20)  McNemar p = 0.2; only 2 is correct on 30 images, only 1 on 20"
     )
 
 
