@@ -132,7 +132,8 @@ def test_a_run_that_is_none_unfinished_or_named_twice_is_one_sentence(evaluate, 
     assert said("run=b", "data.root=.") == (
         "b holds a run that is not finished (interrupted): repeat its command to resume it, or give another run\n"
     )
-    (tmp_path / "b/summary.json").write_text('{"status": "completed", "val_accuracy": 0.5, "test_accuracy": 0.5}')
+    completed = {"status": "completed", "val_accuracy": 0.5, "test_accuracy": 0.5}
+    (tmp_path / "b/summary.json").write_text(json.dumps(completed))
     assert said("run=b", "data.root=c") == "data.root=c: there is no such folder; give a folder of labelled images\n"
     assert said("run=b", "data.labels=c") == "data.labels=c: there is no such file; give a CSV file\n"
 
