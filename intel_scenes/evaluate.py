@@ -1,4 +1,4 @@
-"""`python -m intel_scenes.evaluate`: finished runs on labelled images, each alone and several as one."""
+"""`intel-scenes evaluate`: score finished runs on labelled images, each alone and several combined."""
 
 import json
 from dataclasses import asdict
@@ -8,34 +8,34 @@ from typing import TYPE_CHECKING
 from intel_scenes import cli, files, record
 from intel_scenes.config import EvaluateConfig
 from intel_scenes.errors import UserError
-from intel_scenes.inference.find_run import find_runs
+from intel_scenes.inference.find_run import find_runs, finished_summary
 from intel_scenes.sweeps.runner import Job
 
-if TYPE_CHECKING:  # imports torch, for which --help need not wait
-    from intel_scenes.inference.ensembles import Row
+if TYPE_CHECKING:  # imports torch, which takes seconds
+    from intel_scenes.inference.ensembles import RunScores
 
 
 def evaluate(config: EvaluateConfig, job: Job) -> None:
-    """Evaluates runs on their own images or on those of a folder, prints the figures, and writes them where asked."""
+    """Evaluate runs on their own images or on a labelled folder, print the scores, and write them if asked to."""
     names = [config.run] if isinstance(config.run, str) else list(config.run)
     if not names:
-        raise UserError("run=[] must name finished runs: run=[RUN,RUN,...]")
+        raise UserError("run=[] names no run: give finished runs as run=[RUN,RUN,...]")
     if len(names) == 1 and "combine" in job.origin.typed:
-        raise UserError("combine has no effect on one run: leave it out, or name several")
+        raise UserError("combine has no effect with one run: leave it out, or name several runs")
     if config.data.root is None and config.data.labels is None:
-        _on_their_own(config, names)
+        _on_own_images(config, names)
     else:
         _on_folder(config, names)
 
 
-def _on_their_own(config: EvaluateConfig, names: list[str]) -> None:
-    """Evaluates runs on the images that they were validated and tested on."""
+def _on_own_images(config: EvaluateConfig, names: list[str]) -> None:
+    """Evaluate runs on the images that they were validated and tested on."""
     if config.split is not None:
         raise UserError(f"split={config.split} has no effect without data.root=FOLDER: leave it out, or name a folder")
     output = cli.output_file(config.output) if config.output else None
     weights = _weights_file(config, len(names))
-    folders = find_runs(names)
-    from intel_scenes.inference.ensembles import evaluate_runs  # imports torch, for which --help need not wait
+    folders = _finished(names)
+    from intel_scenes.inference.ensembles import evaluate_runs  # imports torch, which takes seconds
 
     evaluation = evaluate_runs(folders, config.combine, config.views, weights, trust=config.trust)
     for row in evaluation.rows:
@@ -48,22 +48,27 @@ def _on_their_own(config: EvaluateConfig, names: list[str]) -> None:
 
 
 def _on_folder(config: EvaluateConfig, names: list[str]) -> None:
-    """Evaluates runs on a folder of labelled images."""
+    """Evaluate runs on a folder of labelled images."""
     if config.combine != "mean":
         raise UserError(
-            f"combine={config.combine} has no effect with data.root: several runs are shown with their mean"
+            f"combine={config.combine} has no effect with data.root, which always adds the mean of several runs: leave "
+            "it out"
         )
     if config.output_weights:
         raise UserError("output_weights has no effect with data.root: leave one of them out")
     output = cli.output_folder(config.output) if config.output else None
-    folders = find_runs(names)
-    from intel_scenes.inference.labelled import evaluate_folder  # imports torch, for which --help need not wait
-    from intel_scenes.inference.labelled_files import write_evaluation
-    from intel_scenes.inference.labelled_text import told
-    from intel_scenes.inference.load_run import load_run
-
+    folders = _finished(names)
     labels = Path(config.data.labels).expanduser() if config.data.labels else None
     root = Path(config.data.root).expanduser() if config.data.root else None
+    if root is not None and not root.is_dir():
+        raise UserError(f"data.root={root}: there is no such folder; give a folder of labelled images")
+    if labels is not None and not labels.is_file():
+        raise UserError(f"data.labels={labels}: there is no such file; give a CSV file")
+    from intel_scenes.inference.labelled import evaluate_folder  # imports torch, which takes seconds
+    from intel_scenes.inference.labelled_files import write_evaluation
+    from intel_scenes.inference.labelled_text import evaluation_text
+    from intel_scenes.inference.load_run import load_run
+
     evaluation = evaluate_folder(
         [load_run(folder) for folder in folders],
         root or (labels or Path()).parent,
@@ -73,27 +78,35 @@ def _on_folder(config: EvaluateConfig, names: list[str]) -> None:
         cache_dir=Path(config.data.cache_dir).expanduser(),
         trust=config.trust,
     )
-    cli.say(told(evaluation))
+    cli.say(evaluation_text(evaluation))
     if output:
         write_evaluation(evaluation, output)
         cli.say(f"written to {output}")
 
 
+def _finished(names: list[str]) -> list[Path]:
+    """Return the folders of finished runs, checked before torch is imported."""
+    folders = find_runs(names)
+    for folder in folders:
+        finished_summary(folder)
+    return folders
+
+
 def _weights_file(config: EvaluateConfig, num_runs: int) -> Path | None:
-    """Where the weights of a soup go, asked before the work."""
+    """Return the file for the weights of a soup, checked before the work."""
     if not config.output_weights:
         return None
     if num_runs == 1:
-        raise UserError(f"output_weights has no effect on one run: its weights are in {record.BEST} of its folder")
+        raise UserError(f"output_weights has no effect with one run: its weights are in {record.BEST} of its folder")
     if config.combine != "soup":
-        raise UserError(f"output_weights has no effect with combine={config.combine}: only combine=soup makes weights")
+        raise UserError(f"output_weights has no effect with combine={config.combine}: set combine=soup")
     path = cli.output_file(config.output_weights, key="output_weights")
     if path.suffix == ".safetensors":
-        raise UserError(f"output_weights={path} is written by torch.save: name a .pth file")
+        raise UserError(f"output_weights={path} would be written by torch.save: name a .pth file")
     return path
 
 
-def _line(row: "Row") -> str:
+def _line(row: "RunScores") -> str:
     low, high = row.test_accuracy_interval
     loss, error = ("  -  " if value is None else f"{value:.3f}" for value in (row.test_loss, row.test_ece))
     return (

@@ -1,4 +1,4 @@
-"""What is worked out from class probabilities alone."""
+"""Metrics and calibration computed from class probabilities with numpy alone."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +8,7 @@ Probabilities = npt.NDArray[np.float64]
 
 
 def confusion_of(predicted: Labels, labels: Labels) -> npt.NDArray[np.int64]:
-    """(C, C) counts of (N,) predicted classes, rows the true and columns the predicted ones, C the highest and one."""
+    """Return (C, C) counts, rows the true and columns the predicted classes; C is the highest class number plus one."""
     num_classes = int(max(predicted.max(), labels.max())) + 1
     pairs = labels.astype(np.int64) * num_classes + predicted
     counts: npt.NDArray[np.int64] = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
@@ -16,7 +16,7 @@ def confusion_of(predicted: Labels, labels: Labels) -> npt.NDArray[np.int64]:
 
 
 def balanced_accuracy(confusion: npt.ArrayLike) -> float:
-    """Mean over the classes that have images of the share of right ones (Brodersen et al. 2010), as scikit-learn's.
+    """Return the mean recall of the classes that have images (Brodersen et al. 2010), as scikit-learn does.
 
     Args:
         confusion: (C, C) counts, rows the true and columns the predicted classes.
@@ -27,7 +27,7 @@ def balanced_accuracy(confusion: npt.ArrayLike) -> float:
 
 
 def macro_f1(confusion: npt.ArrayLike) -> float:
-    """Mean F1 over the classes that have images or predictions, as scikit-learn's `f1_score(average="macro")`.
+    """Return the mean F1 of the classes that have images or predictions: scikit-learn's `f1_score(average="macro")`.
 
     Args:
         confusion: (C, C) counts, rows the true and columns the predicted classes.
@@ -38,14 +38,14 @@ def macro_f1(confusion: npt.ArrayLike) -> float:
 
 
 def cross_entropies(probabilities: Probabilities, labels: Labels) -> npt.NDArray[np.float64]:
-    """(N,) negative logarithms of the true class's probability."""
-    own = probabilities[np.arange(len(labels)), labels]
-    result: npt.NDArray[np.float64] = -np.log(own.clip(np.finfo(np.float64).tiny))
+    """Return (N,) negative logarithms of the probability of the true class."""
+    of_label = probabilities[np.arange(len(labels)), labels]
+    result: npt.NDArray[np.float64] = -np.log(of_label.clip(np.finfo(np.float64).tiny))
     return result
 
 
 def at_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """(N, C) probabilities whose logits are divided by a temperature; which class is most likely does not change."""
+    """Return (N, C) probabilities with the logits divided by a temperature; the most likely class stays the same."""
     largest = probabilities.max(1, keepdims=True)
     powers = (probabilities.clip(np.finfo(np.float64).tiny) / largest) ** (1 / temperature)
     result: Probabilities = powers / powers.sum(1, keepdims=True)

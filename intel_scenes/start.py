@@ -1,4 +1,4 @@
-"""One training from Python, as `python -m intel_scenes.train` would do it."""
+"""Train one configuration from Python, as `intel-scenes train` does."""
 
 import logging
 import re
@@ -24,46 +24,46 @@ from intel_scenes.record import Origin
 from intel_scenes.sweeps.names import run_name
 from intel_scenes.sweeps.overrides import composition_digest, values_by_key
 
-if TYPE_CHECKING:  # imports torch, for which the names of this package need not wait
+if TYPE_CHECKING:  # imports torch, which takes seconds
     from intel_scenes.inference.run import Run
 
 LOGGERS = ("intel_scenes", "lightning.pytorch", "lightning.fabric")
-OF_FOLDER = "hydra.run.dir"
+FOLDER_KEY = "hydra.run.dir"
 UNQUOTED = re.compile(
     r"(?!(null|true|false|nan|inf)$)[A-Za-z_/~.][\w/.~-]*", re.ASCII | re.IGNORECASE
-)  # is text to Hydra
+)  # Hydra reads it as text without quotes
 
 
 def start_run(
     overrides: Sequence[str] | Mapping[str, object] = (), *, folder: str | Path | None = None, quiet: bool = False
 ) -> "Run":
-    """Trains one configuration, evaluates its best epoch, and returns the finished run.
+    """Train one configuration, evaluate its best epoch, and return the finished run.
 
-    It is the run that `python -m intel_scenes.train` with the same overrides would make, in the same folder: one that
-    is complete is returned as it is, and one that was cut off goes on from its last epoch. What a training changes in
-    this process (Hydra, torch's threads and random numbers, logging, filters of warnings) is put back at the end.
+    The run and its folder are those of `intel-scenes train` with the same overrides: a complete run is returned without
+    training, an interrupted one resumes from its last epoch. The state that training changes in this process (Hydra,
+    torch's threads and random generators, logging, warning filters) is restored at the end.
 
     Args:
         overrides: As on the command line, `["model=resnet18", "optim.lr=0.01"]`, or by key,
-            `{"model": "resnet18", "optim.lr": 0.01, "data.root": Path("scenes")}`. A study or several values of a key
-            are for the command, which makes a folder for each run.
-        folder: Of the run; None is `outputs/` and a name made from the overrides, below the current folder.
-        quiet: Shows no lines of epochs on stderr.
+            `{"model": "resnet18", "optim.lr": 0.01, "data.root": Path("scenes")}`. For a study or several values of a
+            key use the command, which makes a folder for each run.
+        folder: Folder of the run; None is a folder below `outputs/` named after the overrides.
+        quiet: Do not print a line per epoch to stderr.
 
     Raises:
-        UserError: An override is misspelt or of no use, the images or weights cannot be had, or the training failed.
+        UserError: An override is misspelt or has no effect, images or weights are missing, or the training failed.
     """
     typed = _texts(overrides)
     with _state_kept(quiet=quiet):
         config, choices, named = _composed(typed)
         if folder is not None and named is not None:
-            raise UserError(f"{OF_FOLDER}={named} and folder={folder} both name the folder of the run: leave one out")
+            raise UserError(f"{FOLDER_KEY}={named} and folder={folder} both name the folder of the run: leave one out")
         place = Path(folder or named or Path("outputs", run_name(typed, "outputs"))).expanduser()
         return _run(config, place, Origin(tuple(typed), choices, composition_digest(typed)))
 
 
 def _run(config: RunConfig, folder: Path, origin: Origin) -> "Run":
-    # They import torch, for which a misspelt override need not wait.
+    # Imported here because torch takes seconds, and a misspelt override is refused before.
     import torch
 
     from intel_scenes.inference.run import load_run
@@ -72,7 +72,7 @@ def _run(config: RunConfig, folder: Path, origin: Origin) -> "Run":
     from intel_scenes.training.run import run
 
     if num_devices(config.trainer) > 1:
-        raise UserError("start_run trains on one device: set trainer.devices=1, or use python -m intel_scenes.train")
+        raise UserError("start_run trains on one device: set trainer.devices=1, or use the command intel-scenes train")
     threads, devices = torch.get_num_threads(), range(torch.cuda.device_count())
     try:
         with torch.random.fork_rng(devices):
@@ -83,10 +83,10 @@ def _run(config: RunConfig, folder: Path, origin: Origin) -> "Run":
 
 
 def _composed(typed: list[str]) -> tuple[RunConfig, dict[str, str | None], str | None]:
-    """The configuration of a training, the file chosen in each group, and the folder where one is named.
+    """Return the configuration, the file chosen in each group, and the folder if an override names one.
 
     Raises:
-        UserError: It cannot be composed, or not as a single run.
+        UserError: The configuration cannot be composed, or is not that of a single run.
     """
     cli.refuse_keys_of_sweeps(typed)
     try:
@@ -95,24 +95,24 @@ def _composed(typed: list[str]) -> tuple[RunConfig, dict[str, str | None], str |
             choices = {str(group): name and str(name) for group, name in cfg.hydra.runtime.choices.items()}
             config = configured(cfg, RunConfig)
             refuse_idle_without(cfg, typed)
-        folder = values_by_key(typed).get(OF_FOLDER)
+        folder = values_by_key(typed).get(FOLDER_KEY)
     except (HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
         raise UserError(sentence(error, "train", typed)) from error
     if config.dry_run:
-        raise UserError("dry_run=true makes no run: use python -m intel_scenes.train dry_run=true")
+        raise UserError("dry_run=true trains nothing to return: use the command intel-scenes train dry_run=true")
     return config, choices, folder
 
 
 def _texts(overrides: Sequence[str] | Mapping[str, object]) -> list[str]:
     if isinstance(overrides, str):
-        raise UserError(f"overrides={overrides!r} is a single text: give a list, [{overrides!r}], or a mapping")
+        raise UserError(f"overrides={overrides!r} is a string: give a list, [{overrides!r}], or a mapping")
     if isinstance(overrides, Mapping):
         return [f"{key}={_text(value)}" for key, value in overrides.items()]
     return list(overrides)
 
 
 def _text(value: object) -> str:
-    """A value as Hydra's grammar has it."""
+    """Return a value in Hydra's override grammar."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
@@ -125,21 +125,21 @@ def _text(value: object) -> str:
 
 @contextmanager
 def _state_kept(*, quiet: bool) -> Iterator[None]:
-    """Puts back what a training changes for all of this process, and shows its lines on stderr meanwhile."""
+    """Log to stderr unless quiet, and restore at the end what a training changes for the whole process."""
     hydra, loggers = GlobalHydra.instance().hydra, [logging.getLogger(name) for name in LOGGERS]
     levels, ours = [logger.level for logger in loggers], loggers[0]
-    shown = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
     GlobalHydra.instance().clear()
     with warnings.catch_warnings():
-        # Of Lightning's own code on torch 2.10 and later (Lightning-AI/pytorch-lightning#21326).
+        # Raised by Lightning's own code on torch 2.10 and later (Lightning-AI/pytorch-lightning#21326).
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
         if not quiet:
-            ours.addHandler(shown)
+            ours.addHandler(handler)
             ours.setLevel(logging.INFO)
         try:
             yield
         finally:
-            ours.removeHandler(shown)
+            ours.removeHandler(handler)
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
             GlobalHydra.instance().clear()

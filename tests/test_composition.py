@@ -31,7 +31,7 @@ def test_a_key_without_a_value_is_named_with_the_sentence_beside_it(config_name:
 def test_a_key_of_a_chosen_file_without_a_value_is_named_too() -> None:
     assert (
         refusal("train", "model=torchvision")
-        == "model.name is not given: set model.name=VALUE: as its library spells it"
+        == "model.name is not given: set model.name=VALUE: name of the model in its library"
     )
 
 

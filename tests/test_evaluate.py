@@ -12,7 +12,7 @@ TINY = ("model=resnet9_x0_5", "recipe=plain", "epochs=1")
 
 @pytest.fixture
 def evaluate(tmp_path):
-    """Runs the command; returns the finished process."""
+    """Return a function that runs the command and returns the finished process."""
 
     def command(*arguments):
         return forked("intel_scenes.evaluate", *arguments, cwd=tmp_path)
@@ -46,24 +46,24 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
     [
         (
             [],
-            "run is not given: set run=VALUE: finished runs, one or a list [RUN,RUN,...]: a folder, the beginning of a "
-            "name below outputs/ or multirun/ or of the hash that it ends in, or latest",
+            "run is not given: set run=VALUE: a finished run, or a list [RUN,RUN,...]: its folder, the beginning of "
+            "its name below outputs/ or multirun/, the hash that ends the name, or latest",
         ),
         (["run=a", "+viewss=flip"], "there is no key viewss (did you mean views?); --help lists all keys"),
         (["run=a", "viewss=flip"], "there is no key viewss (did you mean views?); --help lists all keys"),
         (["run=[a,b]", "combine=men"], "combine=men must be one of mean, vote, soup (did you mean mean?)"),
         (["run=[a,b]", "views=flp"], "views=flp must be one of 1, flip, flip_crops (did you mean flip?)"),
         (["run=[a,b]", "views=[flip]"], "views=['flip'] must be one of 1, flip, flip_crops (did you mean flip?)"),
-        (["run=[]"], "run=[] must name finished runs: run=[RUN,RUN,...]"),
-        (["run=a", "combine=soup"], "combine has no effect on one run: leave it out, or name several"),
+        (["run=[]"], "run=[] names no run: give finished runs as run=[RUN,RUN,...]"),
+        (["run=a", "combine=soup"], "combine has no effect with one run: leave it out, or name several runs"),
         (["run=[a,b]", "output=."], "output=. cannot be written: name a file in a folder that can"),
         (
             ["run=[a,b]", "output_weights=soup.pth"],
-            "output_weights has no effect with combine=mean: only combine=soup makes weights",
+            "output_weights has no effect with combine=mean: set combine=soup",
         ),
         (
             ["run=a", "output_weights=soup.pth"],
-            "output_weights has no effect on one run: its weights are in checkpoints/best.ckpt of its folder",
+            "output_weights has no effect with one run: its weights are in checkpoints/best.ckpt of its folder",
         ),
         (
             ["run=[a,b]", "combine=soup", "output_weights=."],
@@ -71,22 +71,22 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         ),
         (
             ["run=[a,b]", "combine=soup", "output_weights=soup.safetensors"],
-            "output_weights=soup.safetensors is written by torch.save: name a .pth file",
+            "output_weights=soup.safetensors would be written by torch.save: name a .pth file",
         ),
         (
             ["run=[a,b]"],
             "there is no folder a, and no run below outputs/ or multirun/ of the current folder has a name that begins "
-            "so: give the folder of a finished run",
+            "like this: give the folder of a finished run",
         ),
         (
             ["run=[model=a,12345678]"],
             "there is no folder model=a, and no run below outputs/ or multirun/ of the current folder has a name that "
-            "begins so: give the folder of a finished run",
+            "begins like this: give the folder of a finished run",
         ),
         (
             ["run=a,seed=1"],
             "there is no folder a,seed=1, and no run below outputs/ or multirun/ of the current folder has a name that "
-            "begins so: give the folder of a finished run, or several as [RUN,RUN]",
+            "begins like this: give the folder of a finished run, or several as [RUN,RUN]",
         ),
         (
             ["run=latest"],
@@ -99,13 +99,13 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         ),
         (
             ["run=[a,b]", "data.root=.", "combine=vote"],
-            "combine=vote has no effect with data.root: several runs are shown with their mean",
+            "combine=vote has no effect with data.root, which always adds the mean of several runs: leave it out",
         ),
         (
             ["run=a", "data.root=.", "output_weights=soup.pth"],
             "output_weights has no effect with data.root: leave one of them out",
         ),
-        (["run=a", "data.root=.", "split=tset"], "split=tset must be one of train, val, test (did you mean test?)"),
+        (["run=a", "data.root=.", "split=valid"], "split=valid must be one of train, val, test (did you mean val?)"),
         (
             ["run=a", "data.root=.", "output=/dev/null"],
             "output=/dev/null cannot be written: name a folder that can",
@@ -127,11 +127,15 @@ def test_a_run_that_is_none_unfinished_or_named_twice_is_one_sentence(evaluate, 
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     (tmp_path / "b/summary.json").write_text('{"status": "interrupted"}')
-    assert said("run=[a,b/../a]") == "run names a run twice: leave it out, each run counts once\n"
-    assert said("run=a", "data.root=.") == "a holds no run (no summary.json): name the folder of a finished run\n"
+    assert said("run=[a,b/../a]") == "run names the same run twice: remove one of the two\n"
+    assert said("run=a", "data.root=.") == "a holds no run (no summary.json): give the folder of a finished run\n"
     assert said("run=b", "data.root=.") == (
-        "b holds a run that is not finished (interrupted): repeat its command to go on, or name a finished one\n"
+        "b holds a run that is not finished (interrupted): repeat its command to resume it, or give another run\n"
     )
+    completed = {"status": "completed", "val_accuracy": 0.5, "test_accuracy": 0.5}
+    (tmp_path / "b/summary.json").write_text(json.dumps(completed))
+    assert said("run=b", "data.root=c") == "data.root=c: there is no such folder; give a folder of labelled images\n"
+    assert said("run=b", "data.labels=c") == "data.labels=c: there is no such file; give a CSV file\n"
 
 
 def test_a_folder_of_labelled_images_is_evaluated(run, evaluate, cache, tmp_path):

@@ -15,7 +15,7 @@ PREDICTED = ["path", "class", "probability", "second", "second_probability", "th
 
 @pytest.fixture(scope="module")
 def place(run_in, tmp_path_factory):
-    """A folder with a finished run where such runs lie, and some of its images."""
+    """A folder with a finished run below outputs/, and some of its images."""
     folder = tmp_path_factory.mktemp("place")
     summary = run_in(folder / "outputs" / "net=a,seed=1", "model=resnet9_x0_5", "epochs=1")
     (folder / "photos").symlink_to(summary.test_folder)
@@ -24,7 +24,7 @@ def place(run_in, tmp_path_factory):
 
 @pytest.fixture
 def predict(place, tmp_path):
-    """Runs the command; returns the finished process."""
+    """Return a function that runs the command and returns the finished process."""
 
     def command(*arguments):
         return forked("intel_scenes.predict", *arguments, cwd=place)
@@ -36,7 +36,7 @@ def test_many_images_are_counted_and_each_has_a_row_in_the_file(predict, place, 
     done = predict("run=latest", "images=photos", f"output={tmp_path}/found.csv", "abstain=0.2")
     assert (done.returncode, done.stderr) == (0, "predicting images: 30\n")
     by, first, *counts, last = done.stdout.splitlines()
-    assert by.startswith("by outputs/")
+    assert by.startswith("predicted by outputs/")
     assert (first, last) == ("30 images", f"written to {tmp_path}/found.csv")
     with (tmp_path / "found.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -72,11 +72,11 @@ def test_a_few_are_shown_and_what_cannot_be_read_is_named(predict, place, tmp_pa
     ("arguments", "said"),
     [
         (["images=photos"], "run is not given: set run=VALUE: a finished run: its folder, the beginning of its name,"),
-        (["run=latest"], "images is not given: set images=VALUE: a folder, which is searched with all below it,"),
-        (["run=[]", "images=photos"], "run=[] must name finished runs: run=RUN or run=[RUN,RUN,...]"),
-        (["run=photos", "images=photos"], "photos holds no run (no summary.json): name the folder of a finished run"),
-        (["run=[latest,net]", "images=photos"], "run names a run twice: leave it out, each run counts once"),
-        (["run=latest", "images=none"], "images=none: there is no such file or folder, give a folder, a file or a"),
+        (["run=latest"], "images is not given: set images=VALUE: a folder (with its subfolders),"),
+        (["run=[]", "images=photos"], "run=[] names no run: give finished runs as run=RUN or run=[RUN,RUN,...]"),
+        (["run=photos", "images=photos"], "photos holds no run (no summary.json): give the folder of a finished run"),
+        (["run=[latest,net]", "images=photos"], "run names the same run twice: remove one of the two"),
+        (["run=latest", "images=none"], "images=none: there is no such file or folder; give a folder, a file or a"),
         (["run=latest", "images=photos", "abstain=90"], "abstain=90 must be a number from 0 to 1"),
         (["run=latest", "images=photos", "output=a.xlsx"], "output=a.xlsx must end in .csv or .json"),
         (["run=latest", "images=photos", "views=2"], "views=2 must be one of 1, flip, flip_crops"),
@@ -94,11 +94,11 @@ def test_no_image_that_can_be_read_is_an_error_and_leaves_no_file(predict, tmp_p
     broken.write_text("no image")
     done = predict("run=latest", f"images={broken}", f"output={tmp_path}/found.csv")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"no image can be read: {broken} (")
+    assert done.stderr.startswith(f"no image can be read ({broken}: ")
     assert list(tmp_path.iterdir()) == [broken]
 
 
-def test_nothing_to_say_is_an_empty_cell_and_null(tmp_path: Path) -> None:
+def test_a_missing_value_is_an_empty_cell_and_null(tmp_path: Path) -> None:
     table = Table.of_rows(("path", "probability"), [("a,b", 0.5), ("c", None)])
     write(table, tmp_path / "a.csv")
     write(table, tmp_path / "a.json")

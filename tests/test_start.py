@@ -1,4 +1,4 @@
-"""A training from Python."""
+"""Training from Python."""
 
 import logging
 import warnings
@@ -65,8 +65,8 @@ def test_a_run_is_trained_found_again_and_its_process_left_as_it_was(
         (["seed=1,2"], "seed=1,2 has several values: -m runs a sweep over them"),
         (["study=models"], "study=NAME is a sweep and this a single run"),
         (["epochs=2", "a b"], "cannot read 'a b': write KEY=VALUE"),
-        ("epochs=2", "overrides='epochs=2' is a single text: give a list, ['epochs=2'], or a mapping"),
-        (["dry_run=true"], "dry_run=true makes no run: use python -m intel_scenes.train dry_run=true"),
+        ("epochs=2", "overrides='epochs=2' is a string: give a list, ['epochs=2'], or a mapping"),
+        (["dry_run=true"], "dry_run=true trains nothing to return: use the command intel-scenes train dry_run=true"),
         (["trainer=cpu", "trainer.devices=2"], "start_run trains on one device: set trainer.devices=1, or use"),
         (["data=folder", "data.root=null"], "data=folder needs data.root=FOLDER"),
         (["hydra.run.dir=a"], "hydra.run.dir=a and folder=b both name the folder of the run: leave one out"),

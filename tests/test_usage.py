@@ -62,7 +62,7 @@ def test_each_key_is_shown_with_its_value_and_its_sentence() -> None:
     assert re.search(r"^  data\.cache_dir=~/\.cache/intel_scenes\n? +folder of the", text, re.MULTILINE)
     assert re.search(r"^  optim\.weight_decay=0\.01 +decoupled", text, re.MULTILINE), "the default recipe takes AdamW"
     assert re.search(r"^  optim\.nesterov=true +Nesterov", shown("train", "optim=sgd_nesterov"), re.MULTILINE)
-    assert re.search(r"^  run +required: finished runs, one or a list", shown("evaluate"), re.MULTILINE)
+    assert re.search(r"^  run +required: a finished run, or a list", shown("evaluate"), re.MULTILINE)
 
 
 def test_the_files_of_each_group_are_listed() -> None:

@@ -1,1 +1,1 @@
-"""What is done with finished runs."""
+"""Use of finished runs: predict, evaluate, combine."""

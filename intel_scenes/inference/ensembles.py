@@ -1,4 +1,4 @@
-"""Several finished runs as one: mean probabilities, votes, or mean weights."""
+"""Ensembles of finished runs: mean probabilities, majority vote, or mean weights (soup)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,12 +29,12 @@ from intel_scenes.training.checkpoints import save
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """How right a run is, or several as one; None for what votes cannot have, whose shares are no probabilities.
+class RunScores:
+    """Scores of a run or of an ensemble; a vote has no loss or calibration, because its shares are no probabilities.
 
     Attributes:
-        name: The folder of the run, or how many were combined and how.
-        val_accuracy: As all the others, of the views that were asked for.
+        name: Folder of the run, or the way of combining and the number of runs.
+        val_accuracy: Validation accuracy, with the same test-time augmentation as all other scores.
     """
 
     name: str
@@ -49,20 +49,20 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """How right runs are, each alone and all as one; as JSON it is what `output` holds.
+class EnsembleScores:
+    """Scores of runs, of each alone and of all combined; the JSON file of `output` has the same keys.
 
     Attributes:
-        combine: The way.
-        views: That were asked for.
-        members: The folders that were combined.
-        rows: One for each run, and of several the last for all of them.
+        combine: How the runs were combined: mean, vote or soup.
+        views: Test-time augmentation; None is that of each run.
+        members: Folders of the runs that were combined.
+        rows: One for each run; with several runs the last is the ensemble.
     """
 
     combine: Combine
     views: Views | None
     members: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[RunScores, ...]
 
 
 def evaluate_runs(
@@ -72,21 +72,21 @@ def evaluate_runs(
     output_weights: Path | None = None,
     *,
     trust: bool = False,
-) -> Evaluation:
-    """Evaluates runs, each alone and all as one.
+) -> EnsembleScores:
+    """Score runs on their own validation and test images, each alone and all combined.
 
     Args:
-        folders: Of finished runs.
-        combine: How several are made one.
-        views: To predict the images again in that way; None takes what the runs predicted.
-        output_weights: A file for the weights of a soup, which `model.weights` takes.
-        trust: Whether the classes of custom networks, which the records name, may be imported.
+        folders: Folders of finished runs.
+        combine: How to combine several runs.
+        views: Test-time augmentation to predict the images again with; None uses the recorded predictions.
+        output_weights: File for the weights of a soup, to be used as `model.weights`.
+        trust: Whether to import the classes of custom networks, which the records name.
 
     Raises:
-        UserError: A run is not complete, the runs cannot be combined, or the images are gone.
+        UserError: A run is not complete, the runs cannot be combined, or their images are missing.
     """
     runs = [load_run(folder) for folder in folders]
-    check_alike(runs)
+    check_same_images(runs)
     if views is not None:
         runs = [predict_again(run, views, trust=trust) for run in runs]
     labels, members = runs[0].labels, runs
@@ -100,44 +100,44 @@ def evaluate_runs(
                 files.write_whole(output_weights, partial(save, checkpoint))
         else:
             combined = (mean if combine == "mean" else vote)([run.probabilities for run in runs])
-        together = _row(f"{combine} of {len(members)}", combined, labels)
-        rows.append(_without_probabilities(together) if combine == "vote" else together)
-    return Evaluation(combine, views, tuple(str(run.folder) for run in members), tuple(rows))
+        ensemble = _row(f"{combine} of {len(members)}", combined, labels)
+        rows.append(_without_probabilities(ensemble) if combine == "vote" else ensemble)
+    return EnsembleScores(combine, views, tuple(str(run.folder) for run in members), tuple(rows))
 
 
-def _row(name: str, probabilities: Mapping[str, Probabilities], labels: Mapping[str, Labels]) -> Row:
+def _row(name: str, probabilities: Mapping[str, Probabilities], labels: Mapping[str, Labels]) -> RunScores:
     val_accuracy = scores(probabilities["val"], labels["val"]).accuracy
-    return Row(name=name, val_accuracy=val_accuracy, **asdict(calibrated_results(probabilities, labels)))
+    return RunScores(name=name, val_accuracy=val_accuracy, **asdict(calibrated_results(probabilities, labels)))
 
 
-def _without_probabilities(row: Row) -> Row:
+def _without_probabilities(row: RunScores) -> RunScores:
     return replace(
         row, test_loss=None, test_ece=None, temperature=None, test_loss_calibrated=None, test_ece_calibrated=None
     )
 
 
-def check_alike(runs: Sequence[FinishedRun]) -> None:
-    """Checks that runs can be combined.
+def check_same_images(runs: Sequence[FinishedRun]) -> None:
+    """Check that runs can be combined.
 
     Raises:
-        UserError: They saw other images or other classes, or cut the validation split elsewhere.
+        UserError: Their images, classes or validation sets differ.
     """
     first = runs[0]
     for other in runs[1:]:
         names = f"{other.folder} and {first.folder}"
         for split in SPLITS:
             if other.predictions[split].paths != first.predictions[split].paths:
-                raise UserError(f"{names} have other {split} images: combine runs of one study")
-        mine, theirs = ((one.summary.classes, one.summary.data_fingerprint) for one in (first, other))
-        if mine != theirs:
-            raise UserError(f"{names} are of other images, those of train included: combine runs of one study")
+                raise UserError(f"{names} have different {split} images: combine runs of one study")
+        identities = [(run.summary.classes, run.summary.data_fingerprint) for run in (first, other)]
+        if identities[0] != identities[1]:
+            raise UserError(f"{names} differ in their classes or training images: combine runs of one study")
 
 
 def predict_again(run: FinishedRun, views: Views, *, trust: bool = False) -> FinishedRun:
-    """A run with what its best epoch predicts from other views of the images.
+    """Return a run with new predictions of its best epoch, made with other test-time augmentation.
 
     Raises:
-        UserError: The images or the weights are gone, or the weights do not fit.
+        UserError: The images or the checkpoint are missing, or the checkpoint does not fit.
     """
     data = load_images(run, views)
     network = trained_network(run, trust=trust)
@@ -151,12 +151,12 @@ def predict_again(run: FinishedRun, views: Views, *, trust: bool = False) -> Fin
 
 
 def mean(runs: Sequence[Mapping[str, Probabilities]]) -> dict[str, Probabilities]:
-    """The mean over runs of the probabilities of each split."""
+    """Return the mean over runs of the probabilities of each split."""
     return {split: np.mean([probabilities[split] for probabilities in runs], axis=0) for split in SPLITS}
 
 
 def vote(runs: Sequence[Mapping[str, Probabilities]]) -> dict[str, Probabilities]:
-    """The share of the runs that call a class the most likely; where several have most votes, the mean decides."""
+    """Return the share of runs that predict each class; ties are broken by the mean probability."""
     shares = {}
     for split, average in mean(runs).items():
         votes = sum(np.eye(average.shape[1])[probabilities[split].argmax(1)] for probabilities in runs)
@@ -170,10 +170,10 @@ class Soup:
     """A network with the mean weights of runs.
 
     Attributes:
-        members: The runs that it is made of.
-        probabilities: Of each split, (N, C).
-        state: The mean weights, under their names in the network.
-        kept_beside: What else a checkpoint of the network has to hold; see `kept_beside_state`.
+        members: Runs whose weights are averaged.
+        probabilities: (N, C) probabilities of each split.
+        state: Mean weights, under their names in the network.
+        kept_beside: Further content of the checkpoint; see `kept_beside_state`.
     """
 
     members: list[FinishedRun]
@@ -183,27 +183,29 @@ class Soup:
 
 
 def soup(runs: Sequence[FinishedRun], views: Views | None = None, *, trust: bool = False) -> Soup:
-    """Averages the weights of runs, each taken in as long as their metric on validation does not fall, the best first.
+    """Average the weights of runs greedily: best run first, each added if the validation metric does not fall.
 
-    The greedy soup of Wortsman et al., "Model soups", 2022. The test images are read once, by the last network.
+    This is the greedy soup of Wortsman et al., "Model soups", 2022. The test images are predicted once, by the final
+    network.
 
     Args:
-        runs: Of one architecture, and from the same weights.
-        views: As `evaluate_runs` takes them.
-        trust: As `evaluate_runs` takes it.
+        runs: Runs of one architecture that started from the same weights.
+        views: As in `evaluate_runs`.
+        trust: As in `evaluate_runs`.
 
     Raises:
-        UserError: The runs have several architectures, image sizes or primary metrics, began from random weights, or
-            their images are gone.
+        UserError: The runs differ in architecture, image size or primary metric, started from random weights, or their
+            images are missing.
     """
-    names = {(run.summary.architecture, run.summary.image_size) for run in runs}
-    if len(names) > 1:
-        raise UserError(f"combine=soup takes runs of one architecture and image size, not of {sorted(names)}")
+    sizes = {(run.summary.architecture, run.summary.image_size) for run in runs}
+    if len(sizes) > 1:
+        listed = ", ".join(f"{architecture} at {size} px" for architecture, size in sorted(sizes))
+        raise UserError(f"combine=soup needs runs of one architecture and image size, not {listed}: use mean or vote")
     if not _have_one_start([run.summary for run in runs]):
-        raise UserError("combine=soup takes runs that began from the same pretrained weights: choose mean or vote")
+        raise UserError("combine=soup needs runs that started from the same pretrained weights: use mean or vote")
     metric = runs[0].summary.metric
     if any(run.summary.metric != metric for run in runs):
-        raise UserError("combine=soup takes runs of one primary_metric: choose mean or vote")
+        raise UserError("combine=soup needs runs with the same primary_metric: use mean or vote")
     labels = runs[0].labels["val"]
     ordered = sorted(runs, key=lambda run: -_primary(metric, run.probabilities["val"], labels))
     best = ordered[0]
@@ -221,7 +223,7 @@ def soup(runs: Sequence[FinishedRun], views: Views | None = None, *, trust: bool
     for run in ordered:
         candidates = [*states, read_weights(run)]
         probabilities = predict_by(candidates, "val")
-        # As the images are seen here: the record's is of one view.
+        # Computed anew: the recorded metric may be of other test-time augmentation.
         value = _primary(metric, probabilities, labels)
         if value >= best_value:
             best_value, val, states, members = value, probabilities, candidates, [*members, run]
@@ -230,7 +232,7 @@ def soup(runs: Sequence[FinishedRun], views: Views | None = None, *, trust: bool
 
 
 def _primary(metric: str, probabilities: Probabilities, labels: Labels) -> float:
-    """The accuracy or balanced accuracy."""
+    """Return the accuracy or the balanced accuracy."""
     predicted = probabilities.argmax(1)
     if metric == record.BALANCED:
         return balanced_accuracy(confusion_of(predicted, labels))
@@ -238,7 +240,7 @@ def _primary(metric: str, probabilities: Probabilities, labels: Labels) -> float
 
 
 def _have_one_start(summaries: Sequence[Summary]) -> bool:
-    """Whether runs began from the same weights: by their digest, by name where an older record has none."""
+    """Return whether runs started from the same weights, by digest, or by name for older records without a digest."""
     digests = {summary.weights_digest for summary in summaries}
     names = {summary.weights for summary in summaries}
     if None in digests:

@@ -1,4 +1,4 @@
-"""A run by what one types for it: its folder, the beginning of its name, or `latest`."""
+"""Find a run by its folder, by the beginning of its name or hash, or by `latest`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,22 +8,22 @@ from intel_scenes.errors import UserError, counted, did_you_mean
 from intel_scenes.record import Status, Summary
 
 LATEST = "latest"
-PLACES = ("outputs/*", "multirun/*/*")  # of runs, below the current folder
+PATTERNS = ("outputs/*", "multirun/*/*")  # folders of runs below the current folder
 SEARCHED = "outputs/ or multirun/ of the current folder"
-FEWEST_DIGITS = 4  # of the hash at the end of a name: a shorter beginning of it may be meant as that of a name
-NUM_NAMED = 3  # of the runs that an ambiguous name could be
+FEWEST_DIGITS = 4  # of a hash: fewer are taken for the beginning of a name only
+NUM_NAMED = 3  # runs that the message about an ambiguous name lists
 
 
 def find_run(name: str) -> Path:
-    """Finds the folder of a run.
+    """Return the folder of a run.
 
     Args:
-        name: An existing folder; `latest`, the completed run below outputs/ and multirun/ that ended last; or the
-            beginning of a run's name there, of STUDY/RUN or of the hash that a name ends in, four digits of it or
-            more, which no other run shares. A whole name is found even where a longer one begins with it.
+        name: An existing folder; `latest`, the completed run below outputs/ and multirun/ that ended last; or a unique
+            beginning of a run's name there, of STUDY/RUN, or of the hash that ends a name (at least four digits). A
+            full name is unique even if a longer name begins with it.
 
     Raises:
-        UserError: No run is meant, or several are.
+        UserError: No run matches, or several do.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -31,50 +31,74 @@ def find_run(name: str) -> Path:
     if name == LATEST:
         return _latest()
     runs = _runs()
-    meant = [run for run in runs if name in _names(run)] or [run for run in runs if _begins(run, name)]
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
+    matches = [run for run in runs if name in _names(run)] or [run for run in runs if _begins(run, name)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        more = ", ..." if len(matches) > NUM_NAMED else ""
+        listed = ", ".join(str(run) for run in matches[:NUM_NAMED]) + more
         raise UserError(
-            f"run={name} could be any of {counted(len(meant), 'run')}: {_listed(meant)}; type more of one, or the hash "
-            "that it ends in"
+            f"run={name} matches {counted(len(matches), 'run')} ({listed}): type more of the name, or the hash at its "
+            "end"
         )
-    # Cut to the same length: what is misspelt may be the beginning of a long name.
-    near = did_you_mean(name, {one[: len(name)] for run in runs for one in _names(run)})
+    # Compare beginnings of equal length, because the misspelt text may be the beginning of a long name.
+    near = did_you_mean(name, {run_name[: len(name)] for run in runs for run_name in _names(run)})
     raise UserError(
-        f"there is no folder {name}, and no run below {SEARCHED} has a name that begins so{near}: "
+        f"there is no folder {name}, and no run below {SEARCHED} has a name that begins like this{near}: "
         f"give the folder of a finished run{', or several as [RUN,RUN]' if ',' in name else ''}"
     )
 
 
-def find_runs(names: Sequence[str]) -> list[Path]:
-    """Finds the folders of runs, each of which counts once.
+def finished_summary(folder: Path) -> Summary:
+    """Return the summary of a finished run.
 
     Raises:
-        UserError: One is not meant by its name, or named twice.
+        UserError: The folder holds no run, several runs, or one that is not finished.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: give the folder of a finished run")
+    summary = Summary.peek(folder)
+    if summary is None and any(folder.glob(f"*/{record.SUMMARY}")):
+        raise UserError(f"{folder} holds several runs: name them as run=[{folder}/RUN1,{folder}/RUN2,...]")
+    if summary is None:
+        reason = f"its {record.SUMMARY} is corrupt" if (folder / record.SUMMARY).exists() else f"no {record.SUMMARY}"
+        raise UserError(f"{folder} holds no run ({reason}): give the folder of a finished run")
+    if summary.status is not Status.COMPLETED:
+        raise UserError(
+            f"{folder} holds a run that is not finished ({summary.status}): repeat its command to resume it, or give "
+            "another run"
+        )
+    return summary
+
+
+def find_runs(names: Sequence[str]) -> list[Path]:
+    """Return the folders of several runs.
+
+    Raises:
+        UserError: A name matches no run or several, or a run is named twice.
     """
     folders = [find_run(name) for name in names]
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UserError("run names a run twice: leave it out, each run counts once")
+        raise UserError("run names the same run twice: remove one of the two")
     return folders
 
 
 def _runs() -> list[Path]:
-    """The folders with a record below the current folder, unfinished runs included, sorted."""
-    folders = (path.parent for place in PLACES for path in Path().glob(f"{place}/{record.SUMMARY}"))
+    """Return the sorted folders with a record below the current folder, unfinished runs included."""
+    folders = (path.parent for pattern in PATTERNS for path in Path().glob(f"{pattern}/{record.SUMMARY}"))
     return sorted(folder for folder in folders if not any(part.startswith(".") for part in folder.parts))
 
 
 def _names(run: Path) -> tuple[str, ...]:
-    """What a run may be called: RUN, and STUDY/RUN where it is part of a study."""
+    """Return the names of a run: RUN, and STUDY/RUN for a run of a study."""
     _, *study, name = run.parts
     return (name, f"{study[0]}/{name}") if study else (name,)
 
 
 def _begins(run: Path, name: str) -> bool:
-    """Whether a name of a run begins so, or the hash in which it ends."""
+    """Return whether a name of the run, or the hash at its end, begins with `name`."""
     has_hash = len(name) >= FEWEST_DIGITS and run.name.rpartition("-")[2].startswith(name)
-    return has_hash or any(one.startswith(name) for one in _names(run))
+    return has_hash or any(run_name.startswith(name) for run_name in _names(run))
 
 
 def _latest() -> Path:
@@ -86,8 +110,3 @@ def _latest() -> Path:
     if not ended:
         raise UserError(f"run={LATEST}: there is no finished run below {SEARCHED}; give the folder of one")
     return max(ended)[1]
-
-
-def _listed(runs: Sequence[Path]) -> str:
-    more = ", ..." if len(runs) > NUM_NAMED else ""
-    return ", ".join(str(run) for run in runs[:NUM_NAMED]) + more

@@ -1,4 +1,4 @@
-"""Finished runs on a folder of labelled images: how right they are, class by class, and compared image by image."""
+"""Evaluate finished runs on a folder of labelled images: overall, by class, and paired image by image."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,20 +35,20 @@ from intel_scenes.training.identity import device_name
 
 log = logging.getLogger(__name__)
 
-NUM_NAMED = 5  # of images that are left out
+NUM_NAMED = 5  # skipped images that a warning lists
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """How right predictions are for one class; None is what is not defined.
+    """Scores of one class; None is undefined.
 
     Attributes:
-        name: Of the class.
-        num_images: Of this class.
-        num_predicted: Images that are predicted to be of it.
-        precision: Share of right ones among those; None where there are none.
-        recall: Share of right ones among the images of the class; None where the folder has none.
-        f1: Harmonic mean of both; None where there are neither images nor predictions.
+        name: Name of the class.
+        num_images: Number of images of the class.
+        num_predicted: Number of images predicted to be of the class.
+        precision: Share of correct predictions among `num_predicted`; None if that is 0.
+        recall: Share of correct predictions among `num_images`; None if that is 0.
+        f1: Harmonic mean of precision and recall; None without images and predictions.
     """
 
     name: str
@@ -61,20 +61,20 @@ class ClassScores:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderScores:
-    """How right and how well calibrated a run, or the mean of several, is on the images of a folder.
+    """Accuracy and calibration of a run, or of the mean of several, on the images of a folder.
 
     Attributes:
-        name: Folder of the run, or how many were combined.
-        accuracy: Share of right predictions.
+        name: Folder of the run, or the number of runs combined.
+        accuracy: Share of correct predictions.
         accuracy_interval: 95 % Wilson interval over images.
-        balanced_accuracy: Mean recall of the classes that the folder has.
-        macro_f1: Mean F1 of the classes that the folder has or that are predicted.
-        loss: Negative log likelihood, its mean over images.
+        balanced_accuracy: Mean recall of the classes in the folder.
+        macro_f1: Mean F1 of the classes in the folder or among the predictions.
+        loss: Negative log-likelihood, mean over images.
         ece: Expected calibration error, 15 bins (Guo et al. 2017).
-        temperature: That was fitted to the validation images of the run, as its record has it; None is unknown.
-        loss_calibrated: The loss at that temperature.
-        ece_calibrated: The calibration error at that temperature.
-        classes: Of each class of the run, in its order.
+        temperature: Temperature fitted to the validation images of the run; None if unknown.
+        loss_calibrated: Loss at that temperature.
+        ece_calibrated: Calibration error at that temperature.
+        classes: Scores of each class, in the order of the run.
         confusion: (C, C) counts, rows the true and columns the predicted classes.
     """
 
@@ -94,19 +94,19 @@ class FolderScores:
 
 @dataclass(frozen=True)
 class FolderEvaluation:
-    """What runs come to on a folder of labelled images.
+    """Scores of runs on a folder of labelled images.
 
     Attributes:
-        folder: That was given.
-        split: That was read; None where the folder was read whole.
-        classes: Of the runs, in the order of labels and probabilities.
-        num_images: That could be decoded.
-        views: Test-time augmentation that was asked for; None is that of each run.
-        rows: One for each run, and of several the last for their mean.
-        pairs: Each run compared with each that was named before it.
-        skipped: Images that cannot be decoded, with the reason.
-        notices: What keeps figures from being those of a record to the last digit, or from being of new images.
-        predictions: Of each row, of all images in the order of the folder.
+        folder: Folder of the images.
+        split: Split that was evaluated; None for a folder without splits.
+        classes: Classes of the runs, in the order of labels and probabilities.
+        num_images: Number of images that could be decoded.
+        views: Test-time augmentation; None is that of each run.
+        rows: Scores of each run; with several runs the last is their mean.
+        pairs: Each run compared with every run named before it.
+        skipped: Images that could not be decoded, with the reason.
+        notices: Why the last digits may differ from the record, or why the scores are optimistic.
+        predictions: Predictions of each row, in the order of the folder.
     """
 
     folder: Path
@@ -131,45 +131,45 @@ def evaluate_folder(
     cache_dir: Path | None = None,
     trust: bool = False,
 ) -> FolderEvaluation:
-    """Evaluates runs on the labelled images of a folder.
+    """Evaluate runs on a folder of labelled images.
 
-    On a run's own test images it repeats the record to the last digit, given the device, the number of threads, the
-    versions and the test-time augmentation of the record; where device or threads differ, a notice says so.
+    On the run's own test images this reproduces the scores of the record to the last digit, given the record's device,
+    number of threads, versions and test-time augmentation; a notice says where device or threads differ.
 
     Args:
-        runs: Finished, of the same classes.
-        folder: Holds class folders, or splits of them.
-        split: Of the folder; None for one that has none, whose images are all taken. A class of the runs may have no
-            images: its recall is then not defined.
+        runs: Finished runs with the same classes.
+        folder: Folder of class folders, or of splits with class folders.
+        split: Split to evaluate; None for a folder without splits, all of which is evaluated. A class of the runs
+            without images has no recall.
         views: Test-time augmentation; None is that of each run.
-        labels: A labels file in place of class folders, whose paths are relative to the folder.
-        cache_dir: Where decoded images are kept; None is the cache of each run.
-        trust: Whether the classes of custom networks, which the records name, may be imported.
+        labels: Labels file in place of class folders; its paths are relative to the folder.
+        cache_dir: Cache of decoded images; None is that of each run.
+        trust: Whether to import the classes of custom networks, which the records name.
 
     Raises:
-        UserError: The folder has no such split, no images, or a class that the runs do not know; the classes of the
-            runs differ; or a checkpoint is missing or damaged.
+        UserError: The folder lacks the split, has no images or a class that the runs do not have; the classes of the
+            runs differ; or a checkpoint is missing or corrupt.
     """
     classes = _classes_of(runs)
     scenes = _with_labels_of(classes, read_labelled(folder, split, labels=labels), runs[0])
-    found = [_predict(run, scenes, views, cache_dir, trust=trust) for run in runs]
-    notices = [*_seen_in_training(runs, labels or folder, split), *(one.notice for one in found if one.notice)]
-    skipped = found[0].skipped  # the same of each run: whether an image can be decoded is not up to its network
+    predicted = [_predict(run, scenes, views, cache_dir, trust=trust) for run in runs]
+    notices = [*_trained_on(runs, labels or folder, split), *(one.notice for one in predicted if one.notice)]
+    skipped = predicted[0].skipped  # the same for every run: decoding does not depend on the network
     if skipped:
         few = ", ".join(list(skipped)[:NUM_NAMED]) + (", ..." if len(skipped) > NUM_NAMED else "")
         log.warning("%s could not be decoded; skipped: %s", counted(len(skipped), "image"), few)
     for notice in notices:
         log.warning("%s", notice)
-    names, predictions = [str(run.folder) for run in runs], [one.predictions for one in found]
-    temperatures: list[float | None] = [one.temperature for one in found]
+    names, predictions = [str(run.folder) for run in runs], [one.predictions for one in predicted]
+    temperatures: list[float | None] = [one.temperature for one in predicted]
     pairs = [
-        paired_difference(names[late], names[early], *(_is_right(predictions[one]) for one in (late, early)))
+        paired_difference(names[late], names[early], *(_is_correct(predictions[number]) for number in (late, early)))
         for early, late in combinations(range(len(runs)), 2)
     ]
     if len(runs) > 1:
         names.append(f"mean of {len(runs)}")
         temperatures.append(_temperature_of_mean(runs))
-        predictions.append(_mean(predictions))
+        predictions.append(_mean_of(predictions))
     rows = [_scored(classes, *of_row) for of_row in zip(names, predictions, temperatures, strict=True)]
     return FolderEvaluation(
         folder=folder,
@@ -187,13 +187,13 @@ def evaluate_folder(
 
 @dataclass(frozen=True)
 class _Predicted:
-    """What a run predicts of a folder.
+    """Predictions of a run for a folder.
 
     Attributes:
-        predictions: Of the images that can be decoded.
-        temperature: Of the run.
-        skipped: Of the others, the reason by path.
-        notice: Where the run computed otherwise than its record says; None where it did not.
+        predictions: Predictions for the images that can be decoded.
+        temperature: Temperature of the run.
+        skipped: Reason why an image was skipped, by path.
+        notice: How device, threads or compilation differ from the record; None if they do not.
     """
 
     predictions: Predictions
@@ -206,19 +206,19 @@ def _classes_of(runs: Sequence[FinishedRun]) -> tuple[str, ...]:
     first = runs[0]
     for run in runs:
         if not run.summary.classes:
-            raise UserError(f"the record of {run.folder} names no classes: it cannot be evaluated on a folder")
+            raise UserError(f"the record of {run.folder} names no classes: train again to evaluate it on a folder")
         if run.summary.classes != first.summary.classes:
-            named = (f"{one.folder} ({', '.join(one.summary.classes or ())})" for one in (run, first))
-            raise UserError(f"{' and '.join(named)} have other classes: evaluate them one at a time")
+            listed = (f"{one.folder} ({', '.join(one.summary.classes or ())})" for one in (run, first))
+            raise UserError(f"{' and '.join(listed)} have different classes: evaluate them one at a time")
     assert first.summary.classes is not None
     return first.summary.classes
 
 
 def _with_labels_of(classes: Sequence[str], scenes: Scenes, run: FinishedRun) -> Scenes:
-    """The same images with the labels that the classes have in a run."""
+    """Return the same images with the class numbers of the run."""
     if unknown := sorted(set(scenes.classes) - set(classes)):
         raise UserError(
-            f"{scenes.root} has classes that {run.folder} does not know ({', '.join(unknown)}): the folder has "
+            f"{scenes.root} has classes that {run.folder} does not have ({', '.join(unknown)}): the folder has "
             f"{', '.join(scenes.classes)}, the run {', '.join(classes)}; rename or remove the class folders"
         )
     labels = np.array([classes.index(name) for name in scenes.classes], dtype=np.int64)
@@ -229,28 +229,28 @@ def _predict(
     run: FinishedRun, scenes: Scenes, views: Views | None, cache_dir: Path | None, *, trust: bool
 ) -> _Predicted:
     data = run.config.data
-    here = resolve_threads(None)
-    with _threads(min(run.summary.threads or here, here)):
+    available = resolve_threads(None)
+    with _threads(min(run.summary.threads or available, available)):
         member = trained(run, views, trust=trust)
         cache = cache_dir or Path(data.cache_dir).expanduser()
         packing = Packing(cache, member.storing.size, data.store_rule, member.pipeline.view)
         packed = packing.pack(scenes)
         readable, stored, _ = packing.readable(scenes, packed)
         if not len(readable):
-            raise UserError(f"no image of {scenes.root} can be decoded: replace them, or name another folder")
-        seen: tuple[nn.Module, Stored, Pipeline] = member.network, stored, member.pipeline
+            raise UserError(f"no image of {scenes.root} can be decoded: replace them, or give another folder")
+        inputs: tuple[nn.Module, Stored, Pipeline] = member.network, stored, member.pipeline
         if run.config.recipe.trained == "head" and member.pipeline.tta == 1:
-            seen = _as_features(member, run.config.model.name, stored)
-        predicted = _probabilities(*seen, eval_batch_size(data.batch_size), member)
+            inputs = _as_features(member, run.config.model.name, stored)
+        predicted = _probabilities(*inputs, eval_batch_size(data.batch_size), member)
     reasons = {scenes.paths[index]: reason for index, reason in sorted(packed.unreadable.items())}
     predictions = Predictions(list(readable.paths), readable.labels, predicted.argmax(1), predicted)
     return _Predicted(predictions, member.temperature, reasons, _notice(run, member.runtime))
 
 
 def _as_features(member: Trained, model_name: str, stored: Stored) -> tuple[nn.Module, Stored, Pipeline]:
-    """A head, the features of the images that it takes, and how they are shown, as a run of the head alone had them.
+    """Return the head, the features of all images and their pipeline, as a run on frozen features evaluates them.
 
-    The whole network would predict the same but for the last digits, which depend on the size of a batch.
+    The whole network would predict the same except for the last digits, which depend on the batch size.
     """
     head, show = Head(member.network, model_name), member.pipeline.eval_view
     member.network.set_submodule(head.name, nn.Identity())
@@ -262,14 +262,14 @@ def _as_features(member: Trained, model_name: str, stored: Stored) -> tuple[nn.M
 def _probabilities(
     network: nn.Module, stored: Stored, pipeline: Pipeline, batch_size: int, member: Trained
 ) -> Probabilities:
-    batches, device = EvalBatches(stored, np.arange(len(stored.labels)), batch_size), member.runtime.device
-    shown = progress_bar.with_bar(iter(batches), len(stored.labels), f"evaluating {Path(member.name).name}")
-    return probabilities(network, (pipeline.tta_views(one.to(device).images) for one in shown), member.runtime)
+    all_batches, device = EvalBatches(stored, np.arange(len(stored.labels)), batch_size), member.runtime.device
+    batches = progress_bar.with_bar(iter(all_batches), len(stored.labels), f"evaluating {Path(member.name).name}")
+    return probabilities(network, (pipeline.tta_views(batch.to(device).images) for batch in batches), member.runtime)
 
 
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
-    """Has torch compute on so many threads."""
+    """Set the number of torch's threads for the body of a with statement."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -279,42 +279,42 @@ def _threads(number: int) -> Iterator[None]:
 
 
 def _notice(run: FinishedRun, runtime: Runtime) -> str | None:
-    """Where a run is evaluated otherwise than its record says; of what can be known."""
+    """Return how device, threads or compilation differ from the record, as far as it names them."""
     summary, device = run.summary, device_name(runtime.device)
-    others = [f"on {device} instead of {summary.device}"] if summary.device not in (None, device) else []
+    differences = [f"on {device} instead of {summary.device}"] if summary.device not in (None, device) else []
     if runtime.device.type == "cpu" and summary.threads not in (None, runtime.threads):
-        others.append(f"on {counted(runtime.threads, 'thread')} instead of {summary.threads}")
+        differences.append(f"on {counted(runtime.threads, 'thread')} instead of {summary.threads}")
     if run.config.compile:
-        others.append("without compiling the network")
-    if not others:
+        differences.append("without compiling the network")
+    if not differences:
         return None
-    return f"{run.folder} is evaluated {' and '.join(others)}: the last digits may differ from those of its record"
+    return f"{run.folder} is evaluated {' and '.join(differences)}: the last digits may differ from its record"
 
 
-def _seen_in_training(runs: Sequence[FinishedRun], folder: Path, split: Split | None) -> Iterator[str]:
-    """Names the runs that were trained on images of this folder or labels file, as far as that is known by its path."""
+def _trained_on(runs: Sequence[FinishedRun], folder: Path, split: Split | None) -> Iterator[str]:
+    """Warn of each run that was trained on images of this folder or labels file; only its path is compared."""
     for run in runs:
         root = run.config.data.labels or run.config.data.root
         if split in (None, "train") and root and Path(root).expanduser().resolve() == folder.resolve():
-            yield f"{run.folder} was trained on images of {folder}: on those its figures are too good"
+            yield f"{run.folder} was trained on images of {folder}: its scores on them are too optimistic"
 
 
-def _is_right(predictions: Predictions) -> npt.NDArray[np.bool_]:
-    is_right: npt.NDArray[np.bool_] = predictions.predicted == predictions.labels
-    return is_right
+def _is_correct(predictions: Predictions) -> npt.NDArray[np.bool_]:
+    is_correct: npt.NDArray[np.bool_] = predictions.predicted == predictions.labels
+    return is_correct
 
 
-def _mean(predictions: Sequence[Predictions]) -> Predictions:
+def _mean_of(predictions: Sequence[Predictions]) -> Predictions:
     average = np.mean([one.probabilities for one in predictions], axis=0)
     return replace(predictions[0], predicted=average.argmax(1), probabilities=average)
 
 
 def _temperature_of_mean(runs: Sequence[FinishedRun]) -> float | None:
-    """That fits the mean of the runs on their validation images; None where they have other ones."""
+    """Return the temperature of the runs' mean, fitted to their validation images; None if those differ."""
     first = runs[0].predictions["val"]
     if any(run.predictions["val"].paths != first.paths for run in runs):
         return None
-    return fitted_temperature(_mean([run.predictions["val"] for run in runs]).probabilities, first.labels)
+    return fitted_temperature(_mean_of([run.predictions["val"] for run in runs]).probabilities, first.labels)
 
 
 def _scored(classes: Sequence[str], name: str, predictions: Predictions, temperature: float | None) -> FolderScores:
@@ -337,18 +337,19 @@ def _scored(classes: Sequence[str], name: str, predictions: Predictions, tempera
 
 
 def class_scores(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> tuple[ClassScores, ...]:
-    """Precision, recall and F1 of each class.
+    """Return precision, recall and F1 of each class.
 
     Args:
         confusion: (C, C) counts, rows the true and columns the predicted classes.
-        classes: Their names.
+        classes: Names of the classes.
     """
     counts = np.asarray(confusion)
-    found = []
-    for name, images, called, right in zip(
+    rows = []
+    for name, num_images, num_predicted, num_correct in zip(
         classes, counts.sum(1).tolist(), counts.sum(0).tolist(), counts.diagonal().tolist(), strict=True
     ):
-        precision, recall = right / called if called else None, right / images if images else None
-        f1 = 2 * right / (images + called) if images + called else None
-        found.append(ClassScores(name, images, called, precision, recall, f1))
-    return tuple(found)
+        precision = num_correct / num_predicted if num_predicted else None
+        recall = num_correct / num_images if num_images else None
+        f1 = 2 * num_correct / (num_images + num_predicted) if num_images + num_predicted else None
+        rows.append(ClassScores(name, num_images, num_predicted, precision, recall, f1))
+    return tuple(rows)

@@ -1,4 +1,4 @@
-"""An evaluation on a labelled folder as a terminal shows it."""
+"""Text of an evaluation on a labelled folder, for the terminal."""
 
 from collections.abc import Mapping
 
@@ -7,23 +7,23 @@ from intel_scenes.inference.labelled import ClassScores, FolderEvaluation, Folde
 from intel_scenes.inference.paired import PairedDifference
 
 
-def told(evaluation: FolderEvaluation) -> str:
-    """All figures of one run, or a line for each of several, for their mean and for their differences."""
+def evaluation_text(evaluation: FolderEvaluation) -> str:
+    """Return all scores of one run, or a line for each of several runs, their mean and their differences."""
     images = counted(evaluation.num_images, f"{evaluation.split} image" if evaluation.split else "image")
     lines = [f"{images} of {evaluation.folder}"]
     if len(evaluation.rows) == 1:
-        lines += _all_of(evaluation.rows[0])
+        lines += _in_full(evaluation.rows[0])
     else:
         numbers = [*(str(number + 1) for number in range(len(evaluation.rows) - 1)), " "]
         lines += [f"{number}  {_in_short(row)}" for number, row in zip(numbers, evaluation.rows, strict=True)]
-        lines += ["", "Image by image, with 95 % intervals over images: conditional on these networks, a verdict needs"]
-        lines += ["seeds (compare)."]
-        of_names = {row.name: number for number, row in zip(numbers, evaluation.rows, strict=True)}
-        lines += [_difference(pair, of_names) for pair in evaluation.pairs]
+        lines += ["", "Paired differences with 95 % intervals over images, for these trained networks only; to compare"]
+        lines += ["configurations, train several seeds and use compare."]
+        number_of = {row.name: number for number, row in zip(numbers, evaluation.rows, strict=True)}
+        lines += [_difference(pair, number_of) for pair in evaluation.pairs]
     return "\n".join(lines)
 
 
-def _all_of(row: FolderScores) -> list[str]:
+def _in_full(row: FolderScores) -> list[str]:
     low, high = row.accuracy_interval
     width = max(len("class"), *(len(one.name) for one in row.classes))
     return [
@@ -31,7 +31,7 @@ def _all_of(row: FolderScores) -> list[str]:
         f"  accuracy                 {row.accuracy:6.1%}   95 % interval {low:.1%} to {high:.1%}, over images",
         f"  balanced accuracy        {row.balanced_accuracy:6.1%}   mean recall of the classes",
         f"  macro F1                 {row.macro_f1:6.1%}   mean F1 of the classes",
-        f"  negative log likelihood  {row.loss:6.3f}{_calibrated(row, row.loss_calibrated)}",
+        f"  negative log-likelihood  {row.loss:6.3f}{_calibrated(row, row.loss_calibrated)}",
         f"  calibration error        {row.ece:6.3f}{_calibrated(row, row.ece_calibrated)}",
         "",
         f"  {'class':{width}}   images  precision  recall      F1",
@@ -58,8 +58,9 @@ def _in_short(row: FolderScores) -> str:
 
 def _difference(pair: PairedDifference, numbers: Mapping[str, str]) -> str:
     low, high = (100 * end for end in pair.interval)
+    first, second = numbers[pair.first], numbers[pair.second]
     return (
-        f"{numbers[pair.first]} less {numbers[pair.second]}  {100 * pair.difference:+6.2f} points ({low:+.2f} to "
-        f"{high:+.2f})  McNemar p {pair.p_value:.2g}, right alone on {pair.num_first_only:,} and "
-        f"{pair.num_second_only:,} images"
+        f"{first} minus {second}  {100 * pair.difference:+6.2f} points ({low:+.2f} to {high:+.2f})  McNemar p = "
+        f"{pair.p_value:.2g}; only {first} is correct on {pair.num_first_only:,} images, only {second} on "
+        f"{pair.num_second_only:,}"
     )

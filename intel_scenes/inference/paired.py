@@ -1,4 +1,4 @@
-"""Two networks on the same images: the difference of their accuracies, image by image."""
+"""Paired comparison of two networks on the same images."""
 
 import math
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ Z = float(norm.ppf(0.975))
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How much more often one network is right than another on the same images.
+    """Difference in accuracy of two networks on the same images.
 
-    What the interval and the p-value say is conditional on these two networks: other images of the same kind are what
-    varies, not the seeds.
+    The interval and the p-value are conditional on these two networks: they cover other images of the same kind, not
+    other seeds.
 
     Attributes:
-        first: Name of one.
-        second: Name of the other.
-        difference: Accuracy of the first less that of the second.
-        interval: 95 %, of Tango's score test.
-        num_first_only: Images that the first alone gets right.
-        num_second_only: Images that the second alone gets right.
-        p_value: Of McNemar's exact test, two-sided.
+        first: Name of the first network.
+        second: Name of the second network.
+        difference: Accuracy of the first minus accuracy of the second.
+        interval: 95 % interval by Tango's score test.
+        num_first_only: Number of images that only the first classifies correctly.
+        num_second_only: Number of images that only the second classifies correctly.
+        p_value: Two-sided p-value of McNemar's exact test.
     """
 
     first: str
@@ -38,55 +38,55 @@ class PairedDifference:
 
 
 def paired_difference(
-    first: str, second: str, first_right: npt.NDArray[np.bool_], second_right: npt.NDArray[np.bool_]
+    first: str, second: str, first_correct: npt.NDArray[np.bool_], second_correct: npt.NDArray[np.bool_]
 ) -> PairedDifference:
-    """Compares two networks image by image.
+    """Compare two networks image by image.
 
     Args:
-        first: Name of one.
-        second: Name of the other.
-        first_right: (N,), which images the first gets right.
-        second_right: (N,), the same of the second.
+        first: Name of the first network.
+        second: Name of the second network.
+        first_correct: (N,) whether the first classifies each image correctly.
+        second_correct: (N,) the same for the second.
     """
-    num_images = len(first_right)
-    ours, theirs = int((first_right & ~second_right).sum()), int((~first_right & second_right).sum())
-    discordant = ours + theirs
+    num_images = len(first_correct)
+    first_only = int((first_correct & ~second_correct).sum())
+    second_only = int((~first_correct & second_correct).sum())
+    discordant = first_only + second_only
     return PairedDifference(
         first=first,
         second=second,
-        difference=(ours - theirs) / num_images,
-        interval=score_interval(ours, theirs, num_images),
-        num_first_only=ours,
-        num_second_only=theirs,
-        p_value=float(binomtest(ours, discordant).pvalue) if discordant else 1.0,
+        difference=(first_only - second_only) / num_images,
+        interval=score_interval(first_only, second_only, num_images),
+        num_first_only=first_only,
+        num_second_only=second_only,
+        p_value=float(binomtest(first_only, discordant).pvalue) if discordant else 1.0,
     )
 
 
 def score_interval(num_first_only: int, num_second_only: int, num_pairs: int) -> tuple[float, float]:
-    """The 95 % score interval of a difference of paired proportions.
+    """Return the 95 % score interval of a difference of paired proportions.
 
-    Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample design",
-    Statistics in Medicine 17, 1998: the differences that the score test does not reject. Unlike Wald's it keeps its
-    level where few pairs are discordant, and is not empty where none is.
+    The interval holds the differences that the score test does not reject: Tango, "Equivalence test and confidence
+    interval for the difference in proportions for the paired-sample design", Statistics in Medicine 17, 1998. Unlike
+    Wald's interval it keeps its level with few discordant pairs, and has a width without any.
 
     Args:
-        num_first_only: Pairs in which the first alone succeeds.
-        num_second_only: Pairs in which the second alone does.
-        num_pairs: All of them.
+        num_first_only: Number of pairs in which only the first succeeds.
+        num_second_only: Number of pairs in which only the second succeeds.
+        num_pairs: Number of all pairs.
     """
-    ours, theirs, total = num_first_only, num_second_only, num_pairs
-    observed = (ours - theirs) / total
+    observed = (num_first_only - num_second_only) / num_pairs
 
     def excess(difference: float) -> float:
-        """Above 0 where a difference is rejected: the squared score less its critical value, times the variance."""
-        linear = -ours - theirs + (2 * total - ours + theirs) * difference
-        constant = -theirs * difference * (1 - difference)
-        # The most likely share of pairs that the second alone succeeds in, given the difference.
-        share = (math.sqrt(max(0.0, linear**2 - 8 * total * constant)) - linear) / (4 * total)
-        variance = total * (2 * share + difference * (1 - difference))
-        return (ours - theirs - total * difference) ** 2 - Z**2 * variance
+        """Return the squared score minus its critical value, times the variance: above 0 for a rejected difference."""
+        linear = (2 * num_pairs - num_first_only + num_second_only) * difference - num_first_only - num_second_only
+        constant = -num_second_only * difference * (1 - difference)
+        # Maximum likelihood estimate of the share of second-only pairs under this difference.
+        share = (math.sqrt(max(0.0, linear**2 - 8 * num_pairs * constant)) - linear) / (4 * num_pairs)
+        variance = num_pairs * (2 * share + difference * (1 - difference))
+        return (num_first_only - num_second_only - num_pairs * difference) ** 2 - Z**2 * variance
 
-    # The observed difference itself is a root where no pair is discordant, and the ends are where all are.
+    # Without discordant pairs the observed difference is itself a root; with discordant pairs only, -1 and 1 are.
     inside = 1e-12
     low = brentq(excess, -1, observed - inside) if excess(observed - inside) < 0 and observed > -1 else -1.0
     high = brentq(excess, observed + inside, 1) if excess(observed + inside) < 0 and observed < 1 else 1.0

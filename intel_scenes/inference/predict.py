@@ -1,4 +1,4 @@
-"""Predicts images of any size and mode: threads read and decode the next ones while the networks compute."""
+"""Predict images of any size and mode; threads read and decode the next images while the networks compute."""
 
 import itertools
 import logging
@@ -28,25 +28,25 @@ from intel_scenes.table import Column, Table
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = 64
-CHUNK = 8  # images that a thread reads at a time: a task for each would cost more of the interpreter
-BATCHES_AHEAD = 2  # that are read while the networks compute
-FEW = 20  # images that need no progress bar, and are shown one by one
-NUM_NAMED = 5  # unreadable images that a warning names
+CHUNK = 8  # images per task of a thread: one task per image would cost more time in the interpreter
+BATCHES_AHEAD = 2  # batches to read ahead while the networks compute
+FEW = 20  # up to so many images are printed one by one, without a progress bar
+NUM_NAMED = 5  # unreadable images that a warning lists
 NOTHING = np.array(None, object)
 
 Readable = Path | Image.Image
-Squares = tuple[Pixels, ...]  # of one image, in the order of the ways to store it
+Squares = tuple[Pixels, ...]  # of one image, one for each way to store it
 
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What networks say about images.
+    """Predictions for images without labels.
 
     Attributes:
-        names: Of the images.
-        classes: In the order of the probabilities.
+        names: Names of the images.
+        classes: Names of the classes, in the order of the probabilities.
         probabilities: (N, C) calibrated, rows sum to 1; NaN for an image that cannot be read.
-        unreadable: For the position of each image that cannot be read, the reason.
+        unreadable: Reason why an image cannot be read, by its position.
     """
 
     names: Sequence[str]
@@ -55,26 +55,26 @@ class Predicted:
     unreadable: dict[int, str]
 
     def table(self, abstain: float | None = None) -> Table:
-        """A row for each image: its class, how probable that is, the next two, and what is odd.
+        """Return a row for each image: its class and probability, the next two classes, and errors.
 
         Args:
-            abstain: The class is left open where it is less probable; the likeliest one then stands in `left_open`.
+            abstain: Leave the class open where its probability is lower; it then stands in `left_open` instead.
 
         Returns:
             Columns `path`, `class`, `probability`, `second`, `second_probability`, `third`, `third_probability`,
-            `left_open` and `error`, the reason why an image cannot be read; None or NaN where there is nothing to say.
+            `left_open` and `error` (why an image cannot be read); None or NaN where a cell is empty.
         """
         num_images, num_classes = self.probabilities.shape
         order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :3]
-        errors = _objects([self.unreadable.get(place) for place in range(num_images)])
-        is_read = np.array([place not in self.unreadable for place in range(num_images)], bool)
+        errors = _objects([self.unreadable.get(position) for position in range(num_images)])
+        is_read = np.array([position not in self.unreadable for position in range(num_images)], bool)
         classes, columns = _objects(self.classes), dict[str, Column]()
-        for place, name in enumerate(("class", "second", "third")):
-            chosen = order[:, min(place, num_classes - 1)]
-            is_there = is_read & (place < num_classes)
+        for rank, name in enumerate(("class", "second", "third")):
+            chosen = order[:, min(rank, num_classes - 1)]
+            exists = is_read & (rank < num_classes)
             values = np.take_along_axis(self.probabilities, chosen[:, None], 1)[:, 0]
-            columns[name] = np.where(is_there, classes[chosen], NOTHING)
-            columns["probability" if name == "class" else f"{name}_probability"] = np.where(is_there, values, np.nan)
+            columns[name] = np.where(exists, classes[chosen], NOTHING)
+            columns["probability" if name == "class" else f"{name}_probability"] = np.where(exists, values, np.nan)
         is_open = is_read & (columns["probability"] < (abstain or 0))
         left_open = np.where(is_open, columns["class"], NOTHING)
         columns["class"] = np.where(is_open, NOTHING, columns["class"])
@@ -90,16 +90,16 @@ def _objects(values: Sequence[object]) -> Column:
 def predict(
     members: Sequence[Trained], images: Sequence[Readable], names: Sequence[str], *, batch_size: int = BATCH_SIZE
 ) -> Predicted:
-    """Predicts images by one network, or by several whose calibrated probabilities are averaged.
+    """Predict images with one network, or with the mean of the calibrated probabilities of several.
 
     Args:
-        members: The networks, on one device.
-        images: Files, or images that are open already.
-        names: Of the images.
-        batch_size: Images that a network sees at once.
+        members: Networks on one device.
+        images: Files or opened images.
+        names: Names of the images.
+        batch_size: Number of images per forward pass.
 
     Raises:
-        UserError: The networks tell other classes apart, or no image can be read.
+        UserError: The networks have different classes, or no image can be read.
     """
     check_classes(list(members))
     storings = tuple(dict.fromkeys(one.storing for one in members))
@@ -111,24 +111,30 @@ def predict(
         progress_bar.bar(len(images), "predicting images", is_brief=len(images) <= FEW) as bar,
         torch.inference_mode(),
     ):
-        # Of damaged EXIF and the like, without the name of an image; here, because threads share the filters.
+        # Pillow warns of corrupt EXIF and the like without naming the image. Set here: threads share the filters.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         for batch in _batches(_read(images, storings, batch_size, unreadable), batch_size):
             stacked = (torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) for pixels in zip(*batch, strict=True))
-            squares = {storing: on_device(one, device) for storing, one in zip(storings, stacked, strict=True)}
-            for member, kept in zip(members, logits, strict=True):
+            squares = {storing: on_device(pixels, device) for storing, pixels in zip(storings, stacked, strict=True)}
+            for member, member_logits in zip(members, logits, strict=True):
                 with member.runtime.autocast():
-                    kept.append(logits_of(member.network, member.views(squares)))
+                    member_logits.append(logits_of(member.network, member.views(squares)))
             bar.update(len(batch))
         bar.update(len(unreadable))
     if len(unreadable) == len(images):
-        raise UserError(f"no image can be read: {names[0]} ({unreadable[0]}) is the first of {len(images):,}")
-    _warn_of_unreadable(names, unreadable)
+        more = f"; and {len(images) - 1:,} more" if len(images) > 1 else ""
+        raise UserError(f"no image can be read ({names[0]}: {unreadable[0]}{more}): give other images")
+    if unreadable:
+        listed = "; ".join(f"{names[place]} ({reason})" for place, reason in list(unreadable.items())[:NUM_NAMED])
+        more = "; ..." if len(unreadable) > NUM_NAMED else ""
+        log.warning("%s could not be read; skipped: %s%s", counted(len(unreadable), "image"), listed, more)
     of_members = [
-        at_temperature(mean_over_views(kept), one.temperature) for one, kept in zip(members, logits, strict=True)
+        at_temperature(mean_over_views(member_logits), member.temperature)
+        for member, member_logits in zip(members, logits, strict=True)
     ]
+    is_read = [position not in unreadable for position in range(len(images))]
     probabilities = np.full((len(images), len(members[0].classes)), np.nan)
-    probabilities[[place for place in range(len(images)) if place not in unreadable]] = np.mean(of_members, axis=0)
+    probabilities[is_read] = np.mean(of_members, axis=0)
     return Predicted(names, members[0].classes, probabilities, unreadable)
 
 
@@ -141,7 +147,7 @@ def _batches(read: Iterable[Squares], batch_size: int) -> Iterator[list[Squares]
 def _read(
     images: Sequence[Readable], storings: Sequence[Storing], batch_size: int, unreadable: dict[int, str]
 ) -> Iterator[Squares]:
-    """The squares of all images in their order; those that cannot be read are left out, and noted by position."""
+    """Yield the squares of all images in order; put the reason into `unreadable` for images that cannot be read."""
     num_ahead = max(1, BATCHES_AHEAD * batch_size // CHUNK)
     parts = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
     waiting: deque[Future[list[Squares | str]]] = deque()
@@ -168,18 +174,11 @@ def _read_part(images: Sequence[Readable], storings: Sequence[Storing]) -> list[
         return tuple(storing.square(image) for storing in storings)
 
     read: list[Squares | str] = []
-    for one in images:
+    for image in images:
         try:
-            read.append(squares(one) if isinstance(one, Image.Image) else decoded(one.read_bytes(), squares))
+            read.append(squares(image) if isinstance(image, Image.Image) else decoded(image.read_bytes(), squares))
         except OSError as error:
             read.append(f"it cannot be read ({error.strerror or error})")
-        except Exception as error:  # of an image that is open already, and damaged
+        except Exception as error:  # an opened image may be corrupt in any way
             read.append(str(error) or type(error).__name__)
     return read
-
-
-def _warn_of_unreadable(names: Sequence[str], unreadable: dict[int, str]) -> None:
-    if unreadable:
-        few = "; ".join(f"{names[place]} ({reason})" for place, reason in list(unreadable.items())[:NUM_NAMED])
-        more = "; ..." if len(unreadable) > NUM_NAMED else ""
-        log.warning("%s could not be read; skipped: %s%s", counted(len(unreadable), "image"), few, more)

@@ -1,4 +1,4 @@
-"""How far the probability of a prediction can be believed: its reliability diagram, as numbers and as a picture."""
+"""Reliability diagram: accuracy by predicted probability, as numbers and as a figure."""
 
 import io
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from scipy.stats import binomtest
 
 from intel_scenes.probabilities import Labels, Probabilities
 
-NUM_BINS = 15  # as the calibration error has them
-PREDICTED, CALIBRATED = "#D55E00", "#0072B2"  # Okabe and Ito's, told apart by all
+NUM_BINS = 15  # as for the expected calibration error
+PREDICTED, CALIBRATED = "#D55E00", "#0072B2"  # of the colorblind-safe palette of Okabe and Ito
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The images whose predicted class has a probability in one range.
+    """Images whose predicted class has a probability in one range.
 
     Attributes:
-        low: End of the range, included.
-        high: The other end, left out but for 1.
-        num_images: In the range.
-        confidence: Mean probability of the predicted class; None where there is no image.
-        accuracy: Share of right predictions; None where there is no image.
-        interval: 95 %, Wilson, of the accuracy; None where there is no image.
+        low: Lower end of the range, included.
+        high: Upper end of the range, excluded unless it is 1.
+        num_images: Number of images in the range.
+        confidence: Mean probability of the predicted class; None without images.
+        accuracy: Share of correct predictions; None without images.
+        interval: 95 % Wilson interval of the accuracy; None without images.
     """
 
     low: float
@@ -36,62 +36,62 @@ class Bin:
 
 
 def reliability(predicted: Probabilities, labels: Labels) -> tuple[Bin, ...]:
-    """Confidence and accuracy in bins of equal width (Guo et al. 2017).
+    """Return confidence and accuracy in bins of equal width (Guo et al. 2017).
 
     Args:
         predicted: (N, C) probabilities.
-        labels: (N,), the true classes.
+        labels: (N,) true classes.
     """
-    edges, confidence, is_right = np.linspace(0, 1, NUM_BINS + 1), predicted.max(1), predicted.argmax(1) == labels
-    place = np.minimum(np.searchsorted(edges, confidence, side="right") - 1, NUM_BINS - 1)
+    edges, confidence, is_correct = np.linspace(0, 1, NUM_BINS + 1), predicted.max(1), predicted.argmax(1) == labels
+    bin_of = np.minimum(np.searchsorted(edges, confidence, side="right") - 1, NUM_BINS - 1)
     bins = []
     for number, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
-        chosen = place == number
-        num_images, num_right = int(chosen.sum()), int(is_right[chosen].sum())
+        in_bin = bin_of == number
+        num_images, num_correct = int(in_bin.sum()), int(is_correct[in_bin].sum())
         if not num_images:
             bins.append(Bin(low, high, 0, None, None, None))
             continue
-        ends = binomtest(num_right, num_images).proportion_ci(method="wilson")
+        ends = binomtest(num_correct, num_images).proportion_ci(method="wilson")
         interval = float(ends.low), float(ends.high)
-        mean = float(confidence[chosen].mean())
-        bins.append(Bin(low, high, num_images, mean, num_right / num_images, interval))
+        mean = float(confidence[in_bin].mean())
+        bins.append(Bin(low, high, num_images, mean, num_correct / num_images, interval))
     return tuple(bins)
 
 
 def draw_reliability(bins: tuple[Bin, ...], calibrated: tuple[Bin, ...] | None) -> bytes:
-    """A PNG of accuracy by confidence, with intervals over images, and below it how many images there are.
+    """Return a PNG of accuracy by confidence, with intervals over images, above a histogram of the confidence.
 
     Args:
-        bins: Of the probabilities as predicted.
-        calibrated: Of those at the run's temperature, where it has one.
+        bins: Bins of the probabilities as predicted.
+        calibrated: Bins of the probabilities at the run's temperature, if it has one.
     """
     figure = Figure(figsize=(5, 5.6))
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     figure.subplots_adjust(left=0.14, right=0.95, bottom=0.1, top=0.94, hspace=0.08)
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-    for name, found, color in (
+    edges = [bins[0].low, *(one.high for one in bins)]
+    for name, series, color in (
         ("as predicted", bins, PREDICTED),
-        ("at the run's temperature", calibrated, CALIBRATED),
+        ("at the run's temperature", calibrated or (), CALIBRATED),
     ):
-        for one in found or ():
-            if one.interval is not None:
-                axes.plot([one.confidence] * 2, one.interval, color=color, linewidth=1, alpha=0.5)
-        there = [one for one in found or () if one.num_images]
-        if there:
-            where = [one.confidence for one in there]
-            axes.plot(where, [one.accuracy for one in there], color=color, marker="o", markersize=4, label=name)
-            edges = [bins[0].low, *(one.high for one in bins)]
-            counts.stairs([one.num_images for one in found or ()], edges, color=color)
-    axes.set_title("reliability: 95 % intervals over images", fontsize=11)
+        filled = [one for one in series if one.num_images]
+        for one in filled:
+            assert one.interval is not None
+            axes.plot([one.confidence] * 2, one.interval, color=color, linewidth=1, alpha=0.5)
+        if filled:
+            x, y = [one.confidence for one in filled], [one.accuracy for one in filled]
+            axes.plot(x, y, color=color, marker="o", markersize=4, label=name)
+            counts.stairs([one.num_images for one in series], edges, color=color)
+    axes.set_title("reliability (95 % intervals over images)", fontsize=11)
     axes.set_ylabel("accuracy")
     axes.set_ylim(0, 1)
     axes.legend(frameon=False, loc="lower right")
     counts.set_xlim(0, 1)
     counts.set_ylabel("images")
     counts.set_xlabel("probability of the predicted class")
-    for one in (axes, counts):
-        one.grid(alpha=0.25)
-        one.spines[["top", "right"]].set_visible(False)
+    for panel in (axes, counts):
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     counts.xaxis.set_major_formatter(PercentFormatter(1.0))
     content = io.BytesIO()

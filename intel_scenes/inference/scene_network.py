@@ -1,4 +1,4 @@
-"""A trained network as an `nn.Module` that takes images as they come: its preprocessing is part of it."""
+"""A trained network as an `nn.Module` that includes its preprocessing."""
 
 import torch
 from torch import Tensor, nn
@@ -11,31 +11,31 @@ from intel_scenes.inference.trained import Trained
 
 
 class SceneNetwork(nn.Module):
-    """A classifier of images of any size, in evaluation mode: resizes, crops and normalizes, then computes.
+    """A classifier of images of any size, in evaluation mode; it resizes, crops and normalizes them itself.
 
-    Of stored images (uint8 squares of side `data.store_size`) it computes the logits that the evaluation of the run
-    computed. Others are resized by torch, whose pixels may differ from Pillow's by a rounding. Gradients flow back to
-    images of floats.
+    For images as the run stored them (uint8 squares of side `data.store_size`) it returns the logits of the run's own
+    evaluation. Images of other sizes are resized by torch, whose pixels can differ from Pillow's by a rounding.
+    Gradients flow back to float images.
 
     Attributes:
-        backbone: (B, 3, S, S) normalized images to (B, C) logits.
-        classes: In the order of the logits.
-        temperature: That validation chose: `(logits / temperature).softmax(1)` are calibrated probabilities.
-        view: Side of the input, resize, interpolation, mean and standard deviation.
+        backbone: Network from (B, 3, S, S) normalized images to (B, C) logits.
+        classes: Names of the classes, in the order of the logits.
+        temperature: Fitted to the validation images; `(logits / temperature).softmax(1)` are calibrated probabilities.
+        view: Input size, resize, interpolation, mean and standard deviation.
     """
 
-    def __init__(self, one: Trained) -> None:
-        """Takes over a network with its weights."""
+    def __init__(self, trained: Trained) -> None:
+        """Wrap a trained network."""
         super().__init__()
-        self.backbone = one.network
-        self.classes = one.classes
-        self.temperature = one.temperature
-        self.view: View = one.pipeline.view
-        self._storing: Storing = one.storing
+        self.backbone = trained.network
+        self.classes = trained.classes
+        self.temperature = trained.temperature
+        self.view: View = trained.pipeline.view
+        self._storing: Storing = trained.storing
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images.
+        """Map images to logits.
 
         Args:
             images: (B, 3, H, W) RGB, uint8, or floats in 0..1.
@@ -44,23 +44,23 @@ class SceneNetwork(nn.Module):
             (B, C) logits.
 
         Raises:
-            ValueError: The images are of another shape.
+            ValueError: The images have another shape.
         """
         if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images are {tuple(images.shape)}, and must be (B, 3, H, W)")
+            raise ValueError(f"images have shape {tuple(images.shape)}, but must be (B, 3, H, W)")
         view, storing = self.view, self._storing
-        is_bytes = images.dtype == torch.uint8
-        # On a CPU torch resizes bytes as Pillow does; elsewhere it resizes floats alone.
-        seen = images if is_bytes and images.device.type == "cpu" else images.float() * (1 if is_bytes else 255)
-        seen = _resized(seen, storing.size, "bicubic" if storing.rule == "square" else view.interpolation)
+        is_uint8 = images.dtype == torch.uint8
+        # On a CPU torch resizes uint8 images as Pillow does; elsewhere it resizes only floats.
+        pixels = images if is_uint8 and images.device.type == "cpu" else images.float() * (1 if is_uint8 else 255)
+        pixels = _resized(pixels, storing.size, "bicubic" if storing.rule == "square" else view.interpolation)
         if view.resize != storing.size:
-            seen = _resized(_middle(seen, storing.size), view.resize, view.interpolation)
-        logits: Tensor = self.backbone(normalize(_middle(seen, view.size), view.mean, view.std))
+            pixels = _resized(_center_crop(pixels, storing.size), view.resize, view.interpolation)
+        logits: Tensor = self.backbone(normalize(_center_crop(pixels, view.size), view.mean, view.std))
         return logits
 
 
 def _resized(images: Tensor, shorter: int, interpolation: str) -> Tensor:
-    """Images whose shorter side is resized, with antialiasing; those that have it stay as they are."""
+    """Resize images to a shorter side with antialiasing; images that have it already are returned unchanged."""
     height, width = images.shape[-2:]
     if min(height, width) == shorter:
         return images
@@ -70,7 +70,7 @@ def _resized(images: Tensor, shorter: int, interpolation: str) -> Tensor:
     return resized if resized.dtype == torch.uint8 else resized.clamp(0, 255)
 
 
-def _middle(images: Tensor, side: int) -> Tensor:
-    """The middle square of images, as torchvision's `CenterCrop` takes it."""
+def _center_crop(images: Tensor, side: int) -> Tensor:
+    """Crop the center square as torchvision's `CenterCrop` does."""
     top, left = (round((length - side) / 2) for length in images.shape[-2:])
     return images[..., top : top + side, left : left + side]

@@ -1,4 +1,4 @@
-"""The network of a finished run with its best weights, and all that it needs to predict: no images of the run."""
+"""The network of a finished run with its best weights and preprocessing; the images of the run are not needed."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ class Trained:
     """A network that predicts as the evaluation of its run did.
 
     Attributes:
-        name: The folder of the run.
-        classes: In the order of the logits.
-        network: (B, 3, S, S) normalized images to (B, C) logits, in evaluation mode.
-        pipeline: How stored squares are seen.
-        storing: How images are stored.
-        temperature: That validation chose; logits are divided by it for calibrated probabilities.
-        runtime: Where and how precisely to compute.
+        name: Folder of the run.
+        classes: Names of the classes, in the order of the logits.
+        network: Network from (B, 3, S, S) normalized images to (B, C) logits, in evaluation mode.
+        pipeline: Preprocessing of stored squares, with test-time augmentation.
+        storing: How images are resized to stored squares.
+        temperature: Fitted to the validation images; logits divided by it give calibrated probabilities.
+        runtime: Device and precision.
     """
 
     name: str
@@ -41,14 +41,14 @@ class Trained:
     runtime: Runtime
 
     def views(self, squares: Mapping[Storing, Tensor]) -> Iterator[Tensor]:
-        """What the network is shown of (B, 3, S, S) uint8 squares, by how they are stored, on its device."""
+        """Yield the network's input for each view of (B, 3, S, S) uint8 squares, given by how they are stored."""
         return self.pipeline.tta_views(squares[self.storing])
 
 
 def trained(run: FinishedRun, views: Views | None = None, *, trust: bool = False) -> Trained:
-    """Rebuilds the network of a run with the weights of its best epoch.
+    """Rebuild the network of a run with the weights of its best epoch.
 
-    Nothing that the record names is imported or instantiated unless it is trusted, and the checkpoint is read with
+    Nothing that the record names is imported or instantiated unless it is trusted, and the checkpoint is loaded with
     `weights_only=True`.
 
     Args:
@@ -57,8 +57,8 @@ def trained(run: FinishedRun, views: Views | None = None, *, trust: bool = False
         trust: Whether the class of a custom network may be imported.
 
     Raises:
-        UserError: There are no such views, the record is not enough to build the network, or the checkpoint is
-            missing, damaged or does not fit.
+        UserError: `views` is unknown, the network cannot be rebuilt, or the checkpoint is missing, corrupt or does not
+            fit.
     """
     if views is not None and (wrong := not_one_of(views, tuple(TTA))):
         raise UserError(f"views={views} {wrong}")
@@ -68,7 +68,7 @@ def trained(run: FinishedRun, views: Views | None = None, *, trust: bool = False
     crop = view.size if view.resize == size else size
     tta = config.recipe.views if views is None else views
     temperature = run.summary.temperature
-    if temperature is None or temperature <= 0:  # a record from before it was kept, or one that was changed
+    if temperature is None or temperature <= 0:  # a record without the key, or one that was edited
         val = Predictions.read(run.folder, "val")
         temperature = fitted_temperature(val.probabilities, val.labels)
     runtime = run.runtime
@@ -84,15 +84,15 @@ def trained(run: FinishedRun, views: Views | None = None, *, trust: bool = False
 
 
 def check_classes(members: list[Trained]) -> None:
-    """Checks that networks tell the same classes apart.
+    """Check that networks have the same classes.
 
     Raises:
-        UserError: They do not.
+        UserError: The classes differ.
     """
     first = members[0]
     for other in members[1:]:
         if other.classes != first.classes:
             raise UserError(
-                f"{other.name} and {first.name} are of other classes ({', '.join(other.classes)} and "
-                f"{', '.join(first.classes)}): name runs of the same classes"
+                f"{other.name} and {first.name} have different classes ({', '.join(other.classes)} and "
+                f"{', '.join(first.classes)}): give runs with the same classes"
             )

@@ -1,4 +1,4 @@
-"""Any torchvision classifier by name, and the small ResNets of our own: built, loaded, their heads, their sizes."""
+"""Build any torchvision classifier, or a small network of this package, by name; load weights; find its heads."""
 
 import logging
 import re
@@ -27,27 +27,28 @@ log = logging.getLogger(__name__)
 
 _SIZES_THAT_FIT: set[tuple[str, int, int]] = set()
 _BUILT_FOR_ONE_SIZE = ("vit_", "maxvit_")
-_HEAD_NAMES = "names_of_heads"  # attribute of a network that torchvision does not have
+_HEAD_NAMES = "names_of_heads"  # attribute that marks a network as not torchvision's
 
 
 def build(
     model_name: str, num_classes: int, *, weights: Weights | None, image_size: int, transform_input: bool | None = None
 ) -> nn.Module:
-    """Build a classifier for our classes.
+    """Build a classifier with a head for `num_classes` classes.
 
     Weights for another number of classes are loaded without their heads, which stay random. The network maps images
     `(B, 3, image_size, image_size)` to logits `(B, num_classes)`; googlenet and inception_v3 keep their auxiliary
     heads and return named tuples of logits in training mode.
 
     Args:
-        model_name: a classifier of torchvision, such as `resnet50`, or one of ours.
-        num_classes: number of logits.
-        weights: what `resolve_weights` returned for this model.
-        image_size: side of the images in pixels; position embeddings are interpolated to it.
-        transform_input: of googlenet and inception_v3, where weights are loaded later; None is what `weights` want.
+        model_name: A classifier of torchvision, such as `resnet50`, or of this package.
+        num_classes: Number of logits.
+        weights: What `resolve_weights` returned for this model.
+        image_size: Side of the images in pixels; position embeddings are interpolated to it.
+        transform_input: For googlenet and inception_v3 whose weights are loaded later; None derives it from `weights`.
 
     Raises:
-        UserError: no such model, an impossible image size, or weights that cannot be had, read or fitted.
+        UserError: The model does not exist, the image size is impossible, or the weights cannot be downloaded, cannot
+            be read or do not fit.
     """
     published_weights(model_name)
     options = _options(model_name, weights, image_size, transform_input)
@@ -65,46 +66,47 @@ def build(
 
 
 def mark_heads(network: nn.Module, *names: str) -> None:
-    """Says which layers of a network are its heads, for one that torchvision does not have."""
+    """Record which layers of a network that is not torchvision's are its heads."""
     setattr(network, _HEAD_NAMES, names)
 
 
 def heads(network: nn.Module) -> dict[str, nn.Module]:
     """Return the layers that produce class logits, auxiliary ones included, by their qualified names.
 
-    They are linear layers, or a 1 x 1 convolution in the SqueezeNets.
+    A head is a linear layer, or a 1 x 1 convolution in SqueezeNet.
     """
     names: tuple[str, ...] | None = getattr(network, _HEAD_NAMES, None)
     if names is not None:
         return {name: network.get_submodule(name) for name in names}
-    found: dict[str, nn.Module] = {}
+    layer_by_name: dict[str, nn.Module] = {}
     for parent in _HEAD_PARENTS:
         if hasattr(network, parent):
             layers = getattr(network, parent).named_modules(prefix=parent)
             name, layer = [pair for pair in layers if isinstance(pair[1], nn.Linear | nn.Conv2d)][-1]
-            found[name] = layer
-    return found
+            layer_by_name[name] = layer
+    return layer_by_name
 
 
 def classifiers(network: nn.Module) -> list[str]:
-    """Return the qualified names of the heads, and of auxiliary classifiers whole: none of them is of the backbone."""
+    """Return the qualified names of all that is not backbone: the heads, and whole auxiliary classifiers."""
     return [parent if (parent := name.partition(".")[0]) in _AUXILIARY else name for name in heads(network)]
 
 
 def check_image_size(network: nn.Module, model_name: str, image_size: int, batch_size: int = 2) -> None:
     """Check without computing that the network can train on batches of shape `(B, 3, image_size, image_size)`.
 
-    The network, its buffers and the modes of its modules stay as they were. Once for each name and size in a process,
-    which the runs of a sweep mostly share, but for networks that are built for one size.
+    The network, its buffers and the modes of its modules do not change. A passed check is remembered by model name and
+    image size for the rest of the process, because the runs of a sweep mostly share them; networks that are built for
+    one size are checked every time.
 
     Args:
-        network: to be trained.
-        model_name: its name.
-        image_size: side of the images in pixels.
-        batch_size: B; one is the case of its own, in which a batch norm may have nothing to average over.
+        network: Network to train.
+        model_name: Its name, for the message.
+        image_size: Side of the images in pixels.
+        batch_size: B; with a single image BatchNorm may have nothing to average over, so that case is checked too.
 
     Raises:
-        UserError: it cannot.
+        UserError: The network cannot train on such batches.
     """
     for num_images in (2, 1) if batch_size == 1 else (2,):
         _check_batch(network, model_name, image_size, num_images)
@@ -121,32 +123,32 @@ def _check_batch(network: nn.Module, model_name: str, image_size: int, num_image
             _check_logits(_try_somewhere(network, num_images, image_size), num_images, model_name)
     except UserError:
         raise
-    except Exception as error:  # of a network of one's own it may be any
-        if num_images == 1:  # two of them fit
+    except Exception as error:  # a custom network can raise anything
+        if num_images == 1:  # batches of two fit
             raise UserError(
-                f"{model_name} cannot train on a single image of {image_size} x {image_size} pixels a step and device "
-                f"({reason(error)}): raise data.batch_size to two for each device, or more"
+                f"{model_name} cannot train on one image of {image_size} x {image_size} pixels per step and device "
+                f"({reason(error)}): set data.batch_size to at least two per device"
             ) from error
-        raise size_error(model_name, image_size, error, _made_for(network, model_name)) from error
+        raise size_error(model_name, image_size, error, _native_size(network, model_name)) from error
     if is_torchvisions and not model_name.startswith(_BUILT_FOR_ONE_SIZE):
         _SIZES_THAT_FIT.add((model_name, image_size, num_images))
 
 
 def _try_somewhere(network: nn.Module, num_images: int, image_size: int) -> object:
-    """What a network in training mode makes of images; computed where it reads its own values, as some of timm do."""
+    """Return the output in training mode; computed on the CPU for networks that read tensor values, as some of timm."""
     try:
         return _try_training(network, num_images, image_size, "meta")
-    except Exception:  # the same error comes again if it has another reason
+    except Exception:  # an error with another cause is raised again by the CPU
         with torch.random.fork_rng(devices=[]):
             return _try_training(network, num_images, image_size, "cpu")
 
 
 def _check_logits(logits: object, num_images: int, model_name: str) -> None:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != num_images:
-        what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        output = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(
-            f"{model_name} makes {what} of {num_images} images in training mode, where one row of logits for each is "
-            "needed: choose another model, or change it"
+            f"{model_name} returns {output} for {num_images} images in training mode, but must return one row of "
+            "logits per image: choose another model, or change its forward()"
         )
 
 
@@ -157,15 +159,15 @@ def _try_training(network: nn.Module, num_images: int, image_size: int, device: 
     images = torch.zeros(num_images, 3, image_size, image_size, device=device)
     try:
         with torch.no_grad():
-            # Ties of weights would leave copies behind in a module that has several names, as in timm's CoaT.
+            # tie_weights would leave copies behind in a module that is registered under several names (timm's CoaT).
             return functional_call(network.train(), copies, images, tie_weights=False)
     finally:
         for module, mode in modes:
             module.training = mode
 
 
-class _MNASNet(models.MNASNet):  # type: ignore[misc]  # of a package without types
-    """Torchvision's, which refuses a state dict without its version, as those of checkpoints and safetensors are."""
+class _MNASNet(models.MNASNet):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's MNASNet, which would refuse a state dict without version metadata (checkpoints, safetensors)."""
 
     def _load_from_state_dict(
         self,
@@ -179,8 +181,8 @@ class _MNASNet(models.MNASNet):  # type: ignore[misc]  # of a package without ty
 
 def _options(model_name: str, weights: Weights | None, image_size: int, transform_input: bool | None) -> dict[str, Any]:
     if model_name in ("googlenet", "inception_v3"):
-        wanted = transforms_input(weights) if transform_input is None else transform_input
-        return {"aux_logits": True, "init_weights": weights is None, "transform_input": wanted}
+        transforms = transforms_input(weights) if transform_input is None else transform_input
+        return {"aux_logits": True, "init_weights": weights is None, "transform_input": transforms}
     if model_name.startswith("vit_"):
         return {"image_size": image_size}
     if model_name.startswith("maxvit_"):
@@ -188,27 +190,27 @@ def _options(model_name: str, weights: Weights | None, image_size: int, transfor
     return {}
 
 
-def size_error(model_name: str, image_size: int, error: Exception, made_for: int | None) -> UserError:
-    """That a network does not take images of a size, and which size it was made for where that is known."""
-    better = "another data.image_size" if made_for is None else f"data.image_size={made_for}, which it was made for,"
+def size_error(model_name: str, image_size: int, error: Exception, native_size: int | None) -> UserError:
+    """Return the error of a network that cannot process images of a size, with its native size where that is known."""
+    size = "another data.image_size" if native_size is None else f"data.image_size={native_size} (its native size)"
     return UserError(
         f"{model_name} cannot train on images of {image_size} x {image_size} pixels ({reason(error)}): "
-        f"set {better} and recipe.train_size where it is given."
+        f"set {size}, and recipe.train_size where it is used."
     )
 
 
-def _made_for(network: nn.Module, model_name: str) -> int | None:
+def _native_size(network: nn.Module, model_name: str) -> int | None:
     if not hasattr(network, _HEAD_NAMES):
         return preprocessing_of(model_name, None).crop_size
-    of_timm: Any = getattr(network, "pretrained_cfg", None)
-    return int(of_timm["input_size"][-1]) if of_timm else None
+    timm_config: Any = getattr(network, "pretrained_cfg", None)
+    return int(timm_config["input_size"][-1]) if timm_config else None
 
 
 def load(network: nn.Module, model_name: str, state: OrderedDict[str, Tensor], source: object) -> None:
-    """Loads a state dict, without the heads where they are for another number of classes.
+    """Load a state dict, without its heads where they are for another number of classes.
 
     Raises:
-        UserError: It does not fit.
+        UserError: The state dict does not fit the network.
     """
     _modernize(network, state)
     left_out = _leave_out_other_heads(network, state)
@@ -225,10 +227,10 @@ def load(network: nn.Module, model_name: str, state: OrderedDict[str, Tensor], s
         more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
         raise UserError(
             f"{source} does not fit {model_name} ({'; '.join(misfits[:3])}{more}): "
-            f"give the weights of a {model_name} with model.weights=FILE, or model.weights=null for random weights."
+            f"set model.weights to a file of {model_name} weights, or to null for random weights."
         )
     if left_out:
-        log.info("%s: loaded without the head, which is new", source)
+        log.info("%s: loaded without its head (other number of classes); the new head starts at random", source)
 
 
 def _modernize(network: nn.Module, state: OrderedDict[str, Tensor]) -> None:
@@ -236,7 +238,7 @@ def _modernize(network: nn.Module, state: OrderedDict[str, Tensor]) -> None:
         for key in [key for key in state if _OLD_DENSENET_KEY.match(key)]:
             state[_OLD_DENSENET_KEY.sub(r"\1\2", key)] = state.pop(key)
     if isinstance(network, models.VisionTransformer):
-        # What cannot be interpolated does not fit, and is named with its shapes.
+        # Embeddings that cannot be interpolated are reported below as a mismatch of shapes.
         with suppress(KeyError, RuntimeError, ValueError):
             interpolate_embeddings(network.image_size, network.patch_size, state)
 

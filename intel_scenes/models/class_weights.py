@@ -1,4 +1,4 @@
-"""Weights of classes in the loss."""
+"""Class weights of the loss."""
 
 import numpy as np
 import torch
@@ -8,11 +8,11 @@ from intel_scenes.probabilities import Labels
 
 
 def class_weights(labels: Labels, num_classes: int, power: float) -> Tensor | None:
-    """Weights of classes by their inverse frequency, so that the mean of the images' weights is 1.
+    """Return inverse-frequency class weights, scaled so that their mean over images is 1.
 
-    The weight of a class with n images is proportional to n ** -power: with a power of 1 all classes have the same
-    weight in all (the inverse class frequency of King and Zeng, "Logistic Regression in Rare Events Data", 2001), with
-    one half that of the square root (Mahajan et al. 2018).
+    The weight of a class with n images is proportional to n ** -power. A power of 1 gives every class the same total
+    weight (inverse class frequency: King and Zeng, "Logistic Regression in Rare Events Data", 2001); a power of 0.5 is
+    square-root weighting (Mahajan et al. 2018).
 
     Args:
         labels: (N,) classes of the training images.
@@ -20,8 +20,7 @@ def class_weights(labels: Labels, num_classes: int, power: float) -> Tensor | No
         power: From 0 to 1.
 
     Returns:
-        (C,) float32; None for a power of 0, which weighs nothing. A class without images has the weight of one with a
-        single image.
+        (C,) float32, or None for a power of 0 (no weighting). A class without images is weighted like a class with one.
     """
     if not power:
         return None

@@ -1,4 +1,4 @@
-"""The LightningModule: step, loss, metrics, optimizers."""
+"""The LightningModule: training step, loss, metrics, optimizer and scheduler."""
 
 import zlib
 from collections.abc import Callable, Iterable
@@ -21,17 +21,17 @@ from intel_scenes.models.param_groups import parameter_groups
 from intel_scenes.models.weights import kept_beside_state
 from intel_scenes.runtime import Runtime
 
-# Weights of the auxiliary losses: Szegedy et al. 2015 for GoogLeNet; torchvision's reference for Inception v3.
+# Weights of the auxiliary losses: Szegedy et al. 2015 for GoogLeNet; torchvision's reference script for Inception v3.
 AUXILIARY_WEIGHT = {"GoogLeNetOutputs": 0.3, "InceptionOutputs": 0.4}
 
 
 class ForwardPass(NamedTuple):
-    """What a forward pass in training mode gives.
+    """Result of a forward pass in training mode.
 
     Attributes:
-        loss: To train on, auxiliary classifiers included.
-        head_loss: Of the head alone.
-        logits: (B, num_classes) of the head.
+        loss: Loss to train on, auxiliary classifiers included.
+        head_loss: Loss of the main head alone.
+        logits: (B, num_classes) logits of the main head.
     """
 
     loss: Tensor
@@ -47,16 +47,16 @@ def forward_pass(
     label_smoothing: float,
     class_weights: Tensor | None = None,
 ) -> ForwardPass:
-    """The loss of a batch.
+    """Compute the loss of a batch.
 
     Args:
-        network: In training mode, perhaps with auxiliary logits beside.
+        network: Network in training mode; it may return auxiliary logits as well.
         images: (B, 3, H, W) float32.
         targets: (B,) classes, or (B, num_classes) shares of mixed images.
         label_smoothing: Share of the target that is spread over all classes.
         class_weights: (num_classes,) float32 weight of each class, as `torch.nn.functional.cross_entropy` takes it: the
-            mean over a batch of classes is divided by the sum of their weights, that over one of shares by B. None
-            weighs all alike.
+            sum over the batch is divided by the sum of the weights for class targets, by B for shares. None weighs all
+            classes equally.
     """
     loss_of = partial(functional.cross_entropy, weight=class_weights, label_smoothing=label_smoothing)
     outputs = network(images)
@@ -75,14 +75,14 @@ def forward_pass(
 def forward_backward(
     network: nn.Module, images: Tensor, targets: Tensor, runtime: Runtime, *, label_smoothing: float = 0.0
 ) -> None:
-    """Adds the gradients of a batch to those of a network, as a training step does.
+    """Accumulate the gradients of a batch, as a training step does.
 
     Args:
-        network: As `forward_pass` takes it.
-        images: As `forward_pass` takes them.
-        targets: As `forward_pass` takes them.
-        runtime: How precisely to compute.
-        label_smoothing: As `forward_pass` takes it.
+        network: As in `forward_pass`.
+        images: As in `forward_pass`.
+        targets: As in `forward_pass`.
+        runtime: Device and precision.
+        label_smoothing: As in `forward_pass`.
     """
     with runtime.autocast():
         loss = forward_pass(network, images, targets, label_smoothing=label_smoothing).loss
@@ -90,12 +90,12 @@ def forward_backward(
 
 
 class SceneClassifier(LightningModule):
-    """Trains a network on batches of (images (B, 3, H, W) float32, labels (B,) int64).
+    """Train a network on batches of (images (B, 3, H, W) float32, labels (B,) int64).
 
-    At the end of each epoch it logs `train_loss` and `train_accuracy` as seen while training, and in evaluation mode
-    `val_loss`, `val_accuracy` and `val_balanced_accuracy` of the first validation loader, `train_eval_accuracy` of the
-    second. All are exact means over images (the balanced one: over classes, of the means over their images); losses of
-    evaluation are cross entropies without label smoothing and class weights.
+    At the end of each epoch the module logs `train_loss` and `train_accuracy` (augmented images, running average of the
+    epoch) and, in evaluation mode, `val_loss`, `val_accuracy` and `val_balanced_accuracy` of the first validation
+    loader and `train_eval_accuracy` of the second. All are exact means over images (balanced accuracy: over classes, of
+    the mean over their images). `val_loss` is the cross entropy without label smoothing and class weights.
     """
 
     def __init__(
@@ -115,22 +115,22 @@ class SceneClassifier(LightningModule):
         class_weights: Tensor | None = None,
         seed: int,
     ) -> None:
-        """Takes the parts of a training.
+        """Store the parts of a training.
 
         Args:
-            network: (B, 3, H, W) to (B, num_classes) logits; in training mode perhaps with auxiliary logits beside.
+            network: Maps (B, 3, H, W) to (B, num_classes) logits; in training mode it may return auxiliary logits, too.
             heads: Qualified names of the network's head layers, and of its auxiliary classifiers.
-            optimizer: Parameter groups to an optimizer.
-            scheduler: An optimizer to a scheduler.
-            interval: When the scheduler steps: after each step, each epoch, or each validation with its loss.
+            optimizer: Factory that takes parameter groups and returns an optimizer.
+            scheduler: Factory that takes an optimizer and returns a scheduler.
+            interval: When the scheduler steps: after each step, each epoch, or each validation (with its loss).
             num_classes: Number of classes.
-            lr: Rate of the backbone.
-            head_lr_scale: Rate of the heads, relative to `lr`.
-            first_lr_scale: Rate of the first layers, relative to `lr`, that of the last.
-            trains_norms: Whether batch norms take the statistics of the batch and learn them; else they keep theirs.
+            lr: Learning rate of the backbone.
+            head_lr_scale: Learning rate of the heads, relative to `lr`.
+            first_lr_scale: Learning rate of the first layers, relative to `lr`, which is that of the last layers.
+            trains_norms: Whether BatchNorm uses and updates batch statistics; else it keeps its running statistics.
             label_smoothing: Share of the target that is spread over all classes (Szegedy et al. 2016).
-            class_weights: (num_classes,) of the loss, as `forward_pass` takes them.
-            seed: Of dropout and stochastic depth.
+            class_weights: (num_classes,) class weights of the loss, as in `forward_pass`.
+            seed: Seed of dropout and stochastic depth.
         """
         super().__init__()
         self.network = network
@@ -140,9 +140,9 @@ class SceneClassifier(LightningModule):
         self.trains_norms = trains_norms
         self.label_smoothing = label_smoothing
         self.class_weights: Tensor | None
-        self.register_buffer("class_weights", class_weights, persistent=False)  # goes to the device, and into no file
+        self.register_buffer("class_weights", class_weights, persistent=False)  # moves to the device, is not saved
         self.seed = seed
-        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []  # loss, logits and labels of each batch of the epoch
+        self._epoch_batches: list[tuple[Tensor, Tensor, Tensor]] = []  # loss, logits and labels of each batch
         self.train_loss, self.val_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.train_accuracy, self.val_accuracy, self.train_eval_accuracy = (
             MulticlassAccuracy(num_classes, average="micro", validate_args=False) for _ in range(3)
@@ -150,45 +150,45 @@ class SceneClassifier(LightningModule):
         self.val_confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, num_classes) logits, in evaluation mode."""
+        """Map images (B, 3, H, W) to logits (B, num_classes), in evaluation mode."""
         logits: Tensor = self.network(images)
         return logits
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps what is no part of the state dict and changes what the network computes."""
+        """Save the settings that change the output of the network but are not part of its state dict."""
         checkpoint.update(kept_beside_state(self.network))
 
     def on_train_start(self) -> None:
-        """Puts batch norms that are not trained into evaluation mode; Lightning keeps it, whenever it evaluates."""
+        """Put BatchNorm layers that are not trained into evaluation mode; Lightning restores this after validation."""
         if not self.trains_norms:
             for module in batch_norms(self.network):
                 module.eval()
 
     def on_train_epoch_start(self) -> None:
-        """Forgets an epoch that was broken off."""
-        self._seen.clear()
+        """Discard the batches of an epoch that was interrupted."""
+        self._epoch_batches.clear()
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
-        """Makes the global generator a function of the step, so that a resumed run repeats an uninterrupted one."""
+        """Reseed the global generator from seed, epoch, step and rank, so that a resumed run is reproducible."""
         key = f"{self.seed} {self.current_epoch} {batch_idx} {self.global_rank}"
         seed = zlib.crc32(key.encode())
-        # torch.manual_seed would take two milliseconds: it walks the stack for each kind of device that is not in use.
+        # torch.manual_seed takes two milliseconds: it walks the stack for each kind of device that is not in use.
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(seed)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The loss of a batch; targets may be (B,) classes or (B, num_classes) shares of mixed images."""
+        """Return the loss of a batch; targets are (B,) classes or (B, num_classes) shares of mixed images."""
         images, targets = batch
-        seen = forward_pass(
+        result = forward_pass(
             self.network, images, targets, label_smoothing=self.label_smoothing, class_weights=self.class_weights
         )
-        # An update of a metric costs a millisecond.
-        self._seen.append((seen.head_loss.detach(), seen.logits.detach(), targets))
-        return seen.loss
+        # Metrics are updated once per epoch: each update costs a millisecond.
+        self._epoch_batches.append((result.head_loss.detach(), result.logits.detach(), targets))
+        return result.loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int) -> None:
-        """Counts a batch of the validation images (loader 0) or of the slice of training images (loader 1)."""
+        """Update the metrics with a batch of validation images (loader 0) or of a slice of training images (1)."""
         images, labels = batch
         logits = self(images)
         if dataloader_idx == 1:
@@ -199,7 +199,7 @@ class SceneClassifier(LightningModule):
         self.val_confusion.update(logits, labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the epoch: validation is its last act, so the training metrics are complete as well."""
+        """Log the metrics of the epoch; validation comes last, so the training metrics are complete as well."""
         self._count_training()
         metrics = {
             name: getattr(self, name)
@@ -207,8 +207,8 @@ class SceneClassifier(LightningModule):
         }
         values = {name: metric.compute() for name, metric in metrics.items()}
         confusion = self.val_confusion.compute()
-        there = confusion.sum(1) > 0  # classes without validation images have no share
-        values["val_balanced_accuracy"] = (confusion.diagonal()[there] / confusion.sum(1)[there]).mean()
+        has_images = confusion.sum(1) > 0  # classes without validation images have no recall
+        values["val_balanced_accuracy"] = (confusion.diagonal()[has_images] / confusion.sum(1)[has_images]).mean()
         self.log_dict(values, prog_bar=True, sync_dist=True)
         for metric in (*metrics.values(), self.val_confusion):
             metric.reset()
@@ -216,11 +216,11 @@ class SceneClassifier(LightningModule):
             self.lr_schedulers().step(values["val_loss"].item())  # type: ignore[union-attr]
 
     def _count_training(self) -> None:
-        """Updates the training metrics with the batches since the last time."""
-        losses, logits, labels = zip(*self._seen, strict=True)
-        self._seen.clear()
-        # torchmetrics 1.9 drops the weights of a MeanMetric that lets nan pass: it takes a value for each image.
-        self.train_loss.update(torch.cat([loss.expand(len(own)) for loss, own in zip(losses, labels, strict=True)]))
+        """Update the training metrics with the batches since the last validation."""
+        losses, logits, labels = zip(*self._epoch_batches, strict=True)
+        self._epoch_batches.clear()
+        # torchmetrics 1.9 ignores the weights of a MeanMetric with nan_strategy="disable": pass one value per image.
+        self.train_loss.update(torch.cat([loss.expand(len(batch)) for loss, batch in zip(losses, labels, strict=True)]))
         classes = torch.cat(labels)
         self.train_accuracy.update(torch.cat(logits), classes if classes.ndim == 1 else classes.argmax(1))
 
@@ -231,12 +231,12 @@ class SceneClassifier(LightningModule):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Steps, and frees the gradients: the next forward pass can take their memory."""
+        """Step, and free the gradients so that the next forward pass can use their memory."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         optimizer.zero_grad()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer on the network's parameter groups, and its scheduler."""
+        """Build the optimizer on the network's parameter groups, and its scheduler."""
         groups = parameter_groups(
             self.network,
             self.heads,
@@ -248,7 +248,7 @@ class SceneClassifier(LightningModule):
         scheduler = self.scheduler_factory(optimizer)
         if self.interval != "validation":
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self.interval}}
-        # Lightning writes a checkpoint before it steps a scheduler by a metric, so that a resumed run lags one epoch
-        # (Lightning-AI/pytorch-lightning#8839): it must hold and save the scheduler, but never step it.
+        # Lightning saves the checkpoint before it steps a metric-driven scheduler, so a resumed run would lag one epoch
+        # (Lightning-AI/pytorch-lightning#8839). Lightning holds and saves the scheduler; we step it after validation.
         never: LRSchedulerConfigType = {"scheduler": scheduler, "frequency": 10**9, "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": {**never, "monitor": "val_loss", "reduce_on_plateau": True}}

@@ -1,4 +1,4 @@
-"""A network of one's own, by the class or function that makes it."""
+"""Custom networks: the user's own class or function that builds an `nn.Module`."""
 
 import importlib
 import inspect
@@ -12,29 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from intel_scenes import files
-from intel_scenes.errors import UserError, first_line
+from intel_scenes.errors import UserError, did_you_mean, first_line
 from intel_scenes.models.backbones import load, mark_heads, size_error
-from intel_scenes.models.weights import Weights, read_state, unpublished
+from intel_scenes.models.weights import Weights, read_state, weights_of_file
 
-IMAGE_SIZE = 224  # pixels, where data.image_size says nothing
+IMAGE_SIZE = 224  # pixels, where data.image_size is not set
 
-_IMPORTED: dict[str, str] = {}  # digests of the sources of modules, as they were imported
+_IMPORTED: dict[str, str] = {}  # digest of the source of each module when it was imported
 
 
 def resolve_weights(target: str, weights: str | None) -> Weights | None:
-    """The weights in a file; None for random ones.
+    """Return the weights in a file, or None for random weights.
 
     Raises:
-        UserError: Something else is asked for, or the file cannot be read.
+        UserError: `weights` is not a file, or the file cannot be read.
     """
-    return unpublished(target, weights, "", ())
+    return weights_of_file(target, weights, "", ())
 
 
 def find_source(target: str) -> Path:
-    """The file that defines `package.module.Class`, found on the path and in the current folder; nothing is imported.
+    """Return the file that defines `package.module.Class`, on sys.path or in the current folder; import nothing.
 
     Raises:
-        UserError: There is none.
+        UserError: No Python file defines it.
     """
     search: list[str] | None = [*sys.path, str(Path.cwd())]
     origin = None
@@ -45,21 +45,22 @@ def find_source(target: str) -> Path:
             break
         origin = spec.origin
         search = None if spec.submodule_search_locations is None else list(spec.submodule_search_locations)
-        if search is None:  # what follows is inside of the module
+        if search is None:  # the remaining parts are names inside the module
             break
     if origin is None or not origin.endswith(".py"):
+        near = did_you_mean(target.partition(".")[0], [path.stem for path in Path().glob("*.py")])
         raise UserError(
             f"model._target_={target} is in no Python file of the current folder ({Path.cwd()}) or the installed "
-            "packages: give package.module.Class"
+            f"packages{near}: write it as package.module.Class"
         )
     return Path(origin)
 
 
 def source_digest(target: str) -> str:
-    """SHA-256 of the file that defines `package.module.Class`; what that file imports is not part of it.
+    """Return the SHA-256 of the file that defines `package.module.Class`; files that it imports are not covered.
 
     Raises:
-        UserError: There is no such file.
+        UserError: No Python file defines it.
     """
     return files.sha256(find_source(target))
 
@@ -67,9 +68,10 @@ def source_digest(target: str) -> str:
 def build(
     target: str, num_classes: int, *, weights: Weights | None, image_size: int, args: Mapping[str, Any]
 ) -> nn.Module:
-    """Import a class or function and make the network for our classes.
+    """Import a class or function and build the network with a head for `num_classes` classes.
 
-    What takes `num_classes` is given their number; of anything else the last linear layer is replaced.
+    A callable with a parameter `num_classes` is given the number; of any other network the last linear layer is
+    replaced.
 
     Args:
         target: `package.module.Class`; the current folder is searched after the installed packages.
@@ -79,22 +81,24 @@ def build(
         args: Further arguments of the class or function.
 
     Raises:
-        UserError: There is no such class, it cannot be called, makes no classifier of such images, or the weights do
-            not fit.
+        UserError: The class does not exist, cannot be called, or does not build a classifier of such images, or the
+            weights do not fit.
     """
-    make = find_callable(target)
+    builder = find_callable(target)
     try:
-        parameters = inspect.signature(make).parameters
-        is_told = "num_classes" in parameters
-        network = make(**args, **({"num_classes": num_classes} if is_told else {}))
-    except Exception as error:  # it may be any
-        raise UserError(f"{target} cannot be called ({first_line(error)}): see model.args for its arguments") from error
+        parameters = inspect.signature(builder).parameters
+        takes_num_classes = "num_classes" in parameters
+        network = builder(**args, **({"num_classes": num_classes} if takes_num_classes else {}))
+    except Exception as error:  # user code can raise anything
+        raise UserError(f"{target} cannot be called ({first_line(error)}): set its arguments in model.args") from error
     if not isinstance(network, nn.Module):
-        raise UserError(f"{target} makes a {type(network).__name__}: it must make a torch.nn.Module")
+        raise UserError(f"{target} returns a {type(network).__name__}, but must return a torch.nn.Module: change it")
     linear = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
-    if not is_told:
+    if not takes_num_classes:
         if not linear or not linear[-1][0]:
-            raise UserError(f"{target} neither takes num_classes nor has a linear layer to replace: let it take one")
+            raise UserError(
+                f"{target} has neither a parameter num_classes nor a linear layer to replace: add the parameter"
+            )
         name, last = linear[-1]
         head = nn.Linear(last.in_features, num_classes, bias=last.bias is not None)
         network.set_submodule(name, head)
@@ -107,7 +111,7 @@ def build(
 
 
 def find_callable(target: str) -> Callable[..., Any]:
-    """Import the class or function itself.
+    """Import a class or function by its dotted name.
 
     Raises:
         UserError: It cannot be imported.
@@ -116,81 +120,84 @@ def find_callable(target: str) -> Callable[..., Any]:
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     parts = target.split(".")
-    found: Any = None
+    imported: Any = None
+    near = ""
     for end in range(len(parts) - 1, 0, -1):
         name = ".".join(parts[:end])
         if name in sys.modules and _IMPORTED.get(name, digest) != digest:
-            del sys.modules[name]  # it was changed, or is another in this folder
+            del sys.modules[name]  # its source changed, or another folder has a module of this name
         try:
-            found = importlib.import_module(name)
+            imported = importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name and name.startswith(error.name):
                 continue
-            raise UserError(f"{target} cannot be imported ({first_line(error)})") from error
-        except Exception as error:  # it may be any
-            raise UserError(f"{target} cannot be imported ({first_line(error)})") from error
+            raise _not_importable(target, error) from error
+        except Exception as error:  # user code can raise anything
+            raise _not_importable(target, error) from error
         _IMPORTED[name] = digest
+        near = did_you_mean(parts[end], [key for key, value in vars(imported).items() if callable(value)])
         for part in parts[end:]:
-            found = getattr(found, part, None)
+            imported = getattr(imported, part, None)
         break
-    if not callable(found):
-        raise UserError(
-            f"there is no {target.rpartition('.')[2]} in {find_source(target)}: see model._target_={target}"
-        )
-    makes: Callable[..., Any] = found
-    return makes
+    if not callable(imported):
+        raise UserError(f"{find_source(target)} has no {'.'.join(parts[end:])}{near}: correct model._target_={target}")
+    builder: Callable[..., Any] = imported
+    return builder
+
+
+def _not_importable(target: str, error: Exception) -> UserError:
+    return UserError(f"{target} cannot be imported ({first_line(error)}): correct {find_source(target)}")
 
 
 def _heads(
     network: nn.Module, last: list[tuple[str, nn.Linear]], target: str, num_classes: int, image_size: int
 ) -> list[str]:
-    """The name of the linear layer that a network ends in, by what it makes of an image; none where it does not.
+    """Return the name of the linear layer whose output is the logits of an image; nothing if no layer's is.
 
     Raises:
-        UserError: It makes no logits of an image.
+        UserError: The network does not return logits of an image.
     """
-    seen: list[Tensor] = []
-    handles = [layer.register_forward_hook(lambda _, __, output: seen.append(output)) for _, layer in last]
+    outputs: list[Tensor] = []
+    handles = [layer.register_forward_hook(lambda _, __, output: outputs.append(output)) for _, layer in last]
     is_training = network.training
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             logits = network.eval()(torch.zeros(1, 3, image_size, image_size))
     except Exception as error:
-        raise size_error(target, image_size, error, made_for=None) from error
+        raise size_error(target, image_size, error, native_size=None) from error
     finally:
         network.train(is_training)
         for handle in handles:
             handle.remove()
     if not isinstance(logits, Tensor) or logits.shape != (1, num_classes):
-        what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        output = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(
-            f"{target} makes {what} of one image, where logits of shape (1, {num_classes}) are needed: let it return "
-            "them"
+            f"{target} returns {output} for one image, but must return logits of shape (1, {num_classes}): change its "
+            "forward()"
         )
-    return [name for name, _ in last if len(seen) == 1 and seen[0] is logits]
+    return [name for name, _ in last if len(outputs) == 1 and outputs[0] is logits]
 
 
 def refuse_untrusted(target: str, folder: Path, *, trust: bool) -> None:
-    """Refuses to import what a record names, unless the user trusts it.
+    """Refuse to import the class that a record names unless the user trusts it.
 
     Raises:
-        UserError: They do not say so.
+        UserError: `trust` is false.
     """
     if not trust:
         raise UserError(
-            f"the network of {folder} is made by {target}, which would be imported from {find_source(target)}: add "
-            "trust=true if you trust it"
+            f"the network of {folder} is built by {target}, which would be imported from {find_source(target)}: add "
+            "trust=true if you trust that file"
         )
 
 
 def check_unchanged(target: str, folder: Path, recorded: str | None) -> None:
-    """Checks that the source of a network is still the one that its run was trained with.
+    """Check that the source of a network is still the one that its run was trained with.
 
     Raises:
-        UserError: It is not.
+        UserError: The file has changed since.
     """
     if source_digest(target) != recorded:
         raise UserError(
-            f"{find_source(target)} is no longer the source that {folder} was trained with: put that back, or train "
-            "again"
+            f"{find_source(target)} has changed since {folder} was trained: restore the file, or train again"
         )

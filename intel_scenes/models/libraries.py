@@ -1,4 +1,4 @@
-"""The backbone that a configuration asks for, whichever library has it: torchvision, this package, timm or the user."""
+"""The backbone of a configuration, from torchvision, this package, timm or the user's own code."""
 
 from importlib.metadata import version
 
@@ -11,26 +11,26 @@ from intel_scenes.models.weights import Preprocessing, Weights
 
 
 def library_of(model: ModelConfig) -> str:
-    """The library that has a backbone, as the record names it."""
+    """Return the library of a backbone, as the record names it."""
     return "intel_scenes" if model.library == "torchvision" and model.name in OWN else model.library
 
 
 def versions_of(model: ModelConfig) -> dict[str, str]:
-    """The version of the library where it is not one that every run has."""
+    """Return the version of the library where it is not one that every record lists anyway."""
     return {"timm": version("timm")} if model.library == "timm" else {}
 
 
 def source_digest(model: ModelConfig) -> str | None:
-    """Digest of the source of a custom backbone; None for all others.
+    """Return the digest of the source of a custom backbone; None for all others.
 
     Raises:
-        UserError: It cannot be found.
+        UserError: The source cannot be found.
     """
     return custom.source_digest(_target(model)) if model.library == "custom" else None
 
 
 def check_importable(model: ModelConfig) -> None:
-    """Imports what makes a custom backbone, so that a misspelt name is refused before any image is read.
+    """Import the class of a custom backbone, so that a misspelt name is refused before any image is read.
 
     Raises:
         UserError: It cannot be imported.
@@ -40,17 +40,17 @@ def check_importable(model: ModelConfig) -> None:
 
 
 def features_key(model: ModelConfig) -> object:
-    """What tells the features of a backbone from those of others, beside its weights."""
+    """Return the part of the cache key of frozen features that identifies the backbone; the weights come beside it."""
     if model.library == "torchvision":
         return model.name
     return [model.library, model.name, dict(model.args), versions_of(model), model._target_, source_digest(model)]
 
 
 def preprocessing_of(model: ModelConfig) -> Preprocessing:
-    """How a backbone with its weights wants to see an image; a custom one sees all of it, normalized as ImageNet.
+    """Return the preprocessing of a backbone with its weights; for a custom one the whole image, ImageNet-normalized.
 
     Raises:
-        UserError: There is no such backbone, or its library is not installed.
+        UserError: The backbone does not exist, or its library is not installed.
     """
     if model.library == "custom":
         return weights.whole_image(custom.IMAGE_SIZE)
@@ -60,7 +60,7 @@ def preprocessing_of(model: ModelConfig) -> Preprocessing:
 
 
 def resolve_weights(model: ModelConfig) -> Weights | None:
-    """Which weights are meant, without loading or downloading them; None for random ones.
+    """Resolve `model.weights` without loading or downloading anything; None for random weights.
 
     Raises:
         UserError: The model, the weights or the file do not exist, or the library is not installed.
@@ -80,17 +80,17 @@ def build(
     image_size: int,
     transform_input: bool | None = None,
 ) -> nn.Module:
-    """Build a classifier for our classes.
+    """Build a classifier with a head for `num_classes` classes.
 
     Args:
-        model: The backbone; its own weights are not read.
+        model: The backbone; its key `weights` is ignored in favour of the argument.
         num_classes: Number of logits.
-        weights: What `resolve_weights` returned for this model, or None for random ones.
+        weights: What `resolve_weights` returned for this model, or None for random weights.
         image_size: Side of the images in pixels.
-        transform_input: Of torchvision's googlenet and inception_v3: see `backbones.build`.
+        transform_input: For torchvision's googlenet and inception_v3; see `backbones.build`.
 
     Raises:
-        UserError: It cannot be built, or the weights do not fit.
+        UserError: The network cannot be built, or the weights do not fit.
     """
     if model.library == "timm":
         return timm_backbones.build(model.name, num_classes, weights=weights, image_size=image_size, args=model.args)
@@ -102,5 +102,5 @@ def build(
 
 
 def _target(model: ModelConfig) -> str:
-    assert model._target_ is not None, "a custom backbone has one"
+    assert model._target_ is not None, "library=custom requires model._target_"
     return model._target_

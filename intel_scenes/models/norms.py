@@ -1,4 +1,4 @@
-"""The layers of a network that normalize by statistics of the batches they have seen."""
+"""Normalization layers with running statistics."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def batch_norms(network: nn.Module) -> Iterator[nn.Module]:
-    """Batch norms of torch and of timm, whose `EvoNorm` is no subclass of torch's and keeps a variance as they do."""
+    """Yield the BatchNorm layers, and timm's `EvoNorm`, which keeps a running variance but is no subclass of them."""
     return (
         module
         for module in network.modules()

@@ -1,4 +1,4 @@
-"""Which parameters are trained at which rate, and which of them decay."""
+"""Parameter groups: the learning rate of each part of a network, and which parameters have weight decay."""
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -8,32 +8,32 @@ from torch import nn
 
 from intel_scenes.models.timm_backbones import layers
 
-# Learned offsets of more than one dimension: as little reason to shrink them as a bias.
+# Learned offsets of more than one dimension; like biases, they are not decayed.
 SPARED = ("class_token", "pos_embedding", "relative_position_bias_table", "layer_scale", "logit_scale")
 
 
 def parameter_groups(
     network: nn.Module, heads: Iterable[str], *, lr: float, head_lr_scale: float, first_lr_scale: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Parameters by part (backbone, then heads) and by whether weight decay acts on them.
+    """Group parameters by part (backbone, then heads) and by whether they have weight decay.
 
-    Decay spares biases, the parameters of norms (both have one dimension), learned offsets, and what the network itself
-    names in `no_weight_decay()`, as those of timm do; see He et al., "Bag of Tricks for Image Classification", 2019.
-    Rates that fall towards the first layers are those of Howard and Ruder, "Universal Language Model Fine-tuning",
-    2018, stated by their two ends: one number then means the same for a network of five stages as for one of twenty.
-    The stages are the layers that a network itself tells apart (`group_matcher` of timm's models), else its modules in
-    their order.
+    Biases, parameters of normalization layers (both have one dimension), learned offsets, and what the network names in
+    `no_weight_decay()` (timm's models do) are not decayed; see He et al., "Bag of Tricks for Image Classification",
+    2019. Layer-wise learning rates that fall towards the first layers follow Howard and Ruder, "Universal Language
+    Model Fine-tuning", 2018, but are given by the rates of the first and the last layers, so that one number means the
+    same for a network of five stages as for one of twenty. The stages are the layers that the network itself defines
+    (`group_matcher` of timm's models), else its modules in their order.
 
     Args:
         network: A backbone with its heads.
         heads: Qualified names of the head layers, and of auxiliary classifiers.
-        lr: Rate of the backbone.
-        head_lr_scale: Rate of the heads, relative to `lr`.
-        first_lr_scale: Rate of the first layers, relative to `lr`, that of the last; geometric between them.
+        lr: Learning rate of the last layers of the backbone.
+        head_lr_scale: Learning rate of the heads, relative to `lr`.
+        first_lr_scale: Learning rate of the first layers, relative to `lr`; geometric in between.
 
     Returns:
-        Groups for a torch optimizer, without empty ones, the last layers of the backbone first; `name` says what a
-        group holds. Groups that are spared set `weight_decay` to zero, the others leave it to the optimizer.
+        Non-empty groups for a torch optimizer, the last layers of the backbone first. `name` says what a group holds;
+        groups whose name ends in "spared" have `weight_decay=0`, the others use that of the optimizer.
     """
     prefixes = tuple(f"{head}." for head in heads)
     stage_of = {} if first_lr_scale == 1 else _stage_of_each(network, prefixes)
@@ -58,22 +58,22 @@ def parameter_groups(
 
 
 def _stage_of_each(network: nn.Module, head_prefixes: tuple[str, ...]) -> dict[str, str]:
-    """The stage of each parameter of the backbone, by their names; in the order of the stages, the first ones first."""
+    """Return the stage of each backbone parameter by name, in the order of the stages, the first stage first."""
     names = [name for name, _ in network.named_parameters() if not name.startswith(head_prefixes)]
     if numbers := layers(network):
         return {name: f"layer {numbers[name]}" for name in sorted(names, key=numbers.__getitem__)}
     stages = _stages(network, head_prefixes)
-    # What belongs to no stage (a class token, embeddings of positions) is read by the first layers.
-    found = {
+    # Parameters outside of all stages (class token, position embeddings) feed the first layers.
+    stage_of = {
         name: next((stage for stage in reversed(stages) if name.startswith(f"{stage}.")), stages[0]) for name in names
     }
-    return {name: found[name] for name in sorted(names, key=lambda name: stages.index(found[name]))}
+    return {name: stage_of[name] for name in sorted(names, key=lambda name: stages.index(stage_of[name]))}
 
 
 def _stages(network: nn.Module, head_prefixes: tuple[str, ...]) -> list[str]:
-    """Qualified names of the backbone's parts with parameters, from its input to its output.
+    """Return the qualified names of the backbone's parts with parameters, from input to output.
 
-    They are the network's own children; of a child that holds more than half of the parameters, its children.
+    They are the children of the network; a child with more than half of the parameters is replaced by its children.
     """
     sizes = {
         name: sum(

@@ -1,4 +1,4 @@
-"""What a trained network says about images."""
+"""Class probabilities of a trained network."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,13 +11,13 @@ from intel_scenes.runtime import Runtime
 
 @torch.inference_mode()
 def probabilities(network: nn.Module, batches: Iterable[Iterable[Tensor]], runtime: Runtime) -> Probabilities:
-    """Class probabilities of images, in the order of the batches.
+    """Return class probabilities of images, in the order of the batches.
 
     Args:
-        network: (B, 3, H, W) to (B, C) logits; it is put into evaluation mode.
-        batches: Of each the images on the device, seen in one way or in several, whose probabilities are averaged; an
-            iterator is asked for them in the inference mode and the precision that the network computes in.
-        runtime: Where and how precisely to compute.
+        network: Maps (B, 3, H, W) to (B, C) logits; it is put into evaluation mode.
+        batches: For each batch its views, (B, 3, H, W) on the device: one, or several with test-time augmentation,
+            whose probabilities are averaged. Lazy iterables run in inference mode and in the precision of the network.
+        runtime: Device and precision.
 
     Returns:
         (N, C) float64, rows sum to 1.
@@ -29,11 +29,11 @@ def probabilities(network: nn.Module, batches: Iterable[Iterable[Tensor]], runti
 
 
 def logits_of(network: nn.Module, views: Iterable[Tensor]) -> Tensor:
-    """(V, B, C) logits of B images, each seen in V ways."""
+    """Return the (V, B, C) logits of B images in V views each."""
     return torch.stack([network(images) for images in views])
 
 
 def mean_over_views(logits: Sequence[Tensor]) -> Probabilities:
-    """(N, C) probabilities of batches of (V, B, C) logits: the mean over the ways in which an image is seen."""
+    """Return (N, C) probabilities from batches of (V, B, C) logits, averaged over the views of each image."""
     result: Probabilities = torch.cat(list(logits), dim=1).cpu().double().softmax(2).mean(0).numpy()
     return result

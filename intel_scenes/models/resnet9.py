@@ -1,4 +1,4 @@
-"""A small residual network for random weights, small images and few minutes."""
+"""ResNet9: a small residual network to train from random weights on small images in minutes."""
 
 from collections import OrderedDict
 
@@ -6,19 +6,19 @@ from torch import Tensor, nn
 
 
 class ResNet9(nn.Module):
-    """Eight convolutions of 3 x 3 and a linear head: Page, "How to Train Your ResNet", 2018, for larger images.
+    """Eight 3 x 3 convolutions and a linear head: Page, "How to Train Your ResNet", 2018, adapted to larger images.
 
-    His network sees 32 px. This one halves the image in its first convolution, so that 64 px cost what 32 px did there,
-    and takes the mean over the last map instead of its maximum. Three more halvings give that map a sixteenth of the
-    image's side; images smaller than 15 px leave nothing of it.
+    Page's network takes 32 px. Here the first convolution has stride 2, so that 64 px cost what 32 px cost there, and
+    the last feature map is average-pooled instead of max-pooled. With three more halvings that map has a sixteenth of
+    the image's side; images smaller than 15 px leave an empty map.
     """
 
     def __init__(self, num_classes: int, width: int) -> None:
-        """Starts from random weights.
+        """Build the network with random weights.
 
         Args:
             num_classes: Number of logits.
-            width: Channels of the first convolution; the last one has eight times as many.
+            width: Number of channels of the first convolution; the last one has eight times as many.
         """
         super().__init__()
         self.stem = _convolution(3, width, stride=2)

@@ -1,6 +1,6 @@
-"""Learning rate schedules that torch does not have: factors of the rate as functions of the step, and one factory.
+"""Learning rate schedules that torch does not have: factors as functions of the step, and a one-cycle factory.
 
-A factor is for `torch.optim.lr_scheduler.LambdaLR`, which multiplies the rate of every parameter group by it.
+The factors are for `torch.optim.lr_scheduler.LambdaLR`, which multiplies the rate of every parameter group by them.
 """
 
 import math
@@ -11,12 +11,12 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 
 def warmup_cosine(step: int, *, num_steps: int, warmup_fraction: float) -> float:
-    """A linear rise over the first steps, then half a cosine down to zero (Loshchilov and Hutter 2017).
+    """Return the factor of linear warm-up followed by half a cosine down to zero (Loshchilov and Hutter 2017).
 
     Args:
-        step: From 0.
-        num_steps: Of the whole training.
-        warmup_fraction: Share of the steps that rise, at least 0 and below 1.
+        step: Step of the training, from 0.
+        num_steps: Number of steps of the whole training.
+        warmup_fraction: Share of the steps in warm-up, at least 0 and below 1.
 
     Returns:
         The factor, above 0 at every step of the training.
@@ -28,13 +28,13 @@ def warmup_cosine(step: int, *, num_steps: int, warmup_fraction: float) -> float
 
 
 def warmup_stable_decay(step: int, *, num_steps: int, warmup_fraction: float, decay_fraction: float) -> float:
-    """A linear rise, a constant rate, and a linear fall towards zero (Hu et al., "MiniCPM", 2024; Hägele et al. 2024).
+    """Return the factor of warm-up, a constant rate and linear decay (Hu et al., "MiniCPM", 2024; Hägele et al. 2024).
 
     Args:
-        step: From 0.
-        num_steps: Of the whole training.
-        warmup_fraction: Share of the steps that rise.
-        decay_fraction: Share of the steps that fall; with `warmup_fraction` at most 1.
+        step: Step of the training, from 0.
+        num_steps: Number of steps of the whole training.
+        warmup_fraction: Share of the steps in warm-up.
+        decay_fraction: Share of the steps in decay; at most 1 together with `warmup_fraction`.
 
     Returns:
         The factor, above 0 at every step of the training.
@@ -42,26 +42,28 @@ def warmup_stable_decay(step: int, *, num_steps: int, warmup_fraction: float, de
     warmup = _num_steps_of("scheduler.factory.lr_lambda.warmup_fraction", warmup_fraction, num_steps)
     decay = _num_steps_of("scheduler.factory.lr_lambda.decay_fraction", decay_fraction, num_steps)
     if warmup_fraction + decay_fraction > 1 + 1e-9:
-        raise ValueError(f"warmup_fraction={warmup_fraction} and decay_fraction={decay_fraction} exceed the training")
+        raise ValueError(
+            f"warmup_fraction={warmup_fraction} and decay_fraction={decay_fraction} add up to more than 1: lower one"
+        )
     return min(1.0, (step + 1) / (warmup + 1), max(0.0, (num_steps - step) / (min(decay, num_steps - warmup) + 1)))
 
 
 def multistep(step: int, *, num_steps: int, milestones: Sequence[float], gamma: float) -> float:
-    """The rate is multiplied by `gamma` when the training has passed each of `milestones`, shares of its steps."""
+    """Return the factor that is multiplied by `gamma` at each of `milestones`, given as shares of the steps."""
     if not all(0 < milestone < 1 for milestone in milestones):
         raise ValueError(f"scheduler.factory.lr_lambda.milestones={list(milestones)} must lie between 0 and 1")
     return float(gamma ** sum(step >= max(1, round(milestone * num_steps)) for milestone in milestones))
 
 
 def onecycle(optimizer: Optimizer, *, num_steps: int, pct_start: float, div_factor: float) -> OneCycleLR:
-    """Torch's one-cycle schedule (Smith and Topin 2018), each parameter group with its own rate as its peak.
+    """Return torch's one-cycle schedule (Smith and Topin 2018); each parameter group peaks at its own learning rate.
 
-    The momentum is left alone, so that schedules can be compared at equal momentum and with every optimizer.
+    Momentum is not cycled, so that schedules are compared at equal momentum and work with every optimizer.
     """
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
-        total_steps=max(2, num_steps),  # of a single step torch divides by zero
+        total_steps=max(2, num_steps),  # with a single step torch divides by zero
         pct_start=pct_start * (1 - 1e-9),  # a peak at exactly step 1 makes torch divide by zero
         div_factor=div_factor,
         cycle_momentum=False,

@@ -1,4 +1,4 @@
-"""How right and how well calibrated predictions are."""
+"""Accuracy and calibration of predictions."""
 
 import math
 from collections.abc import Mapping
@@ -14,14 +14,15 @@ from intel_scenes.probabilities import Labels, Probabilities, at_temperature, cr
 
 
 def fitted_temperature(predicted: Probabilities, labels: Labels) -> float:
-    """The temperature under which (N, C) probabilities have the least cross entropy (Guo et al. 2017), regularized.
+    """Return the temperature that minimizes the cross entropy of (N, C) probabilities (Guo et al. 2017), regularized.
 
-    Above 1 they were too sure. To be fitted on images that did not train the network, nor test it.
+    A temperature above 1 means that the network was overconfident. Fit it on images that neither trained nor test the
+    network.
 
-    Where all N images are right, the plain cross entropy falls with the temperature without end. So the target is
-    (N + 1) / (N + 2) for the label instead of 1: the posterior mean of Platt, "Probabilistic Outputs for Support Vector
-    Machines", 1999, as if there were one image more on each side. The other classes share the rest as the network would
-    have it: in equal parts it would also punish that some classes are told apart well, which is no lack of calibration.
+    If all N predictions are correct, the plain cross entropy has no minimum: it falls as the temperature approaches 0.
+    The target of the label is therefore (N + 1) / (N + 2) instead of 1, the posterior mean of Platt, "Probabilistic
+    Outputs for Support Vector Machines", 1999. The rest is spread over the other classes in proportion to their
+    predicted probabilities; equal parts would also penalize that the network ranks them, which is no miscalibration.
     """
     num_images = len(labels)
     is_label = np.arange(predicted.shape[1]) == labels[:, None]
@@ -38,14 +39,14 @@ def fitted_temperature(predicted: Probabilities, labels: Labels) -> float:
 
 @dataclass(frozen=True)
 class Scores:
-    """How right predictions are.
+    """Accuracy, loss and calibration of predictions.
 
     Attributes:
-        accuracy: Share of right predictions.
+        accuracy: Share of correct predictions.
         loss: Mean cross entropy.
         interval: 95 % Wilson interval of the accuracy over images.
         ece: Expected calibration error, 15 bins (Guo et al. 2017).
-        accuracy_per_class: Share of right predictions among the images of each class, None for a class without any.
+        accuracy_per_class: Share of correct predictions among the images of each class; None if it has no images.
         confusion: (C, C) counts, rows the true and columns the predicted classes.
     """
 
@@ -58,10 +59,10 @@ class Scores:
 
 
 def scores(predicted: Probabilities, labels: Labels) -> Scores:
-    """Scores of (N, C) probabilities against (N,) labels."""
-    found, true = torch.from_numpy(predicted), torch.from_numpy(labels)
-    num_classes = found.shape[1]
-    confusion = multiclass_confusion_matrix(found, true, num_classes)
+    """Score (N, C) probabilities against (N,) labels."""
+    probabilities, true = torch.from_numpy(predicted), torch.from_numpy(labels)
+    num_classes = probabilities.shape[1]
+    confusion = multiclass_confusion_matrix(probabilities, true, num_classes)
     num_right = int(confusion.trace())
     interval = binomtest(num_right, len(labels)).proportion_ci(method="wilson")
     per_class = zip(confusion.diagonal().tolist(), confusion.sum(1).tolist(), strict=True)
@@ -69,7 +70,7 @@ def scores(predicted: Probabilities, labels: Labels) -> Scores:
         accuracy=num_right / len(labels),
         loss=float(cross_entropies(predicted, labels).mean()),
         interval=(float(interval.low), float(interval.high)),
-        ece=float(multiclass_calibration_error(found, true, num_classes, n_bins=15)),
+        ece=float(multiclass_calibration_error(probabilities, true, num_classes, n_bins=15)),
         accuracy_per_class=[right / total if total else None for right, total in per_class],
         confusion=confusion.tolist(),
     )
@@ -77,9 +78,9 @@ def scores(predicted: Probabilities, labels: Labels) -> Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class TestResults:
-    """How right and how well calibrated predictions of the test images are, under the keys of `summary.json`."""
+    """Accuracy and calibration on the test images, under the keys of `summary.json`."""
 
-    __test__ = False  # a name like this is no test
+    __test__ = False  # pytest would collect a class of this name
 
     test_accuracy: float
     test_loss: float
@@ -91,11 +92,11 @@ class TestResults:
 
 
 def calibrated_results(predicted: Mapping[str, Probabilities], labels: Mapping[str, Labels]) -> TestResults:
-    """Scores of the test images, as predicted and at the temperature that fits the validation images best.
+    """Score the test images, as predicted and at the temperature that is fitted to the validation images.
 
     Args:
-        predicted: Probabilities of "val", which choose the temperature, and of "test".
-        labels: Of both.
+        predicted: (N, C) probabilities of "val", which fit the temperature, and of "test".
+        labels: (N,) labels of both.
     """
     temperature = fitted_temperature(predicted["val"], labels["val"])
     test = scores(predicted["test"], labels["test"])

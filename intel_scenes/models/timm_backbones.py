@@ -1,6 +1,6 @@
-"""Any classifier of timm by name: built, loaded, how it wants to see an image, and the order of its layers.
+"""Any classifier of timm by name: its network, weights, preprocessing and the order of its layers.
 
-timm is an extra: it is imported inside functions, and only where a model of it is chosen.
+timm is an optional dependency: it is imported inside functions, only when one of its models is chosen.
 """
 
 import math
@@ -17,29 +17,29 @@ from torch import Tensor, nn
 from intel_scenes.errors import UserError, did_you_mean, first_line
 from intel_scenes.models.backbones import load, mark_heads, size_error
 from intel_scenes.models.weights import (
+    ALTERNATIVES,
     DOWNLOAD_TIMEOUT_SECONDS,
-    WHAT_TO_GIVE,
     OfTimm,
     Preprocessing,
     Weights,
     read_state,
     reason,
-    unpublished,
+    weights_of_file,
 )
 
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository of timm's, in the order in which timm looks
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # in a repository of timm, in timm's order of preference
 
 
 def preprocessing_of(model_name: str, weights: str | None) -> Preprocessing:
-    """How a network with these weights wants to see an image, as timm's `resolve_model_data_config` has it.
+    """Return the preprocessing of a network with these weights, as timm's `resolve_model_data_config` defines it.
 
     Args:
-        model_name: Of timm, such as `resnet50` or `resnet50.a1_in1k`.
-        weights: As for `resolve_weights`; a file is taken to want what the model's default weights do.
+        model_name: A model of timm, such as `resnet50` or `resnet50.a1_in1k`.
+        weights: As in `resolve_weights`; a file is assumed to need the preprocessing of the model's default weights.
 
     Returns:
-        A square resize stands for the `squash` and `border` of a few of timm's models. Random weights see the whole
-        image, since none of it was cropped in an earlier training.
+        The preprocessing. A square resize stands in for the crop modes `squash` and `border` of a few of timm's models.
+        With random weights the whole image is used, because no earlier training cropped it.
 
     Raises:
         UserError: timm is not installed, or has no such classifier.
@@ -47,31 +47,32 @@ def preprocessing_of(model_name: str, weights: str | None) -> Preprocessing:
     published = published_weights(model_name)
     member = published.get(weights or "DEFAULT", published.get("DEFAULT"))
     config = _timm().models.get_pretrained_cfg(member.name if member else model_name).to_dict()
-    seen = _timm().data.resolve_data_config(pretrained_cfg=config)
-    size = seen["input_size"][-1]
+    data_config = _timm().data.resolve_data_config(pretrained_cfg=config)
+    size = data_config["input_size"][-1]
     return Preprocessing(
         crop_size=size,
-        resize_size=size if weights is None else math.floor(size / seen["crop_pct"]),  # as timm.data.create_transform
-        # timm publishes no other; `lanczos` and `random` are for training, and near to bicubic.
-        interpolation="bilinear" if seen["interpolation"] == "bilinear" else "bicubic",
-        mean=tuple(seen["mean"]),
-        std=tuple(seen["std"]),
+        resize_size=size if weights is None else math.floor(size / data_config["crop_pct"]),  # as timm.data
+        # All published weights use one of these two; `lanczos` and `random` are for training, and close to bicubic.
+        interpolation="bilinear" if data_config["interpolation"] == "bilinear" else "bicubic",
+        mean=tuple(data_config["mean"]),
+        std=tuple(data_config["std"]),
     )
 
 
 def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
-    """Find out which weights are meant, without loading or downloading them.
+    """Resolve a name of weights without loading or downloading them.
 
     Args:
-        model_name: Of timm, such as `resnet50` or `resnet50.a1_in1k`.
+        model_name: A model of timm, such as `resnet50` or `resnet50.a1_in1k`.
         weights: `DEFAULT`, another of timm's tags for this model, a file, or None for random weights.
 
     Returns:
-        The weights. Their digest is a file's sha256, or where timm has them from: the repository on the Hugging Face
-        hub with its revision where timm pins one, or the name of a file, which holds the beginning of its sha256.
+        The weights. Their digest is the SHA-256 of a file, or the place where timm publishes them: the repository on
+        the Hugging Face hub (with its revision where timm pins one), or a file name that holds the beginning of its
+        SHA-256.
 
     Raises:
-        UserError: timm, the model, the weights or the file do not exist.
+        UserError: timm is not installed, or the model, the weights or the file do not exist.
     """
     published = published_weights(model_name)
     if weights in published:
@@ -79,11 +80,11 @@ def resolve_weights(model_name: str, weights: str | None) -> Weights | None:
         config = _timm().models.get_pretrained_cfg(source.name)
         return Weights(source.name, config.hf_hub_id or PurePosixPath(urlparse(config.url).path).name, source)
     near = did_you_mean(weights or "", published)
-    return unpublished(model_name, weights, f"a tag of timm's weights of {model_name}{near}", published)
+    return weights_of_file(model_name, weights, f"a tag of timm's weights of {model_name}{near}", published)
 
 
 def published_weights(model_name: str) -> dict[str, OfTimm]:
-    """What timm publishes for a model, by tag, and as DEFAULT those of the name, or the best.
+    """Return the weights that timm publishes for a model by tag; DEFAULT are those of the name's tag, or timm's best.
 
     Raises:
         UserError: timm is not installed, or has no classifier of this name with a single head.
@@ -94,65 +95,65 @@ def published_weights(model_name: str) -> dict[str, OfTimm]:
         names = models.list_models()
         raise UserError(
             f"model.name={model_name} is not a model of timm{did_you_mean(architecture.lower(), names)}: choose one of "
-            f"the {len(names):,} that timm.list_models() names."
+            f"the {len(names):,} names that timm.list_models() returns."
         )
     names = models.list_models(f"{architecture}.*", pretrained=True)
     tags = [name.partition(".")[2] for name in names]
     if tag and tag not in tags:
         raise UserError(
             f"model.name={model_name} is not a model of timm{did_you_mean(tag, tags)}: "
-            f"{f'{architecture} has the tags ' + ', '.join(tags) if tags else f'leave out .{tag}'}."
+            f"{f'choose a tag of {architecture}: ' + ', '.join(tags) if tags else f'leave out .{tag}'}."
         )
     config = models.get_pretrained_cfg(model_name)
     if isinstance(config.classifier, tuple | list) and len(config.classifier) > 1:
         raise _no_single_head(model_name, f"it has {len(config.classifier)} classifiers")
-    found = {tag: OfTimm(name) for tag, name in zip(tags, names, strict=True)}
-    default = {"DEFAULT": found[config.tag]} if config.has_weights and config.tag in found else {}
-    return default | found
+    by_tag = {tag: OfTimm(name) for tag, name in zip(tags, names, strict=True)}
+    default = {"DEFAULT": by_tag[config.tag]} if config.has_weights and config.tag in by_tag else {}
+    return default | by_tag
 
 
 def build(
     model_name: str, num_classes: int, *, weights: Weights | None, image_size: int, args: Mapping[str, Any]
 ) -> nn.Module:
-    """Build a classifier of timm for our classes; it maps images `(B, 3, H, W)` to logits `(B, num_classes)`.
+    """Build a classifier of timm that maps images `(B, 3, H, W)` to logits `(B, num_classes)`.
 
-    Weights for another number of classes are loaded without their head, which stays random; position embeddings are
-    resized as timm does.
+    Weights for another number of classes are loaded without their head, which stays random; timm resizes position
+    embeddings.
 
     Args:
-        model_name: Of timm, such as `resnet50` or `resnet50.a1_in1k`.
+        model_name: A model of timm, such as `resnet50` or `resnet50.a1_in1k`.
         num_classes: Number of logits.
         weights: What `resolve_weights` returned for this model.
         image_size: Side of the images in pixels, for models that are built for a size.
         args: Further arguments of `timm.create_model`, such as `drop_path_rate`.
 
     Raises:
-        UserError: No such model, none with a single head, an impossible size or argument, or weights that cannot be
-            had, read or fitted.
+        UserError: The model does not exist or has no single head, the image size or an argument is impossible, or the
+            weights cannot be downloaded, cannot be read or do not fit.
     """
     published_weights(model_name)
     network = _create(model_name, num_classes, image_size, args)
     head = _head(network, model_name, num_classes)
     mark_heads(network, head)
-    # As `reset_classifier` makes it: some initial weights are by the number of classes, and far too large for a few.
+    # As in `reset_classifier`: some models scale the initial head by the number of classes, far too large for a few.
     layer: Any = network.get_submodule(head)
     layer.reset_parameters()
     if weights is not None:
         state = _converted(model_name, weights, image_size, args)
-        # What has no head at all, as the encoders of DINOv2 and SigLIP, takes ours.
-        own = {name: value for name, value in network.state_dict().items() if name.startswith(f"{head}.")}
-        load(network, model_name, OrderedDict(own | state), weights.source)
+        # Weights without any head, such as the encoders of DINOv2 and SigLIP, take the new one.
+        new_head = {name: value for name, value in network.state_dict().items() if name.startswith(f"{head}.")}
+        load(network, model_name, OrderedDict(new_head | state), weights.source)
     return network
 
 
 def layers(network: Any) -> dict[str, int] | None:  # noqa: ANN401  # of timm, or not
-    """The number of the layer of each parameter, from the input, by the network's own `group_matcher`; else None."""
+    """Return the layer number of each parameter, from the input, by timm's `group_matcher`; None for other networks."""
     if not hasattr(network, "group_matcher"):
         return None
     from timm.models import group_parameters
 
-    found: dict[str, int] = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
-    return found
+    number_of: dict[str, int] = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
+    return number_of
 
 
 def _timm() -> Any:  # noqa: ANN401  # a library without complete types
@@ -173,10 +174,13 @@ def _create(model_name: str, num_classes: int, image_size: int, args: Mapping[st
                 raise
             network = create(model_name, num_classes=num_classes, **args, **others)
     except (KeyError, TypeError) as error:
-        if others:  # of the weights
+        if others:  # an error of the weights, which the caller reports
             raise
-        given = ", ".join(f"model.args.{name}" for name in args)
-        raise UserError(f"{model_name} does not take {given or 'what timm gives it'} ({reason(error)})") from error
+        keys = ", ".join(f"model.args.{name}" for name in args)
+        raise UserError(
+            f"{model_name} does not accept {keys or 'the arguments of timm.create_model'} ({reason(error)}): "
+            f"{'remove or correct the key' if keys else 'choose another model'}"
+        ) from error
     except (AssertionError, ArithmeticError, IndexError, RuntimeError, ValueError) as error:
         if others:
             raise
@@ -186,24 +190,24 @@ def _create(model_name: str, num_classes: int, image_size: int, args: Mapping[st
 
 
 def _head(network: Any, model_name: str, num_classes: int) -> str:  # noqa: ANN401  # of timm
-    """Qualified name of the layer that makes the logits.
+    """Return the qualified name of the layer whose output is the logits.
 
     Raises:
-        UserError: There is none, or several.
+        UserError: There is no such layer, or there are several.
     """
     classifier = network.get_classifier() if hasattr(network, "get_classifier") else None
     if isinstance(classifier, nn.ModuleList | tuple | list):
         raise _no_single_head(model_name, f"it has {len(classifier)} classifiers")
     names = [name for name, module in network.named_modules() if module is classifier]
-    found = [
+    layers_with_width = [
         (name, layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
         for prefix in names[:1]
         for name, layer in network.get_submodule(prefix).named_modules(prefix=prefix)
         if isinstance(layer, nn.Linear | nn.Conv2d)
     ]
-    if not found or found[-1][1] != num_classes:
-        raise _no_single_head(model_name, "it has no layer that makes the logits")
-    return str(found[-1][0])
+    if not layers_with_width or layers_with_width[-1][1] != num_classes:
+        raise _no_single_head(model_name, "no single layer computes the logits")
+    return str(layers_with_width[-1][0])
 
 
 def _no_single_head(model_name: str, why: str) -> UserError:
@@ -211,10 +215,10 @@ def _no_single_head(model_name: str, why: str) -> UserError:
 
 
 def _converted(model_name: str, weights: Weights, image_size: int, args: Mapping[str, Any]) -> OrderedDict[str, Tensor]:
-    """The state dict of weights as timm's model has it at this image size, with the classes that it was trained on.
+    """Return the state dict of weights in the layout of timm's model at this image size, with its original classes.
 
-    timm itself brings it there: it knows the layouts in which weights were published, and resizes what belongs to
-    positions. Its own check of the names is strict only while the number of classes stays the same.
+    timm converts it: it knows the layouts in which weights were published, and resizes position embeddings. The number
+    of classes is kept because timm checks the names strictly only then.
     """
     config = _timm().models.get_pretrained_cfg(model_name)
     if isinstance(weights.source, OfTimm):
@@ -233,17 +237,17 @@ def _converted(model_name: str, weights: Weights, image_size: int, args: Mapping
                 model_name, num_classes, image_size, args, pretrained=True, pretrained_cfg_overlay=overlay
             )
             return OrderedDict(network.state_dict())
-        except Exception as error:  # the functions that convert foreign layouts fail in any way
+        except Exception as error:  # the functions that convert foreign layouts can raise anything
             failure = failure or error
     assert failure is not None
     raise UserError(
         f"{weights.name} does not fit timm's {model_name} ({' '.join(first_line(failure).split())}): "
-        f"give the weights of a {model_name} with model.weights=FILE, or model.weights=null for random weights."
+        f"set model.weights to a file of {model_name} weights, or to null for random weights."
     ) from failure
 
 
 def _download(config: Any) -> Path:  # noqa: ANN401  # of timm
-    """The file of published weights, downloaded where it is not in the cache yet."""
+    """Return the file of published weights, downloaded unless it is in the cache."""
     where = config.hf_hub_id or config.url
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
@@ -251,15 +255,15 @@ def _download(config: Any) -> Path:  # noqa: ANN401  # of timm
         return _from_hub(config) if config.hf_hub_id else Path(_timm().models.download_cached_file(config.url))
     except (OSError, HTTPException, RuntimeError) as error:
         raise UserError(
-            f"the weights {config.architecture}.{config.tag} cannot be had from {where} ({reason(error)}): "
-            f"{WHAT_TO_GIVE}."
+            f"the weights {config.architecture}.{config.tag} cannot be downloaded from {where} ({reason(error)}): "
+            f"{ALTERNATIVES}."
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
 
 
 def _from_hub(config: Any) -> Path:  # noqa: ANN401  # of timm
-    """A file of the Hugging Face hub, or of its cache."""
+    """Return a file of the Hugging Face hub, from its cache where possible."""
     import huggingface_hub as hub
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -271,11 +275,11 @@ def _from_hub(config: Any) -> Path:  # noqa: ANN401  # of timm
     for name in names:
         url = hub.hf_hub_url(repository, name, revision=pinned or None)
         try:
-            # Asked once: the download itself tries a server that is not there for a minute and more.
+            # One quick request first: the download itself retries an unreachable server for more than a minute.
             hub.get_hf_file_metadata(url, timeout=DOWNLOAD_TIMEOUT_SECONDS)
         except EntryNotFoundError:
             continue
-        except Exception as error:  # of the library that the hub's client has at the time: requests, httpx or another
+        except Exception as error:  # the hub's client has used requests and httpx, with different exceptions
             raise OSError(reason(error)) from error
         return Path(hub.hf_hub_download(repository, name, revision=pinned or None))
-    raise OSError(f"no file {' or '.join(names)} there")
+    raise OSError(f"the repository has no file {' or '.join(names)}")

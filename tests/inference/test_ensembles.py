@@ -26,7 +26,7 @@ FEW = ("model=resnet18", "epochs=1", "optim.lr=0.02", "data.crop_fraction=1.0")
 
 @pytest.fixture(scope="module")
 def folders(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Three runs that differ in the rate, from the same weights, and so can be averaged."""
+    """Three runs with different learning rates that started from the same weights, so that they can be averaged."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("members")
     torch.save(models.resnet18(num_classes=6).state_dict(), folder / "weights.pth")
@@ -54,7 +54,7 @@ def test_the_mean_of_runs_is_scored_as_scikit_learn_does(folders: list[Path]) ->
         assert row.test_accuracy == pytest.approx(accuracy_score(labels, probabilities.argmax(1)))
 
 
-def test_a_vote_is_that_of_most_and_where_it_is_tied_the_mean_decides() -> None:
+def test_a_vote_is_by_majority_and_ties_are_broken_by_the_mean() -> None:
     def of_run(*rows: tuple[float, float, float]) -> dict[str, np.ndarray]:
         return {split: np.array(rows) for split in ("val", "test")}
 
@@ -69,7 +69,7 @@ def test_a_vote_is_that_of_most_and_where_it_is_tied_the_mean_decides() -> None:
     np.testing.assert_allclose(votes, [[2 / 3, 1 / 3, 0], [1 / 3, 1 / 3, 1 / 3]], atol=1e-5)
 
 
-def test_a_soup_has_the_mean_weights_of_members_that_validation_takes_in(folders: list[Path]) -> None:
+def test_a_soup_has_the_mean_weights_of_the_members_that_validation_selects(folders: list[Path]) -> None:
     runs = [load_run(folder) for folder in folders]
     soup = ensembles.soup(runs)
     states = [torch.load(run.folder / record.BEST, weights_only=True)["state_dict"] for run in soup.members]
@@ -97,18 +97,18 @@ def test_a_soup_is_made_by_the_primary_metric_of_its_runs(folders: list[Path]) -
     labels, of_runs = runs[0].labels["val"], [run.predictions["val"].predicted for run in runs]
     best = max(balanced_accuracy_score(labels, predicted) for predicted in of_runs)
     assert balanced_accuracy_score(labels, ensembles.soup(balanced).probabilities["val"].argmax(1)) >= best
-    with pytest.raises(UserError, match=r"^combine=soup takes runs of one primary_metric: "):
+    with pytest.raises(UserError, match=r"^combine=soup needs runs with the same primary_metric: "):
         ensembles.soup([runs[0], *balanced[1:]])
 
 
-def test_shares_of_votes_are_given_no_loss(folders: list[Path]) -> None:
+def test_a_vote_has_no_loss(folders: list[Path]) -> None:
     *_, together = ensembles.evaluate_runs(folders, "vote").rows
     assert together.test_loss is None
     assert together.test_ece is None
     assert 0 <= together.test_accuracy <= 1
 
 
-def test_other_views_are_those_of_a_run_that_asks_for_them(run: Run, folders: list[Path], tmp_path: Path) -> None:
+def test_other_tta_equals_that_of_a_run_configured_with_it(run: Run, folders: list[Path], tmp_path: Path) -> None:
     weights = folders[0].parent / "weights.pth"
     run(*FEW, f"model.weights={weights}", "optim.lr=0.005", "recipe.views=flip", folder=tmp_path / "flip")
     (again,), (asked,) = (
@@ -121,7 +121,7 @@ def test_other_views_are_those_of_a_run_that_asks_for_them(run: Run, folders: li
     assert once.test_loss == pytest.approx(ensembles.evaluate_runs([folders[0]], "mean").rows[0].test_loss, rel=1e-6)
 
 
-def test_a_network_of_our_own_from_a_file_is_seen_again_as_it_was(run: Run, tmp_path: Path) -> None:
+def test_a_small_network_from_a_file_predicts_again_as_it_did(run: Run, tmp_path: Path) -> None:
     torch.save(build("resnet9_x0_5", 6, weights=None, image_size=32).state_dict(), tmp_path / "weights.pth")
     run(*FEW[1:], "model=resnet9_x0_5", f"model.weights={tmp_path / 'weights.pth'}", folder=tmp_path / "run")
     (again,), (once,) = (ensembles.evaluate_runs([tmp_path / "run"], "mean", views).rows for views in (1, None))
@@ -130,7 +130,7 @@ def test_a_network_of_our_own_from_a_file_is_seen_again_as_it_was(run: Run, tmp_
 
 @pytest.fixture(scope="module")
 def googlenets(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs of a network that transforms its input with pretrained weights, and does not with random ones."""
+    """Runs of a network that transforms its input with pretrained weights but not with random ones."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("googlenets")
     torch.save(models.googlenet(num_classes=6, init_weights=False).state_dict(), folder / "weights.pth")
@@ -142,7 +142,7 @@ def googlenets(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 @pytest.mark.parametrize("name", ["pretrained", "random"])
 @pytest.mark.parametrize("is_old", [False, True])
-def test_a_googlenet_is_seen_again_as_it_was(googlenets: dict[str, Path], name: str, is_old: bool) -> None:
+def test_a_googlenet_predicts_again_as_it_did(googlenets: dict[str, Path], name: str, is_old: bool) -> None:
     run = load_run(googlenets[name])
     assert run.summary.transform_input is (name == "pretrained")
     if is_old:
@@ -172,26 +172,26 @@ def test_the_weights_of_a_googlenet_say_how_it_took_its_input(
     assert transforms(tmp_path / "run" / record.BEST) is (name == "pretrained")
 
 
-def test_images_that_are_others_now_are_not_seen_again(folders: list[Path]) -> None:
+def test_images_that_have_changed_are_not_predicted_again(folders: list[Path]) -> None:
     run = load_run(folders[0])
     other = replace(run, summary=replace(run.summary, data_fingerprint="other"))
     for again in (lambda: ensembles.predict_again(other, 1), lambda: ensembles.soup([other])):
-        with pytest.raises(UserError, match=r"^the images are no longer those of .*run0: put them back"):
+        with pytest.raises(UserError, match=r"^the images have changed since .*run0 was trained: restore them"):
             again()
 
 
 def test_runs_of_other_training_images_are_not_combined(folders: list[Path]) -> None:
     one = load_run(folders[0])
     other = replace(one, summary=replace(one.summary, data_fingerprint="other"))
-    with pytest.raises(UserError, match=r"are of other images, those of train included: combine runs of one study$"):
-        ensembles.check_alike([one, other])
+    with pytest.raises(UserError, match=r"differ in their classes or training images: combine runs of one study$"):
+        ensembles.check_same_images([one, other])
 
 
 @pytest.mark.parametrize("begun", [{"weights_digest": "0" * 64}, {"weights_digest": None, "weights": None}])
-def test_runs_that_began_elsewhere_make_no_soup(folders: list[Path], begun: dict[str, Any]) -> None:
+def test_runs_that_started_from_other_weights_make_no_soup(folders: list[Path], begun: dict[str, Any]) -> None:
     one = load_run(folders[0])
     other = replace(one, summary=replace(one.summary, **begun))
-    with pytest.raises(UserError, match=r"^combine=soup takes runs that began from the same pretrained weights"):
+    with pytest.raises(UserError, match=r"^combine=soup needs runs that started from the same pretrained weights"):
         ensembles.soup([one, other])
 
 
@@ -199,7 +199,7 @@ def test_the_names_of_weights_are_compared_where_a_record_has_no_digest(folders:
     one = load_run(folders[0])
     old = replace(one, summary=replace(one.summary, weights_digest=None))
     assert len(ensembles.soup([one, old]).members) == 2
-    with pytest.raises(UserError, match=r"^combine=soup takes runs that began from the same pretrained weights"):
+    with pytest.raises(UserError, match=r"^combine=soup needs runs that started from the same pretrained weights"):
         ensembles.soup([one, replace(old, summary=replace(old.summary, weights="other.pth"))])
 
 
@@ -227,20 +227,20 @@ def test_the_soup_of_googlenets_says_how_it_took_its_input(googlenets: dict[str,
 
 
 def test_what_cannot_be_combined_is_named(run: Run, folders: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^there is no folder .*/none: run=FOLDER is that of a finished run$"):
+    with pytest.raises(UserError, match=r"^there is no folder .*/none: give the folder of a finished run$"):
         ensembles.evaluate_runs([folders[0], tmp_path / "none"], "mean")
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        UserError, match=r"/empty holds no run \(no summary\.json\): name the folder of a finished run$"
+        UserError, match=r"/empty holds no run \(no summary\.json\): give the folder of a finished run$"
     ):
         ensembles.evaluate_runs([folders[0], tmp_path / "empty"], "mean")
-    with pytest.raises(UserError, match=r"^.* holds several runs: name them, run=\[.*/RUN1,.*/RUN2,\.\.\.\]$"):
+    with pytest.raises(UserError, match=r"^.* holds several runs: name them as run=\[.*/RUN1,.*/RUN2,\.\.\.\]$"):
         ensembles.evaluate_runs([folders[0].parent], "mean")
     run("model=resnet18", "epochs=1", "data.split_seed=7", folder=tmp_path / "cut")
-    with pytest.raises(UserError, match=r"have other val images: combine runs of one study$"):
+    with pytest.raises(UserError, match=r"have different val images: combine runs of one study$"):
         ensembles.evaluate_runs([folders[0], tmp_path / "cut"], "mean")
     run("model=mobilenet_v3_small", "epochs=1", folder=tmp_path / "small")
-    with pytest.raises(UserError, match=r"^combine=soup takes runs of one architecture"):
+    with pytest.raises(UserError, match=r"^combine=soup needs runs of one architecture"):
         ensembles.evaluate_runs([folders[0], tmp_path / "small"], "soup")
 
 
@@ -252,5 +252,5 @@ def test_a_best_epoch_that_cannot_be_read_is_named(folders: list[Path], tmp_path
     if content is not None:
         (copy / record.BEST).write_bytes(content)
     for way, views in (("mean", 1), ("soup", None)):
-        with pytest.raises(UserError, match=r"^.*/best\.ckpt is missing or damaged \(\w+\): remove the folder .*/run "):
+        with pytest.raises(UserError, match=r"^.*/best\.ckpt is missing or (damaged|corrupt) \(\w+\): remove .*/run "):
             ensembles.evaluate_runs([folders[0], copy], way, views)

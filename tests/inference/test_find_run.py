@@ -13,7 +13,7 @@ from intel_scenes.inference.find_run import find_run
 
 @pytest.fixture
 def leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Leaves a run in a folder below the current one."""
+    """Write the record of a run into a folder below the current one."""
     monkeypatch.chdir(tmp_path)
 
     def made(folder: str, ended: str = "2026-01-01T00:00:00+00:00", status: str = "completed") -> Path:
@@ -32,7 +32,7 @@ def test_a_folder_that_is_there_is_taken_as_it_is(leave: Callable[..., Path], tm
     assert find_run(str(tmp_path / "model")) == tmp_path / "model"
 
 
-def test_the_beginning_of_a_name_is_enough_where_no_other_begins_so(leave: Callable[..., Path]) -> None:
+def test_a_unique_beginning_of_a_name_is_enough(leave: Callable[..., Path]) -> None:
     small = leave("outputs/model=resnet18,seed=1-0a")
     large = leave("multirun/models/model=resnet34,seed=1-0b")
     other = leave("multirun/again/model=resnet34,seed=1-0b")
@@ -40,7 +40,7 @@ def test_the_beginning_of_a_name_is_enough_where_no_other_begins_so(leave: Calla
     assert find_run("model=resnet1") == small
     assert find_run("models/model=r") == large
     assert find_run("again/") == other
-    with pytest.raises(UserError, match=r"^run=model=resnet34 could be any of 2 runs: multirun/again/model=resnet34"):
+    with pytest.raises(UserError, match=r"^run=model=resnet34 matches 2 runs \(multirun/again/model=resnet34"):
         find_run("model=resnet34")
 
 
@@ -67,27 +67,26 @@ def test_latest_is_the_finished_run_that_ended_last(leave: Callable[..., Path]) 
     assert find_run("latest") == newest
 
 
-def test_several_that_are_meant_are_named_up_to_three(leave: Callable[..., Path]) -> None:
+def test_of_several_matches_up_to_three_are_named(leave: Callable[..., Path]) -> None:
     for number in range(4):
         leave(f"outputs/run{number}")
     with pytest.raises(UserError) as caught:
         find_run("run")
     listed = "outputs/run0, outputs/run1, outputs/run2, ..."
-    assert (
-        str(caught.value) == f"run=run could be any of 4 runs: {listed}; type more of one, or the hash that it ends in"
-    )
+    assert str(caught.value) == f"run=run matches 4 runs ({listed}): type more of the name, or the hash at its end"
 
 
-def test_a_misspelt_name_is_told_the_one_that_may_be_meant(leave: Callable[..., Path]) -> None:
+def test_a_misspelt_name_is_refused_with_the_nearest_one(leave: Callable[..., Path]) -> None:
     leave("outputs/model=resnet18,seed=1-0a")
     with pytest.raises(UserError) as caught:
         find_run("model=resent18")
     assert str(caught.value) == (
         "there is no folder model=resent18, and no run below outputs/ or multirun/ of the current folder has a name "
-        "that begins so (did you mean model=resnet18?): give the folder of a finished run"
+        "that begins like this (did you mean model=resnet18?): give the folder of a finished run"
     )
 
 
-def test_a_run_is_found_without_torch() -> None:
-    command = "import sys, intel_scenes.inference.find_run; sys.exit('torch' in sys.modules)"
+def test_runs_and_images_are_found_without_torch() -> None:
+    modules = "intel_scenes.inference.find_run, intel_scenes.inference.image_files, intel_scenes.predict"
+    command = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0

@@ -46,10 +46,10 @@ def test_folders_files_and_patterns_are_listed_each_image_once(root: Path, image
 @pytest.mark.parametrize(
     ("images", "said"),
     [
-        ("none", "images=none: there is no such file or folder, give a folder, a file or a pattern"),
-        ("empty", "images=empty: no image is there, give a folder, a file or a pattern of images"),
-        ("photos/*.gif", "images=photos/*.gif: no image is there, give a folder, a file or a pattern of images"),
-        (["photos", "none"], "images=none: there is no such file or folder, give a folder, a file or a pattern"),
+        ("none", "images=none: there is no such file or folder; give a folder, a file or a pattern"),
+        ("empty", "images=empty: no image matches; give a folder, a file or a pattern of images"),
+        ("photos/*.gif", "images=photos/*.gif: no image matches; give a folder, a file or a pattern of images"),
+        (["photos", "none"], "images=none: there is no such file or folder; give a folder, a file or a pattern"),
         ([], "images=[] names no image: give a folder, a file or a pattern"),
     ],
 )

@@ -19,7 +19,7 @@ from intel_scenes.inference import labelled
 from intel_scenes.inference.ensembles import predict_again
 from intel_scenes.inference.labelled import FolderEvaluation, FolderScores, class_scores, evaluate_folder
 from intel_scenes.inference.labelled_files import write_evaluation
-from intel_scenes.inference.labelled_text import told
+from intel_scenes.inference.labelled_text import evaluation_text
 from intel_scenes.inference.load_run import FinishedRun, load_run
 from intel_scenes.inference.paired import PairedDifference
 from intel_scenes.models.predicting import probabilities
@@ -74,7 +74,7 @@ def test_the_own_test_split_repeats_the_record_to_the_last_digit(
         (*TINY, "recipe.views=flip_crops", "data.batch_size=54", "data.store_rule=whole"),
     ],
 )
-def test_so_it_does_for_a_frozen_backbone_and_for_crops_of_whole_pictures(
+def test_a_frozen_backbone_and_ten_crop_repeat_the_record_to_the_last_digit(
     run: Run, overrides: tuple[str, ...], tmp_path: Path
 ) -> None:
     summary = run("epochs=1", *overrides)
@@ -97,7 +97,7 @@ def test_a_run_computes_on_as_many_threads_as_it_did(
     assert (used, torch.get_num_threads()) == ([runs[0].summary.threads], 3)
 
 
-def test_figures_are_those_of_scikit_learn(evaluation: FolderEvaluation) -> None:
+def test_scores_are_those_of_scikit_learn(evaluation: FolderEvaluation) -> None:
     for row, predictions in zip(evaluation.rows, evaluation.predictions, strict=True):
         labels, predicted = predictions.labels, predictions.predicted
         shares = metrics.precision_recall_fscore_support(labels, predicted, labels=range(6), zero_division=np.nan)
@@ -115,7 +115,7 @@ def test_figures_are_those_of_scikit_learn(evaluation: FolderEvaluation) -> None
         assert (np.array(row.confusion) == metrics.confusion_matrix(labels, predicted, labels=range(6))).all()
 
 
-def test_what_is_not_defined_of_a_class_has_no_figure() -> None:
+def test_an_undefined_score_of_a_class_is_none() -> None:
     # Of three classes the second has no images and is predicted once; the third is never predicted.
     confusion = [[3, 1, 0], [0, 0, 0], [2, 0, 0]]
     first, second, third = class_scores(confusion, "abc")
@@ -158,13 +158,15 @@ def test_of_several_runs_each_has_a_line_and_each_pair_too() -> None:
     rows = (row, replace(row, name="b"), replace(row, name="mean of 2"))
     pair = PairedDifference("b", "a", 0.01, (-0.002, 0.022), 30, 20, 0.2)
     found = FolderEvaluation(Path("photos"), "test", ("x", "y"), 1000, None, rows, (pair,), (), (), ())
-    heading, first, _, mean, *_, difference = told(found).splitlines()
+    heading, first, _, mean, *_, difference = evaluation_text(found).splitlines()
     assert heading == "1,000 test images of photos"
     assert first == (
         "1  accuracy  50.0% (25.0% to 75.0%)  balanced  50.0%  macro F1  40.0%  loss 0.700  calibration error 0.100  a"
     )
     assert mean.endswith("  mean of 2")
-    assert difference == ("2 less 1   +1.00 points (-0.20 to +2.20)  McNemar p 0.2, right alone on 30 and 20 images")
+    assert difference == (
+        "2 minus 1   +1.00 points (-0.20 to +2.20)  McNemar p = 0.2; only 2 is correct on 30 images, only 1 on 20"
+    )
 
 
 def test_a_folder_with_some_of_the_classes_is_evaluated_on_those(
@@ -203,7 +205,7 @@ def test_images_that_cannot_be_decoded_are_named_and_the_rest_evaluated(
     assert evaluation.rows[0].accuracy == runs[0].summary.test_accuracy
 
 
-def test_another_device_or_number_of_threads_is_said(
+def test_another_device_or_number_of_threads_is_a_notice(
     runs: list[FinishedRun], images: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (run, _), elsewhere = runs, {"device": "NVIDIA H200", "threads": 10_000}
@@ -211,18 +213,18 @@ def test_another_device_or_number_of_threads_is_said(
     (notice,) = evaluate_folder([other], images, "test").notices
     assert notice.startswith(f"{run.folder} is evaluated on cpu ")
     assert " instead of NVIDIA H200 and on " in notice
-    assert notice.endswith(" instead of 10000: the last digits may differ from those of its record")
+    assert notice.endswith(" instead of 10000: the last digits may differ from its record")
     assert notice in caplog.text
 
 
-def test_a_folder_that_a_run_was_trained_on_is_said_to_be_so(
-    runs: list[FinishedRun], images: Path, tmp_path: Path
-) -> None:
+def test_a_folder_that_a_run_was_trained_on_is_a_notice(runs: list[FinishedRun], images: Path, tmp_path: Path) -> None:
     shutil.copytree(find_splits(images)["test"], tmp_path / "whole")
     run, config = replace(runs[0]), runs[0].config
     run.__dict__["config"] = replace(config, data=replace(config.data, source="folder", root=str(tmp_path / "whole")))
     (notice,) = evaluate_folder([run], tmp_path / "whole").notices
-    assert notice == f"{run.folder} was trained on images of {tmp_path / 'whole'}: on those its figures are too good"
+    assert (
+        notice == f"{run.folder} was trained on images of {tmp_path / 'whole'}: its scores on them are too optimistic"
+    )
     file = tmp_path / "labels.csv"
     file.write_text("\n".join(["path,label", *(f"{name}/{name}.png,{name}" for name in ("forest", "sea"))]))
     for name in ("forest", "sea"):
@@ -232,7 +234,7 @@ def test_a_folder_that_a_run_was_trained_on_is_said_to_be_so(
     assert notice.startswith(f"{run.folder} was trained on images of {file}: ")
 
 
-def test_what_is_written_holds_what_was_found(evaluation: FolderEvaluation, tmp_path: Path) -> None:
+def test_the_written_files_hold_the_scores(evaluation: FolderEvaluation, tmp_path: Path) -> None:
     write_evaluation(evaluation, tmp_path / "found")
     written = sorted(str(path.relative_to(tmp_path / "found")) for path in (tmp_path / "found").rglob("*.*"))
     of_one = ("classes.csv", "confusion.csv", "confusion.png", "predictions.csv", "reliability.csv", "reliability.png")
@@ -266,18 +268,18 @@ def test_what_cannot_be_evaluated_is_one_sentence(runs: list[FinishedRun], image
     (tmp_path / "other/forest").rename(tmp_path / "other/wood")
     names = ["buildings", "glacier", "mountain", "sea", "street"]
     assert said([run], tmp_path / "other") == (
-        f"{tmp_path / 'other'} has classes that {run.folder} does not know (wood): the folder has "
+        f"{tmp_path / 'other'} has classes that {run.folder} does not have (wood): the folder has "
         f"{', '.join([*names, 'wood'])}, the run {', '.join(['buildings', 'forest', *names[1:]])}; rename or remove "
         "the class folders"
     )
     (tmp_path / "empty").mkdir()
     assert said([run], tmp_path / "empty").startswith(f"the folder {tmp_path / 'empty'} has no images: ")
     other = replace(runs[1], summary=replace(runs[1].summary, classes=("a", "b")))
-    assert said([run, other], images, "test").endswith("have other classes: evaluate them one at a time")
+    assert said([run, other], images, "test").endswith("have different classes: evaluate them one at a time")
 
 
 @pytest.mark.parametrize("content", [None, b"no checkpoint", {"state_dict": {"network.conv.weight": torch.ones(2)}}])
-def test_a_missing_damaged_or_foreign_checkpoint_is_named(
+def test_a_missing_corrupt_or_foreign_checkpoint_is_named(
     runs: list[FinishedRun], images: Path, tmp_path: Path, content: object
 ) -> None:
     copy = tmp_path / "run"
@@ -288,10 +290,10 @@ def test_a_missing_damaged_or_foreign_checkpoint_is_named(
     elif content:
         torch.save(content, copy / record.BEST)
     said = (
-        "does not fit resnet9_x0_5: it is damaged or of another run"
+        "does not fit resnet9_x0_5, so it is corrupt or of another run"
         if isinstance(content, dict)
-        else "is missing or damaged"
+        else "is missing or (damaged|corrupt)"
     )
     for evaluate in (lambda run: evaluate_folder([run], images, "test"), lambda run: predict_again(run, "flip")):
-        with pytest.raises(UserError, match=rf"/best\.ckpt {said}.* remove the folder .*/run and run it again$"):
+        with pytest.raises(UserError, match=rf"/best\.ckpt {said}.* remove the folder .*/run and .* again$"):
             evaluate(load_run(copy))

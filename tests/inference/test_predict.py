@@ -1,4 +1,4 @@
-"""Predictions of images, beside those that the evaluation of the same run left in its record."""
+"""Predictions for images, compared with those in the record of the same run."""
 
 import shutil
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from intel_scenes.inference.load_run import load_run
 from intel_scenes.inference.predict import Predicted, predict
 from intel_scenes.inference.trained import Trained, trained
 from intel_scenes.record import Predictions, Summary
+from intel_scenes.training.checkpoints import is_whole
 
 Run = Callable[..., Summary]
 FEW = ("model=resnet9_x0_5", "epochs=1", "optim.lr=0.02")
@@ -25,7 +26,7 @@ SIZES = [(60, 80), (67, 101), (96, 64), (64, 64), (31, 33), (20, 140), (151, 42)
 
 @pytest.fixture(scope="module")
 def squares(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on drawn squares, of which evaluation sees the middle."""
+    """A run on drawn squares, evaluated with a center crop."""
     folder = tmp_path_factory.mktemp("squares")
     run_in(folder, *FEW, "data.crop_fraction=0.8")
     return folder
@@ -33,7 +34,7 @@ def squares(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wholes(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on photographs of all shapes, evaluated by ten crops."""
+    """A run on photographs of all shapes, evaluated with ten-crop."""
     root = tmp_path_factory.mktemp("photographs")
     generator = np.random.default_rng(0)
     for split in ("seg_train", "seg_test"):
@@ -60,7 +61,7 @@ def of_folder(folder: Path) -> Trained:
 
 
 def of_test(folder: Path) -> tuple[list[Path], Predictions, Summary]:
-    """The files of the test images of a run, and what its record says of them."""
+    """Return the files of the test images of a run, their recorded predictions, and the summary."""
     summary = Summary.read(folder)
     assert summary is not None
     assert summary.test_folder is not None
@@ -132,7 +133,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_predicted_in_order(
     assert table["class"][0] is None
     assert np.isnan(table["probability"][0])
     assert "4 images could not be read; skipped: empty.jpg (the file is empty); text.jpg" in caplog.text
-    with pytest.raises(UserError, match=r"^no image can be read: empty\.jpg \(the file is empty\) is the first of 1$"):
+    with pytest.raises(UserError, match=r"^no image can be read \(empty\.jpg: the file is empty\): give other images$"):
         predict([one], mixed[:1], ["empty.jpg"])
 
 
@@ -169,13 +170,13 @@ def test_the_next_two_classes_and_what_is_left_open_stand_in_the_table() -> None
 
 def test_runs_of_other_classes_are_refused(squares: Path, wholes: Path) -> None:
     with pytest.raises(
-        UserError, match=r"are of other classes \(dark, light and buildings, .*\): name runs of the same"
+        UserError, match=r"have different classes \(dark, light and buildings, .*\): give runs with the same"
     ):
         predict([of_folder(squares), of_folder(wholes)], [Path("a.jpg")], ["a"])
 
 
 class Payload:
-    """What a stranger may pickle: opening it makes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -184,7 +185,7 @@ class Payload:
         return (Path.touch, (self.place,))
 
 
-def test_nothing_in_the_folder_of_a_stranger_is_executed(squares: Path, tmp_path: Path) -> None:
+def test_nothing_in_a_received_run_folder_is_executed(squares: Path, tmp_path: Path) -> None:
     made = tmp_path / "made"
     folder = shutil.copytree(squares, tmp_path / "run")
     config = yaml.safe_load((folder / record.CONFIG).read_text())
@@ -195,13 +196,14 @@ def test_nothing_in_the_folder_of_a_stranger_is_executed(squares: Path, tmp_path
     assert of_folder(folder).classes
     custom = config | {"model": config["model"] | hostile | {"library": "custom"}}
     (folder / record.CONFIG).write_text(yaml.safe_dump(custom))
-    with pytest.raises(UserError, match=r"is made by os\.system, .*: add trust=true if you trust it$"):
+    with pytest.raises(UserError, match=r"is built by os\.system, .*: add trust=true if you trust that file$"):
         of_folder(folder)
     (folder / record.CONFIG).write_text(yaml.safe_dump(config))
     for payload in (Payload(made), {"state_dict": Payload(made)}, {"state_dict": {"network.fc.weight": Payload(made)}}):
         torch.save(payload, folder / record.BEST)
         with pytest.raises(UserError, match=r"best\.ckpt is missing or damaged \(UnpicklingError\): remove the folder"):
             of_folder(folder)
+        assert not is_whole(folder / record.BEST), "as last.ckpt it would not be resumed from"
     (folder / record.CONFIG).write_text(f"model: !!python/object/apply:os.system ['touch {made}']\n")
     with pytest.raises(UserError, match=r"config\.yaml cannot be read \(ConstructorError: .*\): move the folder away$"):
         of_folder(folder)
@@ -211,16 +213,16 @@ def test_nothing_in_the_folder_of_a_stranger_is_executed(squares: Path, tmp_path
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, r"best\.ckpt is missing or damaged \(FileNotFoundError\): remove the folder .* and run it again$"),
+        (None, r"best\.ckpt is missing or corrupt \(FileNotFoundError\): remove the folder .* and train again$"),
         (b"PK\x03\x04 cut off", r"best\.ckpt is missing or corrupt \(\w+\): remove the folder .* and train again$"),
         (
             {"state_dict": {"network.x": torch.ones(2)}},
-            r"best\.ckpt does not fit resnet9_x0_5: it is damaged or of another run",
+            r"best\.ckpt does not fit resnet9_x0_5, so it is corrupt or of another run",
         ),
-        ({"state_dict": {"network.x": 3}}, r"best\.ckpt does not fit resnet9_x0_5: it is damaged or of another run"),
+        ({"state_dict": {"network.x": 3}}, r"best\.ckpt does not fit resnet9_x0_5, so it is corrupt or of another run"),
     ],
 )
-def test_a_checkpoint_that_is_missing_damaged_or_of_another_network_is_one_sentence(
+def test_a_checkpoint_that_is_missing_corrupt_or_of_another_network_is_one_sentence(
     squares: Path, tmp_path: Path, content: object, said: str
 ) -> None:
     folder = shutil.copytree(squares, tmp_path / "run")

@@ -17,7 +17,7 @@ def test_bins_give_the_calibration_error() -> None:
     assert sum(gaps) == pytest.approx(float(expected), abs=1e-6)  # of float32
 
 
-def test_an_empty_bin_has_no_figures_and_certainty_lies_in_the_last() -> None:
+def test_an_empty_bin_has_no_scores_and_probability_one_is_in_the_last_bin() -> None:
     bins = reliability(np.array([[1.0, 0.0], [0.4, 0.6]]), np.array([0, 0]))
     assert (bins[-1].num_images, bins[-1].accuracy) == (1, 1)
     assert (bins[9].num_images, bins[9].confidence, bins[9].accuracy) == (1, 0.6, 0)

@@ -1,4 +1,4 @@
-"""A run as an object, beside the files of its record."""
+"""The class Run, compared with the files of its record."""
 
 import csv
 import json
@@ -77,7 +77,7 @@ def test_gradients_flow_through_the_preprocessing_though_others_were_predicted_b
 
 
 def test_the_network_refuses_another_layout(run: Run) -> None:
-    with pytest.raises(ValueError, match=r"images are \(1, 20, 20, 3\), and must be \(B, 3, H, W\)"):
+    with pytest.raises(ValueError, match=r"images have shape \(1, 20, 20, 3\), but must be \(B, 3, H, W\)"):
         run.network()(torch.rand(1, 20, 20, 3))
 
 
@@ -119,14 +119,17 @@ def test_a_misspelt_argument_is_one_sentence(run: Run) -> None:
 @pytest.mark.parametrize(
     ("images", "said"),
     [
-        ([], "there is no image to predict: give a folder, files, PIL images or arrays"),
-        ("none", "images=none: there is no such file or folder, give a folder, a file or a pattern"),
+        ([], "images is empty: give a folder, files, PIL images or arrays"),
+        ("none", "images=none: there is no such file or folder; give a folder, a file or a pattern"),
         (
             np.zeros((3, 20, 20), np.uint8),
-            "an array of shape (3, 20, 20) and uint8 is no image: give (H, W), (H, W, 3) or (H, W, 4) of uint8, or of "
-            "floats in 0..1; tensors go to run.network()",
+            "an array of shape (3, 20, 20) and type uint8 is no image: give (H, W), (H, W, 3) or (H, W, 4) of uint8, "
+            "or of floats in 0..1; pass tensors to run.network()",
         ),
-        (np.full((4, 4), 200.0), "an array of floats must lie in 0..1: divide it by its white, or convert it to uint8"),
+        (
+            np.full((4, 4), 200.0),
+            "an array of floats must lie in 0..1: divide it by its maximum value, or convert it to uint8",
+        ),
     ],
 )
 def test_what_is_no_image_is_one_sentence(run: Run, images: object, said: str) -> None:
@@ -144,16 +147,16 @@ def test_a_notebook_shows_settings_results_and_curves(run: Run) -> None:
 
 
 def changed(run: Run, folder: Path, **values: object) -> Run:
-    """A copy of a run whose record was changed by hand."""
+    """Return a copy of a run with an edited record."""
     shutil.copytree(run.folder, folder)
     path = folder / record.SUMMARY
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
     return load_run(folder)
 
 
-def test_what_a_stranger_put_into_a_record_harms_nobody(run: Run, tmp_path: Path) -> None:
+def test_hostile_values_in_a_record_do_no_harm(run: Run, tmp_path: Path) -> None:
     image = images_of_test(run)[0]
-    with pytest.raises(UserError, match=r"summary\.json is no record: precision=a must be one of "):
+    with pytest.raises(UserError, match=r"summary\.json is corrupt: precision=a must be one of "):
         changed(run, tmp_path / "a", precision="a").predict(image)
     balanced = changed(run, tmp_path / "c", primary_metric=record.BALANCED, test_balanced_accuracy=0.123)
     assert "12.3%" in balanced._repr_html_()
@@ -167,12 +170,12 @@ def test_what_a_stranger_put_into_a_record_harms_nobody(run: Run, tmp_path: Path
 @pytest.mark.parametrize(
     ("summary", "said"),
     [
-        (None, "holds no run (no summary.json): name the folder of a finished run"),
+        (None, "holds no run (no summary.json): give the folder of a finished run"),
         (
             '{"status": "interrupted"}',
-            "holds a run that is not finished (interrupted): repeat its command to go on, or name a finished one",
+            "holds a run that is not finished (interrupted): repeat its command to resume it, or give another run",
         ),
-        ("damaged", "holds no run (its summary.json is damaged): name the folder of a finished run"),
+        ("corrupt", "holds no run (its summary.json is corrupt): give the folder of a finished run"),
     ],
 )
 def test_a_folder_without_a_finished_run_is_one_sentence(tmp_path: Path, summary: str | None, said: str) -> None:
@@ -190,7 +193,7 @@ def test_a_record_is_opened_before_its_other_files_are_read(tmp_path: Path) -> N
     run = load_run(tmp_path)
     assert "&lt;b&gt;" in run._repr_html_(), "a stranger's words are no part of the page"
     assert run.summary.test_accuracy == 0.5
-    with pytest.raises(UserError, match=r"history\.csv is missing or damaged: run it again"):
+    with pytest.raises(UserError, match=r"history\.csv is missing or corrupt: train again"):
         run.history()
     with pytest.raises(UserError, match=r"predictions\.csv cannot be read"):
         run.predictions()

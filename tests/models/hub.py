@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @contextmanager
 def served(name: str, content: bytes) -> Iterator[tuple[str, list[str]]]:
-    """The address of a server whose repositories hold one file of this name, and the requests that it has had."""
+    """Yield the address of a server whose repositories hold one file of this name, and the requests it received."""
     requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -43,7 +43,7 @@ def on_meta(monkeypatch: pytest.MonkeyPatch, model_name: str) -> nn.Module:
 
 
 def imagenet(model_name: str, seed: int = 0, **options: object) -> nn.Module:
-    """Torchvision's own network for 1000 classes, its statistics moved away from their initial values."""
+    """Return torchvision's network for 1000 classes with running statistics that are not the initial ones."""
     torch.manual_seed(seed)
     network = models.get_model(model_name, weights=None, **QUIET.get(model_name, {}), **options).eval()
     for name, buffer in network.named_buffers():
@@ -108,7 +108,7 @@ def test_heads_are_the_last_layers_of_each_family(
     assert all(network.get_submodule(name) is head for name, head in found.items())
 
 
-def test_a_misspelt_model_is_refused_with_its_neighbours() -> None:
+def test_a_misspelt_model_is_refused_with_the_nearest_names() -> None:
     with pytest.raises(UserError, match=r"model\.name=resnet51 .*did you mean .*resnet50.*choose one of"):
         resolve_weights("resnet51", None)
     with pytest.raises(UserError, match=r"did you mean .*resnet18"):
@@ -164,7 +164,7 @@ def test_auxiliary_heads_are_replaced_with_the_main_one_and_the_input_is_transfo
     assert others == {f"{name}.{kind}" for name in AUXILIARY[model_name] for kind in ("weight", "bias")}
 
 
-def test_old_names_of_densenet_are_understood(tmp_path: Path) -> None:
+def test_old_parameter_names_of_densenet_are_converted(tmp_path: Path) -> None:
     theirs = imagenet("densenet121")
     state = {}
     for key, value in theirs.state_dict().items():  # `norm1` was `norm.1` in the published file
@@ -204,9 +204,7 @@ def test_weights_of_another_model_are_refused_with_both_shapes(tmp_path: Path) -
         f"{path} does not fit resnet18 (layer1.0.conv1.weight is (64, 64, 1, 1) in the file and "
     )
     assert "(64, 64, 3, 3) in the model" in sentence
-    assert sentence.endswith(
-        "give the weights of a resnet18 with model.weights=FILE, or model.weights=null for random weights."
-    )
+    assert sentence.endswith("set model.weights to a file of resnet18 weights, or to null for random weights.")
 
 
 def test_missing_and_unexpected_keys_are_named(tmp_path: Path) -> None:

@@ -23,6 +23,6 @@ def test_without_a_power_there_are_no_weights() -> None:
     assert class_weights(LABELS, 3, 0.0) is None
 
 
-def test_a_class_without_images_weighs_as_one_with_a_single_image() -> None:
+def test_a_class_without_images_is_weighted_like_a_class_with_one() -> None:
     weights = class_weights(LABELS, 4, 1)
     assert weights[3] == weights[2]

@@ -30,7 +30,7 @@ class Batches(UserList[tuple[Tensor, Tensor]]):
 
 
 class Constant(nn.Module):
-    """Logits that are parameters, whatever the images; `outputs` makes of them what training mode returns."""
+    """Logits that are parameters and ignore the images; `outputs` turns them into the output of training mode."""
 
     def __init__(self, outputs: Callable[..., Any], *logits: list[float]) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Constant(nn.Module):
 
 
 class Blind(nn.Linear):
-    """Trains, but says nothing in evaluation, so that its validation loss never falls."""
+    """A network whose logits are constant in evaluation mode, so that its validation loss never falls."""
 
     def forward(self, images: Tensor) -> Tensor:
         logits = super().forward(images.flatten(1))
@@ -51,7 +51,7 @@ class Blind(nn.Linear):
 
 
 class Rates(Callback):
-    """Notes the rates with which each step is made."""
+    """Record the learning rates of each step."""
 
     def __init__(self) -> None:
         self.seen: list[list[float]] = []
@@ -151,7 +151,7 @@ def test_each_epoch_counts_its_own_images_alone() -> None:
         assert after_two[name] == after_one[name]
 
 
-def test_label_smoothing_is_torchs_and_validation_goes_without() -> None:
+def test_label_smoothing_is_torchs_and_is_not_used_in_validation() -> None:
     logits, smoothing = [2.0, -1.0, 0.5], 0.3
     module = classifier(Constant(lambda only: only, logits), label_smoothing=smoothing, lr=1e-30)
     train = batches(5, 2, 3)
@@ -175,7 +175,7 @@ def test_label_smoothing_is_torchs_and_validation_goes_without() -> None:
         (InceptionOutputs, [[1.0, 0.0, -1.0], [0.0, 2.0, 0.0]], 0.4),
     ],
 )
-def test_auxiliary_logits_weigh_what_their_papers_say(
+def test_auxiliary_losses_have_the_weights_of_their_papers(
     outputs: Callable[..., Any], logits: list[list[float]], weight: float
 ) -> None:
     images = torch.zeros(2, 3, 4, 4)
@@ -193,14 +193,14 @@ def test_the_logged_training_loss_is_that_of_the_main_logits() -> None:
     assert logged["train_loss"].item() == pytest.approx(expected)
 
 
-def test_auxiliary_logits_that_are_switched_off_weigh_nothing() -> None:
+def test_auxiliary_logits_that_are_switched_off_add_no_loss() -> None:
     network = Constant(lambda main: GoogLeNetOutputs(main, None, None), [1.0, 0.0, -1.0])
     loss = classifier(network).training_step((torch.zeros(1, 3, 4, 4), torch.tensor([0])), 0)
     assert loss.item() == pytest.approx(cross_entropy_by_hand([1.0, 0.0, -1.0], 0))
 
 
 def dropped(num_batches: int, *, seed: int = 0, disturbed: bool = False) -> dict[tuple[int, int], Tensor]:
-    """What dropout lets pass at each (epoch, step) of two epochs."""
+    """Return the output of dropout at each (epoch, step) of two epochs."""
     network, found = tiny(), {}
     module = classifier(network, seed=seed)
     counts: defaultdict[int, int] = defaultdict(int)
@@ -230,7 +230,7 @@ def test_dropout_is_a_function_of_seed_epoch_and_step_alone() -> None:
 
 
 class Gradients(Callback):
-    """Notes whether there are gradients when a batch begins."""
+    """Record whether there are gradients at the start of a batch."""
 
     def __init__(self) -> None:
         self.seen: list[set[bool]] = []
@@ -306,7 +306,7 @@ WEIGHTS = torch.tensor([0.5, 1.0, 4.0])
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("is_mixed", [False, True])
-def test_weights_of_classes_weigh_each_term_of_the_smoothed_loss(is_mixed: bool, precision: str) -> None:
+def test_class_weights_multiply_each_term_of_the_smoothed_loss(is_mixed: bool, precision: str) -> None:
     (images, labels), layer = batches(5)[0], nn.Linear(48, 3)
     network = nn.Sequential(nn.Flatten(), layer)
     shares = nn.functional.one_hot(labels, 3).float()
@@ -322,7 +322,7 @@ def test_weights_of_classes_weigh_each_term_of_the_smoothed_loss(is_mixed: bool,
     torch.testing.assert_close(found.float(), expected, rtol=1e-5 if precision == "32-true" else 1e-2, atol=0)
 
 
-def test_weights_of_classes_are_in_the_training_loss_alone_and_in_no_file() -> None:
+def test_class_weights_are_in_the_training_loss_alone_and_in_no_file() -> None:
     plain, weighted = (classifier(tiny(), class_weights=weights, lr=1e-30) for weights in (None, WEIGHTS))
     assert weighted.state_dict().keys() == plain.state_dict().keys()
     of_plain, of_weighted = (fit(module, batches(5, 2, 3)).callback_metrics for module in (plain, weighted))

@@ -97,7 +97,7 @@ def test_a_function_may_make_the_network(module: str) -> None:
     assert list(heads(made(f"{module}.ours"))) == ["classifier.3"]
 
 
-def test_all_of_an_image_is_seen_at_224_px_with_the_normalization_of_imagenet(module: str) -> None:
+def test_the_whole_image_is_used_at_224_px_with_the_normalization_of_imagenet(module: str) -> None:
     seen = preprocessing_of(of(f"{module}.Told"))
     assert (seen.crop_size, seen.resize_size, seen.mean) == (224, 224, (0.485, 0.456, 0.406))
 
@@ -109,7 +109,7 @@ def test_weights_of_a_file_are_loaded_without_a_head_for_other_classes(module: s
     ours = made(f"{module}.Told", "weights.pth").state_dict()
     assert torch.equal(ours["conv.weight"], theirs["conv.weight"])
     assert ours["out.weight"].shape == (6, 8)
-    assert refusal(f"{module}.Told", "DEFAULT").startswith(f"{module}.Told has no published weights, so")
+    assert f"{module}.Told has no published weights" in refusal(f"{module}.Told", "DEFAULT")
 
 
 def test_the_digest_is_that_of_the_file_and_features_of_another_source_are_others(module: str, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_source_that_changed_is_imported_anew(module: str, tmp_path: Path) -> 
     assert made(f"{module}.Told").conv.out_channels == 88
 
 
-def test_features_of_torchvision_and_timm_are_told_apart() -> None:
+def test_features_of_torchvision_and_timm_have_different_keys() -> None:
     keys = [features_key(ModelConfig("resnet34", None, library)) for library in ("torchvision", "timm")]
     assert keys[0] == "resnet34"  # as before there were others
     assert keys[1] != keys[0]
@@ -136,32 +136,45 @@ def test_features_of_torchvision_and_timm_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("Headless", "{}.Headless neither takes num_classes nor has a linear layer to replace: let it take one"),
+        (
+            "Headless",
+            "{}.Headless has neither a parameter num_classes nor a linear layer to replace: add the parameter",
+        ),
         (
             "Loud",
-            "{}.Loud makes dict of one image, where logits of shape (1, 6) are needed: let it return them",
+            "{}.Loud returns dict for one image, but must return logits of shape (1, 6): change its forward()",
         ),
-        ("number", "{}.number makes a int: it must make a torch.nn.Module"),
+        ("number", "{}.number returns a int, but must return a torch.nn.Module: change it"),
         (
             "broken",
-            "{}.broken cannot be called (RuntimeError: no such thing): see model.args for its arguments",
+            "{}.broken cannot be called (RuntimeError: no such thing): set its arguments in model.args",
         ),
-        ("Absent", "there is no Absent in "),
     ],
 )
 def test_what_is_no_network_is_refused_in_one_sentence(module: str, name: str, said: str) -> None:
     assert refusal(f"{module}.{name}").startswith(said.format(module))
 
 
+def test_a_misspelt_class_or_module_is_refused_with_the_nearest_names(module: str, tmp_path: Path) -> None:
+    (tmp_path / "networks.py").write_text(SOURCE)
+    source = tmp_path / f"{module.replace('.', '/')}.py"
+    assert refusal(f"{module}.Tolled") == (
+        f"{source} has no Tolled (did you mean Told?): correct model._target_={module}.Tolled"
+    )
+    assert refusal(f"{module}.Absent") == f"{source} has no Absent: correct model._target_={module}.Absent"
+    assert "the installed packages (did you mean networks?): write it" in refusal("netwroks.Told")
+
+
 def test_a_wrong_argument_or_a_module_that_is_not_there_is_refused(module: str, tmp_path: Path) -> None:
     assert "unexpected keyword argument 'depth'" in refusal(f"{module}.Told", depth=3)
     assert refusal("absent.nets.Told") == (
         f"model._target_=absent.nets.Told is in no Python file of the current folder ({tmp_path}) or the installed "
-        "packages: give package.module.Class"
+        "packages: write it as package.module.Class"
     )
     (tmp_path / "faulty.py").write_text("import nothing_of_this_name")
     assert refusal("faulty.Net") == (
-        "faulty.Net cannot be imported (ModuleNotFoundError: No module named 'nothing_of_this_name')"
+        "faulty.Net cannot be imported (ModuleNotFoundError: No module named 'nothing_of_this_name'): correct "
+        f"{tmp_path / 'faulty.py'}"
     )
 
 

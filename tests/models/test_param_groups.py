@@ -70,7 +70,7 @@ def test_heads_and_whole_auxiliary_classifiers_are_apart_and_the_backbone_comes_
     assert set(groups["head spared"]) == norms | {f"{name}.bias" for name in head if not name.endswith("conv")}
 
 
-def test_a_head_is_told_from_a_layer_whose_name_begins_alike() -> None:
+def test_a_layer_whose_name_begins_like_the_heads_is_no_head() -> None:
     network = nn.ModuleDict({"fc": nn.Linear(1, 1), "fc2": nn.Linear(1, 1)})
     groups = names_by_group(network, ["fc"])
     assert groups["head decayed"] == ["fc.weight"]
@@ -104,7 +104,7 @@ def rates(model_name: str, first_lr_scale: float) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("model_name", SIZES)
-def test_rates_rise_from_the_first_layers_to_the_last_and_spare_nobody(model_name: str) -> None:
+def test_rates_rise_from_the_first_layers_to_the_last_for_all_parameters(model_name: str) -> None:
     found, network = rates(model_name, 0.01), on_meta(model_name)
     assert sorted(found) == sorted(name for name, _ in network.named_parameters())
     head = tuple(f"{name}." for name in classifiers(network))

@@ -12,7 +12,7 @@ from intel_scenes.models.weights import preprocessing_of, resolve_weights
 
 
 def num_parameters(width: int, num_classes: int) -> int:
-    """Of convolutions without bias, two numbers of a norm a channel, and a linear layer, by hand."""
+    """Count parameters by hand: convolutions without bias, two per channel of each norm, and a linear layer."""
     convolutions = [(3, 1), (1, 2), (2, 2), (2, 2), (2, 4), (4, 8), (8, 8), (8, 8)]
     sizes = [(inputs if inputs == 3 else inputs * width, outputs * width) for inputs, outputs in convolutions]
     return sum(9 * a * b + 2 * b for a, b in sizes) + (8 * width + 1) * num_classes
@@ -45,18 +45,18 @@ def test_its_map_has_a_sixteenth_of_the_images_side_and_the_mean_of_it_is_classi
         torch.testing.assert_close(logits, maps[0].mean((2, 3)) @ network.fc.weight.T + network.fc.bias)
 
 
-def test_images_that_leave_no_map_are_refused_with_the_size_it_was_made_for() -> None:
+def test_images_that_leave_no_feature_map_are_refused_with_the_native_size() -> None:
     network = build("resnet9", 6, weights=None, image_size=64)
     with pytest.raises(UserError, match=r"resnet9 cannot train on images of 14 x 14 pixels .*data\.image_size=64"):
         check_image_size(network, "resnet9", 14)
 
 
-def test_images_are_shown_whole_at_64_px() -> None:
+def test_images_are_not_cropped_at_64_px() -> None:
     found = preprocessing_of("resnet9", None)
     assert (found.crop_size, found.resize_size) == (64, 64)
 
 
-def test_weights_of_a_file_are_taken_and_none_are_published(tmp_path: Path) -> None:
+def test_weights_of_a_file_are_loaded_and_none_are_published(tmp_path: Path) -> None:
     theirs = build("resnet9_x0_5", 10, weights=None, image_size=64)
     safetensors.torch.save_file(theirs.state_dict(), tmp_path / "w.safetensors")
     weights = resolve_weights("resnet9_x0_5", str(tmp_path / "w.safetensors"))
@@ -64,10 +64,10 @@ def test_weights_of_a_file_are_taken_and_none_are_published(tmp_path: Path) -> N
     assert preprocessing_of("resnet9_x0_5", "w.safetensors") == preprocessing_of("resnet9_x0_5", None)
     ours = build("resnet9_x0_5", 6, weights=weights, image_size=64)
     assert torch.equal(ours.layer3[0].conv.weight, theirs.layer3[0].conv.weight)
-    with pytest.raises(UserError, match=r"resnet9 has no published weights, so model\.weights=DEFAULT is none: give"):
+    with pytest.raises(UserError, match=r"weights=DEFAULT is not a file, and resnet9 has no published weights: set"):
         resolve_weights("resnet9", "DEFAULT")
 
 
-def test_a_misspelt_one_is_refused_with_its_neighbours() -> None:
+def test_a_misspelt_name_is_refused_with_the_nearest_names() -> None:
     with pytest.raises(UserError, match=r"did you mean .*resnet9.*or resnet9 or resnet9_x0_5\.$"):
         resolve_weights("resnet09", None)

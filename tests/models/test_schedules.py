@@ -92,8 +92,8 @@ def test_a_share_outside_of_the_training_is_refused_by_name(fraction: float) -> 
 
 
 @pytest.mark.parametrize("num_steps", [1, 3, 10, 1000])
-def test_a_rise_and_a_fall_longer_than_the_training_are_refused_together(num_steps: int) -> None:
-    with pytest.raises(ValueError, match=r"warmup_fraction=0\.6 and decay_fraction=0\.45 exceed the training"):
+def test_warmup_and_decay_longer_than_the_training_are_refused(num_steps: int) -> None:
+    with pytest.raises(ValueError, match=r"warmup_fraction=0\.6 and decay_fraction=0\.45 add up to more than 1"):
         warmup_stable_decay(0, num_steps=num_steps, warmup_fraction=0.6, decay_fraction=0.45)
 
 
@@ -125,7 +125,7 @@ def test_onecycle_keeps_the_peak_of_each_group() -> None:
         assert (first / second, third / first) == (pytest.approx(10), pytest.approx(10))
 
 
-def test_onecycle_leaves_the_momentum_alone() -> None:
+def test_onecycle_does_not_cycle_the_momentum() -> None:
     sgd = optimizer(0.4)
     scheduler = onecycle(sgd, num_steps=10, pct_start=0.3, div_factor=25.0)
     for _ in range(10):

@@ -63,7 +63,7 @@ def test_the_loss_of_a_certain_error_is_finite() -> None:
     assert result.loss == pytest.approx(-math.log(np.finfo(float).tiny) / 2)
 
 
-def test_a_temperature_is_found_again_and_changes_no_prediction() -> None:
+def test_a_known_temperature_is_recovered_and_changes_no_prediction() -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(20_000, 4))
     true = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -80,7 +80,7 @@ def test_a_temperature_is_found_again_and_changes_no_prediction() -> None:
 
 @pytest.mark.parametrize("sure", [0.6, 0.9, 0.9999])
 @pytest.mark.parametrize("num_classes", [2, 6])
-def test_where_all_of_30_images_are_right_31_of_32_are_expected_to_be(sure: float, num_classes: int) -> None:
+def test_if_all_of_30_images_are_correct_the_target_is_31_of_32(sure: float, num_classes: int) -> None:
     labels = np.arange(30) % num_classes
     predicted = np.full((30, num_classes), (1 - sure) / (num_classes - 1))
     predicted[np.arange(30), labels] = sure
@@ -90,7 +90,7 @@ def test_where_all_of_30_images_are_right_31_of_32_are_expected_to_be(sure: floa
     assert found == pytest.approx(math.log(before) / math.log(after), rel=1e-4)
 
 
-def test_a_perfect_validation_split_makes_no_prediction_reckless() -> None:
+def test_a_perfect_validation_set_makes_no_prediction_overconfident() -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(6, size=2_000)
     logits = generator.normal(size=(2_000, 6)) + 5 * np.eye(6)[labels]
@@ -105,7 +105,7 @@ def test_a_perfect_validation_split_makes_no_prediction_reckless() -> None:
     assert after < before + 0.05
 
 
-def test_what_keeps_a_temperature_from_its_bound_hardly_moves_that_of_many_images() -> None:
+def test_the_regularization_of_the_temperature_vanishes_with_many_images() -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(6, size=3_000)
     logits = 2 * (generator.normal(size=(3_000, 6)) + 2 * np.eye(6)[labels])

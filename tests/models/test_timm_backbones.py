@@ -61,7 +61,7 @@ def test_a_family_of_timm_trains_from_random_weights_and_ends_in_its_head(family
 
 
 @pytest.mark.parametrize("name", ["test_vit", "tf_efficientnet_lite0", "resnet50.a1_in1k", "vit_small_patch14_dinov2"])
-def test_images_are_seen_as_timm_says(name: str) -> None:
+def test_preprocessing_is_that_of_timm(name: str) -> None:
     with torch.device("meta"):
         expected = timm.data.resolve_model_data_config(timm.create_model(name))
     seen = preprocessing_of(of(name, "DEFAULT"))
@@ -87,7 +87,7 @@ def test_rates_fall_towards_the_first_layers_as_those_of_timm_do() -> None:
     assert min(group["lr"] for group in groups) == pytest.approx(0.1)
 
 
-def test_a_model_that_tells_no_layers_apart_has_its_modules_in_their_order() -> None:
+def test_a_model_without_group_matcher_has_its_modules_as_stages() -> None:
     with torch.device("meta"):
         network = build(of("poolformerv2_s12"), 6, weights=None, image_size=64)
     assert not hasattr(network, "group_matcher")
@@ -126,7 +126,7 @@ def test_batch_norms_of_timm_keep_their_statistics_where_they_are_not_trained(no
 def test_a_model_takes_the_size_of_the_images_where_it_is_built_for_one() -> None:
     assert made("test_vit", image_size=96).patch_embed.img_size == (96, 96)
     assert made("test_vit", image_size=96)(torch.zeros(1, 3, 96, 96)).shape == (1, 6)
-    said = r"vit_tiny_patch16_224 cannot train on images of 64 x 64 .*set data\.image_size=224, which"
+    said = r"vit_tiny_patch16_224 cannot train on images of 64 x 64 .*set data\.image_size=224 \(its"
     with torch.device("meta"):
         network = made("vit_tiny_patch16_224")
     with pytest.raises(UserError, match=said):
@@ -163,13 +163,13 @@ def test_the_image_encoders_of_dino_clip_and_siglip_have_a_head_for_our_classes(
         ("test_vitt", "model.name=test_vitt is not a model of timm (did you mean test_vit"),
         (
             "test_vit.in1k",
-            "model.name=test_vit.in1k is not a model of timm (did you mean r160_in1k?): test_vit has the tags "
-            "r160_in1k.",
+            "model.name=test_vit.in1k is not a model of timm (did you mean r160_in1k?): choose a tag of "
+            "test_vit: r160_in1k.",
         ),
         ("resnet18.a1_in21", "model.name=resnet18.a1_in21 is not a model of timm (did you mean a1_in1k"),
     ],
 )
-def test_what_cannot_be_had_of_timm_is_one_sentence(name: str, said: str) -> None:
+def test_models_that_timm_lacks_or_that_have_two_heads_are_one_sentence(name: str, said: str) -> None:
     assert refusal(name).startswith(said)
 
 
@@ -178,7 +178,7 @@ def test_other_weights_of_a_model_are_its_tags() -> None:
     assert resolve_weights(of("resnet18.a2_in1k", "DEFAULT")).name == "resnet18.a2_in1k"
     with pytest.raises(UserError, match=r"model\.weights=a9_in1k is neither a file nor a tag .*did you mean .*a1_in1k"):
         resolve_weights(of("resnet18", "a9_in1k"))
-    with pytest.raises(UserError, match=r"^efficientnet_b6 has no published weights, so model\.weights=DEFAULT"):
+    with pytest.raises(UserError, match=r"=DEFAULT is not a file, and efficientnet_b6 has no published weights"):
         resolve_weights(of("efficientnet_b6", "DEFAULT"))
 
 
@@ -190,7 +190,7 @@ def test_a_missing_timm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) 
 def test_further_arguments_reach_timm_and_others_are_refused() -> None:
     rates = [build(of("test_vit", drop_rate=rate), 6, weights=None, image_size=32).head_drop.p for rate in (0.0, 0.5)]
     assert rates == [0.0, 0.5]
-    with pytest.raises(UserError, match=r"^test_resnet does not take model\.args\.depthh \("):
+    with pytest.raises(UserError, match=r"^test_resnet does not accept model\.args\.depthh \("):
         build(of("test_resnet", depthh=3), 6, weights=None, image_size=32)
     for name in ("num_classes", "pretrained_cfg_overlay", "checkpoint_path"):
         with pytest.raises(UserError, match=f"model.args.{name} is given by the run itself: leave it out"):
@@ -216,7 +216,7 @@ def test_a_file_in_timms_layout_is_loaded_without_a_head_for_other_classes(suffi
     assert all(torch.equal(whole[name], value) for name, value in theirs.items())
 
 
-def test_embeddings_of_positions_are_resized_as_timm_does(tmp_path: Path) -> None:
+def test_position_embeddings_are_resized_as_timm_does(tmp_path: Path) -> None:
     theirs = timm.create_model("test_vit", img_size=64)
     torch.nn.init.normal_(theirs.pos_embed)
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
@@ -230,7 +230,7 @@ def test_embeddings_of_positions_are_resized_as_timm_does(tmp_path: Path) -> Non
     torch.testing.assert_close(ours.pos_embed.detach(), expected)
 
 
-def test_an_encoder_without_a_head_takes_ours(tmp_path: Path) -> None:
+def test_an_encoder_without_a_head_takes_the_new_one(tmp_path: Path) -> None:
     theirs = timm.create_model("test_vit", num_classes=0, img_size=32).state_dict()
     torch.save(theirs, tmp_path / "weights.pth")
     ours = made("test_vit", weights=str(tmp_path / "weights.pth")).state_dict()
@@ -249,13 +249,12 @@ def test_a_file_of_another_model_is_refused(name: str, why: str, tmp_path: Path)
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "other.pth")
     said = refusal(name, weights=str(tmp_path / "other.pth"))
     assert said.startswith(f"other.pth does not fit timm's {name} {why}")
-    assert said.endswith(f"give the weights of a {name} with model.weights=FILE, or model.weights=null for random "
-                         "weights.")  # fmt: skip
+    assert said.endswith(f"set model.weights to a file of {name} weights, or to null for random weights.")
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Sends downloads to an address, into a folder of the test."""
+    """Direct downloads to an address and into a folder of the test."""
     from huggingface_hub import constants
 
     def at(address: str) -> None:
@@ -283,9 +282,9 @@ def test_without_a_network_a_download_is_refused_at_once(hub) -> None:
     with served("other", b"") as (address, requests):
         hub(address)
         assert refusal("test_vit", weights="DEFAULT") == (
-            "the weights test_vit.r160_in1k cannot be had from timm/test_vit.r160_in1k (no file model.safetensors or "
-            "pytorch_model.bin there): give a file with model.weights=FILE, or model.weights=null for random weights."
+            "the weights test_vit.r160_in1k cannot be downloaded from timm/test_vit.r160_in1k (the repository has no "
+            "file model.safetensors or pytorch_model.bin): set model.weights to a file, or to null for random weights."
         )
     requests.clear()
     said = refusal("test_vit", weights="DEFAULT")  # the server is gone
-    assert said.startswith("the weights test_vit.r160_in1k cannot be had from timm/test_vit.r160_in1k ([Errno")
+    assert said.startswith("the weights test_vit.r160_in1k cannot be downloaded from timm/test_vit.r160_in1k ([Errno")

@@ -48,7 +48,7 @@ def test_preprocessing_is_that_of_the_chosen_weights() -> None:
     assert preprocessing_of("inception_v3", None) == random
 
 
-def test_a_file_is_known_by_its_content_and_prepared_as_the_default_weights(tmp_path: Path) -> None:
+def test_a_file_is_identified_by_its_content_and_preprocessed_as_the_default_weights(tmp_path: Path) -> None:
     path = tmp_path / "mine.pth"
     path.write_bytes(b"content")
     weights = resolve_weights("resnet50", str(path))
@@ -59,7 +59,7 @@ def test_a_file_is_known_by_its_content_and_prepared_as_the_default_weights(tmp_
     assert (seen.crop_size, seen.resize_size) == (224, 232)
 
 
-def test_misspelt_weights_are_refused_with_their_neighbours_and_all_choices() -> None:
+def test_misspelt_weights_are_refused_with_the_nearest_names_and_all_choices() -> None:
     with pytest.raises(UserError) as caught:
         resolve_weights("resnet50", "imagenet1k_v3")
     assert str(caught.value) == (
@@ -76,7 +76,7 @@ def test_weights_without_a_classifier_are_no_choice() -> None:
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"model\.weights=absent\.pth cannot be read \(No such file.*/absent\.pth\): give"
+        UserError, match=r"model\.weights=absent\.pth cannot be read \(No such file.*/absent\.pth\): set"
     ):
         resolve_weights("resnet18", "absent.pth")
     with pytest.raises(UserError, match="is neither a file nor weights of resnet18"):
@@ -137,13 +137,13 @@ def test_a_download_with_another_hash_is_refused(server: tuple[Path, str], monke
     folder, address = server
     (folder / "small-01234567.pth").write_bytes(b"something else")
     publish(monkeypatch, f"{address}/small-01234567.pth")
-    with pytest.raises(UserError, match=r"cannot be had from .* \(invalid hash value .*\): give a file with model"):
+    with pytest.raises(UserError, match=r"cannot be downloaded from .* \(invalid hash value .*\): set model"):
         download()
 
 
 def test_a_missing_page_is_refused(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     publish(monkeypatch, f"{server[1]}/absent-01234567.pth")
-    with pytest.raises(UserError, match=r"cannot be had from .*/absent-01234567\.pth \(HTTP Error 404"):
+    with pytest.raises(UserError, match=r"cannot be downloaded from .*/absent-01234567\.pth \(HTTP Error 404"):
         download()
 
 
@@ -158,13 +158,13 @@ def test_without_a_network_the_sentence_comes_at_once(monkeypatch: pytest.Monkey
             download()
     assert time.monotonic() - start < 5
     assert str(caught.value) == (
-        f"the weights IMAGENET1K_V1 of mobilenet_v3_small cannot be had from {url} (<urlopen error [Errno 111] "
-        "Connection refused>): give a file with model.weights=FILE, or model.weights=null for random weights."
+        f"the weights IMAGENET1K_V1 of mobilenet_v3_small cannot be downloaded from {url} (<urlopen error [Errno 111] "
+        "Connection refused>): set model.weights to a file, or to null for random weights."
     )
 
 
 @pytest.mark.usefixtures("server")
-def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights_module, "DOWNLOAD_TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         publish(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}/small-01234567.pth")
@@ -182,7 +182,7 @@ def test_a_file_that_holds_no_state_dict_is_refused(tmp_path: Path, content: str
         torch.save(objects[content], path)
     else:
         path.write_bytes(b"no weights " * 9 if content == "noise" else b"")
-    with pytest.raises(UserError, match=r"weights\S+ cannot be read as weights \(\w+\): it must hold a state dict"):
+    with pytest.raises(UserError, match=r"weights\S+ cannot be read as weights \(\w+\): give a state dict"):
         read_state(path)
 
 

@@ -27,10 +27,10 @@ NUM_CLASSES = 6
 
 
 def trained(name: str, image_size: int) -> nn.Module:
-    """A network after a step of training, whose gradients reached its first layer.
+    """Return a network after one training step, having checked that gradients reach its first layer.
 
     Raises:
-        UserError: It cannot be had or trained.
+        UserError: The model cannot be built or trained.
     """
     torch.manual_seed(0)
     model = ModelConfig(name, None, "timm")
@@ -53,7 +53,7 @@ def trained(name: str, image_size: int) -> nn.Module:
 
 @torch.no_grad()
 def ends_in_its_head(network: nn.Module, image_size: int) -> bool:
-    """Whether the network without its head, and then the head, compute what the network does."""
+    """Return whether the network without its head, followed by the head, computes what the network computes."""
     ((name, head),) = heads(network).items()
     if not isinstance(head, nn.Linear):
         return False
@@ -66,7 +66,7 @@ def ends_in_its_head(network: nn.Module, image_size: int) -> bool:
 
 
 def smallest(names: list[str]) -> list[str]:
-    """The models with the fewest parameters, counted without computing, of those that are called small if any are."""
+    """Return the models with the fewest parameters, among those with a small name if there are any."""
     sizes = {}
     for name in ([name for name in names if SMALL.search(name)] or names)[:NUM_COUNTED]:
         try:
@@ -78,7 +78,7 @@ def smallest(names: list[str]) -> list[str]:
 
 
 def outcome(names: list[str]) -> tuple[str, bool]:
-    """What comes of a family, in a line, and whether it trains."""
+    """Return the result for a family as a line, and whether a model of it trains."""
     failures = []
     for name in smallest(names):
         try:
@@ -97,7 +97,7 @@ def outcome(names: list[str]) -> tuple[str, bool]:
 
 
 def single_heads() -> Iterator[str]:
-    """The names that have one classifier, which can be replaced, as far as timm says so."""
+    """Return the names of models that have a single classifier according to timm."""
     for name in timm.list_models():
         try:
             resolve_weights(ModelConfig(name, None, "timm"))

@@ -103,8 +103,8 @@ def test_a_custom_network_trains_and_is_imported_again_only_if_trusted(run, net,
     with pytest.raises(UserError) as caught:
         rebuild_network(loaded)
     assert str(caught.value) == (
-        f"the network of {tmp_path / 'run'} is made by {source.stem}.Net, which would be imported from {source}: add "
-        "trust=true if you trust it"
+        f"the network of {tmp_path / 'run'} is built by {source.stem}.Net, which would be imported from {source}: add "
+        "trust=true if you trust that file"
     )
     network = rebuild_network(loaded, trust=True)
     network.load_state_dict(read_weights(loaded))
@@ -115,14 +115,14 @@ def test_a_custom_network_trains_and_is_imported_again_only_if_trusted(run, net,
     with pytest.raises(UserError) as caught:
         rebuild_network(loaded, trust=True)
     assert str(caught.value) == (
-        f"{source} is no longer the source that {tmp_path / 'run'} was trained with: put that back, or train again"
+        f"{source} has changed since {tmp_path / 'run'} was trained: restore the file, or train again"
     )
     with pytest.raises(UserError, match="another configuration: the data, the weights, the source of the network, "):
         run(*net)  # another configuration
 
 
-def test_a_misspelt_custom_class_is_refused_before_any_image_is_read(net):
-    with pytest.raises(UserError, match=r"^there is no Nett in "):
+def test_a_misspelt_class_of_ones_own_is_refused_before_any_image_is_read(net):
+    with pytest.raises(UserError, match=r"\.py has no Nett \(did you mean Net\?\): correct model\._target_="):
         check_parts(asked(*net, f"{net[1]}t"), ())
 
 
