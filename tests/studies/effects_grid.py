@@ -19,7 +19,7 @@ from scipy.optimize import brentq
 from tqdm import tqdm
 
 from intel_scenes.studies.statistics.crossed import Runs
-from intel_scenes.studies.statistics.effects import Design, Effects, analyse
+from intel_scenes.studies.statistics.effects import Effects, FactorialDesign, analyse
 from tests.studies import simulated
 
 ROPE = 0.005
@@ -76,13 +76,13 @@ class Scenario:
     def cells(self) -> list[tuple[int, ...]]:
         return [one for one in itertools.product(*map(range, self.sizes)) if one[:2] not in self.absent]
 
-    def design(self) -> Design:
+    def design(self) -> FactorialDesign:
         levels = [{f"f{factor}": str(level) for factor, level in enumerate(cell)} for cell in self.cells]
         seeds = []
         for number in range(len(levels)):
             num = self.num_seeds - (self.lost > 0 and number % self.lost == 0)
             seeds.append([seed if self.is_paired else (number, seed) for seed in range(num)])
-        return Design.of(levels, seeds)
+        return FactorialDesign.of(levels, seeds)
 
     def truth(self, cell: tuple[int, ...]) -> float:
         """Accuracy beyond that of the world, in points."""
@@ -111,7 +111,7 @@ def logits(points: float) -> float:
     return points / 100 / SLOPE
 
 
-def runs_of(rng: np.random.Generator, scenario: Scenario, design: Design, shifts: np.ndarray) -> Runs:
+def runs_of(rng: np.random.Generator, scenario: Scenario, design: FactorialDesign, shifts: np.ndarray) -> Runs:
     """The runs of one study."""
     images, cells, sizes = scenario.num_images, scenario.cells, [len(rows) for rows in design.rows]
     shared = rng.normal(0, logits(scenario.shared_sd), scenario.num_seeds)

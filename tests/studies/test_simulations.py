@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from intel_scenes.studies.statistics.crossed import Runs
-from intel_scenes.studies.statistics.selection import choice_paid_for
+from intel_scenes.studies.statistics.selection import cross_validated_choice
 from tests.studies.grid import balanced_cells, bar, cells, promise, simulated, summary
 from tests.studies.simulated import right
 
@@ -57,7 +57,7 @@ def test_the_corrected_accuracy_of_a_chosen_leader_has_no_advantage():
     rng = np.random.default_rng(15)
     studies = [rng.normal(0, 1, (100, 5)) for _ in range(1000)]
     naive = np.mean([one.mean(axis=1).max() for one in studies])
-    corrected = np.mean([choice_paid_for(one) for one in studies])
+    corrected = np.mean([cross_validated_choice(one) for one in studies])
     assert naive > 1
     assert abs(corrected) < 0.1
 

@@ -163,9 +163,9 @@ def _has_few_seeds(found: Comparison) -> bool:
 def _ledger(found: Comparison) -> Rows:
     rows = [["arm", "seeds", "total SD", "test-sampling SD", "seed SD"]]
     for arm in found.arms:
-        if (ledger := arm.tested.ledger) is not None:
-            left = "needs five seeds" if ledger.left is None else f"{100 * ledger.left:.2f}"
-            spread = [f"{100 * ledger.seen:.2f}", f"{100 * ledger.of_images:.2f}", left]
+        if (sds := arm.tested.seed_spread) is not None:
+            seed_sd = "needs five seeds" if sds.seed_sd is None else f"{100 * sds.seed_sd:.2f}"
+            spread = [f"{100 * sds.total_sd:.2f}", f"{100 * sds.test_sampling_sd:.2f}", seed_sd]
             rows.append([arm.label, str(len(arm.tested.evaluated)), *spread])
     return rows if len(rows) > 1 else []
 

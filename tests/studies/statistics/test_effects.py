@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.anova import AnovaRM
 from statsmodels.stats.multitest import multipletests
 
-from intel_scenes.studies.statistics.effects import Cell, Design, Effects, effects
+from intel_scenes.studies.statistics.effects import Cell, Effects, FactorialDesign, effects
 from tests.studies.effects_grid import lower_bound, simulate
 
 
@@ -241,21 +241,23 @@ def test_a_cell_with_one_run_is_left_out_and_identical_runs_have_an_interval():
 @pytest.mark.parametrize(
     ("levels", "seeds", "message"),
     [
-        ([{"a": "1"}, {"a": "1"}], [[1, 2]] * 2, "cells need the same factors, and each its own combination of levels"),
-        ([{"a": "1"}, {"b": "1"}], [[1, 2]] * 2, "cells need the same factors, and each its own combination of levels"),
-        ([{"a": "1"}, {"a": "2"}], [[1, 1]] * 2, "a cell needs another label for each of its runs"),
+        ([{"a": "1"}, {"a": "1"}], [[1, 2]] * 2, "all cells must have the same factors, and no two the same levels"),
+        ([{"a": "1"}, {"b": "1"}], [[1, 2]] * 2, "all cells must have the same factors, and no two the same levels"),
+        ([{"a": "1"}, {"a": "2"}], [[1, 1]] * 2, "the runs of a cell must have different seed labels"),
     ],
 )
 def test_cells_that_are_no_design_are_refused(levels, seeds, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        Design.of(levels, seeds)
+        FactorialDesign.of(levels, seeds)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_complete_sub_design_is_as_large_as_any(seed):
     rng = np.random.default_rng(seed)
     places = [place for place in itertools.product(range(3), range(3), range(2)) if rng.random() < 0.8]
-    design = Design.of([dict(zip("fgh", map(str, place), strict=True)) for place in places], [range(2) for _ in places])
+    design = FactorialDesign.of(
+        [dict(zip("fgh", map(str, place), strict=True)) for place in places], [range(2) for _ in places]
+    )
     largest = 0
     subsets = [one for size in (2, 3) for one in itertools.combinations(range(3), size)]
     for first, second in itertools.product(subsets, subsets):

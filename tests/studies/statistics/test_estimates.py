@@ -12,10 +12,10 @@ from statsmodels.stats.proportion import proportion_confint
 from intel_scenes.studies.statistics.crossed import Runs
 from intel_scenes.studies.statistics.estimates import (
     Estimate,
-    ledger,
     mcnemar,
-    precision,
+    posterior_precision,
     probability_of_better,
+    seed_spread,
     wilson,
 )
 
@@ -65,7 +65,7 @@ def test_the_posterior_of_the_precision_is_that_of_numerical_integration(seeds, 
         inner = integrate.quad(lambda t: density(t) / (images + t) ** power, bound, 2 * bound)[0]
         return inner + integrate.quad(lambda t: density(t) / (images + t) ** power, 2 * bound, np.inf)[0]
 
-    mean, spread = precision(images, seeds, bound, degrees)
+    mean, spread = posterior_precision(images, seeds, bound, degrees)
     assert mean == pytest.approx(moment(1) / moment(0), rel=2e-3)
     assert spread == pytest.approx(moment(2) * moment(0) / moment(1) ** 2 - 1, rel=2e-2)
 
@@ -127,14 +127,14 @@ def test_the_probability_of_better_counts_pairs_and_ties_half():
     assert probability_of_better(one, one - 0.1, is_paired=True) == 1.0
 
 
-def test_the_ledger_is_that_of_all_ways_to_halve_the_images():
+def test_the_seed_sd_is_the_average_over_all_ways_to_halve_the_images():
     table = right(8, (5, 6))
-    found = ledger(table)
-    assert found.seen == pytest.approx(table.mean(axis=1).std(ddof=1))
-    assert found.of_images == pytest.approx(np.sqrt(table.var(axis=0, ddof=1).sum()) / 6)
+    spread = seed_spread(table)
+    assert spread.total_sd == pytest.approx(table.mean(axis=1).std(ddof=1))
+    assert spread.test_sampling_sd == pytest.approx(np.sqrt(table.var(axis=0, ddof=1).sum()) / 6)
     covariances = []
     for half in itertools.combinations(range(6), 3):
         rest = [image for image in range(6) if image not in half]
         covariances.append(np.cov(table[:, half].mean(axis=1), table[:, rest].mean(axis=1))[0, 1])
-    assert found.left == pytest.approx(max(0, np.mean(covariances)) ** 0.5, abs=1e-6)
-    assert ledger(table[:4]).left is None
+    assert spread.seed_sd == pytest.approx(max(0, np.mean(covariances)) ** 0.5, abs=1e-6)
+    assert seed_spread(table[:4]).seed_sd is None

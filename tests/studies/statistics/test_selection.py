@@ -4,7 +4,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from intel_scenes.studies.statistics.selection import at_edge, best_of, beyond, choice_paid_for, crossing
+from intel_scenes.studies.statistics.selection import at_edge, best_of, beyond, cross_validated_choice, crossing
 
 
 def test_the_expected_best_is_the_mean_over_all_subsets_of_the_trials():
@@ -22,8 +22,8 @@ def test_two_curves_cross_where_their_order_turns():
 def test_the_leader_of_the_other_seeds_is_read_at_the_seed_left_out():
     accuracies = np.array([[0.90, 0.80, 0.70], [0.60, 0.85, 0.90]])
     # Without seed 0 the second leads (0.60), without seed 1 the first (0.80), without seed 2 the first (0.70).
-    assert choice_paid_for(accuracies) == pytest.approx((0.60 + 0.80 + 0.70) / 3)
-    assert choice_paid_for(accuracies[:, :1]) is None
+    assert cross_validated_choice(accuracies) == pytest.approx((0.60 + 0.80 + 0.70) / 3)
+    assert cross_validated_choice(accuracies[:, :1]) is None
 
 
 @pytest.mark.parametrize(
