@@ -3,7 +3,7 @@
 import pytest
 
 from tests.process import forked, python
-from tests.studies.made import leave_run, leave_study
+from tests.studies.simulated_records import leave_run, leave_study
 
 WITHOUT_TORCH = """
 import runpy, sys
@@ -56,13 +56,13 @@ def test_a_format_is_all_that_is_printed(compare, tmp_path):
         ([], "folder is not given: set folder=VALUE: the folder of a sweep, such as multirun/models"),
         (["folder=none"], "there is no folder none"),
         (["folder=empty"], "empty holds no runs"),
-        (["folder=study", "format=pdf"], "format=pdf: there are table, markdown, latex, json"),
-        (["folder=study", "compare.baseline=sdg"], "compare.baseline=sdg is none of the arms: adam; sgd"),
+        (["folder=study", "format=pdf"], "unknown format=pdf: choose one of table, markdown, latex, json"),
+        (["folder=study", "compare.baseline=sdg"], "compare.baseline=sdg is no arm: choose one of adam; sgd"),
         (["folder=study", "compare.rope=-1"], "compare.rope=-1 must be a number from 0 to 100"),
         (["folder=study", "compare.rope=a"], "compare.rope=a must be a number from 0 to 100"),
         (["folder=broken"], "study.yaml cannot be read"),
         (["folder=study", "data.root=none"], "data.root=none is no folder"),
-        (["folder=."], "holds sweeps: folder=./NAME"),
+        (["folder=."], "holds several sweeps: set folder=./NAME"),
         (["foldr=study"], "there is no key foldr (did you mean folder?)"),
         (["-m", "folder=study,empty"], "this command does one thing at a time: leave it out"),
     ],

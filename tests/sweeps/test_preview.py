@@ -10,7 +10,7 @@ from intel_scenes.config import RunConfig
 from intel_scenes.keys import conf_folder
 from intel_scenes.record import Summary
 from intel_scenes.sweeps import preview
-from tests.studies.made import leave_run
+from tests.studies.simulated_records import leave_run
 
 
 @pytest.fixture(scope="module")

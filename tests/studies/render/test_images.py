@@ -8,7 +8,7 @@ from PIL import Image
 
 from intel_scenes.studies.comparison import compare
 from intel_scenes.studies.render.images import galleries
-from tests.studies.made import leave_run
+from tests.studies.simulated_records import leave_run
 
 
 @pytest.mark.parametrize("place", ["seg_test/seg_test", "Test", "train", "pics", "."])

@@ -20,8 +20,8 @@ from intel_scenes.studies.comparison import compare
 from intel_scenes.studies.publish import compare_and_write
 from intel_scenes.studies.render.cost_figures import Point, frontier, text_places
 from intel_scenes.studies.render.pair_tables import class_differences, pairs_by_factor, single_rows
-from tests.studies.made import leave, leave_run, leave_study
 from tests.studies.simulated import table, world
+from tests.studies.simulated_records import leave, leave_run, leave_study
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (

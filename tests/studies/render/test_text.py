@@ -13,7 +13,7 @@ from intel_scenes.studies.publish import compare_and_write
 from intel_scenes.studies.render.answer import answer
 from intel_scenes.studies.render.csv_files import PAIRWISE_COLUMNS
 from intel_scenes.studies.render.tables import leaderboard
-from tests.studies.made import leave_run, leave_study
+from tests.studies.simulated_records import leave_run, leave_study
 
 OPTIONS = CompareConfig(baseline=None, rope=0.5)
 
@@ -99,7 +99,7 @@ def test_other_formats_hold_the_same_table(tmp_path):
     assert "\\%" in latex
     found = json.loads(compare_and_write(tmp_path, OPTIONS, form="json"))
     assert [one["optim"] for one in found["configurations"]] == ["c|d", "a_b"]
-    with pytest.raises(UserError, match="format=html: there are table, markdown, latex, json"):
+    with pytest.raises(UserError, match="unknown format=html: choose one of table, markdown, latex, json"):
         compare_and_write(tmp_path, OPTIONS, form="html")
 
 
