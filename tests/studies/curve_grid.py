@@ -98,7 +98,7 @@ def covered(intervals, truth):
 
 
 def main(num_studies):
-    print("| study | true gain | mean | covered | width | by the law: mean | covered | width | exponent covered |")
+    print("| study | true gain | mean | coverage | width | by the power law: mean | coverage | width | exponent: coverage |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for truth in TRUTHS:
         estimates = simulated(truth, num_studies)
