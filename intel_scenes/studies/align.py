@@ -17,6 +17,7 @@ from intel_scenes.studies.load import Run
 from intel_scenes.studies.notices import Kind, Notice
 
 Classes = npt.NDArray[np.int16]
+ENDS = (("split", "path"), ("other_split", "other_path"))  # columns of the two images of a row of audit.csv
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Aligned:
 
 
 @dataclass(frozen=True)
-class _Read:
+class _TestPredictions:
     """Test predictions of a run in the order of its file, and the primary metric of its validation predictions."""
 
     images: TestImages
@@ -84,7 +85,7 @@ def align(runs: Sequence[Run], audit: Path | None = None) -> Aligned:
     Raises:
         UserError: The audit cannot be read, or is of other images.
     """
-    read: dict[str, _Read] = {}
+    read: dict[str, _TestPredictions] = {}
     notices = []
     # Hundreds of runs have the same thousands of paths in the same order: keep and sort them once.
     same_paths: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -93,7 +94,7 @@ def align(runs: Sequence[Run], audit: Path | None = None) -> Aligned:
     keys: dict[str, tuple[int, bytes]] = {}  # images and labels of each run, independent of their order
     for run in runs:
         try:
-            one = _read(run)
+            one = _read_predictions(run)
         except UserError as error:
             reason = str(error).replace(f"{run.folder}/", "")
             notices.append(Notice(Kind.NO_PREDICTIONS, (run.name,), {"reason": reason}))
@@ -152,32 +153,29 @@ def near_groups(audit: Path, paths: Sequence[str]) -> npt.NDArray[np.intp]:
     Raises:
         UserError: The file cannot be read, is no audit, or is of other images.
     """
-    places = {path: place for place, path in enumerate(paths)}
+    indices = {path: index for index, path in enumerate(paths)}
     group = np.arange(len(paths))
     try:
         with audit.open(newline="") as file:
             table = csv.DictReader(file)
-            if not {"kind", "split", "path", "other_split", "other_path"} <= set(table.fieldnames or ()):
+            if not {"kind", *ENDS[0], *ENDS[1]} <= set(table.fieldnames or ()):
                 raise KeyError("kind")
             rows = [row for row in table if row["kind"] in ("identical", "near")]
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"compare.audit={audit} cannot be read: set it to the audit.csv of an audit") from error
-    if unknown := [path for row in rows for split, path in _of_pair(row) if split == "test" and path not in places]:
+    named = {(row[split], row[path]): None for row in rows for split, path in ENDS}  # in the order of the file
+    if unknown := [path for split, path in named if split == "test" and path not in indices]:
         raise UserError(
             f"compare.audit={audit} names {unknown[0]}, which is no test image of this study: "
             "set it to the audit of the same images"
         )
     for row in rows:
         if row["split"] == row["other_split"] == "test":
-            group[group == group[places[row["path"]]]] = group[places[row["other_path"]]]
+            group[group == group[indices[row["path"]]]] = group[indices[row["other_path"]]]
     return group
 
 
-def _of_pair(row: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [(row["split"], row["path"]), (row["other_split"], row["other_path"])]
-
-
-def _read(run: Run) -> _Read:
+def _read_predictions(run: Run) -> _TestPredictions:
     """Read the test predictions of a run.
 
     Raises:
@@ -187,7 +185,7 @@ def _read(run: Run) -> _Read:
     read, val = splits["test"], splits.get("val")
     labels, predicted = read.labels.astype(np.int16), read.predicted.astype(np.int16)
     highest = int(max(read.labels.max(), read.predicted.max()))
-    classes = run.summary.classes or tuple(str(place) for place in range(highest + 1))
+    classes = run.summary.classes or tuple(str(index) for index in range(highest + 1))
     accuracy, num_test = float(np.mean(predicted == labels)), run.summary.num_test
     recorded = run.summary.test_accuracy
     assert recorded is not None, "a completed summary has its test accuracy"
@@ -207,4 +205,4 @@ def _read(run: Run) -> _Read:
         val_accuracy = balanced_accuracy(confusion_of(val.predicted, val.labels))
     elif val:
         val_accuracy = float(np.mean(val.predicted == val.labels))
-    return _Read(TestImages(classes, tuple(read.paths), labels), predicted, val_accuracy)
+    return _TestPredictions(TestImages(classes, tuple(read.paths), labels), predicted, val_accuracy)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intel_scenes.studies.align import Aligned, Classes, TestImages
-from intel_scenes.studies.load import Run, Study
+from intel_scenes.studies.load import Run, StudyRecords
 from intel_scenes.studies.naming import factors_of, label_of, value_of, with_recipe
 from intel_scenes.studies.notices import Kind, Notice
 from intel_scenes.studies.statistics.crossed import Runs, balancing
@@ -163,7 +163,7 @@ class Grouped:
     notices: tuple[Notice, ...]
 
 
-def group(study: Study, aligned: Aligned) -> Grouped:
+def group(study: StudyRecords, aligned: Aligned) -> Grouped:
     """Group the completed runs of a study by the factors that vary; failed runs are counted for their configuration.
 
     Runs that confirm an earlier choice are kept separate.

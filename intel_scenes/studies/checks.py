@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from intel_scenes.record import StudyPlan, Summary
 from intel_scenes.studies.arms import Candidates, Grouped
 from intel_scenes.studies.choose import Arm
-from intel_scenes.studies.load import Run, Study
+from intel_scenes.studies.load import Run, StudyRecords
 from intel_scenes.studies.naming import value_of
 from intel_scenes.studies.notices import Kind, Notice
 from intel_scenes.studies.statistics.selection import crossing
 
 
-def check(study: Study, grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
+def check(study: StudyRecords, grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
     """Return all notices that do not depend on the verdicts."""
     return [
         *_missing(study.plan, study.all_runs),

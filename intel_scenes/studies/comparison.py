@@ -14,7 +14,7 @@ from intel_scenes.studies.checks import check
 from intel_scenes.studies.choose import Arm, choose, comparable
 from intel_scenes.studies.effects import effects_of
 from intel_scenes.studies.learning_curves import Series, series_of
-from intel_scenes.studies.load import Run, Study, load
+from intel_scenes.studies.load import Run, StudyRecords, load
 from intel_scenes.studies.naming import is_named
 from intel_scenes.studies.notices import Kind, Notice
 from intel_scenes.studies.pairs import OneSeed, Pair, compare_arms, single_runs
@@ -48,7 +48,7 @@ class Comparison:
         curves: Learning curves, where the number of training images is a factor.
     """
 
-    study: Study
+    study: StudyRecords
     baseline: str | None
     rope: float
     compared: tuple[str, ...]
@@ -124,7 +124,7 @@ class Comparison:
         """Return the pairs with the reference, each as a comparison of the other arm with it."""
         reference = self.reference
         pairs = [pair if pair.b == reference else pair.turned() for pair in self.pairs if reference in (pair.a, pair.b)]
-        rank = {arm.label: place for place, arm in enumerate(self.arms)}
+        rank = {arm.label: index for index, arm in enumerate(self.arms)}
         return sorted(pairs, key=lambda pair: rank[pair.a])
 
 
@@ -197,7 +197,7 @@ def _not_compared(arms: Sequence[Arm], baseline: Arm | None) -> list[Notice]:
     return [Notice(Kind.NOT_COMPARED, (), {"arm": arm.label, "is_unconfirmed": is_unconfirmed})]
 
 
-def _baseline_named_late(study: Study, baseline: Arm | None) -> list[Notice]:
+def _baseline_named_late(study: StudyRecords, baseline: Arm | None) -> list[Notice]:
     """Return a notice where the baseline was named after results existed on which verdicts are based."""
     plan = study.plan
     typed = [text.partition("=")[2] for text in (plan.command or "").split() if text.startswith("compare.baseline=")]

@@ -129,10 +129,10 @@ def _tables(arms: Sequence[Arm], split: str, paths: Paths, reader: Reader) -> tu
 
 def _without_unequal(by_metric: Mapping[str, Effects], arms: Sequence[Arm]) -> dict[str, Effects]:
     """Replace the verdicts on matched cells with an arm whose tuning is not comparable."""
-    unequal = {place for place, arm in enumerate(arms) if arm.is_unequal}
+    unequal = {index for index, arm in enumerate(arms) if arm.is_unequal}
 
     def judged(difference: LevelDifference) -> LevelDifference:
-        is_comparable = not any(place in unequal for pair in difference.matched for place in pair)
+        is_comparable = not any(index in unequal for pair in difference.matched for index in pair)
         return difference if is_comparable else replace(difference, verdict=NOT_TUNED)
 
     return {

@@ -1,7 +1,7 @@
 """The runs of a study folder, from their records alone."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def _known(accuracy: float | None) -> float:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyRecords:
     """The runs of a study folder.
 
     Attributes:
@@ -89,7 +89,7 @@ class Study:
         return (*self.runs, *self.elsewhere, *self.failed, *self.unfinished)
 
 
-def load(folder: Path) -> Study:
+def load(folder: Path) -> StudyRecords:
     """Read the records of a study folder.
 
     Raises:
@@ -102,7 +102,11 @@ def load(folder: Path) -> Study:
     if not runs and any(folder.glob(f"*/{record.STUDY}")):
         raise UserError(f"{folder} holds several sweeps: set folder={folder}/NAME to compare the runs of one")
     if not runs:
-        reason = f" that can be read ({_first_reason(notices)})" if notices else ""
+        reason = ""
+        if notices:
+            more = f" and {len(notices) - 1} more" if len(notices) > 1 else ""
+            first = notices[0]
+            reason = f" that can be read ({first.runs[0]} is left out: {first.values.get('reason')}{more})"
         raise UserError(f"{folder} holds no runs{reason}: set folder to that of a sweep, such as multirun/models")
     confirming = set(plan.confirming_runs)
     completed, elsewhere, of_data = _most_common(
@@ -115,7 +119,7 @@ def load(folder: Path) -> Study:
         completed, confirming, lambda run: run.summary.metric, Kind.OTHER_METRIC
     )
     ranked, of_tta = _with_tta(completed)
-    return Study(
+    return StudyRecords(
         folder=folder,
         plan=plan,
         runs=tuple(ranked),
@@ -124,12 +128,6 @@ def load(folder: Path) -> Study:
         unfinished=tuple(run for run in runs if run.summary.status is Status.INTERRUPTED),
         notices=(*notices, *of_data, *of_metric, *of_tta),
     )
-
-
-def _first_reason(notices: Sequence[Notice]) -> str:
-    first, *others = notices
-    more = f" and {len(others)} more" if others else ""
-    return f"{first.runs[0]} is left out: {first.values.get('reason')}{more}"
 
 
 def collect(folder: Path) -> tuple[list[Run], list[Notice]]:

@@ -152,7 +152,7 @@ def _pairs(
     images = arms[0].tested.images
     runs, of_tables = Runs.stacked(tables, groups=images.groups, strata=images.strata)
     rows = {arm.label: own for arm, own in zip(arms, of_tables, strict=True)}
-    places = {arm.label: place for place, arm in enumerate(arms)}
+    indices = {arm.label: index for index, arm in enumerate(arms)}
     couples = _couples(arms, baseline, all_pairs=all_pairs)
     num_shown = len(couples)
     if not all_pairs:  # pairs with the leader alone do not determine the variance of every arm
@@ -160,20 +160,20 @@ def _pairs(
     differences = [
         difference_of(runs, one.tested, other.tested, rows[one.label], rows[other.label]) for one, other in couples
     ]
-    tested = [place for place, difference in enumerate(differences) if difference is not None]
+    tested = [index for index, difference in enumerate(differences) if difference is not None]
     raw = [difference for difference in differences if difference is not None]
-    of_arms = [(places[couples[place][0].label], places[couples[place][1].label]) for place in tested]
+    of_arms = [(indices[couples[index][0].label], indices[couples[index][1].label]) for index in tested]
     estimates = dict(zip(tested, moderated(raw, of_arms), strict=True)) if raw else {}
-    family = [place for place in tested if place < num_shown and (baseline is None or baseline in couples[place])]
-    judged = dict(zip(family, judge([estimates[place] for place in family], rope), strict=True))
+    family = [index for index in tested if index < num_shown and (baseline is None or baseline in couples[index])]
+    judged = dict(zip(family, judge([estimates[index] for index in family], rope), strict=True))
     varies = any(difference.components.rest > 0 for difference in raw)  # else all seeds have equal predictions
     design = None
     if family and varies and not failed_at_chance:
         accuracy = float(runs.means.mean())
         design = Design.of(raw, of_arms, has_baseline=baseline is not None, accuracy=accuracy)
     pairs = [
-        _pair(one, other, runs, rows, differences[place], estimates.get(place), judged.get(place))
-        for place, (one, other) in enumerate(couples[:num_shown])
+        _pair(one, other, runs, rows, differences[index], estimates.get(index), judged.get(index))
+        for index, (one, other) in enumerate(couples[:num_shown])
     ]
     return pairs, design
 

@@ -55,7 +55,7 @@ class Reader:
         """
         rows = []
         for run in runs:
-            scores = self._read(run).get(split)
+            scores = self._scores_of(run).get(split)
             if scores is None:
                 raise UserError(f"{run.name} has no {split} predictions")
             paths = paths or scores.paths
@@ -73,7 +73,7 @@ class Reader:
         """Return the (N,) classes of images whose paths `tables` returned."""
         return self._labels[paths]
 
-    def _read(self, run: Run) -> dict[str, ImageScores]:
+    def _scores_of(self, run: Run) -> dict[str, ImageScores]:
         temperature = run.summary.temperature
         if temperature is None:
             raise UserError(f"the record of {run.name} has no temperature")

@@ -98,7 +98,8 @@ def covered(intervals, truth):
 
 
 def main(num_studies):
-    print("| study | true gain | mean | coverage | width | by the power law: mean | coverage | width | exponent: coverage |")
+    by_law = "by the power law: mean | coverage | width | exponent: coverage"
+    print(f"| study | true gain | mean | coverage | width | {by_law} |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for truth in TRUTHS:
         estimates = simulated(truth, num_studies)

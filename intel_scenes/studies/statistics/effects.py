@@ -243,9 +243,9 @@ def effects(
         ValueError: Cells differ in their factors or images, or two have equal levels.
     """
     design = FactorialDesign.of([cell.levels for cell in cells], [cell.seeds for cell in cells])
-    if not design.places:
+    if not design.indices:
         return Effects([], [], [], [], [], design.left_out)
-    runs = Runs.of(np.concatenate([cells[place].runs for place in design.places]), groups=groups, strata=strata)
+    runs = Runs.of(np.concatenate([cells[index].runs for index in design.indices]), groups=groups, strata=strata)
     return analyse(design, runs, rope, lower_is_better=lower_is_better)
 
 
@@ -256,14 +256,14 @@ class FactorialDesign:
     Attributes:
         factors: Factors with at least two levels, and their levels.
         levels: Levels of each analysed cell.
-        places: Indices of the analysed cells among all cells.
+        indices: Indices of the analysed cells among all cells.
         rows: For each analysed cell, the row of each seed among the runs of all analysed cells.
         left_out: Indices of cells with fewer than two runs.
     """
 
     factors: dict[str, list[str]]
     levels: list[dict[str, str]]
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
     rows: list[dict[Hashable, int]]
     left_out: tuple[int, ...]
 
@@ -278,14 +278,14 @@ class FactorialDesign:
             raise ValueError("all cells must have the same factors, and no two the same levels")
         if any(len(set(one)) < len(one) for one in seeds):
             raise ValueError("the runs of a cell must have different seed labels")
-        places = tuple(place for place, one in enumerate(seeds) if len(one) > 1)
-        kept = [dict(levels[place]) for place in places]
+        indices = tuple(index for index, one in enumerate(seeds) if len(one) > 1)
+        kept = [dict(levels[index]) for index in indices]
         count = itertools.count()
-        rows = [{seed: next(count) for seed in seeds[place]} for place in places]
+        rows = [{seed: next(count) for seed in seeds[index]} for index in indices]
         factors = {factor: list(dict.fromkeys(one[factor] for one in kept)) for factor in (kept[0] if kept else ())}
         varied = {factor: of_factor for factor, of_factor in factors.items() if len(of_factor) > 1}
-        left_out = tuple(place for place in range(len(seeds)) if place not in places)
-        return FactorialDesign(varied, kept, places, rows, left_out)
+        left_out = tuple(index for index in range(len(seeds)) if index not in indices)
+        return FactorialDesign(varied, kept, indices, rows, left_out)
 
     @property
     def num_runs(self) -> int:
@@ -298,15 +298,15 @@ class FactorialDesign:
 
     @cached_property
     def _cells(self) -> dict[frozenset[tuple[str, str]], int]:
-        return {frozenset(one.items()): place for place, one in enumerate(self.levels)}
+        return {frozenset(one.items()): index for index, one in enumerate(self.levels)}
 
     def matched(self, factor: str, of_factor: Sequence[str], within: Mapping[str, str]) -> list[tuple[int, ...]]:
         """Return the cells of several levels, for each combination of the other factors that has them all."""
         units = []
-        for place, levels in enumerate(self.levels):
+        for index, levels in enumerate(self.levels):
             if levels[factor] != of_factor[0] or any(levels[other] != level for other, level in within.items()):
                 continue
-            cells = [place, *(self.find({**levels, factor: level}) for level in of_factor[1:])]
+            cells = [index, *(self.find({**levels, factor: level}) for level in of_factor[1:])]
             if None not in cells:
                 units.append(tuple(cell for cell in cells if cell is not None))
         return units
@@ -371,7 +371,7 @@ class FactorialDesign:
             matched = self.matched(factor, levels, {})
             for number, level in enumerate(levels):
                 cells = [unit[number] for unit in matched]
-                cells = cells or [place for place, of_cell in enumerate(self.levels) if of_cell[factor] == level]
+                cells = cells or [index for index, of_cell in enumerate(self.levels) if of_cell[factor] == level]
                 contrast = _contrast(self, [(cell,) for cell in cells], np.ones((1, 1)))
                 margins.append((factor, level, cells, bool(matched), contrast))
         return margins
@@ -500,8 +500,8 @@ def _contrast(design: FactorialDesign, units: Sequence[Sequence[int]], weights: 
     seeds: dict[Hashable, list[tuple[list[int], Array]]] = {}
     for group in groups:
         runs = sorted(run for members, _ in group.values() for run in members)
-        place = {run: number for number, run in enumerate(runs)}
-        table = np.stack([_sum([of_seed], place, num) for of_seed in group.values()]) / len(units)
+        index = {run: number for number, run in enumerate(runs)}
+        table = np.stack([_sum([of_seed], index, num) for of_seed in group.values()]) / len(units)
         size, mean = len(group), table.mean(axis=0)
         centred = table - mean
         parts.append((runs, centred / math.sqrt(size * (size - 1))))
@@ -509,16 +509,16 @@ def _contrast(design: FactorialDesign, units: Sequence[Sequence[int]], weights: 
         for seed, row in zip(group, centred / size, strict=True):
             seeds.setdefault(seed, []).append((runs, row))
     used = sorted({run for runs, _ in values for run in runs})
-    place = {run: number for number, run in enumerate(used)}
+    index = {run: number for number, run in enumerate(used)}
     sizes = np.array([len(group) for group in groups], np.float64)
     across, across_degrees = None, 0
     if len(seeds) < sizes.sum():
         # Bessel's correction (S / (S - 1) for equal numbers of seeds): each group is centred on its own mean.
         unbiased = math.sqrt((1 / sizes).sum() / ((sizes - 1) / sizes**2).sum())
-        across = _QuadraticForm.of([(used, unbiased * np.stack([_sum(rows, place, num) for rows in seeds.values()]))])
+        across = _QuadraticForm.of([(used, unbiased * np.stack([_sum(rows, index, num) for rows in seeds.values()]))])
         across_degrees = _rank(groups, list(seeds)) - len(groups)
     return _Contrast(
-        value=_QuadraticForm.of([(used, _sum(values, place, num)[None])]),
+        value=_QuadraticForm.of([(used, _sum(values, index, num)[None])]),
         within=_QuadraticForm.of(parts),
         degrees=sizes - 1,
         ranks=np.array([min(next(iter(group.values()))[1].shape) for group in groups]),
@@ -528,22 +528,22 @@ def _contrast(design: FactorialDesign, units: Sequence[Sequence[int]], weights: 
     )
 
 
-def _sum(rows: Iterable[tuple[list[int], Array]], place: Mapping[int, int], num_contrasts: int) -> Array:
+def _sum(rows: Iterable[tuple[list[int], Array]], index: Mapping[int, int], num_contrasts: int) -> Array:
     """Return the weights (contrasts, runs) of several groups of runs, summed in one array."""
-    total = np.zeros((num_contrasts, len(place)))
+    total = np.zeros((num_contrasts, len(index)))
     for runs, weights in rows:
-        total[:, [place[run] for run in runs]] += weights
+        total[:, [index[run] for run in runs]] += weights
     return total
 
 
 def _rank(groups: Sequence[Iterable[Hashable]], seeds: Sequence[Hashable]) -> int:
     """Return the rank of the indicators of groups and seeds: that of groups plus the degrees of freedom of seeds."""
-    place = {seed: number for number, seed in enumerate(seeds)}
+    index = {seed: number for number, seed in enumerate(seeds)}
     rows = []
     for number, group in enumerate(groups):
         for seed in group:
             row = np.zeros(len(groups) + len(seeds))
-            row[[number, len(groups) + place[seed]]] = 1
+            row[[number, len(groups) + index[seed]]] = 1
             rows.append(row)
     return int(np.linalg.matrix_rank(np.array(rows)))
 
@@ -749,7 +749,7 @@ def _differences(design: FactorialDesign, runs: Runs, rope: float | None) -> lis
                 level_holm=LEVEL,
                 level_equal=LEVEL,
                 verdict=NONE_SHOWN,
-                matched=tuple((design.places[a], design.places[b]) for a, b in pair.matched),
+                matched=tuple((design.indices[a], design.indices[b]) for a, b in pair.matched),
                 num_runs=pair.contrast.num_runs,
             )
         )
@@ -784,7 +784,7 @@ def _interactions(design: FactorialDesign, runs: Runs) -> list[Interaction]:
             Interaction(
                 factors=(first, second),
                 levels=(tuple(levels), tuple(others)),
-                cells=tuple(design.places[cell] for unit in crossed.units for cell in unit),
+                cells=tuple(design.indices[cell] for unit in crossed.units for cell in unit),
                 statistic=statistic,
                 df=df,
                 df_denominator=df_denominator,
@@ -802,9 +802,9 @@ def _means(design: FactorialDesign, runs: Runs) -> list[MarginalMean]:
         one = _Moments.of(contrast, runs)
         # A seed effect common to all cells does not cancel in a mean, and the image variance is large: never pooled.
         variance = _variance(one, _shared([one], pooling_level=1.0), runs)
-        places = tuple(design.places[cell] for cell in cells)
+        indices = tuple(design.indices[cell] for cell in cells)
         means.append(
-            MarginalMean(factor, level, float(one.value[0]), variance.total, variance.degrees, places, is_matched)
+            MarginalMean(factor, level, float(one.value[0]), variance.total, variance.degrees, indices, is_matched)
         )
     return means
 

@@ -81,14 +81,14 @@ def by_holm(is_better: Sequence[bool], p_values: Sequence[float], p_equal: Seque
     """
     (adjusted, levels), (adjusted_equal, levels_equal) = holm(p_values), holm(p_equal)
     verdicts = []
-    for place, better in enumerate(is_better):
-        if adjusted[place] <= LEVEL:
+    for index, better in enumerate(is_better):
+        if adjusted[index] <= LEVEL:
             text = BETTER if better else WORSE
         else:
-            text = EQUAL if adjusted_equal[place] <= LEVEL else NONE_SHOWN
-        adjustments = adjusted[place], levels[place], LEVEL / len(p_values)
-        of_equality = p_equal[place], adjusted_equal[place], levels_equal[place]
-        verdicts.append(Verdict(text, p_values[place], *adjustments, *of_equality))
+            text = EQUAL if adjusted_equal[index] <= LEVEL else NONE_SHOWN
+        adjustments = adjusted[index], levels[index], LEVEL / len(p_values)
+        of_equality = p_equal[index], adjusted_equal[index], levels_equal[index]
+        verdicts.append(Verdict(text, p_values[index], *adjustments, *of_equality))
     return verdicts
 
 
@@ -145,7 +145,7 @@ class Design:
         """Return the design of a study like the one that was run, with the pooled variance components of its arms.
 
         Args:
-            differences: Of all pairs of its arms that can be tested, not moderated.
+            differences: Differences of all pairs of its arms that can be tested, not moderated.
             pairs: Indices of the two arms of each difference.
             has_baseline: Its family is the comparisons with a baseline.
             accuracy: Mean accuracy over the arms.
@@ -186,9 +186,10 @@ class Design:
             below others near 100 % may vary so much more that its few degrees of freedom never reach the level.
         """
         squares = self._squares()
+        largest = 1.0 if self.accuracy is None else max(self.accuracy, 1 - self.accuracy)
         low, high = 0.0, 1e-6
         while self._power(high, num_seeds, squares) < POWER:
-            if high > self._most or self._ratio(high) > MAX_RATIO:
+            if high > largest or self._ratio(high) > MAX_RATIO:
                 return None
             low, high = high, 2 * high
         for _ in range(20):
@@ -226,10 +227,6 @@ class Design:
         factors = np.arange(len(one), 0, -1)
         is_shown = np.logical_and.accumulate(np.take_along_axis(p_values, order, 1) * factors <= LEVEL, axis=1)
         return float(is_shown[(one == 0)[order]].mean())
-
-    @property
-    def _most(self) -> float:
-        return 1.0 if self.accuracy is None else max(self.accuracy, 1 - self.accuracy)
 
     def _squares(self) -> npt.NDArray[np.float64]:
         """Return the expected seed mean square of a pair, or the quantiles of its posterior."""
