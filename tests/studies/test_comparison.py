@@ -43,8 +43,8 @@ def test_keys_determined_by_a_recipe_are_listed_once_and_are_in_no_label(tmp_pat
     assert [arm.label for arm in comparison.arms] == ["default", "notebook"]
     assert comparison.factors == ("data.image_size", "optim.lr", "recipe")
     assert comparison.arms[0].chosen.values == {"data.image_size": "160", "optim.lr": "0.0005", "recipe": "default"}
-    told = "default with data.image_size=160, optim.lr=0.0005; notebook with its own values"
-    assert f"arms are named after their recipe alone: {told}" in notes(comparison.notices)
+    recipes = "default with data.image_size=160, optim.lr=0.0005; notebook with its own values"
+    assert f"arms are named after their recipe alone: {recipes}" in notes(comparison.notices)
     smaller = own | {"data.image_size": 96, "seed": 3}
     leave_run(tmp_path, "smaller", smaller, right(0.7, seed=3), recipe="default")
     labels = {arm.label for arm in compare(tmp_path).arms}

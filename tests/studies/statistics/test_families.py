@@ -12,7 +12,7 @@ NUM_IMAGES = 20
 
 
 def family(accuracies: np.ndarray, *, is_paired: bool = True) -> tuple[list[Estimate], list[tuple[int, int]]]:
-    """All pairs of arms whose images are all alike, so that seeds alone differ: (arms, seeds)."""
+    """Return all pairs of arms (arms, seeds) whose images are all equal, so that only seeds differ."""
     num_arms, num_seeds = accuracies.shape
     runs = Runs.of(np.repeat(accuracies.reshape(-1, 1), NUM_IMAGES, axis=1))
     rows = np.arange(num_arms * num_seeds).reshape(num_arms, num_seeds)
