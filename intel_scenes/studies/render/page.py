@@ -28,59 +28,59 @@ from intel_scenes.studies.render.tables import Rows, leaderboard, validation_row
 REPORT = "report.html"
 
 
-def render(found: Comparison, images: Path | None) -> str:
+def render(comparison: Comparison, images: Path | None) -> str:
     """The page.
 
     Args:
         found: What it shows.
         images: Folder of the images; None takes what the runs recorded.
     """
-    made = figures(found)
-    shown = galleries(found, images)
+    made = figures(comparison)
+    shown = galleries(comparison, images)
     return pages.render(
         Path(__file__).parent / "templates" / "report.html",
-        title=found.folder.resolve().name,
-        question=found.plan.question,
-        answer=answer(found),
-        problems=problems(found.notices),
-        unplanned=unplanned(found.notices),
-        notes=notes(found.notices),
-        leaderboard=_board(found),
-        chose=_chose(found),
-        single=single_rows(found),
+        title=comparison.folder.resolve().name,
+        question=comparison.plan.question,
+        answer=answer(comparison),
+        problems=problems(comparison.notices),
+        unplanned=unplanned(comparison.notices),
+        notes=notes(comparison.notices),
+        leaderboard=_board(comparison),
+        chose=_chose(comparison),
+        single=single_rows(comparison),
         figures=made,
-        effects=factor_tables(found),
-        matched=matched_notes(found),
-        spread=factor_shares(found),
-        validation=validation_rows(found),
-        matrix=matrix(found),
-        pair_groups=pairs_by_factor(found),
-        ledger=_ledger(found),
-        confusions=_confusions(found),
-        per_class=_per_class(found),
-        class_differences=class_differences(found),
+        effects=factor_tables(comparison),
+        matched=matched_notes(comparison),
+        spread=factor_shares(comparison),
+        validation=validation_rows(comparison),
+        matrix=matrix(comparison),
+        pair_groups=pairs_by_factor(comparison),
+        ledger=_ledger(comparison),
+        confusions=_confusions(comparison),
+        per_class=_per_class(comparison),
+        class_differences=class_differences(comparison),
         galleries=shown,
         found_images=any(image.picture for gallery in shown for image in gallery.images),
-        failed=[(run.name, run.summary.error or "") for run in found.study.failed],
-        unfinished=[run.name for run in found.study.unfinished],
-        plan=_plan(found),
-        remake=_remake(found),
-        rope=f"{100 * found.rope:g}",
-        reference=found.reference,
-        on_test=found.on_test,
-        on_val=found.on_val,
-        is_to_leader=found.is_to_leader,
-        family=_family(found),
-        few_seeds=_has_few_seeds(found),
+        failed=[(run.name, run.summary.error or "") for run in comparison.study.failed],
+        unfinished=[run.name for run in comparison.study.unfinished],
+        plan=_plan(comparison),
+        remake=_remake(comparison),
+        rope=f"{100 * comparison.rope:g}",
+        reference=comparison.reference,
+        on_test=comparison.on_test,
+        on_val=comparison.on_val,
+        is_to_leader=comparison.is_to_leader,
+        family=_family(comparison),
+        few_seeds=_has_few_seeds(comparison),
         results=RESULTS,
         specs=_json({figure.name: figure.spec for section in made.values() for figure in section}),
         library=base64.b64encode(gzip.compress(get_plotlyjs().encode(), 6, mtime=0)).decode(),
     )
 
 
-def write_page(found: Comparison, images: Path | None = None) -> None:
+def write_page(comparison: Comparison, images: Path | None = None) -> None:
     """Writes `report.html` into the study's folder."""
-    files.write_whole(found.folder / REPORT, render(found, images).encode())
+    files.write_whole(comparison.folder / REPORT, render(comparison, images).encode())
 
 
 def _json(value: object) -> str:
@@ -88,25 +88,25 @@ def _json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _board(found: Comparison) -> Rows:
+def _board(comparison: Comparison) -> Rows:
     """The leaderboard with the factors in one column, so that a phone shows accuracies beside it."""
-    names, *rows = leaderboard(found)
-    num_factors = len(found.factors)  # whose columns come first
-    arm_of = {id(one): arm.label for arm in found.arms for one in arm.configurations}
-    board = [["configuration" if found.tuned else "arm", *names[num_factors:]]]
-    for one, row in zip(found.configurations, rows, strict=True):
-        tuned = [f"{key}={one.values[key]}" for key in found.tuned]
-        label = ", ".join([*([arm_of[id(one)]] if found.compared or not tuned else []), *tuned])
+    names, *rows = leaderboard(comparison)
+    num_factors = len(comparison.factors)  # whose columns come first
+    arm_of = {id(one): arm.label for arm in comparison.arms for one in arm.configurations}
+    board = [["configuration" if comparison.tuned else "arm", *names[num_factors:]]]
+    for one, row in zip(comparison.configurations, rows, strict=True):
+        tuned = [f"{key}={one.values[key]}" for key in comparison.tuned]
+        label = ", ".join([*([arm_of[id(one)]] if comparison.compared or not tuned else []), *tuned])
         board.append([label, *row[num_factors:]])
     return board
 
 
-def _chose(found: Comparison) -> str:
+def _chose(comparison: Comparison) -> str:
     """Which seeds chose and which confirmed; empty where nothing was confirmed."""
-    confirmed = [arm for arm in found.arms if arm.confirmed]
+    confirmed = [arm for arm in comparison.arms if arm.confirmed]
     if not confirmed:
         return ""
-    planned = {name: arm.chosen_by for arm in found.plan.confirmed_arms for name in arm.runs}
+    planned = {name: arm.chosen_by for arm in comparison.plan.confirmed_arms for name in arm.runs}
     chose = {}
     for arm in confirmed:
         told = [seeds for run in arm.tested.runs if (seeds := planned.get(run.name))]
@@ -114,9 +114,9 @@ def _chose(found: Comparison) -> str:
     tested = {arm.label: _seeds(arm.tested) for arm in confirmed}
     sentence = (
         f"S{_by_seeds(chose)[1:]} chose the configurations; fresh {_by_seeds(tested)} "
-        f"confirmed {len(confirmed)} of {len(found.arms)} arms, and all verdicts rest on these alone."
+        f"confirmed {len(confirmed)} of {len(comparison.arms)} arms, and all verdicts rest on these alone."
     )
-    return " ".join([sentence, *_second_looks(found.plan)])
+    return " ".join([sentence, *_second_looks(comparison.plan)])
 
 
 def _seeds(one: Configuration) -> tuple[str, ...]:
@@ -147,22 +147,22 @@ def _second_looks(plan: StudyPlan) -> list[str]:
     ]
 
 
-def _family(found: Comparison) -> str:
+def _family(comparison: Comparison) -> str:
     """The pairs that are tested together, in words."""
-    arms = "confirmed arms" if any(arm.confirmed for arm in found.arms) else "arms"
-    if found.baseline:
-        return f"all pairs of {found.baseline} with other {arms}"
+    arms = "confirmed arms" if any(arm.confirmed for arm in comparison.arms) else "arms"
+    if comparison.baseline:
+        return f"all pairs of {comparison.baseline} with other {arms}"
     return f"all pairs of {arms}"
 
 
-def _has_few_seeds(found: Comparison) -> bool:
+def _has_few_seeds(comparison: Comparison) -> bool:
     """Whether a verdict rests on fewer than five seeds, where the arms may differ in their variances."""
-    return len(found.arms) > 2 and any(min(pair.num_seeds) < 5 for pair in found.pairs if pair.estimate)
+    return len(comparison.arms) > 2 and any(min(pair.num_seeds) < 5 for pair in comparison.pairs if pair.estimate)
 
 
-def _ledger(found: Comparison) -> Rows:
+def _ledger(comparison: Comparison) -> Rows:
     rows = [["arm", "seeds", "total SD", "test-sampling SD", "seed SD"]]
-    for arm in found.arms:
+    for arm in comparison.arms:
         if (ledger := arm.tested.ledger) is not None:
             left = "needs five seeds" if ledger.left is None else f"{100 * ledger.left:.2f}"
             spread = [f"{100 * ledger.seen:.2f}", f"{100 * ledger.of_images:.2f}", left]
@@ -170,49 +170,49 @@ def _ledger(found: Comparison) -> Rows:
     return rows if len(rows) > 1 else []
 
 
-def _confusions(found: Comparison) -> list[tuple[str, list[tuple[str, list[tuple[float, str]]]]]]:
+def _confusions(comparison: Comparison) -> list[tuple[str, list[tuple[str, list[tuple[float, str]]]]]]:
     """Of the leader and of the arm that differs most from it: for each class the shares of what was predicted."""
-    told = comparable(found.arms)
+    told = comparable(comparison.arms)
     if not told:
         return []
     shown = [told[0]]
     if len(told) > 1:
         leader = shares(told[0])
         shown.append(max(told[1:], key=lambda arm: float(np.abs(shares(arm) - leader).mean())))
-    return [(arm.label, _confusion(found, arm)) for arm in shown]
+    return [(arm.label, _confusion(comparison, arm)) for arm in shown]
 
 
-def _confusion(found: Comparison, arm: Arm) -> list[tuple[str, list[tuple[float, str]]]]:
+def _confusion(comparison: Comparison, arm: Arm) -> list[tuple[str, list[tuple[float, str]]]]:
     """Rows of (class, [(share, percent)]); a class that the test split lacks has no shares."""
     assert arm.tested.evaluated
-    num = len(found.images.classes)
+    num = len(comparison.images.classes)
     counts = np.zeros((num, num))
-    np.add.at(counts, (np.broadcast_to(found.images.labels, arm.tested.predicted.shape), arm.tested.predicted), 1)
+    np.add.at(counts, (np.broadcast_to(comparison.images.labels, arm.tested.predicted.shape), arm.tested.predicted), 1)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     return [
         (name, [(float(share), f"{100 * share:.0f}") for share in row] if total else [])
-        for name, row, total in zip(found.images.classes, shares, totals.ravel(), strict=True)
+        for name, row, total in zip(comparison.images.classes, shares, totals.ravel(), strict=True)
     ]
 
 
-def _per_class(found: Comparison) -> Rows:
-    told = [(arm.label, arm.tested) for arm in found.arms if arm.tested.per_class is not None]
+def _per_class(comparison: Comparison) -> Rows:
+    told = [(arm.label, arm.tested) for arm in comparison.arms if arm.tested.per_class is not None]
     rows = [
         [label, *("-" if np.isnan(value) else f"{100 * value:.1f}" for value in one.per_class), _balanced(one)]
         for label, one in told
         if one.per_class is not None
     ]
-    return [["arm", *found.images.classes, "balanced"], *rows] if rows else []
+    return [["arm", *comparison.images.classes, "balanced"], *rows] if rows else []
 
 
 def _balanced(one: Configuration) -> str:
     return "" if one.balanced_accuracy is None else f"{100 * one.balanced_accuracy:.1f}"
 
 
-def _plan(found: Comparison) -> Rows:
+def _plan(comparison: Comparison) -> Rows:
     """What was planned, and what was added, confirmed or named later, in the order of their dates."""
-    plan = found.plan
+    plan = comparison.plan
     if plan == StudyPlan():
         return []
     rows: Rows = []
@@ -233,9 +233,9 @@ def _plan(found: Comparison) -> Rows:
     return [[plan.date or "", f"planned {len(plan.planned)} runs", plan.command or ""], *rows]
 
 
-def _remake(found: Comparison) -> Rows:
+def _remake(comparison: Comparison) -> Rows:
     """How to reproduce it."""
-    rows = [["command", found.plan.command]] if found.plan.command else []
+    rows = [["command", comparison.plan.command]] if comparison.plan.command else []
     for name, key in (
         ("commit", "git_commit"),
         ("package", "package_version"),
@@ -244,14 +244,14 @@ def _remake(found: Comparison) -> Rows:
         ("threads", "threads"),
         ("data fingerprint", "data_fingerprint"),
     ):
-        known = [getattr(run.summary, key) for run in found.runs]
+        known = [getattr(run.summary, key) for run in comparison.runs]
         values = sorted({str(value) for value in known if value is not None})
         if values:
             rows.append([name, ", ".join(values)])
-    versions = {json.dumps(run.summary.versions, sort_keys=True) for run in found.runs if run.summary.versions}
+    versions = {json.dumps(run.summary.versions, sort_keys=True) for run in comparison.runs if run.summary.versions}
     rows += [["versions", ", ".join(f"{k} {v}" for k, v in json.loads(one).items())] for one in sorted(versions)]
-    duplicates = sorted({path for run in found.runs for path in run.summary.test_duplicates or []})
+    duplicates = sorted({path for run in comparison.runs for path in run.summary.test_duplicates or []})
     if duplicates:
         rows.append([f"{len(duplicates)} test images are also in train", ", ".join(duplicates)])
-    ended = [run.summary.ended for run in found.runs if run.summary.ended]
+    ended = [run.summary.ended for run in comparison.runs if run.summary.ended]
     return [*rows, ["last run ended", max(ended)]] if ended else rows
