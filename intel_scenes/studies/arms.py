@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from intel_scenes.studies.align import Aligned, Classes, TestImages
 from intel_scenes.studies.load import Run, Study
-from intel_scenes.studies.naming import factors_of, label_of, value_of, with_recipe
+from intel_scenes.studies.naming import factors_of, label_of, value_of, with_recipe, without_folders
 from intel_scenes.studies.notices import Kind, Notice
 from intel_scenes.studies.statistics.crossed import Runs, balancing
 from intel_scenes.studies.statistics.estimates import Estimate, Ledger, Table, balanced_wilson, ledger, wilson
@@ -208,8 +208,9 @@ def _by_factors(runs: Sequence[Run], factors: Sequence[str]) -> list[tuple[dict[
     """Values of the factors and runs, failed ones too; runs of one digest are together whatever was typed."""
     groups: dict[tuple[str, ...], list[Run]] = {}
     by_digest: dict[str, tuple[str, ...]] = {}
+    written = {key: without_folders(value_of(run, key) for run in runs) for key in factors}
     for run in sorted(runs, key=lambda run: (not run.is_completed, -len(run.overrides), run.name)):
-        values = tuple(value_of(run, key) for key in factors)
+        values = tuple(written[key][value_of(run, key)] for key in factors)
         if digest := run.summary.configuration_digest:
             values = by_digest.setdefault(digest, values)
         groups.setdefault(values, []).append(run)

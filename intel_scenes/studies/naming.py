@@ -46,11 +46,18 @@ def value_of(run: Run, key: str) -> str:
 
 
 def as_written(value: str) -> str:
-    """A value as labels have it: numbers in one way of writing, so that `1.0` is `1`."""
+    """Return a value as labels have it: numbers in one way of writing, so that `1.0` is `1`, and YAML's `false`."""
     try:
         return f"{float(value):.15g}"
     except ValueError:
-        return value
+        return {"True": "true", "False": "false", "None": "null"}.get(value, value)
+
+
+def without_folders(values: Iterable[str]) -> dict[str, str]:
+    """Return what to write for each value of a factor: a path's file name, unless two paths share it."""
+    unique = set(values)
+    names = {value: value.rpartition("/")[2] if re.match(r"[~.]{0,2}/", value) else value for value in unique}
+    return names if len(set(names.values())) == len(names) else {value: value for value in unique}
 
 
 def with_recipe(runs: Sequence[Run], factors: Sequence[str], planned: Sequence[str]) -> list[str]:

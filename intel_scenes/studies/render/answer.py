@@ -99,7 +99,9 @@ def _leader(comparison: Comparison) -> list[str]:
         return [f"{comparison.on_val.capitalize()} {accuracy}. {comparison.on_test.capitalize()} {test}"]
     if tied:
         labels = few([leader.label, *tied])
-        return [f"{labels} tie for the best {comparison.on_val}: {accuracy}. {leader.label}: {comparison.on_test} {test}"]
+        return [
+            f"{labels} tie for the best {comparison.on_val}: {accuracy}. {leader.label}: {comparison.on_test} {test}"
+        ]
     return [f"{leader.label} has the best {comparison.on_val}: {accuracy}. {comparison.on_test.capitalize()} {test}"]
 
 
@@ -128,7 +130,13 @@ def _others(comparison: Comparison) -> list[str]:
             groups.setdefault(pair.text, []).append(pair)
     if not groups:
         return ["Nothing can be compared: a comparison needs two arms with predictions."]
-    it = f"the baseline {comparison.reference}" if comparison.baseline else "it" if comparison.is_to_leader else comparison.reference
+    it = (
+        f"the baseline {comparison.reference}"
+        if comparison.baseline
+        else "it"
+        if comparison.is_to_leader
+        else comparison.reference
+    )
     is_unequal = any(arm.is_unequal for arm in comparison.arms if arm.label == comparison.reference)
     words = {
         BETTER: f"Significantly better than {it}",

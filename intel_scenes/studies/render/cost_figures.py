@@ -110,7 +110,9 @@ def _figure(
             hovertemplate="%{customdata[0]}: test %{y:.1f} % (%{customdata[2]}), validation %{customdata[1]}, "
             "%{x:.3g}<extra></extra>",
         )
-    finish(figure, 360, unit, f"{comparison.on_test} (%)", xaxis_range=rounded(x_range, 4), yaxis_range=rounded(y_range))
+    finish(
+        figure, 360, unit, f"{comparison.on_test} (%)", xaxis_range=rounded(x_range, 4), yaxis_range=rounded(y_range)
+    )
     head = ["arm", unit, "val %", "test %", "95 % CI", "on the frontier"]
     rows = [
         [

@@ -73,7 +73,17 @@ def pairwise(comparison: Comparison) -> list[list[object]]:
     for one in comparison.on_validation:
         for metric, estimate in ((f"val_{comparison.metric}", one.accuracy), ("val_loss_calibrated", one.loss)):
             low, high = estimate.interval()
-            unadjusted = [one.label, comparison.baseline, metric, estimate.value, low, high, None, None, estimate.p_value()]
+            unadjusted = [
+                one.label,
+                comparison.baseline,
+                metric,
+                estimate.value,
+                low,
+                high,
+                None,
+                None,
+                estimate.p_value(),
+            ]
             rows.append([*unadjusted, None, None, *estimate.num_seeds, estimate.is_paired, None, None, None])
     return rows
 

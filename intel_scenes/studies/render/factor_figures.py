@@ -114,14 +114,18 @@ def _interaction(
     for colour, group in enumerate(groups):
         within = [cells[index] for index in test.cells if cells[index].levels[second] == group]
         means = {
-            one.level: one for one in effects(within, None, groups=image_groups, strata=strata).means if one.factor == first
+            one.level: one
+            for one in effects(within, None, groups=image_groups, strata=strata).means
+            if one.factor == first
         }
         line = [means[level] for level in ordered]
         numbers += [[group, one.level, *map(percent, (one.mean, one.low, one.high))] for one in line]
         _add_means(figure, line, ordered, colour, f"{second}={group}")
     _spread(figure, ordered)
     finish(figure, 340, html.escape(first), f"{comparison.on_test} (%)")
-    statistic = f"F({test.df:.1f}, {test.df_denominator:.1f}) = {test.statistic:.2f}, Holm-adjusted p = {test.p_holm:.3g}"
+    statistic = (
+        f"F({test.df:.1f}, {test.df_denominator:.1f}) = {test.statistic:.2f}, Holm-adjusted p = {test.p_holm:.3g}"
+    )
     result = "interaction" if test.is_shown else "no interaction shown"
     selection = f" (the best {len(groups)} of {len(all_groups)})" if len(all_groups) > len(groups) else ""
     title = f"{first} by {second}{selection}: mean {comparison.on_test} (%), 95 % interval; {result}"
@@ -149,7 +153,11 @@ def response_figures(comparison: Comparison) -> list[Figure]:
     """
     is_tuned = bool(comparison.tuned)
     varying = comparison.tuned if is_tuned else comparison.compared
-    if comparison.effects or len(varying) != 1 or not are_numbers(one.values[varying[0]] for one in comparison.configurations):
+    if (
+        comparison.effects
+        or len(varying) != 1
+        or not are_numbers(one.values[varying[0]] for one in comparison.configurations)
+    ):
         return []
     factor = varying[0]
     lines = {arm.label: arm.configurations for arm in comparison.arms} if is_tuned else {"": comparison.configurations}

@@ -60,7 +60,9 @@ def _forest(comparison: Comparison) -> list[Figure]:
     if not pairs:
         return []
     figure = go.Figure()
-    figure.add_vrect(x0=-100 * comparison.rope, x1=100 * comparison.rope, fillcolor="rgba(128,128,128,.18)", line_width=0)
+    figure.add_vrect(
+        x0=-100 * comparison.rope, x1=100 * comparison.rope, fillcolor="rgba(128,128,128,.18)", line_width=0
+    )
     figure.add_vline(x=0, line_color=OTHER)
     differences = [100 * pair.difference for pair in pairs]
     simultaneous = [_points(pair, pair.bonferroni_interval()) for pair in pairs]
@@ -174,8 +176,8 @@ def _panel(place: int, label: str, columns: dict[str, Band], scale: list[float])
     return Figure(
         f"curves-{place}",
         label,
-        f"{label}: in the last epoch validation accuracy is {val[-1][0]:.1f} %, training accuracy {train[-1][0]:.1f} %, "
-        f"a gap of {gap:+.1f} points",
+        f"{label}: validation accuracy ends at {val[-1][0]:.1f} %, training accuracy at {train[-1][0]:.1f} %, a gap of "
+        f"{gap:+.1f} points",
         spec(figure),
         [["epoch", "train %", "low", "high", "val %", "low", "high"], *numbers],
     )

@@ -83,9 +83,7 @@ def galleries(comparison: Comparison, root: Path | None) -> list[Gallery]:
     spread = shares.std(axis=0)
     disputed = [int(index) for index in np.argsort(-spread, kind="stable") if spread[index] > 0]
     if (len(arms) > 2 or not selected) and (images := _disputed(comparison, arms, disputed, picture)):
-        text = (
-            "The prediction of most seeds of each arm. Sorted by how much the share of correct seeds varies over the arms."
-        )
+        text = "Classes that most seeds of an arm predict. First: the share of correct seeds varies most over the arms."
         selected.append(Gallery("Test images on which the arms disagree most", text, images))
     return selected
 

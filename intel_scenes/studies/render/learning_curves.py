@@ -81,14 +81,27 @@ def _remarks(series: Series, curve: LearningCurve) -> list[str]:
 def curve_columns(comparison: Comparison) -> list[str]:
     """Return the columns of `learning_curve.csv`, one of which is the primary metric."""
     return [
-        *("series", "kind", "num_train", "num_seeds", comparison.primary, "low", "high", "curve", "curve_low", "curve_high"),
+        *(
+            "series",
+            "kind",
+            "num_train",
+            "num_seeds",
+            comparison.primary,
+            "low",
+            "high",
+            "curve",
+            "curve_low",
+            "curve_high",
+        ),
         *("scale", "exponent", "exponent_low", "exponent_high", "gain_of_twice", "gain_low", "gain_high", "bend_p"),
     ]
 
 
 def curve_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return the rows of `learning_curve.csv`: each training set size, then twice the largest, with the fitted values."""
-    return [dict(zip(curve_columns(comparison), row, strict=True)) for series in comparison.curves for row in _rows(series)]
+    """Return the rows of `learning_curve.csv`: each training set size, then twice the largest, with the fit."""
+    return [
+        dict(zip(curve_columns(comparison), row, strict=True)) for series in comparison.curves for row in _rows(series)
+    ]
 
 
 def _rows(series: Series) -> list[tuple[object, ...]]:
@@ -135,8 +148,9 @@ def curve_figures(comparison: Comparison) -> list[Figure]:
         for row in curve_rows(comparison)
     ]
     more = len(comparison.curves) - len(drawn)
-    title = f"{comparison.on_test.capitalize()} (%) by number of training images, 95 % intervals; dashed: extrapolated" + (
-        f" (the first {len(drawn)} of {len(comparison.curves)} curves)" if more else ""
+    title = (
+        f"{comparison.on_test.capitalize()} (%) by number of training images, 95 % intervals; dashed: extrapolated"
+        + (f" (the first {len(drawn)} of {len(comparison.curves)} curves)" if more else "")
     )
     return [Figure("learning-curve", title, " ".join(curve_sentences(comparison)), spec(figure), [head, *rows])]
 

@@ -1,4 +1,4 @@
-"""A comparison as one page that opens from a disk: `report.html`."""
+"""The report of a comparison: `report.html`, one HTML file that opens without a network."""
 
 import base64
 import gzip
@@ -20,51 +20,56 @@ from intel_scenes.studies.render.csv_files import RESULTS
 from intel_scenes.studies.render.factor_tables import factor_tables, matched_notes
 from intel_scenes.studies.render.factor_tables import shares as factor_shares
 from intel_scenes.studies.render.figures import figures
-from intel_scenes.studies.render.images import galleries, shares
+from intel_scenes.studies.render.images import galleries, shares_correct
 from intel_scenes.studies.render.pair_tables import class_differences, matrix, pairs_by_factor, single_rows
 from intel_scenes.studies.render.sentences import notes, problems, unplanned
-from intel_scenes.studies.render.tables import Rows, leaderboard, validation_rows
+from intel_scenes.studies.render.tables import Rows, leaderboard, number, validation_rows
+from intel_scenes.studies.render.terms import TOOLTIPS, terms_of
 
 REPORT = "report.html"
 
 
 def render(comparison: Comparison, images: Path | None) -> str:
-    """The page.
+    """Return the HTML of the report.
 
     Args:
-        found: What it shows.
-        images: Folder of the images; None takes what the runs recorded.
+        comparison: Comparison to show.
+        images: Folder of the images; None uses the folder that the runs recorded.
     """
-    made = figures(comparison)
-    shown = galleries(comparison, images)
+    figures_by_section = figures(comparison)
+    image_galleries = galleries(comparison, images)
+    sentences = answer(comparison)
     return pages.render(
         Path(__file__).parent / "templates" / "report.html",
         title=comparison.folder.resolve().name,
         question=comparison.plan.question,
-        answer=answer(comparison),
+        answer=sentences,
         problems=problems(comparison.notices),
         unplanned=unplanned(comparison.notices),
         notes=notes(comparison.notices),
+        terms=terms_of(sentences),
+        tooltips=TOOLTIPS,
+        tuned=comparison.tuned,
         leaderboard=_board(comparison),
-        chose=_chose(comparison),
+        confirmation=_confirmation(comparison),
         single=single_rows(comparison),
-        figures=made,
+        figures=figures_by_section,
         effects=factor_tables(comparison),
         matched=matched_notes(comparison),
         spread=factor_shares(comparison),
         validation=validation_rows(comparison),
         matrix=matrix(comparison),
         pair_groups=pairs_by_factor(comparison),
-        ledger=_ledger(comparison),
+        seed_spread=_seed_spread(comparison),
         confusions=_confusions(comparison),
         per_class=_per_class(comparison),
         class_differences=class_differences(comparison),
-        galleries=shown,
-        found_images=any(image.picture for gallery in shown for image in gallery.images),
+        galleries=image_galleries,
+        has_pictures=any(image.picture for gallery in image_galleries for image in gallery.images),
         failed=[(run.name, run.summary.error or "") for run in comparison.study.failed],
         unfinished=[run.name for run in comparison.study.unfinished],
         plan=_plan(comparison),
-        remake=_remake(comparison),
+        provenance=_provenance(comparison),
         rope=f"{100 * comparison.rope:g}",
         reference=comparison.reference,
         on_test=comparison.on_test,
@@ -73,25 +78,25 @@ def render(comparison: Comparison, images: Path | None) -> str:
         family=_family(comparison),
         few_seeds=_has_few_seeds(comparison),
         results=RESULTS,
-        specs=_json({figure.name: figure.spec for section in made.values() for figure in section}),
+        specs=_json({figure.name: figure.spec for section in figures_by_section.values() for figure in section}),
         library=base64.b64encode(gzip.compress(get_plotlyjs().encode(), 6, mtime=0)).decode(),
     )
 
 
 def write_page(comparison: Comparison, images: Path | None = None) -> None:
-    """Writes `report.html` into the study's folder."""
+    """Write `report.html` into the folder of the study."""
     files.write_whole(comparison.folder / REPORT, render(comparison, images).encode())
 
 
 def _json(value: object) -> str:
-    """JSON that can stand in a script element whatever its texts hold."""
+    """Return JSON that is safe inside a script element, whatever its strings contain."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _board(comparison: Comparison) -> Rows:
-    """The leaderboard with the factors in one column, so that a phone shows accuracies beside it."""
+    """Return the leaderboard with all factors in one column, so that a phone shows the accuracies beside it."""
     names, *rows = leaderboard(comparison)
-    num_factors = len(comparison.factors)  # whose columns come first
+    num_factors = len(comparison.factors)  # their columns come first
     arm_of = {id(one): arm.label for arm in comparison.arms for one in arm.configurations}
     board = [["configuration" if comparison.tuned else "arm", *names[num_factors:]]]
     for one, row in zip(comparison.configurations, rows, strict=True):
@@ -101,20 +106,20 @@ def _board(comparison: Comparison) -> Rows:
     return board
 
 
-def _chose(comparison: Comparison) -> str:
-    """Which seeds chose and which confirmed; empty where nothing was confirmed."""
+def _confirmation(comparison: Comparison) -> str:
+    """Return which seeds chose the configurations and which confirmed them; empty if nothing was confirmed."""
     confirmed = [arm for arm in comparison.arms if arm.confirmed]
     if not confirmed:
         return ""
     planned = {name: arm.chosen_by for arm in comparison.plan.confirmed_arms for name in arm.runs}
     chose = {}
     for arm in confirmed:
-        told = [seeds for run in arm.tested.runs if (seeds := planned.get(run.name))]
-        chose[arm.label] = told[0] if told else _seeds(arm.chosen)  # where the plan does not say it
+        recorded = [seeds for run in arm.tested.runs if (seeds := planned.get(run.name))]
+        chose[arm.label] = recorded[0] if recorded else _seeds(arm.chosen)
     tested = {arm.label: _seeds(arm.tested) for arm in confirmed}
     sentence = (
         f"S{_by_seeds(chose)[1:]} chose the configurations; fresh {_by_seeds(tested)} "
-        f"confirmed {len(confirmed)} of {len(comparison.arms)} arms, and all verdicts rest on these alone."
+        f"confirmed {len(confirmed)} of {len(comparison.arms)} arms. All verdicts rest on the fresh seeds alone."
     )
     return " ".join([sentence, *_second_looks(comparison.plan)])
 
@@ -124,7 +129,7 @@ def _seeds(one: Configuration) -> tuple[str, ...]:
 
 
 def _by_seeds(seeds: Mapping[str, tuple[str, ...]]) -> str:
-    """As `seeds 1, 2`, or where arms differ `seeds 1, 2 (sgd, adam) and 1, 2, 3 (nadam)`."""
+    """Return `seeds 1, 2`, or, if the arms differ, `seeds 1, 2 (sgd, adam) and 1, 2, 3 (nadam)`."""
     arms: dict[tuple[str, ...], list[str]] = {}
     for label, own in seeds.items():
         arms.setdefault(own, []).append(label)
@@ -133,22 +138,22 @@ def _by_seeds(seeds: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def _second_looks(plan: StudyPlan) -> list[str]:
-    """A sentence where seeds were added to arms that were confirmed already."""
-    known, more = set[tuple[str, ...]](), list[str]()
+    """Return a warning if seeds were added to arms that were already confirmed."""
+    confirmed, more = set[tuple[str, ...]](), list[str]()
     for entry in plan.confirmed:
-        again = [seed for arm in entry.arms if arm.overrides in known for seed in arm.seeds]
-        known |= {arm.overrides for arm in entry.arms}
+        again = [seed for arm in entry.arms if arm.overrides in confirmed for seed in arm.seeds]
+        confirmed |= {arm.overrides for arm in entry.arms}
         more += [f"{', '.join(dict.fromkeys(again))}{f' on {entry.date[:10]}' if entry.date else ''}"] if again else []
     if not more:
         return []
     return [
-        f"Fresh seeds were added ({'; '.join(more)}) to arms that were confirmed already: verdicts could be "
-        "seen before, and such a second look at the data raises the rate of false verdicts above 5 %."
+        f"Fresh seeds were added ({'; '.join(more)}) to arms that were already confirmed. If that was decided after "
+        "seeing the verdicts, it raises the rate of false verdicts above 5 %, as any second look at the data does."
     ]
 
 
 def _family(comparison: Comparison) -> str:
-    """The pairs that are tested together, in words."""
+    """Return the family of pairs that are tested together, in words."""
     arms = "confirmed arms" if any(arm.confirmed for arm in comparison.arms) else "arms"
     if comparison.baseline:
         return f"all pairs of {comparison.baseline} with other {arms}"
@@ -156,34 +161,34 @@ def _family(comparison: Comparison) -> str:
 
 
 def _has_few_seeds(comparison: Comparison) -> bool:
-    """Whether a verdict rests on fewer than five seeds, where the arms may differ in their variances."""
+    """Return whether a verdict rests on fewer than five seeds, of arms whose seed variances may differ."""
     return len(comparison.arms) > 2 and any(min(pair.num_seeds) < 5 for pair in comparison.pairs if pair.estimate)
 
 
-def _ledger(comparison: Comparison) -> Rows:
+def _seed_spread(comparison: Comparison) -> Rows:
     rows = [["arm", "seeds", "total SD", "test-sampling SD", "seed SD"]]
     for arm in comparison.arms:
         if (ledger := arm.tested.ledger) is not None:
-            left = "needs five seeds" if ledger.left is None else f"{100 * ledger.left:.2f}"
-            spread = [f"{100 * ledger.seen:.2f}", f"{100 * ledger.of_images:.2f}", left]
+            seed_sd = "needs five seeds" if ledger.left is None else f"{100 * ledger.left:.2f}"
+            spread = [f"{100 * ledger.seen:.2f}", f"{100 * ledger.of_images:.2f}", seed_sd]
             rows.append([arm.label, str(len(arm.tested.evaluated)), *spread])
     return rows if len(rows) > 1 else []
 
 
 def _confusions(comparison: Comparison) -> list[tuple[str, list[tuple[str, list[tuple[float, str]]]]]]:
-    """Of the leader and of the arm that differs most from it: for each class the shares of what was predicted."""
-    told = comparable(comparison.arms)
-    if not told:
+    """Return the confusion matrices of the leader and of the arm that differs most from it, by label."""
+    arms = comparable(comparison.arms)
+    if not arms:
         return []
-    shown = [told[0]]
-    if len(told) > 1:
-        leader = shares(told[0])
-        shown.append(max(told[1:], key=lambda arm: float(np.abs(shares(arm) - leader).mean())))
-    return [(arm.label, _confusion(comparison, arm)) for arm in shown]
+    selected = arms[:1]
+    if len(arms) > 1:
+        leader = shares_correct(arms[0])
+        selected = [arms[0], max(arms[1:], key=lambda arm: float(np.abs(shares_correct(arm) - leader).mean()))]
+    return [(arm.label, _confusion(comparison, arm)) for arm in selected]
 
 
 def _confusion(comparison: Comparison, arm: Arm) -> list[tuple[str, list[tuple[float, str]]]]:
-    """Rows of (class, [(share, percent)]); a class that the test split lacks has no shares."""
+    """Return rows of (class, [(share, percent)]); a class without test images has an empty list."""
     assert arm.tested.evaluated
     num = len(comparison.images.classes)
     counts = np.zeros((num, num))
@@ -197,45 +202,51 @@ def _confusion(comparison: Comparison, arm: Arm) -> list[tuple[str, list[tuple[f
 
 
 def _per_class(comparison: Comparison) -> Rows:
-    told = [(arm.label, arm.tested) for arm in comparison.arms if arm.tested.per_class is not None]
     rows = [
-        [label, *("-" if np.isnan(value) else f"{100 * value:.1f}" for value in one.per_class), _balanced(one)]
-        for label, one in told
-        if one.per_class is not None
+        [
+            arm.label,
+            *("-" if np.isnan(value) else f"{100 * value:.1f}" for value in arm.tested.per_class),
+            number(arm.tested.balanced_accuracy, ".1f", 100),
+        ]
+        for arm in comparison.arms
+        if arm.tested.per_class is not None
     ]
     return [["arm", *comparison.images.classes, "balanced"], *rows] if rows else []
 
 
-def _balanced(one: Configuration) -> str:
-    return "" if one.balanced_accuracy is None else f"{100 * one.balanced_accuracy:.1f}"
-
-
 def _plan(comparison: Comparison) -> Rows:
-    """What was planned, and what was added, confirmed or named later, in the order of their dates."""
+    """Return what was planned, and what was added, confirmed or named as baseline later, by date."""
     plan = comparison.plan
     if plan == StudyPlan():
         return []
     rows: Rows = []
     for added in plan.added:
-        what = [f"added {len(added.runs)}"] if added.runs or not added.changed else []
-        what += [f"{key} was {said(old)} and is {said(now)}" for key, (old, now) in added.changed.items()]
+        what = [f"added {len(added.runs)} runs"] if added.runs or not added.changed else []
+        what += [f"changed {key} from {said(old)} to {said(now)}" for key, (old, now) in added.changed.items()]
         rows.append([added.date or "", "; ".join(what), added.command or ""])
     for entry in plan.confirmed:
         fresh = _by_seeds({arm.label: arm.seeds for arm in entry.arms})
         arms = few([arm.label for arm in entry.arms])
-        rows.append([entry.date or "", f"decided to confirm {arms} by {fresh}", entry.command or ""])
+        rows.append([entry.date or "", f"confirmed {arms} on {fresh}", entry.command or ""])
     for one in plan.baselines:
-        there = f"{one.num_completed} runs were complete"
+        completed = f"{one.num_completed} runs had completed"
         if plan.confirmed:
-            there += f", {one.num_confirming} of them confirming"
-        rows.append([one.date or "", f"baseline {one.label} was named, when {there}", ""])
+            completed += f", {one.num_confirming} of them confirming"
+        rows.append([one.date or "", f"named the baseline {one.label}, when {completed}", ""])
     rows.sort(key=lambda row: row[0])
     return [[plan.date or "", f"planned {len(plan.planned)} runs", plan.command or ""], *rows]
 
 
-def _remake(comparison: Comparison) -> Rows:
-    """How to reproduce it."""
-    rows = [["command", comparison.plan.command]] if comparison.plan.command else []
+def _provenance(comparison: Comparison) -> Rows:
+    """Return all commands of the study in their order, then code, machine and data of its runs."""
+    plan = comparison.plan
+    later = [(entry.date or "", entry.command) for entry in plan.added]
+    later += [(entry.date or "", entry.command) for entry in plan.confirmed]
+    in_order = [plan.command, *(command for _, command in sorted(later, key=lambda entry: entry[0]))]
+    commands = [command for command in dict.fromkeys(in_order) if command]
+    rows = [[f"command {place}", command] for place, command in enumerate(commands, start=1)]
+    if len(commands) == 1:
+        rows = [["command", *commands]]
     for name, key in (
         ("commit", "git_commit"),
         ("package", "package_version"),
@@ -244,14 +255,14 @@ def _remake(comparison: Comparison) -> Rows:
         ("threads", "threads"),
         ("data fingerprint", "data_fingerprint"),
     ):
-        known = [getattr(run.summary, key) for run in comparison.runs]
-        values = sorted({str(value) for value in known if value is not None})
+        recorded = [getattr(run.summary, key) for run in comparison.runs]
+        values = sorted({str(value) for value in recorded if value is not None})
         if values:
             rows.append([name, ", ".join(values)])
     versions = {json.dumps(run.summary.versions, sort_keys=True) for run in comparison.runs if run.summary.versions}
     rows += [["versions", ", ".join(f"{k} {v}" for k, v in json.loads(one).items())] for one in sorted(versions)]
     duplicates = sorted({path for run in comparison.runs for path in run.summary.test_duplicates or []})
     if duplicates:
-        rows.append([f"{len(duplicates)} test images are also in train", ", ".join(duplicates)])
+        rows.append([f"{len(duplicates)} test images are also training images", ", ".join(duplicates)])
     ended = [run.summary.ended for run in comparison.runs if run.summary.ended]
     return [*rows, ["last run ended", max(ended)]] if ended else rows

@@ -8,8 +8,19 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-VAL, TRAIN, OTHER = "#0072B2", "#D55E00", "rgba(128,128,128,.8)"  # from Okabe and Ito, distinguishable with colour blindness
-COLOURS = (VAL, TRAIN, "#009E73", "#B05C8B", "#A87400", "#3A8DBF")  # the last three are darker than theirs, for contrast on white
+VAL, TRAIN, OTHER = (
+    "#0072B2",
+    "#D55E00",
+    "rgba(128,128,128,.8)",
+)  # from Okabe and Ito, distinguishable with colour blindness
+COLOURS = (
+    VAL,
+    TRAIN,
+    "#009E73",
+    "#B05C8B",
+    "#A87400",
+    "#3A8DBF",
+)  # the last three are darker than theirs, for contrast on white
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 GRID = "rgba(128,128,128,.25)"
 MAX_POINTS = 40  # arms in one figure
@@ -51,7 +62,12 @@ def finish(figure: go.Figure, height: int, x_title: str, y_title: str, **layout:
         margin={"l": 8, "r": 16, "t": 8, "b": 8},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},  # below the plot it would overlap the title of the axis
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "y": 1.02,
+            "yanchor": "bottom",
+        },  # below the plot it would overlap the title of the axis
         font={"size": 12},
         template="none",
         xaxis=axis | {"title": {"text": x_title, "standoff": 8}},
@@ -63,7 +79,8 @@ def finish(figure: go.Figure, height: int, x_title: str, y_title: str, **layout:
 def one_row_each(figure: go.Figure, labels: Sequence[str], x_title: str, **layout: object) -> None:
     """Lay out a figure that has one row per label, the first at the top."""
     names = list(dict.fromkeys(wrapped(label) for label in reversed(labels)))
-    height = 110 + (36 if any("<br>" in name for name in names) else 30) * len(names)
+    num_lines = max(name.count("<br>") + 1 for name in names)
+    height = 110 + max(30, 16 * num_lines + 4) * len(names)
     finish(figure, height, x_title, "", **layout)
     rows = {"type": "category", "categoryorder": "array", "categoryarray": names, "range": [-0.7, len(names) - 0.3]}
     figure.update_yaxes(rows)

@@ -127,8 +127,8 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
         f"({few([f'{one} below {other}' for one, other in v['arms']])})"
     ),
     Kind.UNPAIRED: lambda _, v, __: (
-        "seeds are not paired, because the seeds, split, image order or initial weights differ, so the arms are compared "
-        "as independent: "
+        "arms are compared as independent, because their seeds are not paired (other seeds, split, image order or "
+        "initial weights): "
         f"{few([f'{one} and {other}' for one, other in v['pairs']])}"
     ),
     Kind.CROSSING: lambda _, v, __: (
@@ -151,9 +151,8 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
         f"{v['arm']}: {v['confirmed']} was confirmed and is compared; validation would now choose {v['chosen']}"
     ),
     Kind.SAME_SEEDS_CHOSE: lambda _, v, __: (
-        f"{' and '.join(v['tuned'])} {'was' if len(v['tuned']) == 1 else 'were'} tuned on the seeds that are tested, which "
-        "favours noisy arms (a false winner in up to 13 % of simulated studies): sweep.confirm=5 tests the chosen "
-        "configurations on fresh seeds"
+        f"the seeds that are tested also chose {' and '.join(v['tuned'])}, which favours noisy arms (a false winner in "
+        "up to 13 % of simulated studies): sweep.confirm=5 tests the chosen configurations on fresh seeds"
     ),
     Kind.IF_FAILED_GUESSED: lambda _, v, __: (
         f"if the failed runs had predicted at chance, {v['a']} against {v['b']} would be: {v['worst']}, "

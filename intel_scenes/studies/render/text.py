@@ -42,7 +42,12 @@ def _terminal(comparison: Comparison) -> str:
 
 
 def _tables(comparison: Comparison) -> list[Rows]:
-    tables = [leaderboard(comparison), effect_rows(comparison), interaction_rows(comparison), validation_rows(comparison)]
+    tables = [
+        leaderboard(comparison),
+        effect_rows(comparison),
+        interaction_rows(comparison),
+        validation_rows(comparison),
+    ]
     return [table for table in tables if table]
 
 
@@ -53,7 +58,11 @@ def _remarks(comparison: Comparison) -> list[str]:
 
 def _markdown(comparison: Comparison) -> str:
     return "\n\n".join(
-        [" ".join(answer(comparison)), *("\n".join(_piped(table)) for table in _tables(comparison)), *_remarks(comparison)]
+        [
+            " ".join(answer(comparison)),
+            *("\n".join(_piped(table)) for table in _tables(comparison)),
+            *_remarks(comparison),
+        ]
     )
 
 
@@ -64,7 +73,9 @@ def _piped(table: Rows) -> list[str]:
 
 def _latex(comparison: Comparison) -> str:
     tables = "\n\n".join("\n".join(_tabular(table)) for table in _tables(comparison))
-    return "\n".join([*(f"% {line}" for line in answer(comparison)), tables, *(f"% {line}" for line in _remarks(comparison))])
+    return "\n".join(
+        [*(f"% {line}" for line in answer(comparison)), tables, *(f"% {line}" for line in _remarks(comparison))]
+    )
 
 
 def _tabular(table: Rows) -> list[str]:
@@ -103,7 +114,10 @@ def _json(comparison: Comparison) -> str:
     on_validation = [
         {
             **{"arm": one.label, "baseline": comparison.baseline, "tuned_alike": not one.is_unequal},
-            **{f"val_{comparison.metric}": one.accuracy.value, f"val_{comparison.metric}_interval": one.accuracy.interval()},
+            **{
+                f"val_{comparison.metric}": one.accuracy.value,
+                f"val_{comparison.metric}_interval": one.accuracy.interval(),
+            },
             **{"val_loss_calibrated": one.loss.value, "val_loss_calibrated_interval": one.loss.interval()},
         }
         for one in comparison.on_validation
