@@ -11,7 +11,14 @@ import numpy.typing as npt
 
 from intel_scenes.studies.align import Aligned, Classes, TestImages
 from intel_scenes.studies.load import Run, Study
-from intel_scenes.studies.naming import factors_of, label_of, value_of, with_recipe, without_folders
+from intel_scenes.studies.naming import (
+    factors_of,
+    label_of,
+    value_of,
+    with_recipe,
+    without_folders,
+    without_implied,
+)
 from intel_scenes.studies.notices import Kind, Notice
 from intel_scenes.studies.statistics.crossed import Runs, balancing
 from intel_scenes.studies.statistics.estimates import Estimate, Ledger, Table, balanced_wilson, ledger, wilson
@@ -176,6 +183,7 @@ def group(study: Study, aligned: Aligned) -> Grouped:
     compared, tuned = factors_of(study.plan, *chosen_by)
     bundled = with_recipe([*chosen_by[0], *chosen_by[1]], compared, study.plan.compared)
     named = [key for key in compared if key not in bundled]
+    named = without_implied([*usable, *study.failed], named, study.plan.compared)
     seen = _Seen()
     by_label: dict[str, list[Configuration]] = {}
     confirmed: dict[str, Configuration] = {}

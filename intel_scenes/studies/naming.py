@@ -8,6 +8,7 @@ from intel_scenes.digests import is_neutral
 from intel_scenes.studies.load import Run
 
 OTHER_GROUPS = ("augment", "data", "trainer", "without")  # whose files' names stand alone where nothing else varies
+DEFAULTS = {key: key for key in record.GROUP_KEYS} | {"model.name": "model_name"}  # keys of the summary
 SAY_NOTHING = ("true", "false", "none", "null", "default")  # values that need their key
 
 
@@ -41,7 +42,7 @@ def _levels(runs: Sequence[Run], key: str) -> set[str]:
 
 def value_of(run: Run, key: str) -> str:
     """What a factor was set to, as labels have it; for a group that nobody typed, the file that was taken."""
-    default = getattr(run.summary, key) if key in record.GROUP_KEYS else None
+    default = getattr(run.summary, DEFAULTS[key]) if key in DEFAULTS else None
     return as_written(run.overrides.get(key, str(default) if default is not None else "default"))
 
 
@@ -71,6 +72,16 @@ def with_recipe(runs: Sequence[Run], factors: Sequence[str], planned: Sequence[s
         if key not in (*record.GROUP_KEYS, *planned)
         and len({(value_of(run, "recipe"), value_of(run, key)) for run in runs}) == len(recipes)
     ]
+
+
+def without_implied(runs: Sequence[Run], keys: Sequence[str], planned: Sequence[str]) -> list[str]:
+    """Return the keys that name an arm, without `model` and `model.weights` if a planned `model.name` fixes them."""
+    implied = [key for key in keys if key in ("model", "model.weights") and key not in planned]
+    if "model.name" not in planned or "model.name" not in keys:
+        return list(keys)
+    models = {value_of(run, "model.name") for run in runs}
+    combinations = {tuple(value_of(run, key) for key in ("model.name", *implied)) for run in runs}
+    return [key for key in keys if key not in implied or len(combinations) > len(models)]
 
 
 def label_of(values: Mapping[str, str], keys: Sequence[str]) -> str:

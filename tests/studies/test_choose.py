@@ -85,7 +85,7 @@ def test_without_confirmation_tuned_arms_say_that_the_same_seeds_chose(tmp_path)
     plan(tmp_path)
     leave_tuning(tmp_path, {"sgd": 1, "adam": 1})
     found = compare(tmp_path)
-    assert any(line.startswith("lr_scale tuned on the seeds that are tested") for line in problems(found.notices))
+    assert any(line.startswith("the seeds that are tested also chose lr_scale") for line in problems(found.notices))
     (said,) = [line for line in notes(found.notices) if line.startswith("exploratory, without verdicts")]
     assert said.endswith("adam 80.0 %, sgd 80.0 %")
 
@@ -106,7 +106,7 @@ def test_two_values_are_not_bracketed_and_no_edge(tmp_path):
     leave_tuning(tmp_path, {"sgd": 1, "adam": 10}, scales=(1, 10))
     found = compare(tmp_path)
     assert not any(arm.is_unequal for arm in found.arms)
-    assert "sgd: the better of two values is always at an end of its grid: add one beyond lr_scale=1" in notes(
+    assert "sgd: of two values the best is always at the edge of the grid; add one beyond lr_scale=1" in notes(
         found.notices
     )
 

@@ -110,7 +110,7 @@ def test_a_sweep_leaves_a_plan_its_runs_and_a_table_and_does_nothing_the_second_
 
     status, said = sweep("optim=adamw,adam", "seed=1", "sweep.plan=true")
     assert (status, "1 to skip, 1 to run" in said) == (0, True), said
-    assert "one seed an arm: no difference between arms can be tested" in said
+    assert "one seed per arm: no difference between arms can be tested" in said
     assert len(summaries(study)) == 4
     status, said = sweep("optim=adamw,adam", "seed=1")
     assert (status, "run 2 of 2, 1 skipped, 0 failed" in said) == (0, True), said

@@ -59,9 +59,9 @@ def detectable(design: Design, num_seeds: int) -> str:
 def needed(design: Design) -> str:
     """Return the seeds that smaller differences need, as a range because the seed variance is an estimate."""
     seeds_by_size = {size: design.seeds_needed(size) for size in SMALLER}
-    reachable = [f"{_points([size])} needs {_range(*seeds)}" for size, seeds in seeds_by_size.items() if seeds]
+    reachable = [f"{_range(*seeds)} to detect {_points([size])}" for size, seeds in seeds_by_size.items() if seeds]
     limited = [size for size, seeds in seeds_by_size.items() if seeds is None]
-    parts = [f"seeds per arm: {', '.join(reachable)}"] if reachable else []
+    parts = [f"seeds needed per arm: {', '.join(reachable)}"] if reachable else []
     if limited:
         parts.append(f"more seeds cannot help to detect {_points(limited)}, because the test set is too small")
     return "; ".join(parts)

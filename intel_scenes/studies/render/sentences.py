@@ -33,6 +33,14 @@ def _equal_runs(pairs: Sequence[tuple[str, str]]) -> str:
     return few([f"{run} and {other}" for run, other in pairs])
 
 
+def _are(num: int) -> str:
+    return "is" if num == 1 else "are"
+
+
+def _runs_are(num: int) -> str:
+    return f"{num} run{'s' * (num != 1)} {_are(num)}"
+
+
 def _recipes(recipes: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{recipe} with {', '.join(values) or 'its own values'}" for recipe, values in recipes.items())
 
@@ -42,16 +50,16 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
     Kind.UNREADABLE: lambda runs, v, _: f"{runs} is left out: {v['reason']}",
     Kind.DUPLICATE: lambda runs, v, _: f"{runs} is the same run as {v['other']} and counted once",
     Kind.OTHER_IMAGES: lambda runs, v, num: (
-        f"{num} of {v['num_all']} runs are left out, because their images differ from those of most runs or are "
+        f"{num} of {v['num_all']} runs {_are(num)} left out, because the images differ from those of most runs or are "
         f"unknown: {runs}"
     ),
     Kind.OTHER_METRIC: lambda runs, v, num: (
-        f"{num} of {v['num_all']} runs are left out, because their best epoch was not chosen by "
+        f"{num} of {v['num_all']} runs {_are(num)} left out, because the best epoch was not chosen by "
         f"primary_metric={v['most']}, as in most runs: {runs}"
     ),
-    Kind.OTHER_SETTINGS: lambda runs, v, _: (
-        f"runs are left out, because they differ from the other runs of {v['configuration']} in more than their "
-        f"overrides (a weights file, threads, precision or a configuration file): {runs}"
+    Kind.OTHER_SETTINGS: lambda runs, v, num: (
+        f"{_runs_are(num)} left out, because of a difference from the other runs of {v['configuration']} in more "
+        f"than the overrides (a weights file, threads, precision or a configuration file): {runs}"
     ),
     Kind.NO_PREDICTIONS: lambda runs, v, _: f"predictions left out ({v['reason']}): {runs}",
     Kind.EQUAL_PREDICTIONS: lambda _, v, __: (
@@ -61,7 +69,7 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
     Kind.LOST: lambda _, v, __: f"no run of {v['configuration']} completed; {v['num_failed']} failed",
     Kind.FAILED: lambda _, v, __: f"{v['arm']}: {v['num_failed']} of {v['num_all']} runs failed",
     Kind.FAILED_CONFIRMING: lambda runs, v, num: f"{v['arm']}: {num} of {v['num_all']} confirming runs failed: {runs}",
-    Kind.UNFINISHED: lambda runs, _, __: f"some runs are not finished: {runs}",
+    Kind.UNFINISHED: lambda runs, _, num: f"{_runs_are(num)} not finished: {runs}",
     Kind.GUESSING: lambda _, v, __: (
         f"some arms are no better than chance on validation, or predict one class for all test images: {few(v['arms'])}"
     ),
@@ -81,7 +89,7 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
         f"not {v['most_trials']} in {v['most_runs']}"
     ),
     Kind.NOT_ON_VALIDATION: lambda _, v, __: f"{v['arm']} is not compared on validation: {v['reason']}",
-    Kind.DIFFERENT: lambda _, v, __: f"{v['setting']} differs: {_by_value(v['arms'])}",
+    Kind.DIFFERENT: lambda _, v, __: f"{v['setting']}: {_by_value(v['arms'])}",
     Kind.CONFOUNDED: lambda _, v, __: (
         f"{v['one']} and {v['other']} change together, so their effects cannot be separated"
     ),
@@ -140,11 +148,11 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
         "compared on the seeds that both arms have: "
         f"{few([f'{one} and {other} ({num})' for one, other, num in v['pairs']])}"
     ),
-    Kind.REPEATED_SEED: lambda runs, v, _: (
-        f"runs are left out, because {v['other']} has seed {v['seed']} too, and a seed counts once: {runs}"
+    Kind.REPEATED_SEED: lambda runs, v, num: (
+        f"{_runs_are(num)} left out, because {v['other']} has seed {v['seed']} too, and a seed counts once: {runs}"
     ),
-    Kind.CONTRADICTORY: lambda runs, v, _: (
-        f"runs are left out, because the record says {v['key']}={v['recorded']:.4f} and the predictions give "
+    Kind.CONTRADICTORY: lambda runs, v, num: (
+        f"{_runs_are(num)} left out, because the record says {v['key']}={v['recorded']:.4f} and the predictions give "
         f"{v['predicted']:.4f}: {runs}"
     ),
     Kind.CHOICE_CHANGED: lambda _, v, __: (

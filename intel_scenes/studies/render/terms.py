@@ -23,7 +23,7 @@ TOOLTIPS = {  # by column head
     "cells": "Number of combinations of the other factors",
 }
 TERMS = (  # a text that calls for the term, the term and its meaning
-    ("/", "arm", "What is compared: the values of the compared factors, joined by slashes."),
+    ("", "arm", "What is compared: one combination of the values of the compared factors."),
     (
         "other seeds",
         "with the choice made on the other seeds",
@@ -51,8 +51,8 @@ TERMS = (  # a text that calls for the term, the term and its meaning
         "are often missed: no significant difference does not mean that arms are equal.",
     ),
     (
-        "eeds per arm:",
-        "seeds per arm",
+        "eeds needed per arm",
+        "seeds needed per arm",
         "Seeds that a study needs to find a difference of that size with 80 % power. It is a range because the "
         "variance between seeds is itself estimated from few seeds.",
     ),
