@@ -6,7 +6,7 @@ from statistics import mode
 from intel_scenes.studies.arms import Configuration
 from intel_scenes.studies.choose import RATES, Arm
 from intel_scenes.studies.comparison import Comparison
-from intel_scenes.studies.naming import few
+from intel_scenes.studies.naming import few, label_of
 from intel_scenes.studies.pairs import Pair
 from intel_scenes.studies.render.learning_curves import curve_sentences
 from intel_scenes.studies.render.power import detectable, needed
@@ -59,6 +59,7 @@ def _interaction(interaction: Interaction, simple: Sequence[LevelDifference]) ->
     parts = []
     for difference in sorted(differing, key=lambda difference: -abs(difference.difference)):
         better, worse, interval = _better_first(difference)
+        better = label_of({difference.factor: better}, [difference.factor])
         parts.append(f"with {difference.within}, {better} is better than {worse} ({interval})")
     effects = few(parts, 3) if parts else "no significant difference was found within any level"
     return f"The effect of {one} depends on {other} (interaction, {p_value(interaction.p_holm, 'p')}): {effects}."

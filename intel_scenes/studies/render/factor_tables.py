@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.effects import cells_of
-from intel_scenes.studies.naming import few
+from intel_scenes.studies.naming import few, label_of
 from intel_scenes.studies.render.factor_figures import by_level
 from intel_scenes.studies.render.tables import Rows, degrees, p_value
 from intel_scenes.studies.statistics.effects import Effects, LevelDifference
@@ -96,7 +96,7 @@ def _metric_tables(metric: str, effects: Effects) -> MetricTables:
     return MetricTables(
         name=NAMES[metric],
         means=_under(["factor", "level", "mean", "low", "high", "arms"], means),
-        main=_under([*names, ""] if shown else names, main if shown else [row[:-1] for row in main]),
+        main=_under([*names, "interaction"] if shown else names, main if shown else [row[:-1] for row in main]),
         simple=_under(names, simple),
         interactions=_under(["factors", "result", "p (Holm)", "F", "degrees of freedom"], interactions),
         has_interaction=bool(shown),
@@ -132,13 +132,13 @@ def matched_notes(comparison: Comparison) -> list[str]:
             )
             continue
         combinations = [
-            "/".join(level for key, level in cells[index].levels.items() if key != factor)
+            label_of(cells[index].levels, [key for key in cells[index].levels if key != factor])
             for index in of_factor[0].cells
         ]
-        notes.append(
-            f"{factor}: means over the {len(combinations)} matched cells that have all of its levels: "
-            f"{few(combinations, 12)}."
+        cells_that_have = (
+            "1 matched cell that has" if len(combinations) == 1 else f"{len(combinations)} matched cells that have"
         )
+        notes.append(f"{factor}: means over the {cells_that_have} all of its levels: {few(combinations, 12)}.")
     return notes
 
 
