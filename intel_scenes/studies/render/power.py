@@ -68,7 +68,8 @@ def needed(design: Design) -> str:
 
 
 def _points(sizes: Sequence[float]) -> str:
-    return f"{' or '.join(f'{100 * size:g}' for size in sizes)} point{'' if sizes == [0.01] else 's'}"
+    *others, last = (f"{100 * size:g}" for size in sizes)
+    return f"{', '.join(others)}{' or ' * bool(others)}{last} point{'' if sizes == [0.01] else 's'}"
 
 
 def _range(fewest: int, most: int | None) -> str:
