@@ -52,7 +52,7 @@ def detectable(design: Design, num_seeds: int) -> str:
     smallest = design.smallest_shown(num_seeds)
     if smallest is None:
         return "no difference has 80 % power with so few seeds"
-    return f"smallest detectable difference: {100 * smallest:.1f} points at 80 % power"
+    return f"the smallest detectable difference is {100 * smallest:.1f} points at 80 % power"
 
 
 @cache
