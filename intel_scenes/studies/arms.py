@@ -11,7 +11,14 @@ import numpy.typing as npt
 
 from intel_scenes.studies.align import Aligned, Classes, TestImages
 from intel_scenes.studies.load import Run, StudyRecords
-from intel_scenes.studies.naming import factors_of, label_of, value_of, with_recipe
+from intel_scenes.studies.naming import (
+    factors_of,
+    label_of,
+    value_of,
+    with_recipe,
+    without_folders,
+    without_implied,
+)
 from intel_scenes.studies.notices import Kind, Notice
 from intel_scenes.studies.statistics.crossed import Runs, balancing
 from intel_scenes.studies.statistics.estimates import Estimate, SeedSpread, Table, balanced_wilson, seed_spread, wilson
@@ -174,6 +181,7 @@ def group(study: StudyRecords, aligned: Aligned) -> Grouped:
     compared, tuned = factors_of(study.plan, completed, failed)
     bundled = with_recipe([*completed, *failed], compared, study.plan.compared)
     named = [key for key in compared if key not in bundled]
+    named = without_implied([*usable, *study.failed], named, study.plan.compared)
     log = _Log()
     by_label: dict[str, list[Configuration]] = {}
     confirmed: dict[str, Configuration] = {}
@@ -206,8 +214,9 @@ def _by_factors(runs: Sequence[Run], factors: Sequence[str]) -> list[tuple[dict[
     """Return the values of the factors with their runs, failed ones too; runs with equal digests stay together."""
     groups: dict[tuple[str, ...], list[Run]] = {}
     by_digest: dict[str, tuple[str, ...]] = {}
+    written = {key: without_folders(value_of(run, key) for run in runs) for key in factors}
     for run in sorted(runs, key=lambda run: (not run.is_completed, -len(run.overrides), run.name)):
-        values = tuple(value_of(run, key) for key in factors)
+        values = tuple(written[key][value_of(run, key)] for key in factors)
         if digest := run.summary.configuration_digest:
             values = by_digest.setdefault(digest, values)
         groups.setdefault(values, []).append(run)

@@ -8,6 +8,7 @@ from intel_scenes.digests import is_neutral
 from intel_scenes.studies.load import Run
 
 OTHER_GROUPS = ("augment", "data", "trainer", "without")  # a file name alone is the label where nothing else varies
+DEFAULTS = {key: key for key in record.GROUP_KEYS} | {"model.name": "model_name"}  # keys of the summary
 NEED_KEY = ("true", "false", "none", "null", "default")  # values that mean nothing without their key
 
 
@@ -41,16 +42,23 @@ def _levels(runs: Sequence[Run], key: str) -> set[str]:
 
 def value_of(run: Run, key: str) -> str:
     """Return the value of a factor as labels write it; for a group without an override, the file that was used."""
-    default = getattr(run.summary, key) if key in record.GROUP_KEYS else None
+    default = getattr(run.summary, DEFAULTS[key]) if key in DEFAULTS else None
     return as_written(run.overrides.get(key, str(default) if default is not None else "default"))
 
 
 def as_written(value: str) -> str:
-    """Return a value as labels write it; numbers are normalized, so that `1.0` is `1`."""
+    """Return a value as labels write it; numbers are normalized, so that `1.0` is `1`, and so is YAML's `false`."""
     try:
         return f"{float(value):.15g}"
     except ValueError:
-        return value
+        return {"True": "true", "False": "false", "None": "null"}.get(value, value)
+
+
+def without_folders(values: Iterable[str]) -> dict[str, str]:
+    """Return what to write for each value of a factor: a path's file name, unless two paths share it."""
+    unique = set(values)
+    names = {value: value.rpartition("/")[2] if re.match(r"[~.]{0,2}/", value) else value for value in unique}
+    return names if len(set(names.values())) == len(names) else {value: value for value in unique}
 
 
 def with_recipe(runs: Sequence[Run], factors: Sequence[str], planned: Sequence[str]) -> list[str]:
@@ -64,6 +72,16 @@ def with_recipe(runs: Sequence[Run], factors: Sequence[str], planned: Sequence[s
         if key not in (*record.GROUP_KEYS, *planned)
         and len({(value_of(run, "recipe"), value_of(run, key)) for run in runs}) == len(recipes)
     ]
+
+
+def without_implied(runs: Sequence[Run], keys: Sequence[str], planned: Sequence[str]) -> list[str]:
+    """Return the keys that name an arm, without `model` and `model.weights` if a planned `model.name` fixes them."""
+    implied = [key for key in keys if key in ("model", "model.weights") and key not in planned]
+    if "model.name" not in planned or "model.name" not in keys:
+        return list(keys)
+    models = {value_of(run, "model.name") for run in runs}
+    combinations = {tuple(value_of(run, key) for key in ("model.name", *implied)) for run in runs}
+    return [key for key in keys if key not in implied or len(combinations) > len(models)]
 
 
 def label_of(values: Mapping[str, str], keys: Sequence[str]) -> str:

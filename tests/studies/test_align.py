@@ -33,8 +33,8 @@ def test_a_run_whose_validation_accuracy_contradicts_its_predictions_takes_no_pa
         leave(tmp_path, "adam", seed, 0.8, num_val=100, val_accuracy=1.0 if seed == 1 else 0.5)
     comparison = compare(tmp_path)
     assert {arm.label: len(arm.chosen.runs) for arm in comparison.arms} == {"sgd": 2, "adam": 1}
-    said = "left out, because the record has val_accuracy=0.5000 and its predictions 1.0000: optim=adam,seed=2"
-    assert said in unplanned(comparison.notices)
+    reason = "the record says val_accuracy=0.5000 and the predictions give 1.0000"
+    assert f"1 run is left out, because {reason}: optim=adam,seed=2" in unplanned(comparison.notices)
 
 
 def leave_audit(path, *pairs):
@@ -89,5 +89,5 @@ def test_duplicate_test_images_do_not_narrow_an_interval(tmp_path):
     of_images = [comparison.pairs[0].estimate for comparison in (compare(tmp_path / "many"), alone)]
     ignored, honest = (one.images / one.num_images for one in of_images)
     assert ignored == pytest.approx(honest / 10, rel=0.05)
-    assert any(line.startswith("nearly equal test images count as independent") for line in notes(alone.notices))
-    assert not any(line.startswith("nearly equal") for line in notes(grouped.notices))
+    assert any(line.startswith("near-duplicate test images count as independent") for line in notes(alone.notices))
+    assert not any(line.startswith("near-duplicate") for line in notes(grouped.notices))

@@ -85,7 +85,9 @@ def test_without_confirmation_a_notice_says_that_tuned_arms_are_tested_on_the_tu
     plan(tmp_path)
     leave_tuning(tmp_path, {"sgd": 1, "adam": 1})
     comparison = compare(tmp_path)
-    assert any(line.startswith("lr_scale tuned on the seeds that are tested") for line in problems(comparison.notices))
+    assert any(
+        line.startswith("the seeds that are tested also chose lr_scale") for line in problems(comparison.notices)
+    )
     (said,) = [line for line in notes(comparison.notices) if line.startswith("exploratory, without verdicts")]
     assert said.endswith("adam 80.0 %, sgd 80.0 %")
 
@@ -106,7 +108,7 @@ def test_the_better_of_two_values_is_not_bracketed_but_at_no_edge(tmp_path):
     leave_tuning(tmp_path, {"sgd": 1, "adam": 10}, scales=(1, 10))
     comparison = compare(tmp_path)
     assert not any(arm.is_unequal for arm in comparison.arms)
-    assert "sgd: the better of two values is always at an end of its grid: add one beyond lr_scale=1" in notes(
+    assert "sgd: of two values the best is always at the edge of the grid; add one beyond lr_scale=1" in notes(
         comparison.notices
     )
 

@@ -55,7 +55,7 @@ def test_a_label_has_the_key_where_the_value_alone_means_nothing(tmp_path):
     for seed in (1, 2):
         for value in ("True", "False"):  # as a multirun writes them
             leave_run(tmp_path, f"{value}{seed}", {"compile": value, "seed": seed}, right(0.9, seed=seed))
-    assert {arm.label for arm in compare(tmp_path).arms} == {"compile=True", "compile=False"}
+    assert {arm.label for arm in compare(tmp_path).arms} == {"compile=true", "compile=false"}
 
 
 def test_validation_chooses_the_tuned_values_within_an_arm(tmp_path):
@@ -70,7 +70,7 @@ def test_validation_chooses_the_tuned_values_within_an_arm(tmp_path):
     assert [one.values["lr_scale"] for one in sgd.configurations] == ["1", "10", "0.1"]
     assert (sgd.chosen.values["lr_scale"], sgd.is_unequal) == ("1", False)
     assert adam.is_unequal
-    said = "not comparable, because the best lr_scale=10 is at the edge of the grid: add lr_scale=100 (adam)"
+    said = "adam: not comparable, because the best lr_scale=10 is at the edge of the grid: add lr_scale=100"
     assert said in problems(comparison.notices)
     assert verdicts(comparison) == {("sgd", "adam"): "not tuned"}
 
@@ -353,9 +353,9 @@ def test_test_time_augmentation_is_chosen_by_its_validation_accuracy(tmp_path):
     assert [arm.chosen.values["recipe.views"] for arm in comparison.arms] == ["flip_crops", "1", "flip"]
     assert comparison.corrected == pytest.approx(0.883)
     names, first, *_ = leaderboard(comparison)
-    assert dict(zip(names, first, strict=True))["validation % (TTA)"] == "88.3 ± 0.0"
+    assert dict(zip(names, first, strict=True))["val % (TTA)"] == "88.3 ± 0.0"
     assert answer(comparison)[0].startswith("recipe.views=flip_crops has the best validation accuracy: 88.3 %")
-    assert comparison.arms[0].chosen.gap == pytest.approx(0.85 - 0.842, abs=1e-3), "both without TTA"
+    assert comparison.arms[0].chosen.gap == pytest.approx(0.85 - 0.842, abs=1e-3), "both of one view"
 
 
 @pytest.mark.parametrize("views", ["flip", "flip_crops"])

@@ -52,7 +52,7 @@ def test_levels_are_compared_over_matched_cells(tmp_path):
     }
     assert {one.num_cells for one in of_test.main} == {4}
     first, *_ = answer(comparison)
-    assert first.startswith("optim: significant differences in test accuracy: adamw over sgd (+20.0 points; ")
+    assert first.startswith("optim: significant differences in test accuracy: adamw is better than sgd (+20.0 points; ")
 
 
 def test_an_incomplete_design_compares_the_cells_that_match(tmp_path):
@@ -206,8 +206,8 @@ def test_with_an_interaction_the_answer_has_the_simple_effects_and_no_main_effec
     comparison = compare(tmp_path)
     first, *others = answer(comparison)
     assert first.startswith("The effect of model depends on optim (interaction, p")
-    assert "with model=resnet34 adamw over sgd (+25.0 points; " in first
-    assert "with model=resnet18 sgd over adamw (+25.0 points; " in first
+    assert "with model=resnet34, adamw is better than sgd (+25.0 points; " in first
+    assert "with model=resnet18, sgd is better than adamw (+25.0 points; " in first
     assert not any(line.startswith(("model:", "optim:")) for line in others)
 
 

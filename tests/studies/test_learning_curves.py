@@ -44,10 +44,10 @@ def test_the_gain_from_twice_the_images_is_that_of_the_power_law(tmp_path):
     assert series.curve.exponent().value == pytest.approx(0.5, abs=0.01)
     low, high = series.curve.gain(800, 1600).interval()
     assert low < 0.1414 - 0.1 < high
-    says = "Twice the images (1,600, extrapolated) would bring about +4.1 points of test accuracy"
-    law = "if the power law 3.99 n^-0.499, fitted at 4 training set sizes, goes on exactly)."
+    gain = "Twice the training images (1,600, extrapolated) would gain about +4.1 points of test accuracy"
+    law = "If the power law error = 3.99 n^-0.499, fitted to 4 training set sizes, held exactly, the gain would be"
     interval = r"\+\d\.\d to \+\d\.\d"
-    pattern = rf"{re.escape(says)} \(95 % CI {interval}; \+4\.1, {interval} {re.escape(law)}"
+    pattern = rf"{re.escape(gain)} \(95 % CI {interval}\)\. {re.escape(law)} \+4\.1 points \({interval}\)\."
     assert re.fullmatch(pattern, answer(comparison)[0])
 
 
@@ -55,7 +55,7 @@ def test_fractions_are_a_planned_factor_and_their_seeds_are_paired(tmp_path):
     leave_curve(tmp_path, ERRORS)
     comparison = compare(tmp_path)
     assert unplanned(comparison.notices) == problems(comparison.notices) == []
-    assert [note for note in notes(comparison.notices) if not note.startswith("nearly equal")] == []
+    assert [note for note in notes(comparison.notices) if not note.startswith("near-duplicate")] == []
     assert {(pair.is_paired, pair.num_seeds) for pair in comparison.pairs} == {(True, (3, 3))}
 
 
@@ -75,7 +75,7 @@ def test_all_images_are_the_last_point_of_both_curves(tmp_path):
     assert epochs.sizes == steps.sizes == (100, 200, 400, 800)
     assert epochs.configurations[-1] is steps.configurations[-1]
     assert epochs.configurations[0].test_accuracy < steps.configurations[0].test_accuracy
-    assert [said.partition(" the images")[0] for said in answer(comparison)[:2]] == [
+    assert [sentence.partition(" the training images")[0] for sentence in answer(comparison)[:2]] == [
         "With equal epochs, twice",
         "With equal steps, twice",
     ]
@@ -83,19 +83,24 @@ def test_all_images_are_the_last_point_of_both_curves(tmp_path):
 
 def test_one_subset_for_all_seeds_gives_a_notice(tmp_path):
     leave_curve(tmp_path, ERRORS, one_subset=True)
-    assert "all seeds share one subset, so the interval leaves out how it was drawn" in answer(compare(tmp_path))[0]
+    assert (
+        "All seeds share one subset, so the interval does not include the variance from drawing it"
+        in answer(compare(tmp_path))[0]
+    )
 
 
 def test_with_three_sizes_the_report_says_that_the_law_is_assumed(tmp_path):
     leave_curve(tmp_path, {key: error for key, error in ERRORS.items() if key > 0.2})
-    assert "fitted at 3 training set sizes, too few to question it, goes on)." in answer(compare(tmp_path))[0]
+    assert "fitted to 3 training set sizes, which are too few to test it." in answer(compare(tmp_path))[0]
 
 
 def test_one_seed_gives_points_without_a_curve(tmp_path):
     leave_curve(tmp_path, ERRORS, seeds=(1,))
     comparison = compare(tmp_path)
     assert comparison.curves[0].curve is None
-    assert answer(comparison)[0].startswith("Twice the images would bring an unknown gain: a power law takes two seeds")
+    assert answer(comparison)[0].startswith(
+        "The gain from twice the training images is unknown: to fit a power law, all"
+    )
     compare_and_write(tmp_path, OPTIONS)
     assert 'id="learning-curve"' in (tmp_path / "report.html").read_text()
 
@@ -132,7 +137,7 @@ def test_two_sizes_or_other_factors_give_no_curve(tmp_path):
 def test_the_curve_is_on_the_page_in_the_table_and_in_json(tmp_path):
     leave_curve(tmp_path, ERRORS, num_images=4000)
     told = json.loads(compare_and_write(tmp_path, OPTIONS, form="json"))
-    assert told["answer"][0].startswith("Twice the images")
+    assert told["answer"][0].startswith("Twice the training images")
     with (tmp_path / "learning_curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["kind"], float(row["num_train"])) for row in rows] == [
@@ -148,5 +153,5 @@ def test_the_curve_is_on_the_page_in_the_table_and_in_json(tmp_path):
     specs = json.loads(page.split('id="specs">')[1].split("</script>")[0])
     dashes = [trace.get("line", {}).get("dash") for trace in specs["learning-curve"]["data"]]
     assert {"solid", "dash"} <= set(dashes)
-    assert "Dashed is extrapolated" in page
+    assert "Dashed: extrapolated" in page
     assert specs["learning-curve"]["layout"]["xaxis"]["type"] == "log"

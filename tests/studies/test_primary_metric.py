@@ -78,7 +78,7 @@ def test_every_format_names_the_metric(tmp_path):
     told = compare_and_write(tmp_path, CompareConfig(baseline="sgd", rope=0.5), form="table")
     assert "adam has the best balanced validation accuracy: " in told
     assert "Balanced test accuracy " in told
-    assert "balanced validation %" in told
+    assert "balanced val %" in told
     assert "balanced test %" in told
     assert "points of balanced accuracy" in told
     with (tmp_path / "pairwise.csv").open() as file:
@@ -143,8 +143,8 @@ def test_runs_of_another_metric_are_left_out_by_name(tmp_path):
     comparison = compare(tmp_path)
     assert [arm.label for arm in comparison.arms] == ["adam", "sgd"]
     said = (
-        "left out, because their best epoch was not chosen by primary_metric=balanced_accuracy, as that of most runs "
-        "was: 1 of 11, plain"
+        "1 of 11 runs is left out, because the best epoch was not chosen by primary_metric=balanced_accuracy, as in "
+        "most runs: plain"
     )
     assert said in unplanned(comparison.notices)
 
@@ -154,5 +154,7 @@ def test_a_balanced_accuracy_that_contradicts_the_predictions_takes_no_part_in_t
     path = tmp_path / "sgd-1" / record.SUMMARY
     path.write_text(json.dumps(json.loads(path.read_text()) | {"val_balanced_accuracy_tta": 0.99}))
     comparison = compare(tmp_path)
-    (line,) = [line for line in unplanned(comparison.notices) if "its predictions" in line]
-    assert line.startswith("left out, because the record has val_balanced_accuracy_tta=0.9900 and its predictions 0.7")
+    (line,) = [line for line in unplanned(comparison.notices) if "the predictions give" in line]
+    assert line.startswith(
+        "1 run is left out, because the record says val_balanced_accuracy_tta=0.9900 and the predictions give 0.7"
+    )

@@ -103,14 +103,15 @@ def test_a_sweep_leaves_a_plan_its_runs_and_a_table_and_does_nothing_the_second_
     status, said = sweep("seed=2,1", "optim=adamw,sgd")
     assert status == 0, said
     assert "run 1" not in said
-    assert "valid %" not in said, "no record changed, so the table is not repeated"
+    assert "val %" not in said, "no record changed, so the table is not repeated"
     assert "compare folder=" in said
     assert {"results.csv", "pairwise.csv", "report.html"} <= {path.name for path in before}
     assert {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()} == before
 
-    status, said = sweep("optim=adamw,adam", "seed=1", "sweep.plan=true")
+    status, said = sweep("optim=adamw,adam", "seed=1", "sweep.plan=true", "compare.baseline=adawm")
+    assert "compare.baseline=adawm: no run of this sweep sets anything to adawm (did you mean adamw?)" in said
     assert (status, "1 to skip, 1 to run" in said) == (0, True), said
-    assert "one seed an arm: no difference between arms can be tested" in said
+    assert "one seed per arm: no difference between arms can be tested" in said
     assert len(summaries(study)) == 4
     status, said = sweep("optim=adamw,adam", "seed=1")
     assert (status, "run 2 of 2, 1 skipped, 0 failed" in said) == (0, True), said
@@ -273,7 +274,11 @@ def test_what_validation_chose_runs_on_fresh_seeds_once_all_that_may_choose_have
     assert (status, "nothing has run" in said, "8 of 8 runs complete" in said) == (0, True, True), said
     assert {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()} == before
     status, said = sweep(*CONFIRMED[:-1], "sweep.confirm=3", "sweep.plan=true")
-    assert (status, "8 to skip, 2 to run" in said, "2 arms with 3 seeds: smallest detectable difference" in said) == (
+    assert (
+        status,
+        "8 to skip, 2 to run" in said,
+        "2 arms with 3 seeds: the smallest detectable difference" in said,
+    ) == (
         0,
         True,
         True,
