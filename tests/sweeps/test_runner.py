@@ -108,8 +108,8 @@ def test_a_sweep_leaves_a_plan_its_runs_and_a_table_and_does_nothing_the_second_
     assert {"results.csv", "pairwise.csv", "report.html"} <= {path.name for path in before}
     assert {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()} == before
 
-    status, said = sweep("optim=adamw,adam", "seed=1", "sweep.plan=true", "compare.baseline=adawm")
-    assert "compare.baseline=adawm: no run of this sweep sets anything to adawm (did you mean adamw?)" in said
+    status, said = sweep("optim=adamw,adam", "seed=1", "sweep.plan=true", "compare.baseline=addam")
+    assert "compare.baseline=addam: no run of this sweep sets anything to addam (did you mean adam?)" in said
     assert (status, "1 to skip, 1 to run" in said) == (0, True), said
     assert "one seed per arm: no difference between arms can be tested" in said
     assert len(summaries(study)) == 4
