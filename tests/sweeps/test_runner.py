@@ -93,7 +93,7 @@ def run_of(study, text):
     ],
 )
 def test_a_misspelt_baseline_is_told_before_the_runs(capsys, baseline, warning):
-    jobs = [[f"optim={name}", "optim.lr=0.1", f"compare.baseline={baseline}"] for name in ("adam", "sgd")]
+    jobs = [[f"optim={name}", "optim.lr=0.1", f"compare.baseline='{baseline}'"] for name in ("adam", "sgd")]
     warn_of_misspelt_baseline(baseline, jobs, StudyPlan(planned=("optim=nadam,seed=1",)))
     assert capsys.readouterr().err == warning
 
