@@ -152,7 +152,7 @@ def run(
     options = sweep.options
     tuning = _batch(jobs, sweep, compose)
     if sweep.compare.baseline is not None:
-        _warn_of_misspelt_baseline(str(sweep.compare.baseline), tuning.named.values(), before)
+        warn_of_misspelt_baseline(str(sweep.compare.baseline), tuning.named.values(), before)
     factors = {*(sweep.study.compared or ()), *(sweep.study.tuned or ()), *sweep.params}
     others = plan.other_choices(tuning.named, folder, factors, compose)
     if others and not sweep.is_named:
@@ -191,7 +191,7 @@ def _check_audit(compare: CompareConfig) -> None:
         raise UserError(f"compare.audit={compare.audit} is no file: give the audit.csv of these images")
 
 
-def _warn_of_misspelt_baseline(label: str, jobs: Iterable[Overrides], before: StudyPlan) -> None:
+def warn_of_misspelt_baseline(label: str, jobs: Iterable[Overrides], before: StudyPlan) -> None:
     """Print a warning if the baseline names a value that no run has, before the runs instead of after them."""
     typed = [(key, value) for job in jobs for key, value in values_by_key(job).items()]
     values = {as_written(value) for key, value in typed if not key.startswith("compare.")}

@@ -20,9 +20,9 @@ from filelock import SoftFileLease
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
-from intel_scenes.record import Origin, Status, Summary
+from intel_scenes.record import Origin, Status, StudyPlan, Summary
 from intel_scenes.studies.load import collect
-from intel_scenes.sweeps.runner import STOPPED, Ending, Job, Outcome, run_one
+from intel_scenes.sweeps.runner import STOPPED, Ending, Job, Outcome, run_one, warn_of_misspelt_baseline
 from intel_scenes.training.claim import DEATHS, LEASE_SECONDS
 from tests.process import forked
 from tests.small import DRAWN, SMALL
@@ -82,6 +82,22 @@ def run_of(study, text):
     return folder
 
 
+@pytest.mark.parametrize(
+    ("baseline", "warning"),
+    [
+        ("addam", "compare.baseline=addam: no run of this sweep sets anything to addam (did you mean adam?)\n"),
+        ("optim.lr=3", "compare.baseline=optim.lr=3: no run of this sweep sets anything to 3\n"),
+        ("adam", ""),
+        ("optim.lr=0.10", ""),
+        ("nadam", ""),
+    ],
+)
+def test_a_misspelt_baseline_is_told_before_the_runs(capsys, baseline, warning):
+    jobs = [[f"optim={name}", "optim.lr=0.1", f"compare.baseline='{baseline}'"] for name in ("adam", "sgd")]
+    warn_of_misspelt_baseline(baseline, jobs, StudyPlan(planned=("optim=nadam,seed=1",)))
+    assert capsys.readouterr().err == warning
+
+
 def test_a_sweep_leaves_a_plan_its_runs_and_a_table_and_does_nothing_the_second_time(sweep, tmp_path):
     status, said = sweep("optim=sgd,adamw", "seed=1,2")
     study = tmp_path / "multirun/s"
@@ -108,8 +124,7 @@ def test_a_sweep_leaves_a_plan_its_runs_and_a_table_and_does_nothing_the_second_
     assert {"results.csv", "pairwise.csv", "report.html"} <= {path.name for path in before}
     assert {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()} == before
 
-    status, said = sweep("optim=adamw,adam", "seed=1", "sweep.plan=true", "compare.baseline=adawm")
-    assert "compare.baseline=adawm: no run of this sweep sets anything to adawm (did you mean adamw?)" in said
+    status, said = sweep("optim=adamw,adam", "seed=1", "sweep.plan=true")
     assert (status, "1 to skip, 1 to run" in said) == (0, True), said
     assert "one seed per arm: no difference between arms can be tested" in said
     assert len(summaries(study)) == 4
