@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from intel_scenes.studies.comparison import compare
-from tests.studies.made import leave_run
+from tests.studies.simulated_records import leave_run
 
 
 @pytest.mark.parametrize(
