@@ -1,9 +1,9 @@
-"""The command as a user runs it: a process of its own in an empty folder."""
+"""The command `compare` as a user runs it: a process of its own in an empty folder."""
 
 import pytest
 
 from tests.process import forked, python
-from tests.studies.made import leave_run, leave_study
+from tests.studies.simulated_records import leave_run, leave_study
 
 WITHOUT_TORCH = """
 import runpy, sys
@@ -16,7 +16,7 @@ finally:
 
 @pytest.fixture
 def compare(tmp_path):
-    """Runs the command; returns the finished process."""
+    """Return a function that runs the command and returns the finished process."""
 
     def command(*arguments):
         return forked("intel_scenes.compare", *arguments, cwd=tmp_path)
@@ -24,7 +24,7 @@ def compare(tmp_path):
     return command
 
 
-def test_it_compares_without_torch_and_leaves_its_files_in_the_folder_alone(tmp_path):
+def test_it_compares_without_torch_and_writes_into_the_study_folder_only(tmp_path):
     leave_study(tmp_path / "study", {"sgd": 0, "adam": 2}, 3)
     done = python("-c", WITHOUT_TORCH, "folder=study", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -40,34 +40,34 @@ def test_a_format_is_all_that_is_printed(compare, tmp_path):
     leave_study(tmp_path / "study", {"sgd": 0, "adam": 2}, 2)
     done = compare("folder=study", "format=markdown", "compare.baseline=sgd", "compare.rope=1")
     assert done.returncode == 0, done.stderr
-    answer, table, *said = done.stdout.strip().split("\n\n")
+    answer, table, *remarks = done.stdout.strip().split("\n\n")
     assert answer.startswith("adam has the best validation accuracy")
     assert all(line.startswith("|") for line in table.splitlines())
-    assert said[:2] == [
+    assert remarks[:2] == [
         "sgd is not compared on validation: the record of optim=sgd,seed=1 has no temperature",
         "the baseline sgd was first named now, when 4 runs had completed: "
-        "one that is chosen by results raises the rate of false verdicts above 5 %",
+        "choosing a baseline by its results raises the rate of false verdicts above 5 %",
     ]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        ([], "folder is not given: set folder=VALUE: the folder of a sweep, such as multirun/models"),
+        ([], "folder is not given: set folder=VALUE: folder of a sweep, such as multirun/models"),
         (["folder=none"], "there is no folder none"),
         (["folder=empty"], "empty holds no runs"),
-        (["folder=study", "format=pdf"], "format=pdf: there are table, markdown, latex, json"),
-        (["folder=study", "compare.baseline=sdg"], "compare.baseline=sdg is none of the arms: adam; sgd"),
+        (["folder=study", "format=pdf"], "unknown format=pdf: choose one of table, markdown, latex, json"),
+        (["folder=study", "compare.baseline=sdg"], "compare.baseline=sdg is no arm: choose one of adam; sgd"),
         (["folder=study", "compare.rope=-1"], "compare.rope=-1 must be a number from 0 to 100"),
         (["folder=study", "compare.rope=a"], "compare.rope=a must be a number from 0 to 100"),
         (["folder=broken"], "study.yaml cannot be read"),
-        (["folder=study", "data.root=none"], "data.root=none is no folder"),
-        (["folder=."], "holds sweeps: folder=./NAME"),
+        (["folder=study", "data.root=none"], "data.root=none is not a folder"),
+        (["folder=."], "holds several sweeps: set folder=./NAME"),
         (["foldr=study"], "there is no key foldr (did you mean folder?)"),
         (["-m", "folder=study,empty"], "this command does one thing at a time: leave it out"),
     ],
 )
-def test_what_is_wrong_is_one_sentence(compare, tmp_path, arguments, said):
+def test_an_error_is_one_sentence(compare, tmp_path, arguments, message):
     leave_study(tmp_path / "study", {"sgd": 0, "adam": 2}, 1)
     leave_study(tmp_path / "broken", {"sgd": 0}, 1)
     (tmp_path / "broken/study.yaml").write_text("[")
@@ -75,7 +75,7 @@ def test_what_is_wrong_is_one_sentence(compare, tmp_path, arguments, said):
     before = sorted(path for path in tmp_path.rglob("*"))
     done = compare(*arguments)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert sorted(path for path in tmp_path.rglob("*")) == before
 

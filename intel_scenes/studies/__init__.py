@@ -1,1 +1,1 @@
-"""From the records of runs to what they show."""
+"""Comparison of the runs of a study, from their records alone."""

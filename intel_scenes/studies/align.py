@@ -1,4 +1,4 @@
-"""What the runs of a study predict, on the test images that most of them share."""
+"""Predictions of the runs of a study, aligned on the test images that most of them share."""
 
 import csv
 from collections import Counter
@@ -17,6 +17,7 @@ from intel_scenes.studies.load import Run
 from intel_scenes.studies.notices import Kind, Notice
 
 Classes = npt.NDArray[np.int16]
+ENDS = (("split", "path"), ("other_split", "other_path"))  # columns of the two images of a row of audit.csv
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,14 @@ class TestImages:
     """The test images.
 
     Attributes:
-        classes: Names of their classes.
+        classes: Names of the classes.
         paths: `<class>/<file>` of N images.
-        labels: (N,) int16.
-        groups: (N,) number of the group of nearly equal images that each one is in; None where each stands alone.
-        is_balanced: The classes count alike, however many images each has.
+        labels: (N,) int16 class indices.
+        groups: (N,) cluster index of each image, for near-duplicates; None where all images are independent.
+        is_balanced: The primary metric is balanced accuracy, which weighs every class equally.
     """
 
-    __test__ = False  # a name like this is no test
+    __test__ = False  # pytest would collect a class with this name
 
     classes: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
@@ -41,21 +42,21 @@ class TestImages:
 
     @property
     def strata(self) -> Classes | None:
-        """(N,) classes that count alike; None where the images do."""
+        """(N,) classes with equal weights for balanced accuracy; None for plain accuracy."""
         return self.labels if self.is_balanced else None
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """What the runs predict, in the order of the images.
+    """Predictions of the runs, in the order of the images.
 
     Attributes:
-        images: The test images, those of most runs.
-        predicted: (N,) int16 for each run that has predictions of them, by its name.
-        digests: SHA-256 of the predictions of each, by its name.
-        contradictory: Names of runs whose validation accuracy is not that of their predictions, so that it must not
-            choose.
-        notices: A notice for each run that has none.
+        images: Test images of most runs.
+        predicted: (N,) int16 predicted classes of each run that has predictions of these images, by name.
+        digests: SHA-256 of the predictions of each such run, by name.
+        contradictory: Names of runs whose recorded validation accuracy contradicts their predictions; they must not
+            take part in the choice.
+        notices: Notices for the runs that are left out.
     """
 
     images: TestImages
@@ -66,8 +67,8 @@ class Aligned:
 
 
 @dataclass(frozen=True)
-class _Read:
-    """The test predictions of a run, as they stand in its file, and the primary metric of those on validation."""
+class _TestPredictions:
+    """Test predictions of a run in the order of its file, and the primary metric of its validation predictions."""
 
     images: TestImages
     predicted: Classes
@@ -75,25 +76,25 @@ class _Read:
 
 
 def align(runs: Sequence[Run], audit: Path | None = None) -> Aligned:
-    """Reads the test predictions of runs; those of other images than most, or with other labels, are left out.
+    """Read the test predictions of runs, and leave out those of other images or labels than most runs have.
 
     Args:
-        runs: Completed.
-        audit: `audit.csv` of the same images, whose groups of nearly equal ones count once.
+        runs: Completed runs.
+        audit: `audit.csv` of the same images, whose clusters of near-duplicates count once.
 
     Raises:
         UserError: The audit cannot be read, or is of other images.
     """
-    read: dict[str, _Read] = {}
+    read: dict[str, _TestPredictions] = {}
     notices = []
-    # Hundreds of runs have the same thousands of paths in the same order, which are kept and sorted once.
+    # Hundreds of runs have the same thousands of paths in the same order: keep and sort them once.
     same_paths: dict[tuple[str, ...], tuple[str, ...]] = {}
     orders: dict[tuple[str, ...], npt.NDArray[np.intp]] = {}
     numbers: dict[tuple[str, ...], int] = {}
-    keys: dict[str, tuple[int, bytes]] = {}  # the images of each run and their labels, in whatever order they stand
+    keys: dict[str, tuple[int, bytes]] = {}  # images and labels of each run, independent of their order
     for run in runs:
         try:
-            one = _read(run)
+            one = _read_predictions(run)
         except UserError as error:
             reason = str(error).replace(f"{run.folder}/", "")
             notices.append(Notice(Kind.NO_PREDICTIONS, (run.name,), {"reason": reason}))
@@ -105,8 +106,8 @@ def align(runs: Sequence[Run], audit: Path | None = None) -> Aligned:
             numbers[paths] = numbers.setdefault(tuple(sorted(paths)), len(numbers))
         keys[run.name] = numbers[paths], one.images.labels[orders[paths]].tobytes()
     counts = Counter(keys.values())
-    usual = max(counts, key=lambda key: counts[key], default=None)  # of equal counts the first
-    same = {name: one for name, one in read.items() if keys[name] == usual}
+    most_common = max(counts, key=lambda key: counts[key], default=None)  # the first of equal counts
+    same = {name: one for name, one in read.items() if keys[name] == most_common}
     images = next((one.images for one in same.values()), TestImages())
     images = replace(images, is_balanced=any(run.summary.metric == record.BALANCED for run in runs))
     if audit and same:
@@ -114,7 +115,9 @@ def align(runs: Sequence[Run], audit: Path | None = None) -> Aligned:
     back = np.argsort(orders[images.paths]) if same else np.empty(0, np.intp)
     others = tuple(name for name in read if name not in same)
     for name in others:
-        notices.append(Notice(Kind.NO_PREDICTIONS, (name,), {"reason": "they are of other test images than most"}))
+        notices.append(
+            Notice(Kind.NO_PREDICTIONS, (name,), {"reason": "their test images differ from those of most runs"})
+        )
     contradictions = [
         notice for run in runs if run.name in read and (notice := _contradiction(run, read[run.name].val_accuracy))
     ]
@@ -128,7 +131,7 @@ def align(runs: Sequence[Run], audit: Path | None = None) -> Aligned:
 
 
 def _contradiction(run: Run, predicted: float | None) -> Notice | None:
-    """A notice where the primary metric on validation of a record is not that of its predictions."""
+    """Return a notice where the recorded primary metric on validation contradicts the predictions."""
     plain = f"val_{run.summary.metric}"
     key = plain if run.summary.val_accuracy_tta is None else f"{plain}_tta"
     recorded = getattr(run.summary, key)
@@ -138,68 +141,68 @@ def _contradiction(run: Run, predicted: float | None) -> Notice | None:
 
 
 def near_groups(audit: Path, paths: Sequence[str]) -> npt.NDArray[np.intp]:
-    """Which test images are nearly equal: by the pairs of an audit, those that are linked by any chain of them.
+    """Return the clusters of near-duplicate test images: those linked by any chain of pairs of an audit.
 
     Args:
-        audit: Its `audit.csv`.
+        audit: `audit.csv` of the audit.
         paths: `<class>/<file>` of N test images.
 
     Returns:
-        (N,) number of the group of each image.
+        (N,) cluster index of each image.
 
     Raises:
-        UserError: The file cannot be read, or is no such table.
+        UserError: The file cannot be read, is no audit, or is of other images.
     """
-    places = {path: place for place, path in enumerate(paths)}
+    indices = {path: index for index, path in enumerate(paths)}
     group = np.arange(len(paths))
     try:
         with audit.open(newline="") as file:
             table = csv.DictReader(file)
-            if not {"kind", "split", "path", "other_split", "other_path"} <= set(table.fieldnames or ()):
+            if not {"kind", *ENDS[0], *ENDS[1]} <= set(table.fieldnames or ()):
                 raise KeyError("kind")
             rows = [row for row in table if row["kind"] in ("identical", "near")]
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"compare.audit={audit} is no audit.csv that can be read: give the one of an audit") from error
-    if strange := [path for row in rows for split, path in _of_pair(row) if split == "test" and path not in places]:
+        raise UserError(f"compare.audit={audit} cannot be read: set it to the audit.csv of an audit") from error
+    named = {(row[split], row[path]): None for row in rows for split, path in ENDS}  # in the order of the file
+    if unknown := [path for split, path in named if split == "test" and path not in indices]:
         raise UserError(
-            f"compare.audit={audit} names {strange[0]}, which is no test image here: give the audit of these images"
+            f"compare.audit={audit} names {unknown[0]}, which is no test image of this study: "
+            "set it to the audit of the same images"
         )
     for row in rows:
         if row["split"] == row["other_split"] == "test":
-            group[group == group[places[row["path"]]]] = group[places[row["other_path"]]]
+            group[group == group[indices[row["path"]]]] = group[indices[row["other_path"]]]
     return group
 
 
-def _of_pair(row: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [(row["split"], row["path"]), (row["other_split"], row["other_path"])]
-
-
-def _read(run: Run) -> _Read:
-    """The test predictions of a run.
+def _read_predictions(run: Run) -> _TestPredictions:
+    """Read the test predictions of a run.
 
     Raises:
-        UserError: It has none, or they do not go with its record.
+        UserError: It has none, or they contradict its record.
     """
     splits = Predictions.read_classes(run.folder)
     read, val = splits["test"], splits.get("val")
     labels, predicted = read.labels.astype(np.int16), read.predicted.astype(np.int16)
     highest = int(max(read.labels.max(), read.predicted.max()))
-    known = run.summary.classes or tuple(str(place) for place in range(highest + 1))
+    classes = run.summary.classes or tuple(str(index) for index in range(highest + 1))
     accuracy, num_test = float(np.mean(predicted == labels)), run.summary.num_test
-    known_accuracy = run.summary.test_accuracy
-    assert known_accuracy is not None, "a completed summary has it"
-    if num_test not in (None, len(read.paths)) or abs(accuracy - known_accuracy) > 1e-6:
+    recorded = run.summary.test_accuracy
+    assert recorded is not None, "a completed summary has its test accuracy"
+    if num_test not in (None, len(read.paths)) or abs(accuracy - recorded) > 1e-6:
         raise UserError(
-            f"{len(read.paths)} test images, {accuracy:.2%} of them right, but {record.SUMMARY} says "
-            f"{num_test} and {known_accuracy:.2%}"
+            f"{record.PREDICTIONS} has {len(read.paths)} test images and {accuracy:.2%} accuracy, but {record.SUMMARY} "
+            f"says {num_test} and {recorded:.2%}"
         )
-    if len(read.paths) < 2 or highest >= len(known):
-        raise UserError("fewer than two test images, or a class that is not among its classes")
+    if len(read.paths) < 2 or highest >= len(classes):
+        raise UserError(
+            f"{record.PREDICTIONS} has fewer than two test images, or a class that {record.SUMMARY} does not list"
+        )
     if len(set(read.paths)) < len(read.paths):
-        raise UserError("an image stands there twice")
+        raise UserError(f"{record.PREDICTIONS} lists an image twice")
     val_accuracy = None
     if val and run.summary.metric == record.BALANCED:
         val_accuracy = balanced_accuracy(confusion_of(val.predicted, val.labels))
     elif val:
         val_accuracy = float(np.mean(val.predicted == val.labels))
-    return _Read(TestImages(known, tuple(read.paths), labels), predicted, val_accuracy)
+    return _TestPredictions(TestImages(classes, tuple(read.paths), labels), predicted, val_accuracy)

@@ -1,4 +1,4 @@
-"""What a reader must know beside the verdicts: what is missing, failed or suspect."""
+"""Notices that a reader needs beside the verdicts: missing, failed and suspect runs or arms."""
 
 import itertools
 from collections.abc import Sequence
@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from intel_scenes.record import StudyPlan, Summary
 from intel_scenes.studies.arms import Candidates, Grouped
 from intel_scenes.studies.choose import Arm
-from intel_scenes.studies.load import Run, Study
+from intel_scenes.studies.load import Run, StudyRecords
 from intel_scenes.studies.naming import value_of
 from intel_scenes.studies.notices import Kind, Notice
 from intel_scenes.studies.statistics.selection import crossing
 
 
-def check(study: Study, grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
-    """All that can be seen without the verdicts."""
-    there = [*study.runs, *study.elsewhere, *study.failed, *study.unfinished]
+def check(study: StudyRecords, grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
+    """Return all notices that do not depend on the verdicts."""
     return [
-        *_missing(study.plan, there),
-        *_guessing(arms),
+        *_missing(study.plan, study.all_runs),
+        *_at_chance(arms),
         *_failures(grouped.candidates),
         *([Notice(Kind.UNFINISHED, _names(study.unfinished))] if study.unfinished else []),
         *_different(grouped, arms),
@@ -33,39 +32,39 @@ def _names(runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def _missing(plan: StudyPlan, runs: Sequence[Run]) -> list[Notice]:
-    """What was planned and is not there; runs that came to the same as others need no record of their own."""
-    there = set(_names(runs))
-    twins = {name: other for name, other in plan.twins.items() if name not in there and other in there}
-    absent = tuple(name for name in plan.all_planned if name not in there | twins.keys())
+    """Return notices about planned runs without a record; runs identical to others need none."""
+    recorded = set(_names(runs))
+    twins = {name: other for name, other in plan.twins.items() if name not in recorded and other in recorded}
+    absent = tuple(name for name in plan.all_planned if name not in recorded | twins.keys())
     notices = [Notice(Kind.MISSING, absent, {"num_all": len(plan.all_planned)})] if absent else []
     return [*notices, Notice(Kind.TWINS, tuple(twins), {"twins": twins})] if twins else notices
 
 
 def _failures(candidates: Sequence[Candidates]) -> list[Notice]:
     notices = []
-    for one in candidates:
-        tried = (*one.configurations, *one.lost)
+    for arm in candidates:
+        tried = (*arm.configurations, *arm.lost)
         num_failed = sum(configuration.num_failed for configuration in tried)
         num_all = num_failed + sum(len(configuration.runs) for configuration in tried)
         if num_failed:
             counts = {"num_failed": num_failed, "num_all": num_all}
-            notices.append(Notice(Kind.FAILED, (), {"arm": one.label, **counts}))
+            notices.append(Notice(Kind.FAILED, (), {"arm": arm.label, **counts}))
     return notices
 
 
-def _guessing(arms: Sequence[Arm]) -> list[Notice]:
-    """Arms that learned nothing: a verdict on them says nothing of what they were meant to show."""
+def _at_chance(arms: Sequence[Arm]) -> list[Notice]:
+    """Return a notice about arms that learned nothing: verdicts on them are meaningless."""
     labels = []
     for arm in arms:
         predicted = arm.tested.predicted
         if not arm.tested.evaluated:
             continue
-        if bool((predicted == predicted[:, :1]).all()) or arm.chosen.val_accuracy <= arm.tested.share_of_guess:
+        if bool((predicted == predicted[:, :1]).all()) or arm.chosen.val_accuracy <= arm.tested.chance_level:
             labels.append(arm.label)
     return [Notice(Kind.GUESSING, (), {"arms": tuple(labels)})] if labels else []
 
 
-# What may differ between arms only where one of these keys is a factor: a key of the summary, and its name in words.
+# Key of the summary, its name in words, and the factors of which one must vary for it to differ legitimately.
 SETTINGS = (
     ("image_size", "image size", ("data.image_size", "data", "recipe")),
     ("epochs", "epochs", ("epochs", "budget_minutes", "recipe", "equal_steps")),
@@ -84,12 +83,12 @@ SETTINGS = (
 
 
 def _different(grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
-    """Settings in which compared runs differ although no factor says so: they may explain a difference of the arms."""
+    """Return notices about settings that differ but are no factor: they may explain a difference between arms."""
     factors = {*grouped.compared, *grouped.tuned}
     runs = [(arm.label, run.summary) for arm in arms for run in arm.tested.runs]
     notices = []
-    for key, name, planned in SETTINGS:
-        if not factors & set(planned):
+    for key, name, explained_by in SETTINGS:
+        if not factors & set(explained_by):
             notices += _by_value(name, [(label, getattr(summary, key)) for label, summary in runs])
     packages = dict.fromkeys(package for _, summary in runs for package in summary.versions or {})
     for package in packages:
@@ -103,7 +102,7 @@ def _different(grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
 
 
 def _confounded(arms: Sequence[Arm], factors: Sequence[str]) -> list[Notice]:
-    """Factors whose levels go together in all arms, so that their effects cannot be told apart."""
+    """Return notices about factors that vary together in all arms, so that their effects cannot be separated."""
     notices = []
     for one, other in itertools.combinations(factors, 2):
         levels = {(arm.tested.values[one], arm.tested.values[other]) for arm in arms}
@@ -114,13 +113,13 @@ def _confounded(arms: Sequence[Arm], factors: Sequence[str]) -> list[Notice]:
 
 
 def _weights(summary: Summary) -> str:
-    """Initial weights as a reader tells them apart."""
+    """Return a readable name of the initial weights."""
     digest = f" ({summary.weights_digest[:8]})" if summary.weights_digest else ""
     return f"{summary.weights or 'random'}{digest}"
 
 
 def _by_value(setting: str, values: Sequence[tuple[str, object]]) -> list[Notice]:
-    """A notice where the known values of a setting differ."""
+    """Return a notice where the recorded values of a setting differ."""
     arms: dict[str, list[str]] = {}
     for label, value in values:
         if value is not None:
@@ -137,7 +136,7 @@ def _by_value(setting: str, values: Sequence[tuple[str, object]]) -> list[Notice
 
 
 def _named_by_recipe(runs: Sequence[Run], bundled: Sequence[str]) -> list[Notice]:
-    """What each recipe goes with, where its name stands for that too."""
+    """Return a notice about the values that each recipe comes with, where arms are named after their recipe."""
     if not bundled:
         return []
     recipes = {
@@ -148,25 +147,25 @@ def _named_by_recipe(runs: Sequence[Run], bundled: Sequence[str]) -> list[Notice
 
 
 def _suspects(arms: Sequence[Arm], compared: Sequence[str], tuned: Sequence[str]) -> list[Notice]:
-    """General methods below their own special case at equal grids, which a search space that suits them would not give.
+    """Return a notice about general methods that are worse than their own special case with equal grids.
 
-    Momentum below none, any schedule below a constant rate (Choi et al., "On Empirical Comparisons of Optimizers for
-    Deep Learning", 2019).
+    Momentum worse than none, or a schedule worse than a constant rate, indicates an unsuitable search space (Choi et
+    al., "On Empirical Comparisons of Optimizers for Deep Learning", 2019).
     """
     below = []
     for key, special in (("scheduler", "constant"), ("optim.momentum", "0")):
         for one, other in itertools.permutations(arms, 2) if key in compared and tuned else ():
             mine, theirs = one.chosen.values, other.chosen.values
-            alike = all(mine[name] == theirs[name] for name in compared if name != key)
+            is_matched = all(mine[name] == theirs[name] for name in compared if name != key)
             grids = [sorted(tuple(tried.values[name] for name in tuned) for tried in arm.tried) for arm in (one, other)]
             is_below = one.chosen.val_accuracy < other.chosen.val_accuracy
-            if alike and grids[0] == grids[1] and theirs[key] == special != mine[key] and is_below:
+            if is_matched and grids[0] == grids[1] and theirs[key] == special != mine[key] and is_below:
                 below.append((one.label, other.label))
     return [Notice(Kind.SUSPECT, (), {"arms": tuple(below)})] if below else []
 
 
 def _crossings(arms: Sequence[Arm]) -> list[Notice]:
-    """At which number of trials the order of two arms turns."""
+    """Return a notice about the numbers of trials at which the order of two arms reverses."""
     crossings = []
     for one, other in itertools.combinations(arms[:6], 2):
         first, second = one.best_of, other.best_of

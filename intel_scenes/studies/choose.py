@@ -1,4 +1,4 @@
-"""What validation chooses within each arm, and whether all arms had the same chances."""
+"""The choice of a configuration within each arm on validation, and whether the tuning of the arms is comparable."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ import numpy as np
 from intel_scenes.record import Interval
 from intel_scenes.studies.arms import Candidates, Configuration
 from intel_scenes.studies.notices import Kind, Notice
-from intel_scenes.studies.statistics.selection import at_edge, best_of, beyond, choice_paid_for
+from intel_scenes.studies.statistics.selection import at_edge, best_of, beyond, cross_validated_choice
 
 RATES = ("lr_scale", "optim.lr")  # keys that set the learning rate
 
 
 @dataclass(frozen=True)
 class Edge:
-    """A best value of a tuned factor that lies at the edge of what was tried.
+    """A best value of a tuned factor that lies at the edge of the grid or of the interval searched.
 
     Attributes:
-        key: Of the factor.
-        best: The value.
-        searched: The interval that the values were sampled from; None for a grid.
-        beyond: What the grid would go on with, for a learning rate; None where nothing can be said.
+        key: Key of the factor.
+        best: The best value.
+        searched: Interval that the values were sampled from; None for a grid.
+        beyond: Next value of the grid beyond the edge, for a learning rate; None where none is suggested.
     """
 
     key: str
@@ -33,15 +33,15 @@ class Edge:
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """What a study compares, at the values of its tuned factors that validation chose.
+    """What a study compares, with its tuned factors at the values chosen on validation.
 
     Attributes:
         label: Its values of the compared factors.
-        configurations: Best validation accuracy first, of those with most seeds; the first is chosen.
+        configurations: Those with most seeds first, in order of validation accuracy; the first is chosen.
         lost: Configurations without a completed run.
-        edges: Of its best values.
-        is_unequal: Its tuning is not that of the others, so that verdicts on it would not be fair.
-        confirmed: What was chosen, on fresh seeds; None where it was not confirmed.
+        edges: Tuned factors whose best value is at the edge.
+        is_unequal: Its tuning is not comparable to that of the other arms, so that it gets no verdicts.
+        confirmed: Chosen configuration on fresh seeds; None where it was not confirmed.
     """
 
     label: str
@@ -53,22 +53,22 @@ class Arm:
 
     @property
     def chosen(self) -> Configuration:
-        """The configuration that validation chose, on the seeds that chose it."""
+        """Configuration chosen on validation, on the seeds used for tuning."""
         return self.configurations[0]
 
     @property
     def tested(self) -> Configuration:
-        """What verdicts rest on: the confirming runs, else those that chose."""
+        """Configuration that is tested: on fresh seeds where it was confirmed, else on the seeds used for tuning."""
         return self.confirmed or self.chosen
 
     @property
     def tried(self) -> tuple[Configuration, ...]:
-        """All configurations, those that failed too."""
+        """All configurations, including those without a completed run."""
         return (*self.configurations, *self.lost)
 
     @property
     def budget(self) -> tuple[int, int]:
-        """Number of trials, and of the runs that were spent on them."""
+        """Number of trials, and of the runs spent on them."""
         return _budget(self.tried)
 
     @property
@@ -78,7 +78,7 @@ class Arm:
 
 
 def comparable(arms: Sequence[Arm]) -> list[Arm]:
-    """The arms with predictions; where some were confirmed on fresh seeds, these alone."""
+    """Return the arms with predictions; where some were confirmed on fresh seeds, only these."""
     is_confirmed = any(arm.confirmed for arm in arms)
     return [arm for arm in arms if arm.tested.evaluated and (arm.confirmed or not is_confirmed)]
 
@@ -88,10 +88,10 @@ class Choice:
     """The arms of a study.
 
     Attributes:
-        arms: Best validation accuracy of the chosen configuration first; labels settle a tie.
-        corrected: Validation accuracy of the leader, read on seeds that did not choose it; None where seeds lack or
-            differ, or nothing was chosen.
-        notices: What is odd.
+        arms: In order of the validation accuracy of the chosen configuration, ties by label.
+        corrected: Validation accuracy of the leader, cross-validated over seeds; None with one seed, with unequal seeds
+            of the configurations, or where nothing was chosen.
+        notices: Notices for the reader.
     """
 
     arms: tuple[Arm, ...]
@@ -105,34 +105,34 @@ def choose(
     searched: Mapping[str, Interval],
     bounds: Mapping[str, Sequence[float]],
 ) -> Choice:
-    """Chooses by mean validation accuracy within each arm, and orders the arms by it.
+    """Choose by mean validation accuracy within each arm, and order the arms by it.
 
     Args:
-        candidates: Of each arm.
+        candidates: Candidates of each arm.
         tuned: Factors whose values are chosen.
-        searched: Those whose values were sampled, with their intervals.
-        bounds: Natural bounds of keys, such as a weight decay of 0: at one of these a best value is at no edge.
+        searched: Intervals of the factors whose values were sampled.
+        bounds: Natural bounds of keys, such as 0 for weight decay; a best value at such a bound is not at an edge.
     """
     notices: list[Notice] = []
     most = max((_budget([*one.configurations, *one.lost]) for one in candidates), default=(0, 0))
     arms = []
     for one in candidates:
-        ordered, odd = _ordered(one)
+        ordered, of_arm = _ordered(one)
         tried = [*ordered, *one.lost]
-        found = (_edge_of(key, ordered[0], tried, searched.get(key), bounds.get(key, ())) for key in tuned)
-        edges = tuple(edge for edge in found if edge)
-        odd += [
+        possible = (_edge_of(key, ordered[0], tried, searched.get(key), bounds.get(key, ())) for key in tuned)
+        edges = tuple(edge for edge in possible if edge)
+        of_arm += [
             Notice(Kind.NOT_BRACKETED, (), {"arm": one.label, "key": key, "best": ordered[0].values[key]})
             for key in tuned
             if key not in searched and _is_one_of_two(ordered[0].values[key], [each.values[key] for each in tried])
         ]
         has_less = bool(tuned) and _budget(tried) < most
-        is_outdated = any(notice.kind is Kind.CHOICE_CHANGED for notice in odd)
+        is_outdated = any(notice.kind is Kind.CHOICE_CHANGED for notice in of_arm)
         arms.append(Arm(one.label, ordered, one.lost, edges, bool(edges) or has_less or is_outdated, one.confirmed))
-        notices += odd
+        notices += of_arm
     arms.sort(key=lambda arm: (-arm.chosen.val_accuracy, arm.label))
     at_edge: dict[Edge, list[str]] = {}
-    for arm in arms if len(arms) > 1 else ():  # a single arm is comparable with nothing anyway
+    for arm in arms if len(arms) > 1 else ():  # a single arm is compared with nothing
         for edge in arm.edges:
             at_edge.setdefault(edge, []).append(arm.label)
         if tuned and arm.budget < most:
@@ -149,16 +149,16 @@ def choose(
 
 
 def _ordered(one: Candidates) -> tuple[tuple[Configuration, ...], list[Notice]]:
-    """The configurations of an arm, that with the best validation accuracy among those with most seeds first."""
+    """Return the configurations of an arm with the chosen one first, and notices about the choice."""
     most = max(len(configuration.runs) for configuration in one.configurations)
     ordered = sorted(
         one.configurations,
         key=lambda configuration: (len(configuration.runs) < most, -configuration.val_accuracy, configuration.label),
     )
-    is_passed_over = any(configuration.val_accuracy > ordered[0].val_accuracy for configuration in ordered)
-    notices = [Notice(Kind.FEWER_SEEDS, (), {"arm": one.label, "most": most})] if is_passed_over else []
+    is_better_left_out = any(configuration.val_accuracy > ordered[0].val_accuracy for configuration in ordered)
+    notices = [Notice(Kind.FEWER_SEEDS, (), {"arm": one.label, "most": most})] if is_better_left_out else []
     confirmed = one.confirmed
-    if confirmed and confirmed.values != ordered[0].values:  # the choice that was confirmed holds
+    if confirmed and confirmed.values != ordered[0].values:  # the confirmed choice stands
         labels = {"confirmed": confirmed.label, "chosen": ordered[0].label}
         notices.append(Notice(Kind.CHOICE_CHANGED, (), {"arm": one.label, **labels}))
         ordered.sort(key=lambda configuration: configuration.values != confirmed.values)
@@ -172,7 +172,7 @@ def _edge_of(
     searched: Interval | None,
     bounds: Sequence[float],
 ) -> Edge | None:
-    """The edge at which the best value of a tuned factor lies; None where it lies within what was tried."""
+    """Return the edge at which the best value of a tuned factor lies, or None."""
     best, values = chosen.values[key], [one.values[key] for one in tried]
     if not at_edge(best, values, searched) or float(best) in bounds:
         return None
@@ -180,7 +180,7 @@ def _edge_of(
 
 
 def _is_one_of_two(best: str, tried: Sequence[str]) -> bool:
-    """Whether a number is the best of two, so that nothing tells what lies beyond it."""
+    """Return whether only two numbers were tried, so that the best one is not bracketed."""
     try:
         return len({float(best), *map(float, tried)}) == 2
     except ValueError:
@@ -192,26 +192,26 @@ def _budget(tried: Sequence[Configuration]) -> tuple[int, int]:
 
 
 def _cross_fitted(arm: Arm) -> float | None:
-    """Mean test accuracy of what all seeds but one choose, read on that one; None where configurations differ in seeds.
+    """Return the mean test accuracy at each seed of the configuration chosen on the other seeds.
 
-    It estimates the accuracy of tuning with one seed less, not that of the configuration chosen. It has no verdict,
-    because in simulations more than 5 % of them are wrong.
+    It estimates the accuracy of tuning with one seed less, not that of the chosen configuration. It gets no verdict,
+    because in simulations more than 5 % of such verdicts are false. None where configurations differ in their seeds.
     """
     by_seed = [{run.summary.seed: run for run in one.runs} for one in arm.configurations]
     seeds = by_seed[0].keys()
     if len(seeds) < 2 or any(one.keys() != seeds for one in by_seed):
         return None
-    read = []
+    accuracies = []
     for left_out in seeds:
         means = [fmean(run.val_accuracy for seed, run in one.items() if seed != left_out) for one in by_seed]
-        read.append(by_seed[means.index(max(means))][left_out].test_accuracy)
-    return fmean(read)
+        accuracies.append(by_seed[means.index(max(means))][left_out].test_accuracy)
+    return fmean(accuracies)
 
 
 def _corrected(arms: Sequence[Arm]) -> float | None:
-    """The leader's validation accuracy read on seeds that did not choose it; None where that cannot be had."""
+    """Return the validation accuracy of the leader, cross-validated over seeds; None where that is impossible."""
     configurations = [one for arm in arms for one in arm.configurations]
     by_seed = [{run.summary.seed: run.val_accuracy for run in one.runs} for one in configurations]
     if len(configurations) < 2 or any(one.keys() != by_seed[0].keys() for one in by_seed):
         return None
-    return choice_paid_for(np.array([[one[seed] for seed in sorted(one, key=str)] for one in by_seed]))
+    return cross_validated_choice(np.array([[one[seed] for seed in sorted(one, key=str)] for one in by_seed]))

@@ -1,4 +1,4 @@
-"""What the runs of a study show: records, predictions, arms, choice, tests."""
+"""Comparison of a study: records, predictions, arms, choice on validation, tests."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from intel_scenes.studies.checks import check
 from intel_scenes.studies.choose import Arm, choose, comparable
 from intel_scenes.studies.effects import effects_of
 from intel_scenes.studies.learning_curves import Series, series_of
-from intel_scenes.studies.load import Run, Study, load
+from intel_scenes.studies.load import Run, StudyRecords, load
 from intel_scenes.studies.naming import is_named
 from intel_scenes.studies.notices import Kind, Notice
 from intel_scenes.studies.pairs import OneSeed, Pair, compare_arms, single_runs
@@ -26,28 +26,29 @@ from intel_scenes.studies.validation import OnValidation, Validated, on_validati
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that a report says.
+    """All results that a report shows.
 
     Attributes:
-        study: The runs.
-        baseline: Label of the arm that all others are compared with; None where each is with each.
-        rope: The largest difference of the primary metric that makes no practical difference, a fraction.
-        compared: Factors that make an arm.
+        study: Records of the runs.
+        baseline: Label of the arm that all others are compared with; None where all pairs are compared.
+        rope: Region of practical equivalence: the largest difference in the primary metric without practical meaning,
+            a fraction.
+        compared: Factors that define an arm.
         tuned: Factors chosen on validation within an arm.
-        arms: Best validation accuracy of the chosen configuration first.
-        pairs: Of arms, the better on validation first.
+        arms: In order of the validation accuracy of the chosen configuration.
+        pairs: Pairs of arms, the better on validation first.
         images: The test images.
-        on_validation: Each arm against the baseline there, where one was named.
-        corrected: Validation accuracy of the leader, read on seeds that did not choose it; None where seeds lack or
-            differ, or nothing was chosen.
-        design: What the study can show of a pair; None where nothing can be tested.
-        single_runs: Each other arm of a single run against the best of these on validation.
-        effects: Of the factors, by metric, `primary` first; empty where the study is not factorial.
-        notices: What is odd.
-        curves: Accuracy by the number of training images, where that is a factor.
+        on_validation: Comparison of each arm with the baseline on validation, where a baseline was named.
+        corrected: Validation accuracy of the leader, cross-validated over seeds; None with one seed, with unequal seeds
+            of the configurations, or where nothing was chosen.
+        design: Design whose power for a pair can be computed; None where nothing can be tested.
+        single_runs: Comparison of each other arm of a single run with the best of these on validation.
+        effects: Effects of the factors by metric, `primary` first; empty where the study is not factorial.
+        notices: Notices for the reader.
+        curves: Learning curves, where the number of training images is a factor.
     """
 
-    study: Study
+    study: StudyRecords
     baseline: str | None
     rope: float
     compared: tuple[str, ...]
@@ -65,32 +66,32 @@ class Comparison:
 
     @property
     def metric(self) -> str:
-        """The primary one: `accuracy` or `balanced_accuracy`."""
+        """Primary metric: `accuracy` or `balanced_accuracy`."""
         return record.BALANCED if self.images.is_balanced else record.ACCURACY
 
     @property
     def primary(self) -> str:
-        """The primary metric on test, as files name it."""
+        """Primary metric on test, as it is named in files."""
         return f"test_{self.metric}"
 
     @property
     def on_test(self) -> str:
-        """The primary metric on test, in words."""
+        """Primary metric on test, in words."""
         return f"{'balanced ' * self.images.is_balanced}test accuracy"
 
     @property
     def on_val(self) -> str:
-        """The primary metric on validation, in words."""
+        """Primary metric on validation, in words."""
         return f"{'balanced ' * self.images.is_balanced}validation accuracy"
 
     @property
     def folder(self) -> Path:
-        """Of the study."""
+        """Study folder."""
         return self.study.folder
 
     @property
     def plan(self) -> StudyPlan:
-        """Of the study."""
+        """Plan of the study."""
         return self.study.plan
 
     @property
@@ -100,30 +101,30 @@ class Comparison:
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """All that varies but the seed."""
+        """All factors that vary, without the seed."""
         return (*self.compared, *self.tuned)
 
     @property
     def configurations(self) -> list[Configuration]:
-        """Of all arms, best validation accuracy first."""
+        """Configurations of all arms, in order of validation accuracy."""
         return sorted(itertools.chain(*(arm.configurations for arm in self.arms)), key=lambda one: -one.val_accuracy)
 
     @property
     def reference(self) -> str:
-        """Label of the arm that a table compares with: the baseline, else the best that can be compared."""
+        """Label of the arm that tables compare with: the baseline, else the best comparable one on validation."""
         best = next(iter(comparable(self.arms)), None) or next(iter(self.arms), None)
         return self.baseline or (best.label if best else "")
 
     @property
     def is_to_leader(self) -> bool:
-        """Whether that arm is the one that leads on validation."""
+        """Whether the reference is the leader on validation."""
         return bool(self.arms) and self.reference == self.arms[0].label
 
     def to_reference(self) -> list[Pair]:
-        """The pairs with the reference, each as what the other arm is against it."""
+        """Return the pairs with the reference, each as a comparison of the other arm with it."""
         reference = self.reference
         pairs = [pair if pair.b == reference else pair.turned() for pair in self.pairs if reference in (pair.a, pair.b)]
-        rank = {arm.label: place for place, arm in enumerate(self.arms)}
+        rank = {arm.label: index for index, arm in enumerate(self.arms)}
         return sorted(pairs, key=lambda pair: rank[pair.a])
 
 
@@ -135,32 +136,33 @@ def compare(
     audit: Path | None = None,
     bounds: Mapping[str, Sequence[float]] | None = None,
 ) -> Comparison:
-    """Reads a study folder and says what its runs show.
+    """Read a study folder and compare its runs.
 
     Args:
-        folder: Holds a folder for each run.
-        baseline: Label of the arm that all others are compared with; None compares each with each.
-        rope: The largest difference of the primary metric that makes no practical difference, a fraction.
-        audit: `audit.csv` of the same images, whose groups of nearly equal test images count once.
-        bounds: Natural bounds of keys, at which a best value is at no edge.
+        folder: Study folder, which holds a folder for each run.
+        baseline: Label of the arm that all others are compared with; None compares all pairs.
+        rope: Region of practical equivalence: the largest difference in the primary metric without practical meaning,
+            a fraction.
+        audit: `audit.csv` of the same images, whose clusters of near-duplicate test images count once.
+        bounds: Natural bounds of keys; a best value at such a bound is not at an edge.
 
     Raises:
-        UserError: There is nothing to compare, or no such arm.
+        UserError: There are no runs to compare, or no such arm.
     """
     study = load(folder)
     aligned = align(study.runs, audit)
     grouped = group(study, aligned)
     choice = choose(grouped.candidates, grouped.tuned, study.plan.searched, bounds or {})
     arms = choice.arms
-    against = _named(arms, baseline)
+    baseline_arm = _arm_named(arms, baseline)
     reader = Reader()
-    validated = on_validation(arms, against, reader) if against else Validated()
-    tested = compare_arms(arms, against, rope)
+    validated = on_validation(arms, baseline_arm, reader) if baseline_arm else Validated()
+    tested = compare_arms(arms, baseline_arm, rope)
     factors = [key for key in grouped.compared if key not in grouped.bundled]
     factorial = effects_of(arms, factors, rope, reader, aligned.images)
     return Comparison(
         study=study,
-        baseline=against.label if against else None,
+        baseline=baseline_arm.label if baseline_arm else None,
         rope=rope,
         compared=grouped.compared,
         tuned=grouped.tuned,
@@ -174,11 +176,11 @@ def compare(
         effects=factorial.by_metric,
         notices=(
             *(*study.notices, *aligned.notices, *grouped.notices, *choice.notices, *validated.notices),
-            *_not_compared(arms, against),
+            *_not_compared(arms, baseline_arm),
             *check(study, grouped, arms),
             *tested.notices,
             *factorial.notices,
-            *_of_baseline(study, against),
+            *_baseline_named_late(study, baseline_arm),
             *([Notice(Kind.NEARLY_EQUAL_IMAGES)] if audit is None and tested.pairs else []),
         ),
         curves=series_of(arms, factors),
@@ -186,17 +188,17 @@ def compare(
 
 
 def _not_compared(arms: Sequence[Arm], baseline: Arm | None) -> list[Notice]:
-    """A notice where the arm that others would be compared with has no predictions, or was not confirmed."""
-    there = comparable(arms)
+    """Return a notice where the arm that others would be compared with has no predictions, or was not confirmed."""
+    candidates = comparable(arms)
     arm = baseline or next(iter(arms), None)
-    if arm is None or arm in there or not there:
+    if arm is None or arm in candidates or not candidates:
         return []
     is_unconfirmed = any(one.confirmed for one in arms) and not arm.confirmed
     return [Notice(Kind.NOT_COMPARED, (), {"arm": arm.label, "is_unconfirmed": is_unconfirmed})]
 
 
-def _of_baseline(study: Study, baseline: Arm | None) -> list[Notice]:
-    """A notice where the baseline was named after there were results that verdicts rest on."""
+def _baseline_named_late(study: StudyRecords, baseline: Arm | None) -> list[Notice]:
+    """Return a notice where the baseline was named after results existed on which verdicts are based."""
     plan = study.plan
     typed = [text.partition("=")[2] for text in (plan.command or "").split() if text.startswith("compare.baseline=")]
     if baseline is None or any(is_named(baseline.label, value) for value in typed):
@@ -204,22 +206,22 @@ def _of_baseline(study: Study, baseline: Arm | None) -> list[Notice]:
     confirming = set(plan.confirming_runs)
     named = next((one for one in plan.baselines if is_named(baseline.label, one.label)), None)
     if named is None:
-        num_there = sum(run.name in confirming or not confirming for run in study.runs)
+        num_results = sum(run.name in confirming or not confirming for run in study.runs)
     else:
-        num_there = named.num_confirming if confirming else named.num_completed
-    values = {"baseline": baseline.label, "date": named and named.date, "num_completed": num_there}
-    return [Notice(Kind.BASELINE_NAMED_LATE, (), values)] if num_there else []
+        num_results = named.num_confirming if confirming else named.num_completed
+    values = {"baseline": baseline.label, "date": named and named.date, "num_completed": num_results}
+    return [Notice(Kind.BASELINE_NAMED_LATE, (), values)] if num_results else []
 
 
-def _named(arms: Sequence[Arm], label: str | None) -> Arm | None:
-    """The arm that a label or its values alone name.
+def _arm_named(arms: Sequence[Arm], label: str | None) -> Arm | None:
+    """Return the arm that a label names; see `is_named`.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such arm.
     """
     if label is None:
         return None
     for arm in arms:
         if is_named(arm.label, str(label)):
             return arm
-    raise UserError(f"compare.baseline={label} is none of the arms: {'; '.join(arm.label for arm in arms)}")
+    raise UserError(f"compare.baseline={label} is no arm: choose one of {'; '.join(arm.label for arm in arms)}")

@@ -1,4 +1,4 @@
-"""What each factor of a factorial study does: its levels compared over matched cells, on validation and on test."""
+"""Effects of the factors of a factorial study, on the validation and the test set."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,18 +15,18 @@ from intel_scenes.studies.notices import Kind, Notice
 from intel_scenes.studies.pairs import MAX_ARMS
 from intel_scenes.studies.scores import Paths, Reader
 from intel_scenes.studies.statistics.crossed import Runs
-from intel_scenes.studies.statistics.effects import Cell, Design, Effects, LevelDifference, analyse
+from intel_scenes.studies.statistics.effects import Cell, Effects, FactorialDesign, LevelDifference, analyse
 from intel_scenes.studies.statistics.estimates import Table
 from intel_scenes.studies.statistics.verdicts import NOT_TUNED
 
 
 @dataclass(frozen=True)
 class FactorEffects:
-    """The effects of the factors of a study.
+    """Effects of the factors of a study.
 
     Attributes:
-        by_metric: The primary one on test, such as `test_accuracy`, first; empty where the study is not factorial.
-        notices: What is odd.
+        by_metric: Effects by metric, the primary metric on test first; empty where the study is not factorial.
+        notices: Notices for the reader.
     """
 
     by_metric: Mapping[str, Effects]
@@ -40,102 +40,104 @@ def effects_of(
     reader: Reader,
     images: TestImages,
 ) -> FactorEffects:
-    """The effects of the factors that make the arms, where two of them are crossed at least in part.
+    """Estimate the effects of the factors that define the arms, where two of them are crossed at least in part.
 
     Args:
-        arms: Of a study; those without two runs that have predictions are left out, and where some were confirmed,
-            those that were not.
-        factors: Whose values make an arm.
-        rope: The largest difference of an accuracy that makes no practical difference, a fraction.
-        reader: Of the predictions.
+        arms: Arms of a study. Arms without two runs that have predictions are left out, and so are unconfirmed ones
+            where some were confirmed.
+        factors: Factors that define an arm.
+        rope: Region of practical equivalence of an accuracy, a fraction.
+        reader: Reader of the predictions.
         images: The test images, in the order of the arms' tables.
     """
-    told, varying = _crossed(arms, factors)
-    if len(varying) < 2 or len({tuple(arm.tested.values[key] for key in varying) for arm in told}) < len(told):
+    analysed, varying = _crossed(arms, factors)
+    if len(varying) < 2 or len({tuple(arm.tested.values[key] for key in varying) for arm in analysed}) < len(analysed):
         return FactorEffects({})
-    if len(told) > MAX_ARMS:  # of so many cells each two levels of each factor take minutes
+    if len(analysed) > MAX_ARMS:  # with so many cells, all pairs of levels take minutes
         return FactorEffects({}, (Notice(Kind.NO_EFFECTS, (), {"most": MAX_ARMS}),))
     _, cells = cells_of(arms, factors)
-    design = Design.of([cell.levels for cell in cells], [cell.seeds for cell in cells])
+    design = FactorialDesign.of([cell.levels for cell in cells], [cell.seeds for cell in cells])
     if not design.interactions:  # no two levels of one factor are crossed with two of another
         return FactorEffects({})
-    found: dict[str, Effects] = {}
+    by_metric: dict[str, Effects] = {}
 
-    def analysed(metric: str, tables: Sequence[Table], strata: Labels | Classes | None = None) -> None:
+    def add(metric: str, tables: Sequence[Table], strata: Labels | Classes | None = None) -> None:
         groups = images.groups if metric.startswith("test") else None
         runs = Runs.of(np.concatenate(tables), groups=groups, strata=strata)
         is_loss = metric.endswith("loss_calibrated")
-        found[metric] = analyse(design, runs, None if is_loss else rope, lower_is_better=is_loss)
+        by_metric[metric] = analyse(design, runs, None if is_loss else rope, lower_is_better=is_loss)
 
     notices = []
     primary = record.BALANCED if images.is_balanced else record.ACCURACY
     metrics = f"test_{primary}", "test_loss_calibrated", f"val_{primary}", "val_loss_calibrated"
-    analysed(metrics[0], [cell.runs for cell in cells], images.strata)
+    add(metrics[0], [cell.runs for cell in cells], images.strata)
     try:
-        _, _, losses = _tables(told, "test", images.paths, reader)
-        analysed(metrics[1], losses)
-        paths, right, losses = _tables(told, "val", (), reader)
-        analysed(metrics[2], right, reader.labels(paths) if images.is_balanced else None)
-        analysed(metrics[3], losses)
+        _, _, losses = _tables(analysed, "test", images.paths, reader)
+        add(metrics[1], losses)
+        paths, correct, losses = _tables(analysed, "val", (), reader)
+        add(metrics[2], correct, reader.labels(paths) if images.is_balanced else None)
+        add(metrics[3], losses)
     except UserError as error:
-        left_out = tuple(metric for metric in metrics if metric not in found)
+        left_out = tuple(metric for metric in metrics if metric not in by_metric)
         notices.append(Notice(Kind.EFFECTS_OF_TEST_ALONE, (), {"metrics": left_out, "reason": str(error)}))
-    return FactorEffects(_without_unequal(found, told), tuple(notices))
+    return FactorEffects(_without_unequal(by_metric, analysed), tuple(notices))
 
 
 def cells_of(arms: Sequence[Arm], factors: Sequence[str]) -> tuple[list[Arm], list[Cell]]:
-    """The arms that effects are about, in the order of the cells' indices, and their cells of the test images.
+    """Return the arms whose effects are estimated, in the order of the cells' indices, and their cells on test.
 
     Args:
-        arms: Of a study.
-        factors: Whose values make an arm.
+        arms: Arms of a study.
+        factors: Factors that define an arm.
     """
-    told, varying = _crossed(arms, factors)
-    return told, [
-        Cell({key: arm.tested.values[key] for key in varying}, arm.tested.table, _labels(arm)) for arm in told
+    analysed, varying = _crossed(arms, factors)
+    return analysed, [
+        Cell({key: arm.tested.values[key] for key in varying}, arm.tested.table, _seed_labels(arm)) for arm in analysed
     ]
 
 
 def _crossed(arms: Sequence[Arm], factors: Sequence[str]) -> tuple[list[Arm], list[str]]:
-    """The arms that effects are about, in the order of their levels, and the factors that vary among them."""
-    told = [arm for arm in comparable(arms) if len(arm.tested.evaluated) > 1]
-    told.sort(key=lambda arm: [level_order(arm.tested.values[key]) for key in factors])
-    return told, [key for key in factors if len({arm.tested.values[key] for arm in told}) > 1]
+    """Return the arms whose effects are estimated, in the order of their levels, and the factors that vary."""
+    analysed = [arm for arm in comparable(arms) if len(arm.tested.evaluated) > 1]
+    analysed.sort(key=lambda arm: [level_order(arm.tested.values[key]) for key in factors])
+    return analysed, [key for key in factors if len({arm.tested.values[key] for arm in analysed}) > 1]
 
 
-def _labels(arm: Arm) -> list[Hashable]:
-    """The seed of each run, whatever else runs of a seed share: start, split and order of the images, or nothing.
+def _seed_labels(arm: Arm) -> list[Hashable]:
+    """Return the seed of each run, whether or not runs of equal seeds share initial weights, split and image order.
 
-    One label cannot say of three runs that two start alike, and that both are pairs with the third, of another
-    architecture. To pair independent runs leaves tests valid, at the price of degrees of freedom; to take for
-    independent what shares the effects of its seed does not (`tests.studies.effects_grid`, "taken for unpaired").
+    One label cannot express that two of three runs have equal initial weights and that both are paired with the third,
+    of another architecture. Pairing independent runs keeps tests valid and costs degrees of freedom; treating runs that
+    share seed effects as independent does not (`tests.studies.effects_grid`, "taken for unpaired").
     """
     return [run.name if run.summary.seed is None else run.summary.seed for run in arm.tested.evaluated]
 
 
 def _tables(arms: Sequence[Arm], split: str, paths: Paths, reader: Reader) -> tuple[Paths, list[Table], list[Table]]:
-    """Paths of N images, (runs, N) 1 where one is right and the losses, for each arm; all in the same order.
+    """Return the paths of N images, and for each arm (runs, N) 1 where correct and the losses, in that order.
 
     Raises:
-        UserError: They cannot be had of all runs.
+        UserError: A run has no such predictions.
     """
-    right, losses = [], []
+    correct, losses = [], []
     for arm in arms:
         paths, *tables = reader.tables(arm.tested.evaluated, split, paths)
-        right.append(tables[0])
+        correct.append(tables[0])
         losses.append(tables[1])
-    return paths, right, losses
+    return paths, correct, losses
 
 
-def _without_unequal(found: Mapping[str, Effects], arms: Sequence[Arm]) -> dict[str, Effects]:
-    """Without verdicts where an arm of the matched cells was not tuned as the others were."""
-    unequal = {place for place, arm in enumerate(arms) if arm.is_unequal}
+def _without_unequal(by_metric: Mapping[str, Effects], arms: Sequence[Arm]) -> dict[str, Effects]:
+    """Replace the verdicts on matched cells with an arm whose tuning is not comparable."""
+    unequal = {index for index, arm in enumerate(arms) if arm.is_unequal}
 
-    def judged(one: LevelDifference) -> LevelDifference:
-        is_fair = not any(place in unequal for pair in one.matched for place in pair)
-        return one if is_fair else replace(one, verdict=NOT_TUNED)
+    def judged(difference: LevelDifference) -> LevelDifference:
+        is_comparable = not any(index in unequal for pair in difference.matched for index in pair)
+        return difference if is_comparable else replace(difference, verdict=NOT_TUNED)
 
     return {
-        metric: replace(one, main=[judged(row) for row in one.main], simple=[judged(row) for row in one.simple])
-        for metric, one in found.items()
+        metric: replace(
+            effects, main=[judged(row) for row in effects.main], simple=[judged(row) for row in effects.simple]
+        )
+        for metric, effects in by_metric.items()
     }

@@ -1,4 +1,4 @@
-"""How accuracy grows with the number of training images: the arms of a study that differ in `data.train_fraction`."""
+"""Learning curves of a study: arms that differ in `data.train_fraction`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ FRACTION, EQUAL_STEPS = "data.train_fraction", "equal_steps"
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Arms that differ in their number of training images alone.
+    """Arms that differ only in their number of training images.
 
     Attributes:
-        label: What they share, such as `equal epochs`; empty where a study has one series.
-        configurations: Rising in their number of training images.
-        sizes: Their numbers of training images, means over seeds.
-        num_seeds: That all of them have: those of the curve.
-        curve: Through their errors; None where they have no two seeds in common, or nothing is wrong.
-        has_one_subset: All seeds train on one subset, so that intervals leave out how it was drawn.
+        label: Common settings, such as `equal epochs`; empty where a study has one series.
+        configurations: In order of the number of training images.
+        sizes: Numbers of training images, means over seeds.
+        num_seeds: Number of seeds that all configurations have, from which the curve is estimated.
+        curve: Learning curve; None with fewer than two common seeds, or where a test error is 0.
+        has_one_subset: All seeds train on the same subset, so that intervals do not include how it was drawn.
     """
 
     label: str
@@ -40,28 +40,30 @@ class Series:
 
 
 def series_of(arms: Sequence[Arm], factors: Sequence[str]) -> tuple[Series, ...]:
-    """The learning curves of a study: of each combination of its other factors, where it has three numbers of images.
+    """Return the learning curves of a study: one for each combination of the other factors with at least three sizes.
 
-    Of all training images `equal_steps` makes no difference, so such an arm is the end of both curves.
+    With all training images `equal_steps` makes no difference, so such an arm is the last point of both curves.
 
     Args:
-        arms: Of the study.
-        factors: Whose values make an arm.
+        arms: Arms of the study.
+        factors: Factors that define an arm.
     """
     if FRACTION not in factors:
         return ()
     others = [key for key in factors if key != FRACTION]
-    told = [arm.tested for arm in comparable(arms)]
-    kinds = {_values(one, others): {key: one.values[key] for key in others} for one in told if not _is_whole(one)}
+    configurations = [arm.tested for arm in comparable(arms)]
+    kinds = {
+        _values(one, others): {key: one.values[key] for key in others} for one in configurations if not _is_whole(one)
+    }
     labels = sorted(kinds, key=lambda kind: (_has_equal_steps(kinds[kind]), kind))
-    found = []
+    series = []
     for kind in labels:
-        members = [one for one in told if _belongs(one, kind, others)]
+        members = [one for one in configurations if _belongs(one, kind, others)]
         by_size = {_size(one): one for one in sorted(members, key=lambda one: _values(one, others) == kind)}
         if len(by_size) >= LEAST_SIZES and 0 not in by_size:
             label = _label(kinds[kind]) if len(kinds) > 1 else ""
-            found.append(_series(label, [by_size[size] for size in sorted(by_size)]))
-    return tuple(found)
+            series.append(_series(label, [by_size[size] for size in sorted(by_size)]))
+    return tuple(series)
 
 
 def _values(one: Configuration, keys: Sequence[str]) -> tuple[str, ...]:
@@ -69,7 +71,7 @@ def _values(one: Configuration, keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def _belongs(one: Configuration, kind: tuple[str, ...], others: Sequence[str]) -> bool:
-    """Whether a configuration has the values of a series, but for what makes no difference to all images."""
+    """Return whether a configuration has the values of a series; with all images `equal_steps` is ignored."""
     pairs = zip(others, _values(one, others), kind, strict=True)
     return all(mine == theirs for key, mine, theirs in pairs if not (key == EQUAL_STEPS and _is_whole(one)))
 

@@ -1,7 +1,7 @@
 """The runs of a study folder, from their records alone."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +18,10 @@ class Run:
     """One run of a study.
 
     Attributes:
-        folder: Of its record.
-        overrides: What was typed, by key.
-        summary: What `summary.json` holds.
-        has_tta: Its validation accuracy is the one with test-time augmentation.
+        folder: Folder of the record.
+        overrides: Overrides that were typed, by key.
+        summary: Contents of `summary.json`.
+        has_tta: `val_accuracy` is the one with test-time augmentation (TTA).
     """
 
     folder: Path
@@ -31,7 +31,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of the folder."""
         return self.folder.name
 
     @property
@@ -41,18 +41,18 @@ class Run:
 
     @property
     def val_accuracy(self) -> float:
-        """What chooses: the primary metric on validation, a fraction; to six digits, since one key is a float32."""
+        """Primary metric on validation, which ranks runs: a fraction to six digits, since one key is a float32."""
         key = f"val_{self.summary.metric}{'_tta' if self.has_tta else ''}"
         return round(_known(getattr(self.summary, key)), 6)
 
     @property
     def test_accuracy(self) -> float:
-        """The primary metric on the test images, a fraction."""
+        """Primary metric on the test set, a fraction."""
         return _known(getattr(self.summary, f"test_{self.summary.metric}"))
 
     @property
     def views(self) -> object:
-        """`recipe.views` of its test-time augmentation; 1, which is none, where the record does not say."""
+        """`recipe.views` of the test-time augmentation; 1 (none) where it is not recorded."""
         return files.flatten(self.summary.recipe_resolved or {}).get("recipe.views", 1)
 
 
@@ -62,17 +62,17 @@ def _known(accuracy: float | None) -> float:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyRecords:
     """The runs of a study folder.
 
     Attributes:
-        folder: Of the study.
-        plan: Of the study; an empty one where none was written.
-        runs: Completed, of one data set and one primary metric.
-        elsewhere: Completed, left out because they are of other images, or of another metric.
-        failed: Runs that failed.
-        unfinished: Runs that were cut off or are still going on.
-        notices: What is odd.
+        folder: Study folder.
+        plan: Plan of the study; an empty one where none was written.
+        runs: Completed runs of one data set and one primary metric.
+        elsewhere: Completed runs that are left out because they have other images or another primary metric.
+        failed: Failed runs.
+        unfinished: Runs that were interrupted or are still running.
+        notices: Notices for the reader.
     """
 
     folder: Path
@@ -85,35 +85,41 @@ class Study:
 
     @property
     def all_runs(self) -> tuple[Run, ...]:
-        """Compared or not, each once."""
+        """All runs, compared or not."""
         return (*self.runs, *self.elsewhere, *self.failed, *self.unfinished)
 
 
-def load(folder: Path) -> Study:
-    """Reads the records of a study folder.
+def load(folder: Path) -> StudyRecords:
+    """Read the records of a study folder.
 
     Raises:
-        UserError: There is no run that can be read, or the plan is none.
+        UserError: No run can be read, or the plan is invalid.
     """
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: folder=FOLDER is that of a sweep, such as multirun/models")
+        raise UserError(f"there is no folder {folder}: set folder to that of a sweep, such as multirun/models")
     runs, notices = collect(folder)
     plan = record.read_study(folder) or StudyPlan()
     if not runs and any(folder.glob(f"*/{record.STUDY}")):
-        raise UserError(f"{folder} holds sweeps: folder={folder}/NAME compares the runs of one")
+        raise UserError(f"{folder} holds several sweeps: set folder={folder}/NAME to compare the runs of one")
     if not runs:
-        reason = f" that can be read ({_told(notices)})" if notices else ""
-        raise UserError(f"{folder} holds no runs{reason}: folder=FOLDER is that of a sweep, such as multirun/models")
+        reason = ""
+        if notices:
+            more = f" and {len(notices) - 1} more" if len(notices) > 1 else ""
+            first = notices[0]
+            reason = f" that can be read ({first.runs[0]} is left out: {first.values.get('reason')}{more})"
+        raise UserError(f"{folder} holds no runs{reason}: set folder to that of a sweep, such as multirun/models")
     confirming = set(plan.confirming_runs)
-    completed, elsewhere, of_data = _of_most(
+    completed, elsewhere, of_data = _most_common(
         [run for run in runs if run.is_completed],
         confirming,
         lambda run: run.summary.data_fingerprint,
         Kind.OTHER_IMAGES,
     )
-    completed, others, of_metric = _of_most(completed, confirming, lambda run: run.summary.metric, Kind.OTHER_METRIC)
+    completed, others, of_metric = _most_common(
+        completed, confirming, lambda run: run.summary.metric, Kind.OTHER_METRIC
+    )
     ranked, of_tta = _with_tta(completed)
-    return Study(
+    return StudyRecords(
         folder=folder,
         plan=plan,
         runs=tuple(ranked),
@@ -124,23 +130,17 @@ def load(folder: Path) -> Study:
     )
 
 
-def _told(notices: Sequence[Notice]) -> str:
-    first, *others = notices
-    more = f" and {len(others)} more" if others else ""
-    return f"{first.runs[0]} is left out: {first.values.get('reason')}{more}"
-
-
 def collect(folder: Path) -> tuple[list[Run], list[Notice]]:
-    """The runs of a study folder that have a record, by name, and a notice for each that is left out.
+    """Return the runs of a study folder that have a record, by name, and a notice for each that is left out.
 
-    Of two that are the same run, the completed one is taken.
+    Of two records of the same run, the completed one is kept.
     """
     runs: dict[str, Run] = {}
     notices = []
-    places = folder.iterdir() if folder.is_dir() else ()
-    for path in sorted(place for place in places if place.is_dir() and not place.name.startswith(".")):
+    paths = folder.iterdir() if folder.is_dir() else ()
+    for path in sorted(path for path in paths if path.is_dir() and not path.name.startswith(".")):
         try:
-            run = _run(path)
+            run = _read_run(path)
         except (UserError, OSError, ValueError, yaml.YAMLError) as error:
             notices.append(Notice(Kind.UNREADABLE, (path.name,), {"reason": str(error).splitlines()[0]}))
             continue
@@ -152,39 +152,43 @@ def collect(folder: Path) -> tuple[list[Run], list[Notice]]:
     return list(runs.values()), notices
 
 
-def _run(folder: Path) -> Run:
-    """Raises UserError where a record is not there, or holds something else than records do."""
+def _read_run(folder: Path) -> Run:
+    """Read the record of a run.
+
+    Raises:
+        UserError: There is no record, or it is invalid.
+    """
     summary = Summary.read(folder)
     if summary is None:
         raise UserError(f"it has no {record.SUMMARY}")
     path = folder / record.OVERRIDES
     typed = (yaml.safe_load(path.read_text()) or []) if path.exists() else []
     if not isinstance(typed, list):
-        raise UserError(f"{record.OVERRIDES} is no list")
+        raise UserError(f"{record.OVERRIDES} is not a list")
     pairs = (str(text).lstrip("+").partition("=") for text in typed)
     return Run(folder, {key: value for key, _, value in pairs}, summary)
 
 
-def _of_most(
+def _most_common(
     runs: list[Run], confirming: Set[str], value: Callable[[Run], str | None], kind: Kind
 ) -> tuple[list[Run], list[Run], list[Notice]]:
-    """The runs with the value that most have, of those that choose; the others, and a notice that names them."""
+    """Return the runs with the most common value (among runs that are no confirmation), the others, and a notice."""
     if len({value(run) for run in runs}) < 2:
         return runs, [], []
     choosing = [run for run in runs if run.name not in confirming]
     counts = Counter(value(run) for run in choosing or runs)
-    largest = max(counts, key=lambda one: (counts[one], str(one)))
-    same = [run for run in runs if value(run) == largest]
-    others = [run for run in runs if value(run) != largest]
+    most_common = max(counts, key=lambda one: (counts[one], str(one)))
+    same = [run for run in runs if value(run) == most_common]
+    others = [run for run in runs if value(run) != most_common]
     names = tuple(run.name for run in others)
-    return same, others, [Notice(kind, names, {"num_all": len(runs), "most": largest})]
+    return same, others, [Notice(kind, names, {"num_all": len(runs), "most": most_common})]
 
 
 def _with_tta(runs: list[Run]) -> tuple[list[Run], list[Notice]]:
-    """The runs with the validation accuracy that test-time augmentation gives, where that is known of all.
+    """Mark runs as ranked by the validation accuracy with TTA, where all records have it.
 
-    Records of earlier versions lack it: what they hold is the same with one view, and not to be ranked among the others
-    with more.
+    Records of earlier versions lack it. Without TTA theirs is the same accuracy; with TTA it is not comparable to that
+    of other runs.
     """
     without = tuple(run.name for run in runs if run.summary.val_accuracy_tta is None and run.views != 1)
     if not without:

@@ -1,4 +1,4 @@
-"""What a study compares, and what its arms are called."""
+"""The factors of a study and the labels of its arms."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,12 +7,13 @@ from intel_scenes import record
 from intel_scenes.digests import is_neutral
 from intel_scenes.studies.load import Run
 
-OTHER_GROUPS = ("augment", "data", "trainer", "without")  # whose files' names stand alone where nothing else varies
-SAY_NOTHING = ("true", "false", "none", "null", "default")  # values that need their key
+OTHER_GROUPS = ("augment", "data", "trainer", "without")  # a file name alone is the label where nothing else varies
+DEFAULTS = {key: key for key in record.GROUP_KEYS} | {"model.name": "model_name"}  # keys of the summary
+NEED_KEY = ("true", "false", "none", "null", "default")  # values that mean nothing without their key
 
 
 def factors_of(plan: record.StudyPlan, completed: Sequence[Run], failed: Sequence[Run]) -> tuple[list[str], list[str]]:
-    """What is compared, and what is tuned within that: the plan's factors that vary, and whatever else varies."""
+    """Return the compared and the tuned factors: those of the plan that vary, and all others that vary."""
     factors = [key for key in varying([*completed, *(run for run in failed if run.overrides)]) if key != "seed"]
     if not factors:  # a single arm is named after what the study compares
         return list(dict.fromkeys(plan.compared)), []
@@ -22,9 +23,9 @@ def factors_of(plan: record.StudyPlan, completed: Sequence[Run], failed: Sequenc
 
 
 def varying(runs: Sequence[Run]) -> list[str]:
-    """The keys of overrides whose values differ between runs, sorted, without those that have no effect.
+    """Return the sorted override keys whose values differ between runs, without keys that change no result.
 
-    Where no run says what was typed, the groups whose files differ.
+    Where no run records its overrides, the configuration groups whose files differ are returned.
     """
     keys = sorted({key for run in runs for key in run.overrides if not is_neutral(key)})
     keys = keys or [key for key in record.GROUP_KEYS if not is_neutral(key)]
@@ -32,7 +33,7 @@ def varying(runs: Sequence[Run]) -> list[str]:
 
 
 def _levels(runs: Sequence[Run], key: str) -> set[str]:
-    """The values of a factor; of runs with one digest that of one who typed it, since all come to the same."""
+    """Return the values of a factor; runs with equal digests are the same and give one, the typed one if any."""
     by_digest: dict[str, str] = {}
     for run in sorted(runs, key=lambda run: key not in run.overrides):
         by_digest.setdefault(run.summary.configuration_digest or run.name, value_of(run, key))
@@ -40,21 +41,28 @@ def _levels(runs: Sequence[Run], key: str) -> set[str]:
 
 
 def value_of(run: Run, key: str) -> str:
-    """What a factor was set to, as labels have it; for a group that nobody typed, the file that was taken."""
-    default = getattr(run.summary, key) if key in record.GROUP_KEYS else None
+    """Return the value of a factor as labels write it; for a group without an override, the file that was used."""
+    default = getattr(run.summary, DEFAULTS[key]) if key in DEFAULTS else None
     return as_written(run.overrides.get(key, str(default) if default is not None else "default"))
 
 
 def as_written(value: str) -> str:
-    """A value as labels have it: numbers in one way of writing, so that `1.0` is `1`."""
+    """Return a value as labels write it; numbers are normalized, so that `1.0` is `1`, and so is YAML's `false`."""
     try:
         return f"{float(value):.15g}"
     except ValueError:
-        return value
+        return {"True": "true", "False": "false", "None": "null"}.get(value, value)
+
+
+def without_folders(values: Iterable[str]) -> dict[str, str]:
+    """Return what to write for each value of a factor: a path's file name, unless two paths share it."""
+    unique = set(values)
+    names = {value: value.rpartition("/")[2] if re.match(r"[~.]{0,2}/", value) else value for value in unique}
+    return names if len(set(names.values())) == len(names) else {value: value for value in unique}
 
 
 def with_recipe(runs: Sequence[Run], factors: Sequence[str], planned: Sequence[str]) -> list[str]:
-    """Keys whose values go with the recipe and are not planned: an arm is named after the recipe alone."""
+    """Return unplanned keys whose values are determined by the recipe; arms are then named after the recipe alone."""
     if "recipe" not in factors:
         return []
     recipes = {value_of(run, "recipe") for run in runs}
@@ -66,19 +74,29 @@ def with_recipe(runs: Sequence[Run], factors: Sequence[str], planned: Sequence[s
     ]
 
 
+def without_implied(runs: Sequence[Run], keys: Sequence[str], planned: Sequence[str]) -> list[str]:
+    """Return the keys that name an arm, without `model` and `model.weights` if a planned `model.name` fixes them."""
+    implied = [key for key in keys if key in ("model", "model.weights") and key not in planned]
+    if "model.name" not in planned or "model.name" not in keys:
+        return list(keys)
+    models = {value_of(run, "model.name") for run in runs}
+    combinations = {tuple(value_of(run, key) for key in ("model.name", *implied)) for run in runs}
+    return [key for key in keys if key not in implied or len(combinations) > len(models)]
+
+
 def label_of(values: Mapping[str, str], keys: Sequence[str]) -> str:
-    """The files of groups and otherwise keys with their values, such as `resnet18/sgd/optim.momentum=0.9`."""
+    """Return the label of an arm: file names of groups, `key=value` else, as in `resnet18/sgd/optim.momentum=0.9`."""
     parts = []
     for key in keys:
-        is_alone = len(keys) == 1 and key in OTHER_GROUPS and values[key].lower() not in SAY_NOTHING
+        is_alone = len(keys) == 1 and key in OTHER_GROUPS and values[key].lower() not in NEED_KEY
         parts.append(values[key] if key in record.GROUP_KEYS or is_alone else f"{key}={values[key]}")
     return "/".join(parts) or "all runs"
 
 
 def is_named(label: str, text: str) -> bool:
-    """Whether a text means the arm of a label: the label itself, its keys without their groups, or its values alone.
+    """Return whether a text names the arm with this label.
 
-    A number may be written in any way.
+    The text is the label, the label with keys without their groups, or the values alone; numbers in any notation.
     """
     parts = [part.rpartition("=") for part in text.split("/")]
     wanted = "/".join(f"{key}{sign}{as_written(value)}" for key, sign, value in parts)
@@ -87,7 +105,7 @@ def is_named(label: str, text: str) -> bool:
 
 
 def level_order(level: str) -> tuple[float, str]:
-    """A key to sort levels of a factor by: numbers by their size, before names."""
+    """Return a sort key for the levels of a factor: numbers by size, before names."""
     try:
         return float(level), level
     except ValueError:
@@ -95,10 +113,10 @@ def level_order(level: str) -> tuple[float, str]:
 
 
 def seeds_in_order(seeds: Iterable[str]) -> tuple[str, ...]:
-    """Seeds, each once, as numbers are ordered."""
+    """Return the distinct seeds in numerical order."""
     return tuple(sorted(set(seeds), key=lambda seed: (len(seed), seed)))
 
 
 def few(texts: Sequence[str], num: int = 4) -> str:
-    """The first of several texts, and how many more there are."""
+    """Return the first texts, joined, and how many more there are."""
     return ", ".join(texts[:num]) + (f" and {len(texts) - num} more" if len(texts) > num else "")

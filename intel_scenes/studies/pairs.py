@@ -1,4 +1,4 @@
-"""What each pair of arms shows."""
+"""Comparison of each pair of arms."""
 
 import itertools
 from collections.abc import Sequence
@@ -24,23 +24,23 @@ from intel_scenes.studies.statistics.verdicts import (
     judge,
 )
 
-MAX_ARMS = 100  # that are compared each with each: 4,950 pairs
+MAX_ARMS = 100  # of which all pairs are compared: 4,950
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What the first of two arms is against the second.
+    """Comparison of two arms.
 
     Attributes:
-        a: Label of the first.
-        b: Label of the second.
-        difference: Primary metric on test of a less that of b; of partly paired arms over the seeds that both have.
-        is_paired: The seeds are pairs.
-        num_seeds: Of a and of b, that the difference is over.
-        estimate: From two seeds on each side; its variance over seeds borrows from that of the other arms.
-        verdict: In the family; None where the pair is not in it.
-        text: Of the verdict, or why there is none; empty where the pair is not in the family.
-        p_better: P(a > b), the share of pairs of runs.
+        a: Label of the first arm.
+        b: Label of the second arm.
+        difference: Primary metric on test, a minus b; over the common seeds where the arms are partly paired.
+        is_paired: The runs are paired by seed.
+        num_seeds: Numbers of seeds of a and of b that are used.
+        estimate: Estimate of the difference with moderated seed variance; None with fewer than two seeds on a side.
+        verdict: Verdict within the family; None where the pair is not in it.
+        text: Text of the verdict, or why there is none; empty where the pair is not in the family.
+        p_better: P(a > b), as a share of pairs of runs.
     """
 
     a: str
@@ -54,22 +54,22 @@ class Pair:
     p_better: float
 
     def holm_interval(self) -> tuple[float, float] | None:
-        """The interval that goes with the verdict: Holm-adjusted, not simultaneous; None where there is none."""
+        """Return the Holm-adjusted interval of the verdict, which is not simultaneous; None without a verdict."""
         return self._interval(self.verdict.level_holm) if self.verdict else None
 
     def verdict_interval(self) -> tuple[float, float] | None:
-        """As `holm_interval`, but that of both one-sided tests where the verdict is `practically equal`."""
+        """Return `holm_interval`, or that of the two one-sided tests where the verdict is `practically equal`."""
         return self._interval(1 - self.verdict.confidence) if self.verdict else None
 
     def bonferroni_interval(self) -> tuple[float, float] | None:
-        """One of the simultaneous intervals of all pairs of the family; None where it is not in it."""
+        """Return the Bonferroni interval, simultaneous over all pairs of the family; None without a verdict."""
         return self._interval(self.verdict.level_bonferroni) if self.verdict else None
 
     def _interval(self, level: float) -> tuple[float, float] | None:
         return self.estimate.interval(1 - level) if self.estimate else None
 
     def turned(self) -> "Pair":
-        """What the second is against the first."""
+        """Return the comparison of the second arm with the first."""
         return replace(
             self,
             a=self.b,
@@ -83,13 +83,13 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Tested:
-    """The pairs of a study's arms.
+class TestedPairs:
+    """Comparisons of the pairs of a study's arms.
 
     Attributes:
-        pairs: The better on validation first; a baseline first where it is the only one that others are compared with.
-        design: What the study can show of a pair of its family; None where nothing can be tested.
-        notices: What is odd.
+        pairs: With the better arm on validation first, or the baseline first where not all pairs are compared.
+        design: Design whose power for a pair of the family can be computed; None where nothing can be tested.
+        notices: Notices for the reader.
     """
 
     pairs: tuple[Pair, ...]
@@ -97,40 +97,40 @@ class Tested:
     notices: tuple[Notice, ...]
 
 
-def compare_arms(arms: Sequence[Arm], baseline: Arm | None, rope: float) -> Tested:
-    """Pairs of the arms that can be compared; the family of the tests is all of them, or those with the baseline.
+def compare_arms(arms: Sequence[Arm], baseline: Arm | None, rope: float) -> TestedPairs:
+    """Compare pairs of arms; the family of tests is all pairs, or those with the baseline.
 
-    Of more than `MAX_ARMS` each is compared with the best on validation alone.
+    With more than `MAX_ARMS` arms and no baseline, each is compared only with the best on validation.
 
     Args:
-        arms: Best on validation first.
-        baseline: What the others are compared with; None compares each with each.
-        rope: The largest difference that makes no practical difference, a fraction.
+        arms: In order of validation accuracy.
+        baseline: Arm that all others are compared with; None compares all pairs.
+        rope: Region of practical equivalence: the largest difference without practical meaning, a fraction.
     """
-    told = comparable(arms)
-    if len(told) < 2:
-        return Tested((), None, ())
-    all_pairs = len(told) <= MAX_ARMS
+    compared = comparable(arms)
+    if len(compared) < 2:
+        return TestedPairs((), None, ())
+    all_pairs = len(compared) <= MAX_ARMS
     only_leader = baseline is None and not all_pairs
-    baseline = told[0] if only_leader else baseline
-    pairs, design = _pairs(told, baseline, rope, all_pairs=all_pairs)
-    notices = [Notice(Kind.ONLY_LEADER, (), {"most": MAX_ARMS, "leader": told[0].label})] if only_leader else []
+    baseline = compared[0] if only_leader else baseline
+    pairs, design = _pairs(compared, baseline, rope, all_pairs=all_pairs)
+    notices = [Notice(Kind.ONLY_LEADER, (), {"most": MAX_ARMS, "leader": compared[0].label})] if only_leader else []
     if partly := tuple(
         (pair.a, pair.b, pair.num_seeds[0])
-        for pair, (one, other) in zip(pairs, _couples(told, baseline, all_pairs=all_pairs), strict=True)
+        for pair, (one, other) in zip(pairs, _couples(compared, baseline, all_pairs=all_pairs), strict=True)
         if pair.is_paired and max(len(one.tested.evaluated), len(other.tested.evaluated)) > pair.num_seeds[0]
     ):
         notices.append(Notice(Kind.PARTLY_PAIRED, (), {"pairs": partly}))
     if unpaired := tuple((pair.a, pair.b) for pair in pairs if pair.estimate and not pair.is_paired):
         notices.append(Notice(Kind.UNPAIRED, (), {"pairs": unpaired}))
-    if any(arm.tested.num_failed for arm in told):
-        worst, _ = _pairs(told, baseline, rope, all_pairs=all_pairs, guesses=True)
+    if any(arm.tested.num_failed for arm in compared):
+        worst, _ = _pairs(compared, baseline, rope, all_pairs=all_pairs, failed_at_chance=True)
         notices += [
             Notice(Kind.IF_FAILED_GUESSED, (), {"a": pair.a, "b": pair.b, "worst": other.text, "verdict": pair.text})
             for pair, other in zip(pairs, worst, strict=True)
             if pair.text != other.text and pair.num_seeds != (1, 1)
         ]
-    return Tested(tuple(pairs), design, tuple(notices))
+    return TestedPairs(tuple(pairs), design, tuple(notices))
 
 
 def _couples(arms: Sequence[Arm], baseline: Arm | None, *, all_pairs: bool) -> list[tuple[Arm, Arm]]:
@@ -145,59 +145,59 @@ def _pairs(
     rope: float,
     *,
     all_pairs: bool,
-    guesses: bool = False,
+    failed_at_chance: bool = False,
 ) -> tuple[list[Pair], Design | None]:
-    """The pairs, with failed runs left out or taken to have guessed, and what their family can show."""
-    tables = [_table(arm, guesses=guesses) for arm in arms]
+    """Return the pairs and the design of their family, with failed runs left out or counted at chance level."""
+    tables = [_table(arm, failed_at_chance=failed_at_chance) for arm in arms]
     images = arms[0].tested.images
     runs, of_tables = Runs.stacked(tables, groups=images.groups, strata=images.strata)
     rows = {arm.label: own for arm, own in zip(arms, of_tables, strict=True)}
-    places = {arm.label: place for place, arm in enumerate(arms)}
+    indices = {arm.label: index for index, arm in enumerate(arms)}
     couples = _couples(arms, baseline, all_pairs=all_pairs)
     num_shown = len(couples)
-    if not all_pairs:  # so that the variance of each arm is determined: those with the leader alone leave one open
+    if not all_pairs:  # pairs with the leader alone do not determine the variance of every arm
         couples = couples + list(itertools.pairwise([arm for arm in arms if arm is not baseline]))
     differences = [
         difference_of(runs, one.tested, other.tested, rows[one.label], rows[other.label]) for one, other in couples
     ]
-    tested = [place for place, difference in enumerate(differences) if difference is not None]
+    tested = [index for index, difference in enumerate(differences) if difference is not None]
     raw = [difference for difference in differences if difference is not None]
-    of_arms = [(places[couples[place][0].label], places[couples[place][1].label]) for place in tested]
-    lent = dict(zip(tested, moderated(raw, of_arms), strict=True)) if raw else {}
-    family = [place for place in tested if place < num_shown and (baseline is None or baseline in couples[place])]
-    judged = dict(zip(family, judge([lent[place] for place in family], rope), strict=True))
-    varies = any(difference.components.rest > 0 for difference in raw)  # else seeds predict alike, and tell nothing
+    of_arms = [(indices[couples[index][0].label], indices[couples[index][1].label]) for index in tested]
+    estimates = dict(zip(tested, moderated(raw, of_arms), strict=True)) if raw else {}
+    family = [index for index in tested if index < num_shown and (baseline is None or baseline in couples[index])]
+    judged = dict(zip(family, judge([estimates[index] for index in family], rope), strict=True))
+    varies = any(difference.components.rest > 0 for difference in raw)  # else all seeds have equal predictions
     design = None
-    if family and varies and not guesses:
+    if family and varies and not failed_at_chance:
         accuracy = float(runs.means.mean())
         design = Design.of(raw, of_arms, has_baseline=baseline is not None, accuracy=accuracy)
     pairs = [
-        _pair(one, other, runs, rows, differences[place], lent.get(place), judged.get(place))
-        for place, (one, other) in enumerate(couples[:num_shown])
+        _pair(one, other, runs, rows, differences[index], estimates.get(index), judged.get(index))
+        for index, (one, other) in enumerate(couples[:num_shown])
     ]
     return pairs, design
 
 
-def _table(arm: Arm, *, guesses: bool) -> npt.NDArray[np.float32]:
-    """(runs, N) 1 where a test image is right; failed runs that are taken to have guessed are right by chance."""
+def _table(arm: Arm, *, failed_at_chance: bool) -> npt.NDArray[np.float32]:
+    """Return (runs, N) 1 where a test image is correct; failed runs are added at chance level where asked."""
     table = arm.tested.table
-    if not guesses or not arm.tested.num_failed:
+    if not failed_at_chance or not arm.tested.num_failed:
         return table
-    guessed = np.full((arm.tested.num_failed, table.shape[1]), arm.tested.share_of_guess, np.float32)
-    return np.concatenate([table, guessed])
+    failed = np.full((arm.tested.num_failed, table.shape[1]), arm.tested.chance_level, np.float32)
+    return np.concatenate([table, failed])
 
 
 def difference_of(
     runs: Runs, one: Configuration, other: Configuration, rows_a: Sequence[int], rows_b: Sequence[int]
 ) -> Estimate | None:
-    """The mean of one configuration less that of another, paired by seeds; rows beyond their runs have no partner."""
+    """Estimate the difference of two configurations, paired by seed; rows beyond their runs have no partner."""
     return runs.difference(rows_a, rows_b, _common(one, other, rows_a, rows_b))
 
 
 def _common(
     one: Configuration, other: Configuration, rows_a: Sequence[int], rows_b: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """Pairs of rows whose runs share a seed; none where a failed run that is taken to have guessed is among them."""
+    """Return pairs of rows whose runs share a seed; none where failed runs are counted at chance level."""
     if len(rows_a) > len(one.evaluated) or len(rows_b) > len(other.evaluated):
         return []
     return [(rows_a[row], rows_b[match]) for row, match in paired_rows(one.evaluated, other.evaluated)]
@@ -209,7 +209,7 @@ def _pair(
     runs: Runs,
     rows: dict[str, list[int]],
     difference: Estimate | None,
-    lent: Estimate | None,
+    estimate: Estimate | None,
     verdict: Verdict | None,
 ) -> Pair:
     first, second = rows[one.label], rows[other.label]
@@ -229,7 +229,7 @@ def _pair(
         difference=difference.value if difference else float(by_run[0].mean() - by_run[1].mean()),
         is_paired=is_paired,
         num_seeds=num_seeds,
-        estimate=lent,
+        estimate=estimate,
         verdict=verdict,
         text=text,
         p_better=probability_of_better(*by_run, is_paired=has_partners),
@@ -238,14 +238,14 @@ def _pair(
 
 @dataclass(frozen=True)
 class OneSeed:
-    """Two runs of one seed each: what can be said of them alone.
+    """Comparison of two runs of arms with one seed each, which says nothing about other seeds.
 
     Attributes:
-        a: Label of the arm of the first.
-        b: Label of the arm of the second.
-        only_a: Test images that only the first has right.
-        only_b: Test images that only the second has right.
-        p_value: Of McNemar's exact test.
+        a: Label of the arm of the first run.
+        b: Label of the arm of the second run.
+        only_a: Number of test images that only the first run classifies correctly.
+        only_b: Number of test images that only the second run classifies correctly.
+        p_value: p-value of McNemar's exact test.
     """
 
     a: str
@@ -256,27 +256,26 @@ class OneSeed:
 
 
 def single_runs(arms: Sequence[Arm]) -> tuple[OneSeed, ...]:
-    """Each other arm of a single run against the best one on validation that has a single run, too."""
+    """Compare each arm with a single run with the best of these on validation."""
     single = [arm for arm in comparable(arms) if len(arm.tested.evaluated) == 1]
-    found = []
-    for arm in single[1:]:
-        counts = mcnemar(arm.tested.table[0] > 0, single[0].tested.table[0] > 0)
-        found.append(OneSeed(arm.label, single[0].label, *counts))
-    return tuple(found)
+    return tuple(
+        OneSeed(arm.label, single[0].label, *mcnemar(arm.tested.table[0] > 0, single[0].tested.table[0] > 0))
+        for arm in single[1:]
+    )
 
 
 def paired_rows(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[int, int]]:
-    """Rows whose runs had one seed, split and order; within an architecture one start too.
+    """Return pairs of rows with equal seed, split and image order, and equal initial weights within an architecture.
 
-    Of two shares of the training images the smaller is part of the larger where one seed drew both: these are pairs,
-    though the order of more images cannot be that of fewer.
+    Of two fractions of the training images drawn with one seed, the smaller is part of the larger: such runs are paired
+    although the orders of their images differ.
     """
-    there = {run.summary.seed: (row, run.summary) for row, run in enumerate(other)}
-    if None in there or len(there) < len(other):
+    by_seed = {run.summary.seed: (row, run.summary) for row, run in enumerate(other)}
+    if None in by_seed or len(by_seed) < len(other):
         return []
     rows = []
     for row, run in enumerate(one):
-        match, mine = there.get(run.summary.seed), run.summary
+        match, mine = by_seed.get(run.summary.seed), run.summary
         if match is None:
             continue
         theirs = match[1]

@@ -1,4 +1,4 @@
-"""A study folder compared, and what came out written beside its runs."""
+"""Compare the runs of a study folder and write the results beside them."""
 
 from pathlib import Path
 
@@ -13,28 +13,28 @@ __all__ = ["PAIRWISE", "compare_and_write"]
 
 
 def compare_and_write(folder: Path, options: CompareConfig, *, images: Path | None = None, form: str = "table") -> str:
-    """Compares the runs of a study folder, writes tables and the report page beside them, and tells in a format.
+    """Compare the runs of a study folder, write tables and report page beside them, and return the result as text.
 
     Args:
-        folder: Of the study.
-        options: The baseline, and the largest difference without practical meaning.
-        images: Folder of the images; None takes what the runs recorded.
+        folder: Study folder.
+        options: Options of the comparison: baseline, rope, audit and bounds.
+        images: Folder of the images; None uses the one that the runs recorded.
         form: `table`, `markdown`, `latex` or `json`.
 
     Raises:
-        UserError: There is nothing to compare, or no such baseline or format.
+        UserError: There are no runs to compare, or no such baseline or format.
     """
     if form not in FORMS:
-        raise UserError(f"format={form}: there are {', '.join(FORMS)}")
+        raise UserError(f"unknown format={form}: choose one of {', '.join(FORMS)}")
     baseline, rope = options.baseline, options.rope / 100
-    found = compare(
+    comparison = compare(
         folder,
         baseline=None if baseline is None else str(baseline),
         rope=rope,
         audit=None if options.audit is None else Path(options.audit).expanduser(),
         bounds=options.bounds,
     )
-    write_all(found)
-    write_page(found, images)
-    told = FORMS[form](found)
-    return f"{told}\n\nwritten to {folder / REPORT}" if form == "table" else told
+    write_all(comparison)
+    write_page(comparison, images)
+    text = FORMS[form](comparison)
+    return f"{text}\n\nwritten to {folder / REPORT}" if form == "table" else text

@@ -1,4 +1,4 @@
-"""What runs have right on a split, and their losses: of all the same images in the same order."""
+"""Correctness and loss of every image of a split, for runs with the same images in the same order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,77 +16,77 @@ Paths = tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
-    """What a run has right on a split, and its losses.
+class ImageScores:
+    """Correctness and loss of every image of a split, of one run.
 
     Attributes:
         paths: `<class>/<file>` of N images.
-        right: (N,) float32, 1 where an image is right.
-        losses: (N,) float32 cross entropies at the temperature of the record.
+        correct: (N,) float32, 1 where an image is classified correctly.
+        losses: (N,) float32 cross entropies at the recorded temperature.
     """
 
     paths: Paths
-    right: npt.NDArray[np.float32]
+    correct: npt.NDArray[np.float32]
     losses: npt.NDArray[np.float32]
 
 
 class Reader:
-    """Reads the predictions of each run once, for whatever asks for them."""
+    """Reader of predictions that reads the file of each run once."""
 
     def __init__(self) -> None:
-        """Nothing is read yet."""
-        self._scores: dict[str, dict[str, Scores]] = {}
-        self._paths: dict[Paths, Paths] = {}  # hundreds of runs have the same thousands, which are kept once
+        """Start without any file read."""
+        self._scores: dict[str, dict[str, ImageScores]] = {}
+        self._paths: dict[Paths, Paths] = {}  # hundreds of runs have the same thousands of paths: keep them once
         self._labels: dict[Paths, Labels] = {}
 
     def tables(self, runs: Sequence[Run], split: str, paths: Paths = ()) -> tuple[Paths, Table, Table]:
-        """What runs have right on a split, and their losses.
+        """Return the correctness and the losses of runs on a split.
 
         Args:
-            runs: At least one.
+            runs: At least one run.
             split: "test" or "val".
-            paths: Of its images, in the order of the tables; those of the first run where empty.
+            paths: Paths of the images in the order of the tables; empty takes those of the first run.
 
         Returns:
-            Paths of the N images, and two tables (runs, N) of them.
+            Paths of the N images, (runs, N) 1 where correct, and (runs, N) losses.
 
         Raises:
-            UserError: The predictions of a run cannot be read, are of other images, or lack a temperature.
+            UserError: The predictions of a run cannot be read, are of other images, or have no recorded temperature.
         """
         rows = []
         for run in runs:
-            one = self._read(run).get(split)
-            if one is None:
+            scores = self._scores_of(run).get(split)
+            if scores is None:
                 raise UserError(f"{run.name} has no {split} predictions")
-            paths = paths or one.paths
-            if one.paths == paths:
-                rows.append((one.right, one.losses))
+            paths = paths or scores.paths
+            if scores.paths == paths:
+                rows.append((scores.correct, scores.losses))
                 continue
-            if sorted(one.paths) != sorted(paths):
-                raise UserError(f"{run.name} has other {split} images")
-            places = {path: place for place, path in enumerate(one.paths)}
-            order = [places[path] for path in paths]
-            rows.append((one.right[order], one.losses[order]))
-        return paths, np.stack([right for right, _ in rows]), np.stack([losses for _, losses in rows])
+            if sorted(scores.paths) != sorted(paths):
+                raise UserError(f"the {split} images of {run.name} differ from those of the other runs")
+            indices = {path: index for index, path in enumerate(scores.paths)}
+            order = [indices[path] for path in paths]
+            rows.append((scores.correct[order], scores.losses[order]))
+        return paths, np.stack([correct for correct, _ in rows]), np.stack([losses for _, losses in rows])
 
     def labels(self, paths: Paths) -> Labels:
-        """(N,) classes of images, by paths that `tables` gave."""
+        """Return the (N,) classes of images whose paths `tables` returned."""
         return self._labels[paths]
 
-    def _read(self, run: Run) -> dict[str, Scores]:
+    def _scores_of(self, run: Run) -> dict[str, ImageScores]:
         temperature = run.summary.temperature
         if temperature is None:
             raise UserError(f"the record of {run.name} has no temperature")
         if run.name not in self._scores:
             self._scores[run.name] = {
-                split: self._scored(read, temperature)
-                for split, read in Predictions.read_splits(run.folder, "test", "val").items()
+                split: self._scored(predictions, temperature)
+                for split, predictions in Predictions.read_splits(run.folder, "test", "val").items()
             }
         return self._scores[run.name]
 
-    def _scored(self, read: Predictions, temperature: float) -> Scores:
-        paths = tuple(read.paths)
-        self._labels.setdefault(paths, read.labels)
-        right = read.probabilities.argmax(1) == read.labels
-        losses = cross_entropies(at_temperature(read.probabilities, temperature), read.labels)
-        return Scores(self._paths.setdefault(paths, paths), right.astype(np.float32), losses.astype(np.float32))
+    def _scored(self, predictions: Predictions, temperature: float) -> ImageScores:
+        paths = tuple(predictions.paths)
+        self._labels.setdefault(paths, predictions.labels)
+        correct = predictions.probabilities.argmax(1) == predictions.labels
+        losses = cross_entropies(at_temperature(predictions.probabilities, temperature), predictions.labels)
+        return ImageScores(self._paths.setdefault(paths, paths), correct.astype(np.float32), losses.astype(np.float32))

@@ -1,4 +1,4 @@
-"""A study as an object to go on working with, read from its folder: nothing is written."""
+"""The public class `Study`: a compared study as an object, read from its folder without writing anything."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,48 +22,48 @@ TEMPLATE = Path(__file__).parents[1] / "templates" / "notebook_study.html"
 
 @dataclass(frozen=True)
 class Study:
-    """A study: the runs of a sweep, compared.
+    """The runs of a sweep, compared.
 
     Attributes:
-        comparison: All that a report says, as `python -m intel_scenes.compare` has it.
+        comparison: All results that the report shows.
     """
 
     comparison: Comparison
 
     @property
     def folder(self) -> Path:
-        """Of the study."""
+        """Study folder."""
         return self.comparison.folder
 
     @property
     def answer(self) -> str:
-        """What the study shows, in a few sentences with their doubt."""
+        """The findings in a few sentences, with confidence intervals."""
         return "\n".join(answer(self.comparison))
 
     @cached_property
     def results(self) -> Table:
-        """A row for each run, with the columns of `results.csv`: overrides, then what `summary.json` holds."""
+        """One row for each run, with the columns of `results.csv`: overrides, then the keys of `summary.json`."""
         return Table.of_rows(*results(self.comparison.study.all_runs))
 
     @cached_property
     def pairs(self) -> Table:
-        """A row for each pair of arms, with the columns of `pairwise.csv`: difference, intervals, verdict."""
+        """One row for each pair of arms, with the columns of `pairwise.csv`: difference, intervals, verdict."""
         return Table.of_rows(PAIRWISE_COLUMNS, pairwise(self.comparison))
 
     @cached_property
     def effects(self) -> Table:
-        """A row for each difference of two levels of a factor, with the columns of `effects.csv`.
+        """One row for each difference of two levels of a factor, with the columns of `effects.csv`.
 
         Empty where the study is not factorial.
         """
         return Table.of_rows(EFFECTS_COLUMNS, (list(row.values()) for row in effects(self.comparison)))
 
     def __repr__(self) -> str:
-        """Its folder, and what was compared."""
+        """Return the folder and the numbers of runs and arms."""
         return f"Study({str(self.folder)!r}: {len(self.comparison.runs)} runs, {len(self.comparison.arms)} arms)"
 
     def _repr_html_(self) -> str:
-        """The answer, the arms and the pairs, for a notebook."""
+        """Return the findings, the arms and the pairs as HTML for a notebook."""
         pairs = [
             [pair.a, pair.b, "" if pair.difference is None else f"{100 * pair.difference:+.2f}", pair.text]
             for pair in self.comparison.pairs
@@ -77,14 +77,14 @@ class Study:
 
 
 def load_study(folder: str | Path, *, baseline: str | None = None, rope: float = 0.5) -> Study:
-    """Reads the records of a study and compares its runs; no file is written, and torch is not imported.
+    """Read the records of a study and compare its runs; no file is written, and torch is not imported.
 
     Args:
-        folder: Of the study, such as `multirun/optimizers`.
-        baseline: Label of the arm that all others are compared with; None compares each with each.
-        rope: Points of test accuracy: a difference as small as this has no practical meaning.
+        folder: Study folder, such as `multirun/optimizers`.
+        baseline: Label of the arm that all others are compared with; None compares all pairs.
+        rope: Region of practical equivalence: the largest difference without practical meaning, in points of accuracy.
 
     Raises:
-        UserError: There is nothing to compare, or no such arm.
+        UserError: There are no runs to compare, or no such arm.
     """
     return Study(compare(Path(folder).expanduser(), baseline=baseline, rope=rope / 100))

@@ -1,4 +1,4 @@
-"""What arms are against a baseline on the validation split: a choice may look at that, and not at the test split."""
+"""Comparison of arms with a baseline on the validation set, which a choice may use; it must not use the test set."""
 
 import itertools
 import math
@@ -18,14 +18,14 @@ from intel_scenes.studies.statistics.families import moderated
 
 @dataclass(frozen=True)
 class OnValidation:
-    """An arm against the baseline.
+    """Comparison of an arm with the baseline on validation.
 
     Attributes:
-        label: Of the arm.
-        is_unequal: The arm or the baseline was not tuned as the others were.
-        accuracy: Primary metric on validation of the arm less that of the baseline, a fraction.
-        loss: The same of the mean cross entropy, each run at the temperature of its record: smoothing and mixing make a
-            network less sure of itself, which says nothing of what it knows.
+        label: Label of the arm.
+        is_unequal: The tuning of the arm or the baseline is not comparable to that of the others.
+        accuracy: Difference in the primary metric, arm minus baseline, a fraction.
+        loss: Difference in mean cross entropy, with each run's probabilities at its recorded temperature: label
+            smoothing and mixing make a network less confident, not less accurate.
     """
 
     label: str
@@ -36,11 +36,11 @@ class OnValidation:
 
 @dataclass(frozen=True)
 class Validated:
-    """The arms of a study against its baseline on validation.
+    """Comparison of the arms of a study with its baseline on validation.
 
     Attributes:
-        arms: Those that could be compared.
-        notices: A notice for each of the others.
+        arms: Arms that could be compared.
+        notices: A notice for each other arm.
     """
 
     arms: tuple[OnValidation, ...] = ()
@@ -48,47 +48,47 @@ class Validated:
 
 
 def on_validation(arms: Sequence[Arm], baseline: Arm, reader: Reader) -> Validated:
-    """Each other arm that has two seeds and more against a baseline that has, too.
+    """Compare each other arm with a baseline; both need at least two seeds.
 
-    What was tuned was chosen on these very images: the intervals do not count that.
+    Tuned factors were chosen on the same images: the intervals do not include that optimism.
 
     Args:
-        arms: Best on validation first.
-        baseline: One of them, named before the results were seen: a leader owes some of its lead to being chosen.
-        reader: Of the predictions.
+        arms: In order of validation accuracy.
+        baseline: One of the arms, named before the results were known: a leader is optimistic because it was chosen.
+        reader: Reader of the predictions.
     """
-    of_arms: dict[str, tuple[Table, Table]] = {}
+    tables: dict[str, tuple[Table, Table]] = {}
     paths: Paths = ()
     notices = []
     for arm in (baseline, *(one for one in comparable(arms) if one is not baseline)):
         try:
             if len(arm.tested.evaluated) < 2:
-                raise UserError("it needs two seeds")
-            paths, right, losses = reader.tables(arm.tested.evaluated, "val", paths)
+                raise UserError("it has fewer than two seeds with predictions")
+            paths, correct, losses = reader.tables(arm.tested.evaluated, "val", paths)
         except UserError as error:
             notices.append(Notice(Kind.NOT_ON_VALIDATION, (), {"arm": arm.label, "reason": str(error)}))
             if arm is baseline:
                 return Validated((), tuple(notices))
             continue
-        of_arms[arm.label] = right, losses
-    others = [arm for arm in arms if arm is not baseline and arm.label in of_arms]
+        tables[arm.label] = correct, losses
+    others = [arm for arm in arms if arm is not baseline and arm.label in tables]
     if not others:
         return Validated((), tuple(notices))
     compared = [baseline, *others]
     strata = reader.labels(paths) if baseline.tested.images.is_balanced else None
-    accuracies = _differences(compared, [of_arms[arm.label][0] for arm in compared], 1.0, strata)
-    of_losses = _differences(compared, [of_arms[arm.label][1] for arm in compared], math.inf)
-    found = tuple(
+    accuracy_differences = _differences(compared, [tables[arm.label][0] for arm in compared], 1.0, strata)
+    loss_differences = _differences(compared, [tables[arm.label][1] for arm in compared], math.inf)
+    against_baseline = tuple(
         OnValidation(arm.label, arm.is_unequal or baseline.is_unequal, accuracy, loss)
-        for arm, accuracy, loss in zip(others, accuracies, of_losses, strict=True)
+        for arm, accuracy, loss in zip(others, accuracy_differences, loss_differences, strict=True)
     )
-    return Validated(found, tuple(notices))
+    return Validated(against_baseline, tuple(notices))
 
 
 def _differences(
     arms: Sequence[Arm], tables: Sequence[Table], largest: float, strata: Labels | None = None
 ) -> list[Estimate]:
-    """Of each arm but the first less the first; all pairs lend to the variance over seeds, as on the test images."""
+    """Return the difference of each other arm from the first; seed variances are moderated over all pairs."""
     runs, rows = Runs.stacked(tables, strata=strata, largest=largest)
     pairs = [(later, earlier) for earlier, later in itertools.combinations(range(len(arms)), 2)]
     differences = []

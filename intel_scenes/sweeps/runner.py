@@ -3,9 +3,10 @@
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from intel_scenes.config import CompareConfig, RunConfig, StudyConfig, SweepConf
 from intel_scenes.errors import Busy, Refused, Twin, UserError, first_line
 from intel_scenes.record import Interval, Origin, Status, StudyBudget, StudyPlan, Summary, read_study
 from intel_scenes.sections import as_plain
-from intel_scenes.studies.naming import few
+from intel_scenes.studies.naming import as_written, few
 from intel_scenes.sweeps import budget, confirmation, plan, preview, progress
 from intel_scenes.sweeps.jobs import Compose, check, finished_jobs, named_jobs
 from intel_scenes.sweeps.overrides import Overrides, values_by_key
@@ -150,6 +151,8 @@ def run(
     jobs, sweep, fitted = _fitted(jobs, sweep, frozenset(tuned), compose)
     options = sweep.options
     tuning = _batch(jobs, sweep, compose)
+    if sweep.compare.baseline is not None:
+        warn_of_misspelt_baseline(str(sweep.compare.baseline), tuning.named.values(), before)
     factors = {*(sweep.study.compared or ()), *(sweep.study.tuned or ()), *sweep.params}
     others = plan.other_choices(tuning.named, folder, factors, compose)
     if others and not sweep.is_named:
@@ -186,6 +189,18 @@ def run(
 def _check_audit(compare: CompareConfig) -> None:
     if compare.audit is not None and not Path(compare.audit).expanduser().is_file():
         raise UserError(f"compare.audit={compare.audit} is no file: give the audit.csv of these images")
+
+
+def warn_of_misspelt_baseline(label: str, jobs: Iterable[Overrides], before: StudyPlan) -> None:
+    """Print a warning if the baseline names a value that no run has, before the runs instead of after them."""
+    typed = [(key, value) for job in jobs for key, value in values_by_key(job).items()]
+    values = {as_written(value) for key, value in typed if not key.startswith("compare.")}
+    for part in (as_written(part.rpartition("=")[2]) for part in label.split("/")):
+        if part in (*values, "default") or any(part in name for name in before.all_planned):
+            continue
+        similar = get_close_matches(part, values, 1)
+        hint = f" (did you mean {similar[0]}?)" if similar else ""
+        print(f"compare.baseline={label}: no run of this sweep sets anything to {part}{hint}", file=sys.stderr)
 
 
 def _fitted(

@@ -201,7 +201,7 @@ def test_nothing_in_a_received_run_folder_is_executed(squares: Path, tmp_path: P
     (folder / record.CONFIG).write_text(yaml.safe_dump(config))
     for payload in (Payload(made), {"state_dict": Payload(made)}, {"state_dict": {"network.fc.weight": Payload(made)}}):
         torch.save(payload, folder / record.BEST)
-        with pytest.raises(UserError, match=r"best\.ckpt is missing or damaged \(UnpicklingError\): remove the folder"):
+        with pytest.raises(UserError, match=r"best\.ckpt is missing or corrupt \(UnpicklingError\): remove the folder"):
             of_folder(folder)
         assert not is_whole(folder / record.BEST), "as last.ckpt it would not be resumed from"
     (folder / record.CONFIG).write_text(f"model: !!python/object/apply:os.system ['touch {made}']\n")

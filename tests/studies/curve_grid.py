@@ -1,4 +1,4 @@
-"""How often the interval of what twice the images bring holds the truth: `python -m tests.studies.curve_grid 400`."""
+"""Coverage of the interval of the gain from twice the images: `python -m tests.studies.curve_grid 400`."""
 
 import sys
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ import numpy as np
 from intel_scenes.studies.statistics.learning_curve import learning_curve
 from tests.studies.simulated import Cell, right
 
-SIZES = (631, 1263, 3158, 6316, 12632)  # of Intel scenes at 0.05, 0.1, 0.25, 0.5 and 1
-SEED_SDS = (0.8, 0.6, 0.4, 0.3, 0.2)  # points from seed to seed at each, on endless images
-SHARED_SD = 0.2  # points that a seed has at all of them, as its subsets are nested
+SIZES = (631, 1263, 3158, 6316, 12632)  # of Intel scenes at data.train_fraction=0.05, 0.1, 0.25, 0.5 and 1
+SEED_SDS = (0.8, 0.6, 0.4, 0.3, 0.2)  # SD over seeds at each size on infinitely many images, in points
+SHARED_SD = 0.2  # SD of seed effects common to all sizes, since the subsets of a seed are nested
 
 
 @dataclass(frozen=True)
 class Truth:
-    """A true learning curve, error(n) = a n^-exponent + floor, and the study that looks at it.
+    """A true learning curve, error(n) = a n^-exponent + floor, and the study that estimates it.
 
     Attributes:
-        name: What is varied.
-        exponent: Of the part that falls.
-        error: Of all images, a fraction.
-        floor: That no number of images removes, a fraction.
-        num_seeds: At each number of images.
-        num_images: Of the test split.
+        name: Name of the varied properties.
+        exponent: Exponent of the power law.
+        error: Error with all training images, a fraction.
+        floor: Error that remains with infinitely many training images, a fraction.
+        num_seeds: Number of seeds at each size.
+        num_images: Number of test images.
         noise: Factor of the seed effects.
-        places: Of the numbers of images.
-        tails: Of the seed effects.
+        places: Indices of the sizes used.
+        tails: Distribution of the seed effects.
     """
 
     name: str
@@ -40,12 +40,12 @@ class Truth:
     tails: str = "normal"
 
     def at(self, size: float) -> float:
-        """The true error."""
+        """Return the true error at a size."""
         return (self.error - self.floor) * (size / SIZES[-1]) ** -self.exponent + self.floor
 
     @property
     def gain(self) -> float:
-        """What twice the images bring in accuracy."""
+        """True gain in accuracy from twice the images."""
         return self.at(SIZES[-1]) - self.at(2 * SIZES[-1])
 
 
@@ -70,8 +70,8 @@ TRUTHS = (
 
 
 def simulated(truth, num_studies, seed=1):
-    """Of each study value, low and high of the gain, of the gain by the law taken for true, and of the exponent."""
-    rng, found = np.random.default_rng(seed), []
+    """Return (studies, 3, 3): value, low and high of the gain, of the gain by the power law, and of the exponent."""
+    rng, rows = np.random.default_rng(seed), []
     sizes = [SIZES[place] for place in truth.places]
     errors = np.array([truth.at(size) for size in sizes])
     cell = Cell(
@@ -88,26 +88,28 @@ def simulated(truth, num_studies, seed=1):
         curve = learning_curve(sizes, 1 - right(cell, rng))
         more = (SIZES[-1], 2 * SIZES[-1])
         estimates = curve.gain(*more), curve.gain(*more, is_straight=True), curve.exponent()
-        found.append([(one.value, *one.interval()) for one in estimates])
-    return np.array(found)
+        rows.append([(one.value, *one.interval()) for one in estimates])
+    return np.array(rows)
 
 
 def covered(intervals, truth):
-    """The share of intervals that hold the truth."""
+    """Return the share of intervals that cover the truth."""
     return ((intervals[:, 1] <= truth) & (truth <= intervals[:, 2])).mean()
 
 
 def main(num_studies):
-    print("| study | true gain | mean | covered | width | by the law: mean | covered | width | exponent covered |")
+    by_law = "by the power law: mean | coverage | width | exponent: coverage"
+    print(f"| study | true gain | mean | coverage | width | {by_law} |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for truth in TRUTHS:
-        found = simulated(truth, num_studies)
+        estimates = simulated(truth, num_studies)
         cells = [f"{100 * truth.gain:.2f}"]
         for place in (0, 1):
-            widths = found[:, place, 2] - found[:, place, 1]
-            cells += [f"{100 * found[:, place, 0].mean():.2f}", f"{100 * covered(found[:, place], truth.gain):.1f} %"]
+            widths = estimates[:, place, 2] - estimates[:, place, 1]
+            cells.append(f"{100 * estimates[:, place, 0].mean():.2f}")
+            cells.append(f"{100 * covered(estimates[:, place], truth.gain):.1f} %")
             cells.append(f"{100 * np.median(widths):.2f}")
-        cells.append("" if truth.floor else f"{100 * covered(found[:, 2], truth.exponent):.1f} %")
+        cells.append("" if truth.floor else f"{100 * covered(estimates[:, 2], truth.exponent):.1f} %")
         print(f"| {truth.name} | {' | '.join(cells)} |", flush=True)
 
 

@@ -1,8 +1,8 @@
-"""Factorial studies with known effects: coverage, false effects and power of `studies/statistics/effects.py`.
+"""Simulated factorial studies with known effects: coverage, false effects and power of `statistics/effects.py`.
 
-`python -m tests.studies.effects_grid --studies 1000 output.csv` runs the whole grid (a quarter of an hour on a
-free core); `--cells NAME ...` some of it. Each figure is a share of studies (of intervals for coverage); its
-Monte-Carlo standard error is sqrt(share (1 - share) / studies).
+`python -m tests.studies.effects_grid --studies 1000 output.csv` runs the whole grid (15 minutes on a free core);
+`--cells NAME ...` runs some of it. Each figure is a share of studies (of intervals for coverage) with a Monte Carlo
+standard error of sqrt(share (1 - share) / studies).
 """
 
 import argparse
@@ -19,42 +19,42 @@ from scipy.optimize import brentq
 from tqdm import tqdm
 
 from intel_scenes.studies.statistics.crossed import Runs
-from intel_scenes.studies.statistics.effects import Design, Effects, analyse
+from intel_scenes.studies.statistics.effects import Effects, FactorialDesign, analyse
 from tests.studies import simulated
 
 ROPE = 0.005
-LOGIT = 3.6  # mean over images, of which about 90 % are right
+LOGIT = 3.6  # mean over images, of which about 90 % are classified correctly
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
 
 
 def accuracy(by: float, spread: float = np.hypot(simulated.IMAGE_SD, simulated.OWN_SD)) -> float:
-    """Over all images and seeds, of a configuration whose logits are shifted."""
+    """Return the accuracy over all images and seeds of a configuration with shifted logits."""
     return float(special.expit(LOGIT + by + spread * NODES) @ WEIGHTS)
 
 
-SLOPE = (accuracy(0.05) - accuracy(-0.05)) / 0.1  # of the accuracy, per unit of logit
+SLOPE = (accuracy(0.05) - accuracy(-0.05)) / 0.1  # derivative of the accuracy with respect to the logit
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Studies of one kind; spreads and effects in percentage points.
+    """A kind of factorial study; standard deviations (SD) and effects in percentage points.
 
     Attributes:
-        sizes: Levels of each factor.
-        num_seeds: Of each cell.
-        num_images: Of the test split.
-        seed_sd: Of a run, by itself.
-        shared_sd: Of what a seed does to all cells alike.
-        level_sd: Of what a seed does to all cells of one level of the first factor alike.
-        noisy: Factor, of whose first level the runs have `noisy_sd` instead.
+        sizes: Number of levels of each factor.
+        num_seeds: Number of seeds of each cell.
+        num_images: Number of test images.
+        seed_sd: SD of seed effects of single runs.
+        shared_sd: SD of seed effects common to all cells.
+        level_sd: SD of seed effects common to all cells of one level of the first factor.
+        noisy: Factor whose first level has `noisy_sd` instead of `seed_sd`.
         noisy_sd: See `noisy`.
         absent: Levels (first factor, second factor) without cells.
-        lost: Every so many cells lack their last seed; 0: none does.
+        lost: Every `lost`-th cell lacks its last seed; 0 for none.
         is_paired: Cells have the same seeds.
-        main: (factor, level) to its effect.
-        crossed: (level of the first factor, level of the second) to what their cells have beyond both.
-        level_image_sd: Logits: of what a level of the first factor does to each image by itself.
+        main: Main effect by (factor, level).
+        crossed: Interaction by (level of the first factor, level of the second).
+        level_image_sd: SD in logits of the interaction of levels of the first factor with images.
     """
 
     sizes: tuple[int, ...] = (4, 3, 3)
@@ -76,23 +76,23 @@ class Scenario:
     def cells(self) -> list[tuple[int, ...]]:
         return [one for one in itertools.product(*map(range, self.sizes)) if one[:2] not in self.absent]
 
-    def design(self) -> Design:
+    def design(self) -> FactorialDesign:
         levels = [{f"f{factor}": str(level) for factor, level in enumerate(cell)} for cell in self.cells]
         seeds = []
         for number in range(len(levels)):
             num = self.num_seeds - (self.lost > 0 and number % self.lost == 0)
             seeds.append([seed if self.is_paired else (number, seed) for seed in range(num)])
-        return Design.of(levels, seeds)
+        return FactorialDesign.of(levels, seeds)
 
     def truth(self, cell: tuple[int, ...]) -> float:
-        """Accuracy beyond that of the world, in points."""
+        """Return the true accuracy minus the base accuracy, in points."""
         return sum(self.main.get(one, 0.0) for one in enumerate(cell)) + self.crossed.get(cell[:2], 0.0)
 
     def own_sd(self, cell: tuple[int, ...]) -> float:
         return self.noisy_sd if self.noisy is not None and cell[self.noisy] == 0 else self.seed_sd
 
     def shifts(self) -> np.ndarray:
-        """Of the logits of each cell, so that its accuracy over all images and seeds is as stated."""
+        """Return the shift of the logits of each cell that gives its true accuracy over all images and seeds."""
         sds = [np.hypot(np.hypot(self.own_sd(cell), self.shared_sd), self.level_sd) for cell in self.cells]
         return np.array(
             [shift(self.truth(cell), float(sd), self.level_image_sd) for cell, sd in zip(self.cells, sds, strict=True)],
@@ -111,8 +111,8 @@ def logits(points: float) -> float:
     return points / 100 / SLOPE
 
 
-def runs_of(rng: np.random.Generator, scenario: Scenario, design: Design, shifts: np.ndarray) -> Runs:
-    """The runs of one study."""
+def runs_of(rng: np.random.Generator, scenario: Scenario, design: FactorialDesign, shifts: np.ndarray) -> Runs:
+    """Simulate the runs of one study."""
     images, cells, sizes = scenario.num_images, scenario.cells, [len(rows) for rows in design.rows]
     shared = rng.normal(0, logits(scenario.shared_sd), scenario.num_seeds)
     of_level = rng.normal(0, logits(scenario.level_sd), (scenario.sizes[0], scenario.num_seeds))
@@ -145,7 +145,7 @@ SCENARIOS = {
     "shared by a level, sd 0.3, 5 seeds": Scenario(level_sd=0.3, num_seeds=5),
     "shared by a level, sd 0.8, 2x3x3": Scenario(level_sd=0.8, sizes=(2, 3, 3)),
     "weights by 3 optimizers, sd 1 shared by the weights": Scenario(level_sd=1.0, sizes=(2, 3)),
-    # Not how runs are labelled, but what it would cost to give those that start apart labels of their own.
+    # Not what the package does: runs that share seed effects have different labels here, to show what that costs.
     "weights by 3 optimizers, taken for unpaired": Scenario(level_sd=1.0, sizes=(2, 3), is_paired=False),
     "4x3, sd 0.8 shared by a level": Scenario(level_sd=0.8, sizes=(4, 3)),
     "4x3, taken for unpaired": Scenario(level_sd=0.8, sizes=(4, 3), is_paired=False),
@@ -202,12 +202,12 @@ class Tally:
             truth = 0.0 if abs(truth) < 1e-9 else float(truth)
             kind = "main" if one.within == "all" else "simple"
             intervals.setdefault((kind, one.factor, one.level, one.against), []).append(one.low <= truth <= one.high)
-            is_right = one.verdict == ("better" if truth > 0 else "worse") and truth != 0
-            wrong[kind] |= one.verdict in SHOWN and not is_right
+            is_correct = one.verdict == ("better" if truth > 0 else "worse") and truth != 0
+            wrong[kind] |= one.verdict in SHOWN and not is_correct
             wrong["equal"] |= one.verdict == "practically equal" and abs(truth) >= ROPE - 1e-9
             if kind == "main" and truth:
                 self.main_true += 1
-                self.main_shown += is_right
+                self.main_shown += is_correct
         for mean in effects.means:
             truth = accuracy(0.0) + np.mean([scenario.truth(cells[cell]) for cell in mean.cells]) / 100
             intervals.setdefault(("mean", mean.factor, mean.level), []).append(mean.low <= truth <= mean.high)
@@ -221,7 +221,7 @@ class Tally:
 
 
 def simulate(name: str, num_studies: int) -> dict[str, float | str | int]:
-    """Figures of one scenario; the seed is that of its name."""
+    """Simulate one scenario, seeded by its name, and return its figures."""
     scenario = SCENARIOS[name]
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     design, shifts = scenario.design(), scenario.shifts()
@@ -252,7 +252,7 @@ def simulate(name: str, num_studies: int) -> dict[str, float | str | int]:
 
 
 def lower_bound(share: float, num: int) -> float:
-    """99 % lower bound of a share (Clopper and Pearson)."""
+    """Return the 99 % lower bound of a share (Clopper and Pearson)."""
     return float(stats.binomtest(round(share * num), num, alternative="greater").proportion_ci(0.99).low)
 
 

@@ -1,4 +1,4 @@
-"""Simulates kinds of studies whose truth is known, and counts what their verdicts and intervals get wrong.
+"""Simulate studies with known truth, and count false verdicts and intervals that miss.
 
 `python -m tests.studies.grid --studies 1000 --cells PATTERN --method after output.csv`
 """
@@ -28,13 +28,13 @@ KINDS = ("quiet", "mixed", "noisy")
 
 
 def noisy(num: int, share: float, sds: tuple[float, float] = (2.0, 0.4)) -> tuple[float, ...]:
-    """Spreads of which a share is large; at least one arm."""
+    """Return seed SDs of which a share, at least one arm, is large."""
     many = max(1, round(num * share))
     return (sds[0],) * many + (sds[1],) * (num - many)
 
 
 def cells() -> list[Cell]:
-    """Around a base of six arms, three paired seeds, 1,500 images and 90 % accuracy; one or two properties varied."""
+    """Return cells that vary one or two properties of six arms, three paired seeds, 1,500 images, 90 % accuracy."""
     clear, margin = (0.0,) + (-2.0,) * 5, (0.5,) + (0.0,) * 5
     alike = [Cell(f"{num} arms, sd {sd}", (sd,) * num) for num in (2, 6, 12) for sd in (0.0, 0.3, 0.8, 1.0, 1.3)]
     alike += [Cell(f"40 arms, sd {sd}", (sd,) * 40) for sd in (0.3, 1.0)]
@@ -98,16 +98,16 @@ def cells() -> list[Cell]:
         for reading in ("fresh", "same", "crossed")
     ]
     tuned += [Cell("tuned, 5 trials, fresh, 6 arms", noisy(6, 1 / 3, (1.5, 0.3)), trials=5)]
-    found = [*alike, *unequal, *seeds, *pairing, *images, *accuracies, *shapes, *margins, *power, *tuned]
-    return sorted(found, key=lambda cell: len(cell.seed_sds) == 40)  # which take longest
+    every = [*alike, *unequal, *seeds, *pairing, *images, *accuracies, *shapes, *margins, *power, *tuned]
+    return sorted(every, key=lambda cell: len(cell.seed_sds) == 40)  # the slowest last
 
 
-GEOMETRIC = (1000, 631, 398, 251, 158, 100)  # images of classes, ten times as many of the commonest as of the rarest
-OFFSETS = (4.0, 3.0, 1.0, 0.0, -3.0, -5.0)  # of their accuracies: the rarer, the harder
+GEOMETRIC = (1000, 631, 398, 251, 158, 100)  # images of classes, ten times as many of the most common as of the rarest
+OFFSETS = (4.0, 3.0, 1.0, 0.0, -3.0, -5.0)  # of the class accuracies: the rarer, the harder
 
 
 def balanced_cells() -> list[Cell]:
-    """Verdicts on balanced accuracy: the arms trade the rarest class for the commonest, two points apart in each."""
+    """Return cells of balanced accuracy: arms trade the rarest class for the most common one, 2 points in each."""
     usual = {"num_seeds": 5, "num_images": sum(GEOMETRIC), "classes": tuple(zip(GEOMETRIC, OFFSETS, strict=True))}
     rare = (1000, 500, 250, 100, 50, 20)
     rarer = {"num_seeds": 5, "num_images": sum(rare), "classes": tuple(zip(rare, OFFSETS, strict=True))}
@@ -123,12 +123,12 @@ def balanced_cells() -> list[Cell]:
 
 
 def bar(cell: Cell) -> float:
-    """The share of studies that may have a false verdict."""
+    """Return the share of studies that may have a false verdict."""
     return 0.075 if len(set(cell.seed_sds)) > 1 and cell.num_seeds < 5 else 0.05
 
 
-def differences_of(cell: Cell, table: np.ndarray, *, is_whole: bool = False) -> list[Estimate]:
-    """Of all pairs of arms; where `is_whole`, paired only where all runs are."""
+def differences_of(cell: Cell, table: np.ndarray, *, only_complete: bool = False) -> list[Estimate]:
+    """Return the differences of all pairs of arms; `only_complete` pairs only arms whose seeds are all common."""
     num_arms, num_seeds, num_images = table.shape
     runs = Runs.of(table.reshape(-1, num_images), strata=cell.strata)
     arms = rows_of(cell)
@@ -136,23 +136,23 @@ def differences_of(cell: Cell, table: np.ndarray, *, is_whole: bool = False) -> 
     for a, b in combinations(range(num_arms), 2):
         rows = [[arm * num_seeds + seed for seed in arms[arm]] for arm in (a, b)]
         both = [] if cell.pairing == "unpaired" else sorted({*arms[a]} & {*arms[b]})
-        if is_whole and not len(both) == len(arms[a]) == len(arms[b]):
+        if only_complete and not len(both) == len(arms[a]) == len(arms[b]):
             both = []
-        found = runs.difference(*rows, [(a * num_seeds + seed, b * num_seeds + seed) for seed in both])
-        assert found is not None
-        result.append(found)
+        difference = runs.difference(*rows, [(a * num_seeds + seed, b * num_seeds + seed) for seed in both])
+        assert difference is not None
+        result.append(difference)
     return result
 
 
 def after(cell: Cell, table: np.ndarray) -> tuple[list[Estimate], list[str]]:
-    """The package's differences and verdicts."""
+    """Return the differences and verdicts of the package."""
     pairs = list(combinations(range(len(table)), 2))
-    found = moderated(differences_of(cell, table), pairs)
-    return found, [verdict.text for verdict in judge(found, ROPE)]
+    differences = moderated(differences_of(cell, table), pairs)
+    return differences, [verdict.text for verdict in judge(differences, ROPE)]
 
 
 class Before(Estimate):
-    """A difference by the rule before: the seeds' term is left out where its mean square is below that of the rest."""
+    """A difference by the earlier rule, which drops the seed term where its mean square is below the residual one."""
 
     @property
     def _posterior(self) -> tuple[float, float]:
@@ -173,9 +173,9 @@ class Before(Estimate):
 
 
 def before(cell: Cell, table: np.ndarray) -> tuple[list[Estimate], list[str]]:
-    """By the rule before: steady arms lean on the family with at most four degrees of freedom."""
+    """Apply the earlier rule, which shrinks quiet arms toward the family with at most four prior degrees of freedom."""
     pairs = list(combinations(range(len(table)), 2))
-    found = [Before(*vars(one).values()) for one in differences_of(cell, table, is_whole=True)]
+    differences = [Before(*vars(one).values()) for one in differences_of(cell, table, only_complete=True)]
     arms = [table[arm, seeds].mean(axis=1, dtype=np.float64) for arm, seeds in enumerate(rows_of(cell))]
     wild = [False] * len(arms)
     if len(arms) > 2:
@@ -185,46 +185,48 @@ def before(cell: Cell, table: np.ndarray) -> tuple[list[Estimate], list[str]]:
         wild = list(variances > limit * np.median(variances))
     calm = [place for place, (a, b) in enumerate(pairs) if not (wild[a] or wild[b])]
     for num_sides in (1, 2):
-        places = [place for place in calm if len(found[place].sides) == num_sides]
-        sides = [side for place in places for side in found[place].sides]
+        places = [place for place in calm if len(differences[place].sides) == num_sides]
+        sides = [side for place in places for side in differences[place].sides]
         fewest = min((side.num_seeds for side in sides), default=0)
         prior = min(4.0, float((len(arms) - sum(wild) - 2) * (fewest - 1)))
         if len(places) < 2 or prior <= 0:
             continue
         family = float(np.mean([side.seed for side in sides]))
         for place in places:
-            leaning = tuple(
+            shrunk = tuple(
                 replace(
                     side,
                     seed=(prior * family + side.degrees * side.seed) / (prior + side.degrees),
                     degrees=prior + side.degrees,
                 )
-                for side in found[place].sides
+                for side in differences[place].sides
             )
-            found[place] = replace(found[place], sides=leaning)
+            differences[place] = replace(differences[place], sides=shrunk)
     texts = []
-    for one, verdict in zip(found, judge(found, ROPE), strict=True):
+    for one, verdict in zip(differences, judge(differences, ROPE), strict=True):
         is_equal = max(one.p_below(ROPE), 1 - one.p_below(-ROPE)) < LEVEL
         texts.append(verdict.text if verdict.text in (BETTER, WORSE) else EQUAL if is_equal else NONE_SHOWN)
-    return list(found), texts
+    return list(differences), texts
 
 
 METHODS: dict[str, Callable[[Cell, np.ndarray], tuple[list[Estimate], list[str]]]] = {"before": before, "after": after}
 
 
 def simulated(cell: Cell, method: str, num_studies: int) -> dict[str, np.ndarray]:
-    """Of each study (rows) what its pairs (columns) have: verdicts false or not, truths covered or not, widths."""
+    """Return for each study (rows) and pair (columns): false verdict, detected, equal, covered, width."""
     truth = cell.truth
     first, second = np.array(list(combinations(range(len(truth)), 2))).T
     true = np.round(truth[first] - truth[second], 12)
     result: dict[str, list[np.ndarray]] = {}
     for number in range(num_studies):
         rng = np.random.default_rng([zlib.crc32(cell.name.encode()), number])
-        found, texts = METHODS[method](cell, right(cell, rng))
-        verdicts, values = np.array(texts), np.array([one.value for one in found])
-        error = np.array([np.sqrt(one.variance) for one in found])
-        degrees = np.array([one.degrees_of_freedom for one in found])
-        half, simultaneous = (special.stdtrit(degrees, 1 - level / 2) * error for level in (0.05, 0.05 / len(found)))
+        differences, texts = METHODS[method](cell, right(cell, rng))
+        verdicts, values = np.array(texts), np.array([one.value for one in differences])
+        error = np.array([np.sqrt(one.variance) for one in differences])
+        degrees = np.array([one.degrees_of_freedom for one in differences])
+        half, simultaneous = (
+            special.stdtrit(degrees, 1 - level / 2) * error for level in (0.05, 0.05 / len(differences))
+        )
         is_shown = (verdicts == BETTER) | (verdicts == WORSE)
         is_equal = verdicts == EQUAL
         study = {
@@ -241,10 +243,10 @@ def simulated(cell: Cell, method: str, num_studies: int) -> dict[str, np.ndarray
 
 
 def summary(cell: Cell, method: str, num_studies: int) -> dict[str, str | float]:
-    """One line of the results: shares with their Monte-Carlo standard errors."""
+    """Return one line of the results: shares with their Monte Carlo standard errors."""
     started = time.monotonic()
-    found = simulated(cell, method, num_studies)
-    wrong = found["false"].any(axis=1)
+    outcomes = simulated(cell, method, num_studies)
+    wrong = outcomes["false"].any(axis=1)
     low = float(stats.binomtest(int(wrong.sum()), num_studies, alternative="greater").proportion_ci(0.99).low)
     line: dict[str, str | float] = {"cell": cell.name, "method": method, "studies": num_studies}
     line |= {"false": wrong.mean(), "false_error": _error(wrong), "false_low_99": low, "bar": bar(cell)}
@@ -253,31 +255,33 @@ def summary(cell: Cell, method: str, num_studies: int) -> dict[str, str | float]
     first, second = np.array(list(combinations(range(len(cell.seed_sds)), 2))).T
     kinds = is_noisy[first].astype(int) + is_noisy[second]
     for number, kind in enumerate(KINDS):
-        covered = found["covered"][:, kinds == number]
+        covered = outcomes["covered"][:, kinds == number]
         if covered.size:
             share, error = covered.mean(), _error(covered.mean(axis=1))
             line |= {f"{kind}_coverage": share, f"{kind}_error": error}
-            line[f"{kind}_width"] = float(np.median(found["width"][:, kinds == number]))
+            line[f"{kind}_width"] = float(np.median(outcomes["width"][:, kinds == number]))
             failed += [f"{kind} coverage"] if share + 2.326 * error < 0.93 else []
-    together = found["together"].all(axis=1)
+    together = outcomes["together"].all(axis=1)
     line |= {"together": together.mean(), "together_error": _error(together)}
-    if (found["true"] != 0).any():
-        power = found["shown"][:, found["true"] != 0].mean(axis=1)
+    if (outcomes["true"] != 0).any():
+        power = outcomes["shown"][:, outcomes["true"] != 0].mean(axis=1)
         line |= {"power": power.mean(), "power_error": _error(power)}
-    line["practically_equal"] = found["equal"].mean()
+    line["practically_equal"] = outcomes["equal"].mean()
     return line | {"failed": "; ".join(failed), "seconds": time.monotonic() - started}
 
 
 def promise(cell: Cell, num_studies: int) -> np.ndarray:
-    """(studies, 2) the smallest detectable difference of each, and the share of a next study's pairs that show it.
+    """Return (studies, 2): the smallest detectable difference of each, and the share of pairs of a next study with it.
 
-    Both are NaN where a study promises nothing. The last arm of the next study is worse than all others by what the
-    first promised; each pair is tested at the strictest of Holm's levels.
+    Both are NaN where there is no such difference. The last arm of the next study is worse than all others by the
+    smallest detectable difference of the first; each pair is tested at the strictest of Holm's levels.
     """
     num_arms = len(cell.seed_sds)
     pairs = list(combinations(range(num_arms), 2))
     with_last = np.array([last == num_arms - 1 for _, last in pairs])
-    step = 0.2 if cell.accuracy < 0.99 else 0.05  # a few values, because each one's truth takes time to calibrate
+    step = (
+        0.2 if cell.accuracy < 0.99 else 0.05
+    )  # few distinct values, because calibrating the truth of each takes time
     result = []
     for number in range(num_studies):
         key = [zlib.crc32(cell.name.encode()), number]
@@ -290,8 +294,8 @@ def promise(cell: Cell, num_studies: int) -> np.ndarray:
         worse = round(round(100 * smallest / step) * step, 3)
         following = replace(cell, differences=(0.0,) * (num_arms - 1) + (-worse,))
         table = right(following, np.random.default_rng([*key, 2]))
-        found = moderated(differences_of(cell, table), pairs)
-        shown = np.array([one.p_value() <= design.level and one.value > 0 for one in found])
+        differences = moderated(differences_of(cell, table), pairs)
+        shown = np.array([one.p_value() <= design.level and one.value > 0 for one in differences])
         result.append((100 * smallest, shown[with_last].mean()))
     return np.array(result)
 
@@ -305,14 +309,17 @@ def _promises(chosen: Sequence[Cell], num_studies: int, output: str) -> None:
         writer = csv.writer(file)
         writer.writerow(["cell", "studies", "smallest_detectable", "power", "power_error"])
         for cell in chosen:
-            found_of_each = promise(cell, num_studies)
-            smallest, power = found_of_each[~np.isnan(found_of_each[:, 0])].T
+            promises = promise(cell, num_studies)
+            smallest, power = promises[~np.isnan(promises[:, 0])].T
             if len(power) < num_studies / 2:
-                print(f"{cell.name}: {num_studies - len(power)} of {num_studies} studies promise nothing", flush=True)
+                print(
+                    f"{cell.name}: {num_studies - len(power)} of {num_studies} studies can detect no difference",
+                    flush=True,
+                )
                 continue
-            found = [float(np.median(smallest)), float(power.mean()), _error(power)]
-            writer.writerow([cell.name, num_studies, *(f"{value:.4g}" for value in found)])
-            print(f"{cell.name}: {found[0]:.2f} points, shown in {found[1]:.1%} +- {found[2]:.1%}", flush=True)
+            figures = [float(np.median(smallest)), float(power.mean()), _error(power)]
+            writer.writerow([cell.name, num_studies, *(f"{value:.4g}" for value in figures)])
+            print(f"{cell.name}: {figures[0]:.2f} points, detected in {figures[1]:.1%} +- {figures[2]:.1%}", flush=True)
 
 
 COLUMNS = (
@@ -323,19 +330,19 @@ COLUMNS = (
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs cells, prints a line for each, and writes them as they come."""
+    """Simulate cells, print a line for each, and write them as they finish."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", help="a CSV file")
-    parser.add_argument("--studies", type=int, default=1000, help="of each cell")
-    parser.add_argument("--cells", default="*", help="a pattern of their names, such as 'power*'")
+    parser.add_argument("output", help="CSV file to write")
+    parser.add_argument("--studies", type=int, default=1000, help="number of studies of each cell")
+    parser.add_argument("--cells", default="*", help="pattern of cell names, such as 'power*'")
     parser.add_argument("--method", choices=METHODS, default="after")
     parser.add_argument(
-        "--promise", action="store_true", help="the power at the smallest detectable difference instead"
+        "--promise", action="store_true", help="simulate the power at the smallest detectable difference instead"
     )
-    parser.add_argument("--balanced", action="store_true", help="the cells about balanced accuracy instead")
+    parser.add_argument("--balanced", action="store_true", help="simulate the cells of balanced accuracy instead")
     options = parser.parse_args(arguments)
-    there = balanced_cells() if options.balanced else cells()
-    chosen = [cell for cell in there if fnmatch.fnmatch(cell.name, options.cells)]
+    available = balanced_cells() if options.balanced else cells()
+    chosen = [cell for cell in available if fnmatch.fnmatch(cell.name, options.cells)]
     if options.promise:
         _promises(chosen, options.studies, options.output)
         return

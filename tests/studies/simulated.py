@@ -1,4 +1,4 @@
-"""Simulated studies with a known truth: logits of images, shifted by arm and seed."""
+"""Simulated studies with known truth: logits of images, shifted by arm and seed."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -7,8 +7,8 @@ import numpy as np
 from scipy import special, stats
 from scipy.optimize import brentq
 
-IMAGE_SD, OWN_SD = 2.2, 0.6  # of the logits over images: common to all arms, and an arm's own
-CONCENTRATION = 1.2  # of the beta distribution of an image's chance of being right
+IMAGE_SD, OWN_SD = 2.2, 0.6  # SD of the logits over images: common to all arms, and specific to an arm
+CONCENTRATION = 1.2  # of the beta distribution of an image's probability of being classified correctly
 T_DEGREES = 3
 
 
@@ -17,25 +17,25 @@ class Cell:
     """A kind of study, of which many are simulated.
 
     Attributes:
-        name: What is varied, and its values.
-        seed_sds: Standard deviation from seed to seed on endless images of each arm, in percentage points.
-        differences: True test accuracy of each arm less that of the first, in percentage points.
-        num_seeds: Of each arm.
-        pairing: `paired`; `partly`, where each arm lacks one of the seeds, in turn; `lost`, where the first arm lost a
-            run; or `unpaired`.
-        num_images: Of the test split.
-        accuracy: Of the first arm, a fraction.
-        tails: Of the seed effects: `normal` or `t3`.
-        difficulty: Of the images: `normal` logits or `beta` chances.
-        shared_sd: Of seed effects that all arms share, in percentage points.
-        trials: Of each arm, equally good, of which the best on as many validation images is chosen.
-        reading: Of a tuned arm: `fresh` seeds that chose nothing; the `same` seeds that chose; or `crossed`, where each
-            seed is read at the choice of the others.
-        num_choosing: Seeds that choose, where the seeds are fresh.
-        classes: Number of test images of each class, and its accuracy less the mean over classes, in percentage points:
-            accuracies and `differences` are balanced then, each class counts alike. Empty where all images do.
-        tilts: Of each arm, what it gains on the rarest class and loses on the commonest, in percentage points, in
-            between in proportion: it changes no balanced accuracy. Empty for none.
+        name: Name of the varied properties and their values. It seeds the random numbers, so it must not change.
+        seed_sds: Standard deviation over seeds on infinitely many images of each arm, in percentage points.
+        differences: True test accuracy of each arm minus that of the first, in percentage points.
+        num_seeds: Number of seeds of each arm.
+        pairing: `paired`; `partly`, where each arm in turn lacks one seed; `lost`, where the first arm lost a run; or
+            `unpaired`.
+        num_images: Number of test images.
+        accuracy: Accuracy of the first arm, a fraction.
+        tails: Distribution of the seed effects: `normal` or `t3`.
+        difficulty: Distribution of the images: `normal` logits or `beta` probabilities.
+        shared_sd: Standard deviation of seed effects common to all arms, in percentage points.
+        trials: Number of equally good trials of each arm, of which the best on as many validation images is chosen.
+        reading: Seeds on which a tuned arm is tested: `fresh` ones, the `same` that were used for tuning, or `crossed`,
+            where the choice for each seed is made on the other seeds.
+        num_choosing: Number of tuning seeds where the tested ones are fresh.
+        classes: Number of test images of each class, and its accuracy minus the mean over classes, in percentage
+            points: accuracies and `differences` are then balanced. Empty for plain accuracy.
+        tilts: What each arm gains on the rarest class and loses on the most common one, in percentage points, with
+            proportional values in between, so that the balanced accuracy stays equal. Empty for none.
     """
 
     name: str
@@ -56,18 +56,18 @@ class Cell:
 
     @property
     def truth(self) -> np.ndarray:
-        """(arms,) true accuracies less that of the first arm, as fractions."""
+        """(arms,) true accuracies minus that of the first arm, as fractions."""
         return np.array(self.differences or (0.0,) * len(self.seed_sds)) / 100
 
     @property
     def strata(self) -> np.ndarray | None:
-        """(images,) class of each test image; None where all images count alike."""
+        """(images,) class of each test image for balanced accuracy; None for plain accuracy."""
         return np.repeat(np.arange(len(self.classes)), [num for num, _ in self.classes]) if self.classes else None
 
 
 @lru_cache
 def _logits(difficulty: str, accuracy: float) -> np.ndarray:
-    """A fine grid of the logits that images have for an arm without seed effects, with the arm's own part."""
+    """Return a fine grid of the logits of images for an arm without seed effects."""
     chances = (np.arange(2000) + 0.5) / 2000
     own = OWN_SD * special.ndtri((np.arange(9) + 0.5) / 9)
     if difficulty == "beta":
@@ -81,7 +81,7 @@ def _logits(difficulty: str, accuracy: float) -> np.ndarray:
 
 @lru_cache
 def _effects(tails: str) -> np.ndarray:
-    """A grid of seed effects with a standard deviation of 1."""
+    """Return a grid of seed effects with standard deviation 1."""
     chances = (np.arange(200) + 0.5) / 200
     effects = stats.t.ppf(chances, T_DEGREES) if tails == "t3" else special.ndtri(chances)
     return effects / (np.sqrt(T_DEGREES / (T_DEGREES - 2)) if tails == "t3" else 1.0)
@@ -89,7 +89,7 @@ def _effects(tails: str) -> np.ndarray:
 
 @lru_cache
 def _slope(difficulty: str, accuracy: float) -> float:
-    """Of the accuracy, per unit of logit, at the first arm."""
+    """Return the derivative of the accuracy with respect to the logit, at the first arm."""
     chances = special.expit(_logits(difficulty, accuracy) + _centre(difficulty, accuracy))
     return float((chances * (1 - chances)).mean())
 
@@ -102,7 +102,7 @@ def _centre(difficulty: str, accuracy: float) -> float:
 
 @lru_cache
 def _shift(difficulty: str, accuracy: float, tails: str, seed_sd: float, difference: float) -> float:
-    """The shift that gives an arm its true mean accuracy, over images and seeds, in spite of what its seeds do."""
+    """Return the shift of the logits that gives an arm its true mean accuracy over images and seeds."""
     logits = _logits(difficulty, accuracy)
     effects = seed_sd / 100 / _slope(difficulty, accuracy) * _effects(tails) if seed_sd else np.zeros(1)
     grid = np.quantile(logits, (np.arange(1000) + 0.5) / 1000) if len(logits) > 2000 else logits
@@ -116,7 +116,7 @@ def _shift(difficulty: str, accuracy: float, tails: str, seed_sd: float, differe
 
 
 def right(cell: Cell, rng: np.random.Generator) -> np.ndarray:
-    """(arms, seeds, images) float32, 1 where an image is right, of one study."""
+    """Return (arms, seeds, images) float32 of one study, 1 where an image is classified correctly."""
     if cell.classes:
         return _by_class(cell, rng)
     if cell.trials == 1:
@@ -137,7 +137,7 @@ def right(cell: Cell, rng: np.random.Generator) -> np.ndarray:
 
 
 def rows_of(cell: Cell) -> list[list[int]]:
-    """Seeds of which each arm has a run."""
+    """Return the seeds of each arm that have a run."""
     seeds = list(range(cell.num_seeds))
     lacks = {"partly": lambda arm: arm % cell.num_seeds, "lost": lambda arm: 0 if arm == 0 else None}
     lacking = lacks.get(cell.pairing, lambda arm: None)
@@ -145,11 +145,11 @@ def rows_of(cell: Cell) -> list[list[int]]:
 
 
 def _by_class(cell: Cell, rng: np.random.Generator) -> np.ndarray:
-    """Classes of other accuracies, which share half of the variance of the seed effects in points."""
+    """Simulate classes of different accuracies that share half of the variance of the seed effects."""
     num_classes, num_arms = len(cell.classes), len(cell.seed_sds)
-    along = np.linspace(-1, 1, num_classes)  # from the commonest class to the rarest
+    along = np.linspace(-1, 1, num_classes)  # from the most common class to the rarest
     shared = rng.standard_normal((num_arms, cell.num_seeds))
-    # Of a class: the mean over classes of shared and own parts then has the standard deviation of the cell.
+    # SD within a class: the average over classes of common and own parts then has the SD of the cell.
     sds = np.array(cell.seed_sds) * np.sqrt(2 / (1 + 1 / num_classes))
     tables = []
     for place, (num_images, offset) in enumerate(cell.classes):
@@ -169,7 +169,7 @@ def _drawn(
     num_images: int,
     effects: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(arms, seeds, images); `effects` (arms, seeds) of the seeds, of variance 1, are drawn where none are given."""
+    """Simulate (arms, seeds, images); seed effects (arms, seeds) of variance 1 are drawn where none are given."""
     slope = _slope(cell.difficulty, cell.accuracy)
     if cell.difficulty == "beta":
         chances = rng.beta(CONCENTRATION * cell.accuracy, CONCENTRATION * (1 - cell.accuracy), num_images)
@@ -195,19 +195,19 @@ def _drawn(
 
 
 def world(rng: np.random.Generator, num_images: int) -> np.ndarray:
-    """Logits of the images of a test split, of which about 90 % are right."""
+    """Return the logits of test images, of which about 90 % are classified correctly."""
     return rng.normal(_logits("normal", 0.9).mean(), IMAGE_SD, num_images).astype(np.float32)
 
 
 def table(rng: np.random.Generator, images: np.ndarray, num_seeds: int, seed_sd: float, shift: float = 0.0):
-    """(seeds, images) float32, 1 where an image is right, of one arm.
+    """Return (seeds, images) float32 of one arm, 1 where an image is classified correctly.
 
     Args:
-        rng: Of everything but the images.
-        images: Their logits.
-        num_seeds: Rows.
-        seed_sd: Standard deviation of the accuracy from seed to seed on endless images, in percentage points.
-        shift: Of the arm's logits.
+        rng: Generator of everything but the images.
+        images: Logits of the images.
+        num_seeds: Number of rows.
+        seed_sd: Standard deviation of the accuracy over seeds on infinitely many images, in percentage points.
+        shift: Shift of the arm's logits.
     """
     own = rng.normal(0, OWN_SD, len(images)).astype(np.float32)
     seeds = rng.normal(0, seed_sd / 100 / _slope("normal", 0.9), num_seeds).astype(np.float32)

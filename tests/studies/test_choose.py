@@ -1,4 +1,4 @@
-"""What validation chooses, what is confirmed on fresh seeds, and whether the tuning was fair."""
+"""Choice on validation, confirmation on fresh seeds, and comparable tuning."""
 
 import yaml
 
@@ -8,7 +8,7 @@ from intel_scenes.studies.comparison import compare
 from intel_scenes.studies.render.answer import answer
 from intel_scenes.studies.render.sentences import notes, problems
 from intel_scenes.studies.render.tables import leaderboard
-from tests.studies.made import leave
+from tests.studies.simulated_records import leave
 
 
 def plan(folder, **keys):
@@ -18,7 +18,7 @@ def plan(folder, **keys):
 def leave_tuning(
     study, best, *, scales=(0.1, 1, 10), seeds=(1, 2), optims=("sgd", "adam"), key="lr_scale", best_val=0.9
 ):
-    """Tuning runs of optimizers, of which validation prefers one value each."""
+    """Write tuning runs of optimizers, each with one best value on validation."""
     for optim in optims:
         for scale in scales:
             for seed in seeds:
@@ -37,7 +37,7 @@ def confirm(study, *arms):
     write_study(study, StudyPlan(compared=("optim",), tuned=("lr_scale",), confirmed=(Confirmation(None, None, arms),)))
 
 
-def test_verdicts_rest_on_the_fresh_seeds_alone(tmp_path):
+def test_verdicts_use_only_the_fresh_seeds(tmp_path):
     leave_tuning(tmp_path, {"sgd": 1, "adam": 1})
     seeds = (101, 102, 103)
     confirm(
@@ -45,52 +45,54 @@ def test_verdicts_rest_on_the_fresh_seeds_alone(tmp_path):
         leave_confirming(tmp_path, "sgd", 1, seeds, 0.95, val_accuracy=0.1),
         leave_confirming(tmp_path, "adam", 1, seeds, 0.6, val_accuracy=0.99),
     )
-    found = compare(tmp_path)
-    (pair,) = found.pairs
+    comparison = compare(tmp_path)
+    (pair,) = comparison.pairs
     assert (pair.a, pair.b, pair.num_seeds) == ("adam", "sgd", (3, 3))
     assert abs(pair.difference + 0.35) < 0.01
     assert pair.text == "worse"
-    assert [arm.chosen.val_accuracy for arm in found.arms] == [0.9, 0.9], "fresh seeds choose nothing"
-    names, first, *_ = leaderboard(found)
+    assert [arm.chosen.val_accuracy for arm in comparison.arms] == [0.9, 0.9], "fresh seeds take no part in the choice"
+    names, first, *_ = leaderboard(comparison)
     row = dict(zip(names, first, strict=True))
     assert (row["seeds"], row["test %"]) == ("2 + 3 fresh", "60.0")
-    assert "on 3 fresh seeds" in " ".join(answer(found))
-    assert not any("tuned on the seeds that are tested" in line for line in problems(found.notices))
+    assert "on 3 fresh seeds" in " ".join(answer(comparison))
+    assert not any("tuned on the seeds that are tested" in line for line in problems(comparison.notices))
 
 
-def test_holms_family_is_that_of_the_confirmed_arms(tmp_path):
+def test_the_family_of_tests_is_the_confirmed_arms(tmp_path):
     leave_tuning(tmp_path, {"sgd": 1, "adam": 1, "nadam": 1}, optims=("sgd", "adam", "nadam"))
     arms = [leave_confirming(tmp_path, optim, 1, (101, 102), 0.9) for optim in ("sgd", "adam")]
     confirm(tmp_path, *arms)
-    found = compare(tmp_path)
-    assert [{pair.a, pair.b} for pair in found.pairs] == [{"sgd", "adam"}]
-    names, *rows = leaderboard(found)
+    comparison = compare(tmp_path)
+    assert [{pair.a, pair.b} for pair in comparison.pairs] == [{"sgd", "adam"}]
+    names, *rows = leaderboard(comparison)
     column = names.index("against the leader")
     assert "not confirmed" in {row[column] for row in rows if row[0] == "nadam"}
 
 
-def test_a_choice_that_was_confirmed_holds(tmp_path):
+def test_a_confirmed_choice_stands(tmp_path):
     leave_tuning(tmp_path, {"sgd": 1, "adam": 0.1})
     arms = [leave_confirming(tmp_path, optim, 1, (101, 102), 0.9) for optim in ("sgd", "adam")]
     confirm(tmp_path, *arms)
-    found = compare(tmp_path)
-    assert {arm.label: arm.chosen.values["lr_scale"] for arm in found.arms} == {"sgd": "1", "adam": "1"}
-    (said,) = [line for line in problems(found.notices) if "was confirmed and is compared" in line]
+    comparison = compare(tmp_path)
+    assert {arm.label: arm.chosen.values["lr_scale"] for arm in comparison.arms} == {"sgd": "1", "adam": "1"}
+    (said,) = [line for line in problems(comparison.notices) if "was confirmed and is compared" in line]
     assert said.startswith("adam: optim=adam, lr_scale=1 was confirmed")
     assert said.endswith("would now choose optim=adam, lr_scale=0.1")
-    assert [pair.text for pair in found.pairs] == ["not tuned"], "adam is no longer at its best rate"
+    assert [pair.text for pair in comparison.pairs] == ["not tuned"], "adam is no longer at its best rate"
 
 
-def test_without_confirmation_tuned_arms_say_that_the_same_seeds_chose(tmp_path):
+def test_without_confirmation_a_notice_says_that_tuned_arms_are_tested_on_the_tuning_seeds(tmp_path):
     plan(tmp_path)
     leave_tuning(tmp_path, {"sgd": 1, "adam": 1})
-    found = compare(tmp_path)
-    assert any(line.startswith("lr_scale tuned on the seeds that are tested") for line in problems(found.notices))
-    (said,) = [line for line in notes(found.notices) if line.startswith("exploratory, without verdicts")]
+    comparison = compare(tmp_path)
+    assert any(
+        line.startswith("the seeds that are tested also chose lr_scale") for line in problems(comparison.notices)
+    )
+    (said,) = [line for line in notes(comparison.notices) if line.startswith("exploratory, without verdicts")]
     assert said.endswith("adam 80.0 %, sgd 80.0 %")
 
 
-def test_the_cross_fitted_accuracy_is_read_on_the_seed_that_chose_nothing(tmp_path):
+def test_the_cross_fitted_accuracy_is_that_of_the_seed_left_out_of_the_choice(tmp_path):
     plan(tmp_path)
     tests = {("sgd", 1, 1): 0.6, ("sgd", 1, 2): 0.7, ("sgd", 10, 1): 0.8, ("sgd", 10, 2): 0.9}
     for (optim, scale, seed), share in tests.items():
@@ -101,24 +103,24 @@ def test_the_cross_fitted_accuracy_is_read_on_the_seed_that_chose_nothing(tmp_pa
     assert "sgd 75.0 %" in said, "0.8 at seed 1, chosen by seed 2, and 0.7 at seed 2, chosen by seed 1"
 
 
-def test_two_values_are_not_bracketed_and_no_edge(tmp_path):
+def test_the_better_of_two_values_is_not_bracketed_but_at_no_edge(tmp_path):
     plan(tmp_path)
     leave_tuning(tmp_path, {"sgd": 1, "adam": 10}, scales=(1, 10))
-    found = compare(tmp_path)
-    assert not any(arm.is_unequal for arm in found.arms)
-    assert "sgd: the better of two values is always at an end of its grid: add one beyond lr_scale=1" in notes(
-        found.notices
+    comparison = compare(tmp_path)
+    assert not any(arm.is_unequal for arm in comparison.arms)
+    assert "sgd: of two values the best is always at the edge of the grid; add one beyond lr_scale=1" in notes(
+        comparison.notices
     )
 
 
-def test_a_natural_bound_is_no_edge(tmp_path):
+def test_a_value_at_a_natural_bound_is_not_at_an_edge(tmp_path):
     plan(tmp_path, tuned=["optim.weight_decay"])
     leave_tuning(tmp_path, {"sgd": 0, "adam": 0.01}, scales=(0, 0.001, 0.01), key="optim.weight_decay")
-    found = compare(tmp_path, bounds={"optim.weight_decay": [0]})
-    assert {arm.label: arm.is_unequal for arm in found.arms} == {"sgd": False, "adam": True}
+    comparison = compare(tmp_path, bounds={"optim.weight_decay": [0]})
+    assert {arm.label: arm.is_unequal for arm in comparison.arms} == {"sgd": False, "adam": True}
 
 
-def test_confirming_runs_that_failed_are_told_and_no_tuning_run_is_said_to_be_lost(tmp_path):
+def test_failed_confirming_runs_give_a_notice_and_no_tuning_run_is_reported_lost(tmp_path):
     leave_tuning(tmp_path, {"sgd": 1, "adam": 1})
     failed = {"status": "failed", "error": "e", "config_digest": None}
     arms = [
@@ -131,21 +133,21 @@ def test_confirming_runs_that_failed_are_told_and_no_tuning_run_is_said_to_be_lo
     assert not any("no run of" in line for line in lines)
 
 
-def test_a_leader_that_was_not_confirmed_is_no_reference(tmp_path):
+def test_an_unconfirmed_leader_is_not_the_reference(tmp_path):
     leave_tuning(tmp_path, {"sgd": 1, "adam": 1})
     leave_tuning(tmp_path, {"nadam": 1}, optims=("nadam",), best_val=0.99)
     arms = [
         leave_confirming(tmp_path, optim, 1, (101, 102, 103), share) for optim, share in (("sgd", 0.6), ("adam", 0.95))
     ]
     confirm(tmp_path, *arms)
-    found = compare(tmp_path)
-    assert (found.arms[0].label, found.reference) == ("nadam", "adam")
+    comparison = compare(tmp_path)
+    assert (comparison.arms[0].label, comparison.reference) == ("nadam", "adam")
     said = "nadam was not confirmed, so nothing is compared with it: sweep.confirm=N confirms it"
-    assert said in problems(found.notices)
-    assert any(line.startswith("Significantly worse than adam: sgd (-") for line in answer(found))
+    assert said in problems(comparison.notices)
+    assert any(line.startswith("Significantly worse than adam: sgd (-") for line in answer(comparison))
 
 
-def test_a_choice_is_known_by_its_digest_whatever_was_typed(tmp_path):
+def test_a_choice_is_identified_by_its_digest_not_by_its_overrides(tmp_path):
     plan(tmp_path)
     for optim in ("sgd", "adam"):
         for seed in (1, 2):
@@ -159,9 +161,9 @@ def test_a_choice_is_known_by_its_digest_whatever_was_typed(tmp_path):
         leave_confirming(tmp_path, "adam", 1, (101, 102), 0.9, **digests[1]),
     ]
     confirm(tmp_path, *arms)
-    found = compare(tmp_path)
-    assert not any("was confirmed and is compared" in line for line in problems(found.notices))
-    assert [len(arm.tested.runs) for arm in found.arms] == [2, 2]
+    comparison = compare(tmp_path)
+    assert not any("was confirmed and is compared" in line for line in problems(comparison.notices))
+    assert [len(arm.tested.runs) for arm in comparison.arms] == [2, 2]
 
 
 def test_single_runs_are_compared_only_where_both_are_confirming(tmp_path):

@@ -1,4 +1,4 @@
-"""The effects of factors from records: which studies have some, and what they say."""
+"""Effects of factors from records: which studies have them, and their values."""
 
 import csv
 import itertools
@@ -16,7 +16,7 @@ from intel_scenes.studies.comparison import compare
 from intel_scenes.studies.publish import compare_and_write
 from intel_scenes.studies.render.answer import answer
 from intel_scenes.studies.render.sentences import notes, unplanned
-from tests.studies.made import CLASSES, leave_run
+from tests.studies.simulated_records import CLASSES, leave_run
 
 OPTIONS = CompareConfig(baseline=None, rope=0.5)
 METRICS = ("test_accuracy", "test_loss_calibrated", "val_accuracy", "val_loss_calibrated")
@@ -43,16 +43,16 @@ def leave_factorial(study, *, without=None, **more):
 
 def test_levels_are_compared_over_matched_cells(tmp_path):
     leave_factorial(tmp_path)
-    found = compare(tmp_path)
-    of_test = found.effects["test_accuracy"]
+    comparison = compare(tmp_path)
+    of_test = comparison.effects["test_accuracy"]
     differences = {(one.factor, one.level, one.against): one.difference for one in of_test.main}
     assert differences == {
         ("model", "resnet18", "resnet34"): pytest.approx(-0.1),
         ("optim", "adamw", "sgd"): pytest.approx(0.2),
     }
     assert {one.num_cells for one in of_test.main} == {4}
-    first, *_ = answer(found)
-    assert first.startswith("optim: significant differences in test accuracy: adamw over sgd (+20.0 points; ")
+    first, *_ = answer(comparison)
+    assert first.startswith("optim: significant differences in test accuracy: adamw is better than sgd (+20.0 points; ")
 
 
 def test_an_incomplete_design_compares_the_cells_that_match(tmp_path):
@@ -73,24 +73,26 @@ def test_a_study_without_crossed_factors_has_no_effects(tmp_path):
     assert not (tmp_path / "effects.csv").exists()
 
 
-def test_records_without_a_temperature_have_effects_on_the_test_accuracy_alone(tmp_path):
+def test_records_without_a_temperature_have_only_effects_on_test_accuracy(tmp_path):
     leave_factorial(tmp_path)
-    found = compare(tmp_path)
-    assert list(found.effects) == ["test_accuracy"]
-    assert any(line.startswith("effects on losses and on validation are not shown") for line in notes(found.notices))
+    comparison = compare(tmp_path)
+    assert list(comparison.effects) == ["test_accuracy"]
+    assert any(
+        line.startswith("effects on losses and on validation are not shown") for line in notes(comparison.notices)
+    )
 
 
-def figures(found, *, metrics=METRICS):
-    """Differences, intervals and p-values by metric and pair of levels."""
+def figures(comparison, *, metrics=METRICS):
+    """Return differences, intervals and p-values by metric and pair of levels."""
     return {
         (metric, one.factor, one.within): (one.difference, one.low, one.high, one.p)
         for metric in metrics
-        for one in (*found.effects[metric].main, *found.effects[metric].simple)
+        for one in (*comparison.effects[metric].main, *comparison.effects[metric].simple)
     }
 
 
 def leave_scored(study, *, copies=1, num_val=30, **more):
-    """A factorial study with 60 test images, some right and some wrong on both splits, each so many times."""
+    """Write a factorial study with 60 test images, each `copies` times, some of them misclassified."""
     rng = np.random.default_rng(4)
     for model, optim in itertools.product(MODELS, OPTIMS):
         for seed in (1, 2, 3):
@@ -105,19 +107,19 @@ def leave_scored(study, *, copies=1, num_val=30, **more):
 
 
 def rewrite(run, change):
-    """Changes the rows of a run's predictions."""
+    """Change the rows of a run's predictions."""
     path = run / record.PREDICTIONS
     head, *rows = path.read_text().splitlines()
     path.write_text("\n".join([head, *change(rows)]) + "\n")
 
 
-def test_nearly_equal_test_images_count_once(tmp_path):
+def test_near_duplicate_test_images_count_once(tmp_path):
     leave_scored(tmp_path / "single")
     leave_scored(tmp_path / "copied", copies=10)
     paths = [f"{CLASSES[index % 6]}/test{index:05}.jpg" for index in range(600)]
     rows = [f"near,test,{paths[index]},test,{paths[index % 60]}" for index in range(60, 600)]
     (tmp_path / "audit.csv").write_text("\n".join(["kind,split,path,other_split,other_path", *rows]) + "\n")
-    rewrite(tmp_path / "copied/resnet18-adamw-1", lambda rows: rows[::-1])  # the first run, whose order is that of all
+    rewrite(tmp_path / "copied/resnet18-adamw-1", lambda rows: rows[::-1])  # the first run, whose order all others take
     single = figures(compare(tmp_path / "single"))
     copied = figures(compare(tmp_path / "copied", audit=tmp_path / "audit.csv"))
     for key, expected in single.items():
@@ -129,29 +131,29 @@ def test_rows_in_another_order_change_no_effect(tmp_path):
     expected = figures(compare(tmp_path))
     for seed in (1, 2, 3):
         rewrite(tmp_path / f"resnet34-sgd-{seed}", lambda rows: rows[::-1])
-    found = figures(compare(tmp_path))
+    by_key = figures(compare(tmp_path))
     for key, values in expected.items():
-        assert found[key] == pytest.approx(values, abs=1e-7)
+        assert by_key[key] == pytest.approx(values, abs=1e-7)
 
 
 @pytest.mark.parametrize("num_val", [24, 30], ids=["another number", "as many others"])
-def test_arms_of_other_validation_images_have_effects_on_test_alone(tmp_path, num_val):
+def test_with_other_validation_images_there_are_only_effects_on_test(tmp_path, num_val):
     leave_scored(tmp_path, num_val=num_val)
     expected = figures(compare(tmp_path), metrics=METRICS[:2]) if num_val == 30 else None
     if num_val == 30:
         for run in tmp_path.glob("resnet34-*-?"):
             rewrite(run, lambda rows: [row.replace("/val", "/other") for row in rows])
-    found = compare(tmp_path)
-    assert tuple(found.effects) == ("test_accuracy", "test_loss_calibrated")
-    assert expected in (None, figures(found, metrics=METRICS[:2]))
-    reason = "resnet34-adamw-1 has other val images"
-    assert [line for line in notes(found.notices) if line.startswith("effects on")] == [
+    comparison = compare(tmp_path)
+    assert tuple(comparison.effects) == ("test_accuracy", "test_loss_calibrated")
+    assert expected in (None, figures(comparison, metrics=METRICS[:2]))
+    reason = "the val images of resnet34-adamw-1 differ from those of the other runs"
+    assert [line for line in notes(comparison.notices) if line.startswith("effects on")] == [
         f"effects on validation are not shown: {reason}"
     ]
 
 
-def test_runs_of_a_seed_are_pairs_whether_they_start_alike_or_not(tmp_path):
-    # As `model.weights=DEFAULT,null` does: two starts of each seed within an architecture.
+def test_runs_of_a_seed_are_paired_even_with_different_initial_weights(tmp_path):
+    # As with `model.weights=DEFAULT,null`: two initial weights for each seed within an architecture.
     leave_scored(tmp_path / "alike", model_name="resnet18", start=lambda model: "one")
     leave_scored(tmp_path / "apart", model_name="resnet18", start=lambda model: model)
     shutil.copytree(tmp_path / "alike", tmp_path / "old")
@@ -162,19 +164,19 @@ def test_runs_of_a_seed_are_pairs_whether_they_start_alike_or_not(tmp_path):
         assert compare(tmp_path / study).effects["test_accuracy"] == expected
 
 
-def test_predictions_are_parsed_once_for_all_that_asks_for_their_probabilities(tmp_path, monkeypatch):
+def test_predictions_are_parsed_once_for_all_their_readers(tmp_path, monkeypatch):
     leave_scored(tmp_path)
     parsed, read = Counter(), record.Predictions.read_splits
     monkeypatch.setattr(
         record.Predictions, "read_splits", lambda folder, *splits: parsed.update([folder]) or read(folder, *splits)
     )
-    found = compare(tmp_path, baseline="resnet18/sgd")
-    assert len(found.on_validation) == 3
-    assert tuple(found.effects) == METRICS
+    comparison = compare(tmp_path, baseline="resnet18/sgd")
+    assert len(comparison.on_validation) == 3
+    assert tuple(comparison.effects) == METRICS
     assert sorted(parsed.values()) == [1] * 12
 
 
-def test_all_metrics_are_told_in_files_and_json(tmp_path):
+def test_all_metrics_are_in_files_and_json(tmp_path):
     leave_factorial(tmp_path, num_val=100, temperature=1.0, val_accuracy=1.0)
     told = json.loads(compare_and_write(tmp_path, OPTIONS, form="json"))
     with (tmp_path / "effects.csv").open() as file:
@@ -185,7 +187,7 @@ def test_all_metrics_are_told_in_files_and_json(tmp_path):
     ]
     assert tuple(dict.fromkeys(row["metric"] for row in rows)) == METRICS
     main = {(row["factor"], row["metric"]): float(row["difference"]) for row in rows if row["within"] == "all"}
-    # A wrong image has 0.01 on its class and a right one 0.95 (and a little for the seed), so losses follow accuracies.
+    # The true class has probability 0.01 in misclassified images and about 0.95 in others: losses follow accuracies.
     loss = -0.2 * (math.log(0.95) - math.log(0.01))
     assert main["optim", "test_loss_calibrated"] == pytest.approx(loss, rel=1e-3)
     assert main["optim", "val_accuracy"] == pytest.approx(0)
@@ -201,15 +203,15 @@ def test_with_an_interaction_the_answer_has_the_simple_effects_and_no_main_effec
         for optim in OPTIMS:
             better = 0.25 * (optim == "adamw") * (1 if model == "resnet34" else -1)
             leave_cell(tmp_path, model, optim, [0.6 + better + seed / 200 for seed in range(5)])
-    found = compare(tmp_path)
-    first, *others = answer(found)
+    comparison = compare(tmp_path)
+    first, *others = answer(comparison)
     assert first.startswith("The effect of model depends on optim (interaction, p")
-    assert "with model=resnet34 adamw over sgd (+25.0 points; " in first
-    assert "with model=resnet18 sgd over adamw (+25.0 points; " in first
+    assert "with model=resnet34, adamw is better than sgd (+25.0 points; " in first
+    assert "with model=resnet18, sgd is better than adamw (+25.0 points; " in first
     assert not any(line.startswith(("model:", "optim:")) for line in others)
 
 
-def test_factors_that_change_together_are_an_unplanned_difference(tmp_path):
+def test_factors_that_vary_together_are_an_unplanned_difference(tmp_path):
     for seed in (1, 2):
         for optim, size in (("sgd", 64), ("adamw", 96)):
             typed = {"optim": optim, "data.image_size": size, "seed": seed}

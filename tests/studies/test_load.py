@@ -16,7 +16,7 @@ def leave(study, name, overrides, **summary):
     (study / name / record.SUMMARY).write_text(json.dumps({"config_digest": name, **numbers, **summary}))
 
 
-def test_runs_with_a_record_are_found_and_one_of_two_alike(tmp_path):
+def test_runs_with_a_record_are_collected_and_identical_ones_once(tmp_path):
     leave(tmp_path, "a", ["+optim=sgd", "seed=1"], status="completed")
     leave(tmp_path, "b", ["optim=adam", "seed=1"], status="failed")
     leave(tmp_path, "c", ["optim=adam", "seed=1", "lr_scale=1.0"], status="completed", config_digest="a")
@@ -30,17 +30,17 @@ def test_runs_with_a_record_are_found_and_one_of_two_alike(tmp_path):
     assert said == ["c is the same run as a and counted once", "e is left out: it has no summary.json"]
 
 
-def test_a_folder_that_is_not_there_yet_has_no_runs(tmp_path):
+def test_a_missing_folder_has_no_runs(tmp_path):
     assert collect(tmp_path / "none") == ([], [])
 
 
-def test_a_failed_run_without_a_digest_is_no_other_run(tmp_path):
+def test_a_failed_run_without_a_digest_is_a_run_of_its_own(tmp_path):
     leave(tmp_path, "a", [], status="failed", config_digest=None)
     leave(tmp_path, "b", [], status="failed", config_digest=None)
     assert [run.name for run in collect(tmp_path)[0]] == ["a", "b"]
 
 
-def test_factors_are_what_differs_and_has_an_effect(tmp_path):
+def test_factors_are_the_keys_that_vary_and_change_results(tmp_path):
     leave(tmp_path, "a", ["optim=sgd", "epochs=2", "data.root=/a"], status="completed")
     leave(tmp_path, "b", ["optim=adam", "epochs=2", "data.root=/b", "lr_scale=3"], status="completed")
     assert varying(collect(tmp_path)[0]) == ["lr_scale", "optim"]
@@ -54,7 +54,7 @@ def test_factors_are_what_differs_and_has_an_effect(tmp_path):
         *(("test_duplicates", 3), ("data_fingerprint", []), ("images_per_second", {}), ("model", 1)),
     ],
 )
-def test_a_record_that_holds_something_else_is_left_out_by_name(tmp_path, key, value):
+def test_an_invalid_record_is_left_out_by_name(tmp_path, key, value):
     leave(tmp_path, "a", [], status="completed")
     leave(tmp_path, "b", [], status="completed", **{key: value})
     runs, notices = collect(tmp_path)
@@ -64,13 +64,13 @@ def test_a_record_that_holds_something_else_is_left_out_by_name(tmp_path, key, v
     assert key in sentence(notice)
 
 
-def test_numbers_are_one_factor_level_however_they_are_written(tmp_path):
+def test_equal_numbers_are_one_level_in_any_notation(tmp_path):
     for name, text in (("a", "lr_scale=1"), ("b", "lr_scale=1.0"), ("c", "lr_scale=1e0")):
         leave(tmp_path, name, [text], status="completed")
     assert varying(collect(tmp_path)[0]) == []
 
 
-def test_where_nothing_was_typed_the_files_of_groups_are_the_factors(tmp_path):
+def test_without_overrides_the_configuration_groups_are_the_factors(tmp_path):
     leave(tmp_path, "a", [], status="completed", optim="sgd", model="resnet18")
     leave(tmp_path, "b", [], status="completed", optim="adam", model="resnet18")
     assert varying(collect(tmp_path)[0]) == ["optim"]

@@ -1,4 +1,4 @@
-"""A study as an object, beside the files that `compare` writes of it."""
+"""The class `Study`, and that it agrees with the files that `compare` writes."""
 
 import csv
 import math
@@ -12,7 +12,7 @@ from intel_scenes.studies.publish import compare_and_write
 from intel_scenes.studies.study import load_study
 from intel_scenes.table import Table
 from tests.process import python
-from tests.studies.made import leave_study
+from tests.studies.simulated_records import leave_study
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +23,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def said(table: Table) -> list[dict[str, str]]:
-    """A table as CSV has it."""
+    """Return a table as it is read from CSV."""
     return [{name: "" if value is None else str(value) for name, value in row.items()} for row in table.rows()]
 
 
 def alike(ours: str, theirs: str) -> bool:
     try:
-        return math.isclose(float(ours), float(theirs))  # whole numbers beside unknown ones are floats
+        return math.isclose(float(ours), float(theirs))  # integers in a column with missing values are floats
     except ValueError:
         return ours == theirs
 
 
-def test_tables_and_answer_are_those_of_the_files_and_none_is_written(folder: Path) -> None:
+def test_tables_and_answer_equal_the_files_and_none_is_written(folder: Path) -> None:
     there = sorted(path.name for path in folder.iterdir())
     study = load_study(folder)
     results, pairs = said(study.results), said(study.pairs)
@@ -57,7 +57,7 @@ def test_tables_and_answer_are_those_of_the_files_and_none_is_written(folder: Pa
 
 def test_a_baseline_is_what_all_others_are_compared_with(folder: Path) -> None:
     assert "against baseline sgd" in load_study(folder, baseline="sgd")._repr_html_()
-    with pytest.raises(UserError, match="is none of the arms: "):
+    with pytest.raises(UserError, match="is no arm: choose one of "):
         load_study(folder, baseline="lion")
 
 
@@ -72,6 +72,6 @@ def test_a_study_is_read_without_torch(folder: Path) -> None:
     assert done.stdout.startswith(load_study(folder).answer)
 
 
-def test_a_folder_without_runs_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no runs: folder=FOLDER is that of a sweep, such as multirun/models"):
+def test_a_folder_without_runs_is_an_error_of_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no runs: set folder to that of a sweep, such as multirun/models"):
         load_study(tmp_path)

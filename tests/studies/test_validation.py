@@ -12,7 +12,7 @@ from intel_scenes.config import CompareConfig
 from intel_scenes.studies.comparison import compare
 from intel_scenes.studies.publish import compare_and_write
 from intel_scenes.studies.render.sentences import problems, unplanned
-from tests.studies.made import CLASSES, leave_run
+from tests.studies.simulated_records import CLASSES, leave_run
 
 NUM_VAL, SEEDS = 120, (1, 2, 3)
 TEMPERATURE = {"sgd": 1.0, "adam": 0.5}
@@ -23,7 +23,7 @@ OPTIONS = CompareConfig(baseline="sgd", rope=0.5)
 
 @pytest.fixture
 def study(tmp_path):
-    """Runs of two optimizers with random probabilities on validation; returns the folder and the probabilities."""
+    """Write runs of two optimizers with random validation probabilities; return the folder and the probabilities."""
     rng, chances = np.random.default_rng(3), {}
     for optim, temperature in TEMPERATURE.items():
         for seed in SEEDS:
@@ -64,12 +64,12 @@ def test_an_arm_is_compared_with_the_baseline_by_accuracy_and_by_loss_at_its_own
     for (optim, seed), table in chances.items():
         cooled = table ** (1 / TEMPERATURE[optim])
         loss[optim, seed] = log_loss(labels, cooled / cooled.sum(1, keepdims=True))
-    for found, values in ((one.accuracy, accuracy), (one.loss, loss)):
+    for estimate, values in ((one.accuracy, accuracy), (one.loss, loss)):
         differences = [values["adam", seed] - values["sgd", seed] for seed in SEEDS]
-        assert found.value == pytest.approx(np.mean(differences), abs=1e-6)
-        low, high = found.interval()
-        assert low < found.value < high
-    # Never narrower than what the images alone leave open.
+        assert estimate.value == pytest.approx(np.mean(differences), abs=1e-6)
+        low, high = estimate.interval()
+        assert low < estimate.value < high
+    # Never narrower than the interval over images alone.
     by_image = np.mean(
         [(chances["adam", s].argmax(1) == labels) * 1.0 - (chances["sgd", s].argmax(1) == labels) for s in SEEDS], 0
     )
@@ -79,7 +79,7 @@ def test_an_arm_is_compared_with_the_baseline_by_accuracy_and_by_loss_at_its_own
     assert (one.label, one.accuracy.num_seeds, one.accuracy.is_paired) == ("adam", (3, 3), True)
 
 
-def test_a_loss_may_be_worse_by_more_than_one(study):
+def test_a_loss_may_differ_by_more_than_one(study):
     folder, chances = study
     for seed in SEEDS:
         wrong = np.roll(chances["adam", seed], 1, axis=1) ** 4
@@ -89,7 +89,7 @@ def test_a_loss_may_be_worse_by_more_than_one(study):
     assert 1 < low < one.loss.value < high
 
 
-def test_all_forms_and_files_tell_of_it(study):
+def test_all_formats_and_files_show_the_comparison(study):
     folder, _ = study
     terminal = compare_and_write(folder, OPTIONS)
     assert "against sgd on validation  points of accuracy" in terminal
@@ -102,7 +102,7 @@ def test_all_forms_and_files_tell_of_it(study):
     assert "Against the baseline on validation" in (folder / "report.html").read_text()
 
 
-def test_without_a_baseline_named_beforehand_nothing_is_said_of_validation(study):
+def test_without_a_baseline_nothing_is_compared_on_validation(study):
     folder, _ = study
     assert compare(folder).on_validation == ()
     assert "on validation  points" not in compare_and_write(folder, replace(OPTIONS, baseline=None))
@@ -119,18 +119,22 @@ def test_an_arm_that_cannot_be_compared_is_named(study, damage):
         path.write_text(path.read_text().replace(f"{CLASSES[1]}/1.jpg,1,", f"{CLASSES[1]}/1.jpg,x,"))
     else:
         replace_validation(folder / "adam-2", chances["adam", 2][1:])
-    found = compare(folder, baseline="sgd")
-    if damage == "rows":  # a file that is damaged is not read at all
-        (one,) = found.on_validation
+    comparison = compare(folder, baseline="sgd")
+    if damage == "rows":  # a corrupt file is not read at all
+        (one,) = comparison.on_validation
         assert one.accuracy.num_seeds == (2, 3)
-        assert any(line.startswith("predictions left out (") and "adam-2" in line for line in unplanned(found.notices))
+        assert any(
+            line.startswith("predictions left out (") and "adam-2" in line for line in unplanned(comparison.notices)
+        )
     else:
-        assert found.on_validation == ()
-        assert any(problem.startswith("adam is not compared on validation: ") for problem in problems(found.notices))
-    assert len(found.pairs) == 1, "the test images are compared all the same"
+        assert comparison.on_validation == ()
+        assert any(
+            problem.startswith("adam is not compared on validation: ") for problem in problems(comparison.notices)
+        )
+    assert len(comparison.pairs) == 1, "the test images are compared all the same"
 
 
-def test_an_arm_that_spreads_much_more_counts_with_its_own_spread(study):
+def test_an_arm_with_much_larger_seed_variance_keeps_its_own(study):
     folder, chances = study
     rng = np.random.default_rng(7)
     labels, differences = np.arange(NUM_VAL) % 6, []
@@ -147,7 +151,7 @@ def test_an_arm_that_spreads_much_more_counts_with_its_own_spread(study):
                 folder, f"{name}-{seed}", typed, rng.random(60) < 0.8, num_val=NUM_VAL, temperature=1.0, optim=name
             )
             replace_validation(there, table)
-    found = {one.label: one for one in compare(folder, baseline="sgd").on_validation}
-    low, high = found["rmsprop"].accuracy.interval()
+    by_label = {one.label: one for one in compare(folder, baseline="sgd").on_validation}
+    low, high = by_label["rmsprop"].accuracy.interval()
     of_seeds_alone = stats.t.ppf(0.975, 2) * np.std(differences, ddof=1) / np.sqrt(len(SEEDS))
-    assert (high - low) / 2 > 0.75 * of_seeds_alone, "its own spread, not that of the calm ones"
+    assert (high - low) / 2 > 0.75 * of_seeds_alone, "its own seed variance, not that of the quiet arms"

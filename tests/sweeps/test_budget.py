@@ -192,9 +192,9 @@ def test_what_is_too_short_says_what_it_holds_what_would_do_and_what_that_shows(
         budget.resolve(request(tmp_path, minutes=0.9, cut=("lr_scale",), confirm=5), compose)
     said = str(error.value)
     assert said.startswith(
-        "study_minutes=0.9 holds 2 of 3 seeds of 6 configurations at epochs=1 without lr_scale=10 (smallest detectable"
+        "study_minutes=0.9 holds 2 of 3 seeds of 6 configurations at epochs=1 without lr_scale=10 (the smallest "
     )
-    assert "study_minutes=1 holds 3 (smallest detectable difference" in said
+    assert "study_minutes=1 holds 3 (the smallest detectable difference" in said
     assert "assuming 3,000 test images" in said
     assert not (tmp_path / record.STUDY).exists()
     with pytest.raises(UserError, match=r"study_minutes=0.1 holds none of 1 seed of 8 configurations at epochs=1: "):

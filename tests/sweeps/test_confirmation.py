@@ -12,7 +12,7 @@ from intel_scenes.errors import UserError
 from intel_scenes.record import Confirmation, StudyPlan, read_study, write_study
 from intel_scenes.sweeps import confirmation
 from intel_scenes.sweeps.names import run_name
-from tests.studies.made import leave_run, right
+from tests.studies.simulated_records import leave_run, right
 
 # Validation accuracies of two optimizers at two rates; on test the rates that validation does not choose are better.
 VALID = {("sgd", "1"): 0.6, ("sgd", "3"): 0.5, ("adam", "1"): 0.7, ("adam", "3"): 0.8}

@@ -11,7 +11,7 @@ from intel_scenes.config import RunConfig, StudyConfig
 from intel_scenes.keys import conf_folder
 from intel_scenes.record import Confirmation, ConfirmedArm, Interval
 from intel_scenes.sweeps import plan
-from tests.studies.made import leave_run, right
+from tests.studies.simulated_records import leave_run, right
 
 
 def written(folder, command, question=None, compared=(), tuned=()):

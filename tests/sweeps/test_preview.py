@@ -10,7 +10,7 @@ from intel_scenes.config import RunConfig
 from intel_scenes.keys import conf_folder
 from intel_scenes.record import Summary
 from intel_scenes.sweeps import preview
-from tests.studies.made import leave_run
+from tests.studies.simulated_records import leave_run
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_runs_that_confirm_are_counted_and_estimated_before_they_are_chosen(tmp_
         assert "about 26 minutes and 0 MB for 13 runs" in said
     else:
         assert "minutes and disk unknown for 13 runs" in said
-    assert "2 arms with 5 seeds: smallest detectable difference" in said
+    assert "2 arms with 5 seeds: the smallest detectable difference" in said
 
 
 def test_one_seed_that_confirms_each_arm_and_seeds_that_choose_and_test_are_told(tmp_path, config, capsys):

@@ -20,9 +20,9 @@ from filelock import SoftFileLease
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
-from intel_scenes.record import Origin, Status, Summary
+from intel_scenes.record import Origin, Status, StudyPlan, Summary
 from intel_scenes.studies.load import collect
-from intel_scenes.sweeps.runner import STOPPED, Ending, Job, Outcome, run_one
+from intel_scenes.sweeps.runner import STOPPED, Ending, Job, Outcome, run_one, warn_of_misspelt_baseline
 from intel_scenes.training.claim import DEATHS, LEASE_SECONDS
 from tests.process import forked
 from tests.small import DRAWN, SMALL
@@ -82,6 +82,22 @@ def run_of(study, text):
     return folder
 
 
+@pytest.mark.parametrize(
+    ("baseline", "warning"),
+    [
+        ("addam", "compare.baseline=addam: no run of this sweep sets anything to addam (did you mean adam?)\n"),
+        ("optim.lr=3", "compare.baseline=optim.lr=3: no run of this sweep sets anything to 3\n"),
+        ("adam", ""),
+        ("optim.lr=0.10", ""),
+        ("nadam", ""),
+    ],
+)
+def test_a_misspelt_baseline_is_told_before_the_runs(capsys, baseline, warning):
+    jobs = [[f"optim={name}", "optim.lr=0.1", f"compare.baseline='{baseline}'"] for name in ("adam", "sgd")]
+    warn_of_misspelt_baseline(baseline, jobs, StudyPlan(planned=("optim=nadam,seed=1",)))
+    assert capsys.readouterr().err == warning
+
+
 def test_a_sweep_leaves_a_plan_its_runs_and_a_table_and_does_nothing_the_second_time(sweep, tmp_path):
     status, said = sweep("optim=sgd,adamw", "seed=1,2")
     study = tmp_path / "multirun/s"
@@ -103,14 +119,14 @@ def test_a_sweep_leaves_a_plan_its_runs_and_a_table_and_does_nothing_the_second_
     status, said = sweep("seed=2,1", "optim=adamw,sgd")
     assert status == 0, said
     assert "run 1" not in said
-    assert "valid %" not in said, "no record changed, so the table is not repeated"
+    assert "val %" not in said, "no record changed, so the table is not repeated"
     assert "compare folder=" in said
     assert {"results.csv", "pairwise.csv", "report.html"} <= {path.name for path in before}
     assert {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()} == before
 
     status, said = sweep("optim=adamw,adam", "seed=1", "sweep.plan=true")
     assert (status, "1 to skip, 1 to run" in said) == (0, True), said
-    assert "one seed an arm: no difference between arms can be tested" in said
+    assert "one seed per arm: no difference between arms can be tested" in said
     assert len(summaries(study)) == 4
     status, said = sweep("optim=adamw,adam", "seed=1")
     assert (status, "run 2 of 2, 1 skipped, 0 failed" in said) == (0, True), said
@@ -273,7 +289,11 @@ def test_what_validation_chose_runs_on_fresh_seeds_once_all_that_may_choose_have
     assert (status, "nothing has run" in said, "8 of 8 runs complete" in said) == (0, True, True), said
     assert {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()} == before
     status, said = sweep(*CONFIRMED[:-1], "sweep.confirm=3", "sweep.plan=true")
-    assert (status, "8 to skip, 2 to run" in said, "2 arms with 3 seeds: smallest detectable difference" in said) == (
+    assert (
+        status,
+        "8 to skip, 2 to run" in said,
+        "2 arms with 3 seeds: the smallest detectable difference" in said,
+    ) == (
         0,
         True,
         True,

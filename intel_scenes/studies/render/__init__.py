@@ -1,1 +1,1 @@
-"""A comparison as words, tables, files, figures and a page."""
+"""Renderings of a comparison: sentences, tables, CSV files, figures and the HTML page."""

@@ -1,4 +1,4 @@
-"""Figures of accuracy and cost."""
+"""Figures of accuracy against cost."""
 
 import html
 from collections.abc import Callable, Sequence
@@ -11,20 +11,20 @@ from intel_scenes.studies.choose import Arm
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.render.plot import MAX_POINTS, OTHER, VAL, Figure, error_bars, finish, percent, rounded, spec
 
-WIDTH, HEIGHT = 270, 250  # pixels of the area of a figure where a phone shows it, in which labels have to fit
-FONT, LETTER, LINE = 10, 5.6, 14  # pixels
+WIDTH, HEIGHT = 270, 250  # pixels of the plotting area on a phone, in which the labels have to fit
+FONT, LETTER, LINE = 10, 5.6, 14  # pixels: font size, mean width of a letter, height of a line
 
 
 @dataclass(frozen=True)
 class Point:
-    """An arm.
+    """An arm in a figure of accuracy against cost.
 
     Attributes:
-        label: Of the arm.
-        cost: In a figure's unit.
-        val_accuracy: Of the chosen configuration, a fraction.
-        test_accuracy: Of the configuration that verdicts rest on.
-        interval: 95 %, of it; the value itself where there is none.
+        label: Label of the arm.
+        cost: Cost of the chosen configuration in the unit of the figure.
+        val_accuracy: Validation accuracy of the chosen configuration, a fraction.
+        test_accuracy: Test accuracy of the configuration that verdicts rest on, a fraction.
+        interval: 95 % interval of the test accuracy; twice the accuracy itself if it has no interval.
     """
 
     label: str
@@ -34,18 +34,18 @@ class Point:
     interval: tuple[float, float]
 
 
-def cost_figures(found: Comparison) -> list[Figure]:
-    """Test accuracy against minutes, within the device that most runs share, and against parameters."""
-    devices = [str(run.summary.device) for run in found.runs]
+def cost_figures(comparison: Comparison) -> list[Figure]:
+    """Return test accuracy against minutes, on the device that most runs share, and against parameters."""
+    devices = [str(run.summary.device) for run in comparison.runs]
     device = max(sorted(set(devices)), key=devices.count) if devices else ""
-    timed = [arm for arm in found.arms if arm.chosen.devices == [device] and arm.chosen.mean("fit_seconds")]
-    sized = [arm for arm in found.arms if arm.chosen.mean("parameters")]
-    made = []
+    timed = [arm for arm in comparison.arms if arm.chosen.devices == [device] and arm.chosen.mean("fit_seconds")]
+    sized = [arm for arm in comparison.arms if arm.chosen.mean("parameters")]
+    drawn = []
     if timed:
-        made.append(_figure("minutes", f"training time on {device} (minutes)", timed, _minutes, found))
+        drawn.append(_figure("minutes", f"training time on {device} (minutes)", timed, _minutes, comparison))
     if len({arm.chosen.mean("parameters") for arm in sized}) > 1:
-        made.append(_figure("parameters", "parameters (millions)", sized, _millions, found))
-    return made
+        drawn.append(_figure("parameters", "parameters (millions)", sized, _millions, comparison))
+    return drawn
 
 
 def _minutes(one: Configuration) -> float:
@@ -57,49 +57,49 @@ def _millions(one: Configuration) -> float:
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:
-    """Those that no cheaper or equally costly one reaches on validation, cheapest first; test chooses nothing."""
-    best, found = float("-inf"), []
+    """Return the points with a higher validation accuracy than every cheaper one, cheapest first."""
+    best, frontier_points = float("-inf"), []
     for point in sorted(points, key=lambda point: (point.cost, -point.val_accuracy, point.label)):
         if point.val_accuracy > best:
-            found.append(point)
+            frontier_points.append(point)
             best = point.val_accuracy
-    return found
+    return frontier_points
 
 
 def _figure(
-    name: str, unit: str, arms: Sequence[Arm], cost: Callable[[Configuration], float], found: Comparison
+    name: str, unit: str, arms: Sequence[Arm], cost: Callable[[Configuration], float], comparison: Comparison
 ) -> Figure:
     points = []
     for arm in arms[:MAX_POINTS]:
         accuracy = arm.tested.test_accuracy
         interval = arm.tested.interval or (accuracy, accuracy)
         points.append(Point(arm.label, cost(arm.chosen), arm.chosen.val_accuracy, accuracy, interval))
-    first = frontier(points)
-    others = [point for point in points if point not in first]
+    optimal = frontier(points)
+    others = [point for point in points if point not in optimal]
     x_range = (0.0, 1.06 * max(point.cost for point in points))
     low, high = min(point.interval[0] for point in points), max(point.interval[1] for point in points)
     pad = max(0.1 * (high - low), 0.002)
     y_range = (100 * (low - pad), 100 * (high + pad))
-    labels = [(point.label, point.cost, 100 * point.test_accuracy) for point in first[::-1]]  # the best one first
+    labels = [(point.label, point.cost, 100 * point.test_accuracy) for point in optimal[::-1]]  # the best one first
     places = text_places(labels, x_range, y_range)[::-1]
     figure = go.Figure()
     for part, title, colour, symbol in (
         (others, "other arms", OTHER, "circle-open"),
-        (first, "frontier", VAL, "circle"),
+        (optimal, "frontier", VAL, "circle"),
     ):
         accuracies = [100 * point.test_accuracy for point in part]
         ends = [(100 * point.interval[0], 100 * point.interval[1]) for point in part]
-        is_first = part is first
+        is_optimal = part is optimal
         figure.add_scatter(
             x=rounded((point.cost for point in part), 4),
             y=rounded(accuracies),
-            error_y=error_bars(accuracies, ends, colour, width=3) if is_first else None,
-            mode="lines+markers+text" if is_first else "markers",
+            error_y=error_bars(accuracies, ends, colour, width=3) if is_optimal else None,
+            mode="lines+markers+text" if is_optimal else "markers",
             line={"color": colour, "dash": "dot", "width": 1},
             text=[html.escape(point.label) if place else "" for point, place in zip(part, places, strict=True)]
-            if is_first
+            if is_optimal
             else None,
-            textposition=[place or "middle right" for place in places] if is_first else None,
+            textposition=[place or "middle right" for place in places] if is_optimal else None,
             textfont={"size": FONT},
             marker={"size": 10, "color": colour, "symbol": symbol},
             name=title,
@@ -110,19 +110,21 @@ def _figure(
             hovertemplate="%{customdata[0]}: test %{y:.1f} % (%{customdata[2]}), validation %{customdata[1]}, "
             "%{x:.3g}<extra></extra>",
         )
-    finish(figure, 360, unit, f"{found.on_test} (%)", xaxis_range=rounded(x_range, 4), yaxis_range=rounded(y_range))
-    head = ["arm", unit, "validation %", "test %", "95 % interval", "on the frontier"]
+    finish(
+        figure, 360, unit, f"{comparison.on_test} (%)", xaxis_range=rounded(x_range, 4), yaxis_range=rounded(y_range)
+    )
+    head = ["arm", unit, "val %", "test %", "95 % CI", "on the frontier"]
     rows = [
         [
             *(point.label, f"{point.cost:.3g}", percent(point.val_accuracy), percent(point.test_accuracy)),
-            *(f"{percent(point.interval[0])} to {percent(point.interval[1])}", "yes" if point in first else ""),
+            *(f"{percent(point.interval[0])} to {percent(point.interval[1])}", "yes" if point in optimal else ""),
         ]
         for point in sorted(points, key=lambda point: (point.cost, -point.val_accuracy, point.label))
     ]
     return Figure(
         name,
-        f"{found.on_test.capitalize()} against {unit}; the frontier is chosen on {found.on_val}",
-        f"No cheaper arm has a higher {found.on_val} than {', '.join(point.label for point in first)}",
+        f"{comparison.on_test.capitalize()} against {unit}; frontier by {comparison.on_val}",
+        f"No cheaper arm has a higher {comparison.on_val} than {', '.join(point.label for point in optimal)}",
         spec(figure),
         [head, *rows],
     )
@@ -131,12 +133,12 @@ def _figure(
 def text_places(
     labels: Sequence[tuple[str, float, float]], x_range: tuple[float, float], y_range: tuple[float, float]
 ) -> list[str | None]:
-    """Where the label of each point stands; None where it would run into another or leave the figure.
+    """Return Plotly's text position of each label; None for one that would overlap another or leave the figure.
 
     Args:
-        labels: With their x and y.
-        x_range: Of the figure.
-        y_range: Of the figure.
+        labels: The text, x and y of each point.
+        x_range: Range of the horizontal axis.
+        y_range: Range of the vertical axis.
     """
     taken: list[tuple[float, float, float, float]] = []
     at = []

@@ -1,4 +1,4 @@
-"""The tables of a comparison as CSV files beside its runs: fractions, and nothing where a value cannot be known."""
+"""CSV files of a comparison: accuracies are fractions, and a cell is empty if its value is unknown."""
 
 import json
 from collections.abc import Sequence
@@ -24,28 +24,28 @@ EFFECTS_COLUMNS = (
 INTERACTIONS_COLUMNS = ("factors", "metric", "statistic", "df", "p", "p_holm")
 
 
-def write_all(found: Comparison) -> None:
-    """Writes the tables of a comparison into its folder; those of effects and curves where there are any."""
-    write_results(found.folder, found.study.all_runs)
-    files.write_csv(found.folder / PAIRWISE, PAIRWISE_COLUMNS, pairwise(found))
+def write_all(comparison: Comparison) -> None:
+    """Write the CSV files of a comparison into its folder, and remove those that it has no rows for."""
+    write_results(comparison.folder, comparison.study.all_runs)
+    files.write_csv(comparison.folder / PAIRWISE, PAIRWISE_COLUMNS, pairwise(comparison))
     for name, columns, rows in (
-        (EFFECTS, EFFECTS_COLUMNS, effects(found)),
-        (INTERACTIONS, INTERACTIONS_COLUMNS, interactions(found)),
-        (LEARNING_CURVE, curve_columns(found), curve_rows(found)),
+        (EFFECTS, EFFECTS_COLUMNS, effects(comparison)),
+        (INTERACTIONS, INTERACTIONS_COLUMNS, interactions(comparison)),
+        (LEARNING_CURVE, curve_columns(comparison), curve_rows(comparison)),
     ):
         if rows:
-            files.write_csv(found.folder / name, columns, [list(row.values()) for row in rows])
+            files.write_csv(comparison.folder / name, columns, [list(row.values()) for row in rows])
         else:
-            (found.folder / name).unlink(missing_ok=True)
+            (comparison.folder / name).unlink(missing_ok=True)
 
 
 def write_results(folder: Path, runs: Sequence[Run]) -> None:
-    """Writes one row for each run: what was typed as `override.*`, the flattened keys of its summary, its folder."""
+    """Write `results.csv`: one row per run with its overrides, the flattened keys of its summary and its folder."""
     files.write_csv(folder / RESULTS, *results(runs))
 
 
 def results(runs: Sequence[Run]) -> tuple[list[str], list[list[object]]]:
-    """The columns and the rows of `results.csv`."""
+    """Return the columns and the rows of `results.csv`."""
     typed = sorted({key for run in runs for key in run.overrides})
     flat = [files.flatten(asdict(run.summary)) for run in runs]
     keys = list(dict.fromkeys(key for summary in flat for key in summary))
@@ -56,30 +56,40 @@ def results(runs: Sequence[Run]) -> tuple[list[str], list[list[object]]]:
     return [*(f"override.{key}" for key in typed), *keys, "run"], rows
 
 
-def pairwise(found: Comparison) -> list[list[object]]:
-    """The rows of `pairwise.csv`."""
+def pairwise(comparison: Comparison) -> list[list[object]]:
+    """Return the rows of `pairwise.csv`: all pairs on test, then each arm against the baseline on validation."""
     rows: list[list[object]] = []
-    for pair in found.pairs:
+    for pair in comparison.pairs:
         low, high = pair.estimate.interval() if pair.estimate else (None, None)
         holm = pair.holm_interval() or (None, None)
         simultaneous = pair.bonferroni_interval() or (None, None)
         p_values = (pair.verdict.p_value, pair.verdict.p_holm) if pair.verdict else (None, None)
         rows.append(
             [
-                *(pair.a, pair.b, found.primary, pair.difference, low, high, *holm, *p_values, pair.p_better),
+                *(pair.a, pair.b, comparison.primary, pair.difference, low, high, *holm, *p_values, pair.p_better),
                 *(*pair.num_seeds, pair.is_paired, pair.text, *simultaneous),
             ]
         )
-    for one in found.on_validation:
-        for metric, estimate in ((f"val_{found.metric}", one.accuracy), ("val_loss_calibrated", one.loss)):
+    for one in comparison.on_validation:
+        for metric, estimate in ((f"val_{comparison.metric}", one.accuracy), ("val_loss_calibrated", one.loss)):
             low, high = estimate.interval()
-            by_itself = [one.label, found.baseline, metric, estimate.value, low, high, None, None, estimate.p_value()]
-            rows.append([*by_itself, None, None, *estimate.num_seeds, estimate.is_paired, None, None, None])
+            unadjusted = [
+                one.label,
+                comparison.baseline,
+                metric,
+                estimate.value,
+                low,
+                high,
+                None,
+                None,
+                estimate.p_value(),
+            ]
+            rows.append([*unadjusted, None, None, *estimate.num_seeds, estimate.is_paired, None, None, None])
     return rows
 
 
-def effects(found: Comparison) -> list[dict[str, Any]]:
-    """The rows of `effects.csv`: level differences, primary metric first, main effects before simple ones."""
+def effects(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return the rows of `effects.csv`: level differences, primary metric first, main effects before simple effects."""
     return [
         dict(
             zip(
@@ -91,13 +101,13 @@ def effects(found: Comparison) -> list[dict[str, Any]]:
                 strict=True,
             )
         )
-        for metric, of_metric in found.effects.items()
+        for metric, of_metric in comparison.effects.items()
         for one in [*of_metric.main, *of_metric.simple]
     ]
 
 
-def interactions(found: Comparison) -> list[dict[str, Any]]:
-    """The rows of `interactions.csv`: `df` holds the degrees of numerator and denominator."""
+def interactions(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return the rows of `interactions.csv`; `df` holds the degrees of freedom of numerator and denominator."""
     return [
         dict(
             zip(
@@ -113,12 +123,12 @@ def interactions(found: Comparison) -> list[dict[str, Any]]:
                 strict=True,
             )
         )
-        for metric, of_metric in found.effects.items()
+        for metric, of_metric in comparison.effects.items()
         for one in of_metric.interactions
     ]
 
 
 def _cell(value: object) -> object:
     if isinstance(value, str):
-        return value.replace("\n", "\\n")  # of a traceback: a row stays a line
+        return value.replace("\n", "\\n")  # a traceback has line breaks, and a row must stay on one line
     return json.dumps(value) if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""Figures of a comparison, each with a sentence that says what it shows and its numbers as a table."""
+"""Figures of a comparison, each with a sentence that describes it and a table of its numbers."""
 
 import statistics
 from collections.abc import Sequence
@@ -34,37 +34,39 @@ from intel_scenes.studies.render.plot import (
 from intel_scenes.studies.statistics.verdicts import BETTER, EQUAL, WORSE
 
 
-def figures(found: Comparison) -> dict[str, list[Figure]]:
-    """The figures by section of the page; a section without any is left out."""
+def figures(comparison: Comparison) -> dict[str, list[Figure]]:
+    """Return the figures by section of the page; a section without figures is left out."""
     sections = {
-        "learning": curve_figures(found),
-        "means": marginal_figures(found),
-        "interactions": interaction_figures(found),
-        "response": response_figures(found),
-        "differences": _forest(found),
-        "cost": cost_figures(found),
-        "curves": _curves(found),
-        "gap": _gap(found),
-        "trials": [trials_figure(found)] if any(len(arm.configurations) > 1 for arm in found.arms) else [],
+        "learning": curve_figures(comparison),
+        "means": marginal_figures(comparison),
+        "interactions": interaction_figures(comparison),
+        "response": response_figures(comparison),
+        "differences": _forest(comparison),
+        "cost": cost_figures(comparison),
+        "curves": _curves(comparison),
+        "gap": _gap(comparison),
+        "trials": [trials_figure(comparison)] if any(len(arm.configurations) > 1 for arm in comparison.arms) else [],
     }
-    return {section: made for section, made in sections.items() if made}
+    return {section: of_section for section, of_section in sections.items() if of_section}
 
 
 COLOUR_OF = {BETTER: "#009E73", WORSE: TRAIN, EQUAL: VAL}
 SYMBOL_OF = {BETTER: "triangle-right", WORSE: "triangle-left", EQUAL: "diamond"}
 
 
-def _forest(found: Comparison) -> list[Figure]:
-    """Differences from the reference with their intervals and verdicts."""
-    pairs = [pair for pair in found.to_reference() if pair.estimate is not None][:MAX_POINTS]
+def _forest(comparison: Comparison) -> list[Figure]:
+    """Return the forest plot: differences from the reference with their intervals and verdicts."""
+    pairs = [pair for pair in comparison.to_reference() if pair.estimate is not None][:MAX_POINTS]
     if not pairs:
         return []
     figure = go.Figure()
-    figure.add_vrect(x0=-100 * found.rope, x1=100 * found.rope, fillcolor="rgba(128,128,128,.18)", line_width=0)
+    figure.add_vrect(
+        x0=-100 * comparison.rope, x1=100 * comparison.rope, fillcolor="rgba(128,128,128,.18)", line_width=0
+    )
     figure.add_vline(x=0, line_color=OTHER)
     differences = [100 * pair.difference for pair in pairs]
     simultaneous = [_points(pair, pair.bonferroni_interval()) for pair in pairs]
-    figure.add_scatter(  # drawn first: the thin lines lie under the others
+    figure.add_scatter(  # drawn first, so that the thin lines lie below the thick ones
         x=rounded(differences),
         y=[wrapped(pair.a) for pair in pairs],
         error_x=error_bars(differences, simultaneous, OTHER, thickness=1, width=0),
@@ -89,7 +91,7 @@ def _forest(found: Comparison) -> list[Figure]:
             customdata=[f"{low:+.2f} to {high:+.2f}" for low, high in bounds],
         )
     labels = [pair.a for pair in pairs]
-    one_row_each(figure, labels, f"difference in {found.on_test} (points)", xaxis_zeroline=False, showlegend=True)
+    one_row_each(figure, labels, f"difference in {comparison.on_test} (points)", xaxis_zeroline=False, showlegend=True)
     head = ["arm", "difference", "low (Holm)", "high (Holm)", "low (Bonferroni)", "high (Bonferroni)", "verdict"]
     rows = [
         [
@@ -99,50 +101,50 @@ def _forest(found: Comparison) -> list[Figure]:
         ]
         for pair, value, thin in zip(pairs, differences, simultaneous, strict=True)
     ]
-    more = len(found.arms) - 1 - len(pairs)
-    made = Figure(
+    more = len(comparison.arms) - 1 - len(pairs)
+    forest = Figure(
         "differences",
-        f"Difference in {found.on_test} from {found.reference} (points)"
+        f"Difference in {comparison.on_test} from {comparison.reference} (points)"
         + (f": the first {len(pairs)} arms on validation" if more > 0 and len(pairs) == MAX_POINTS else ""),
-        f"Of {len(pairs)} arms, {_counted([pair.text for pair in pairs])}, compared with {found.reference}",
+        f"Of {len(pairs)} arms, {_counted([pair.text for pair in pairs])}, compared with {comparison.reference}",
         spec(figure),
         [head, *rows],
     )
-    return [made]
+    return [forest]
 
 
 def _points(pair: Pair, interval: tuple[float, float] | None) -> tuple[float, float]:
-    """An interval in points; that of the pair alone where it is in no family."""
+    """Return an interval in points; for a pair outside the family, the unadjusted one."""
     assert pair.estimate is not None
     low, high = interval or pair.estimate.interval()
     return 100 * low, 100 * high
 
 
-Band = list[tuple[float, float, float]]  # mean, lowest and highest over seeds, at each epoch
+Band = list[tuple[float, float, float]]  # mean, minimum and maximum over seeds at each epoch
 
 
-def _curves(found: Comparison) -> list[Figure]:
-    """Train and validation accuracy by epoch (from 1), one panel for each arm, all on one scale."""
-    panels = [(arm.label, _by_epoch(arm.tested)) for arm in found.arms[:MAX_POINTS]]
+def _curves(comparison: Comparison) -> list[Figure]:
+    """Return training and validation accuracy by epoch (from 1), one panel per arm, all on one scale."""
+    panels = [(arm.label, _by_epoch(arm.tested)) for arm in comparison.arms[:MAX_POINTS]]
     panels = [(label, columns) for label, columns in panels if columns]
     values = [value for _, columns in panels for rows in columns.values() for row in rows for value in row]
     if not values:
         return []
     scale = [max(0.0, min(values) - 3), min(101.0, max(values) + 3)]
-    return [_panel(number, label, columns, scale) for number, (label, columns) in enumerate(panels)]
+    return [_panel(place, label, columns, scale) for place, (label, columns) in enumerate(panels)]
 
 
 def _by_epoch(configuration: Configuration) -> dict[str, Band]:
-    """Mean, lowest and highest over seeds at each epoch, in percent."""
+    """Return mean, minimum and maximum over seeds at each epoch, in percent, by column of `history.csv`."""
     histories = [history for run in configuration.runs if (history := History.read(run.folder)).epochs]
-    result = {}
+    bands = {}
     for column in ("val_accuracy", "train_eval_accuracy") if histories else ():
         by_epoch = zip(*([getattr(epoch, column) for epoch in one.epochs] for one in histories), strict=False)
-        result[column] = [(100 * statistics.fmean(values), 100 * min(values), 100 * max(values)) for values in by_epoch]
-    return result
+        bands[column] = [(100 * statistics.fmean(values), 100 * min(values), 100 * max(values)) for values in by_epoch]
+    return bands
 
 
-def _panel(number: int, label: str, columns: dict[str, Band], scale: list[float]) -> Figure:
+def _panel(place: int, label: str, columns: dict[str, Band], scale: list[float]) -> Figure:
     figure = go.Figure()
     for column, name, colour, dash in (
         ("train_eval_accuracy", "train", TRAIN, "dash"),
@@ -172,17 +174,18 @@ def _panel(number: int, label: str, columns: dict[str, Band], scale: list[float]
     ]
     gap = train[-1][0] - val[-1][0]
     return Figure(
-        f"curves-{number}",
+        f"curves-{place}",
         label,
-        f"{label}: validation accuracy ends at {val[-1][0]:.1f} %, train at {train[-1][0]:.1f} %, a gap of {gap:+.1f}",
+        f"{label}: validation accuracy ends at {val[-1][0]:.1f} %, training accuracy at {train[-1][0]:.1f} %, a gap of "
+        f"{gap:+.1f} points",
         spec(figure),
-        [["epoch", "train %", "low", "high", "validation %", "low", "high"], *numbers],
+        [["epoch", "train %", "low", "high", "val %", "low", "high"], *numbers],
     )
 
 
-def _gap(found: Comparison) -> list[Figure]:
-    """Train less validation accuracy, each seed a point."""
-    gaps = [(arm.label, [100 * gap for gap in arm.tested.gaps]) for arm in found.arms if arm.tested.gaps]
+def _gap(comparison: Comparison) -> list[Figure]:
+    """Return the generalization gap of each arm: training minus validation accuracy, a point per seed."""
+    gaps = [(arm.label, [100 * gap for gap in arm.tested.gaps]) for arm in comparison.arms if arm.tested.gaps]
     gaps = gaps[:MAX_POINTS]
     if not gaps:
         return []
@@ -204,16 +207,16 @@ def _gap(found: Comparison) -> list[Figure]:
         name="mean over seeds",
         hovertemplate="%{y}: %{x:+.1f} points<extra></extra>",
     )
-    one_row_each(figure, list(means), "train less validation accuracy (points)")
+    one_row_each(figure, list(means), "training minus validation accuracy (points)")
     widest = max(means, key=lambda label: means[label])
-    made = Figure(
+    gap = Figure(
         "gap",
-        "Train less validation accuracy at the best epoch (points)",
-        f"The widest gap is that of {widest}, {means[widest]:+.1f} points",
+        "Training minus validation accuracy at the best epoch (points)",
+        f"{widest} has the largest gap, {means[widest]:+.1f} points",
         spec(figure),
         [["arm", "gap"], *([label, f"{mean:+.2f}"] for label, mean in means.items())],
     )
-    return [made]
+    return [gap]
 
 
 def _counted(texts: Sequence[str]) -> str:

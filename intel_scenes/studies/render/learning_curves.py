@@ -1,4 +1,4 @@
-"""Learning curves in words, as a figure and as rows of a table."""
+"""Learning curves as sentences, as a figure and as rows of `learning_curve.csv`."""
 
 import html
 import math
@@ -25,73 +25,83 @@ from intel_scenes.studies.statistics.estimates import Estimate
 from intel_scenes.studies.statistics.learning_curve import LearningCurve
 
 NUM_DRAWN = 40  # points of a fitted line
-MARGIN = 1.1  # ratio of the ends of the axis to the points, and of two ticks at least
-APART = 1.03  # ratio between the places of two series at one number of images, so that their error bars are seen
+MARGIN = 1.1  # ratio of the ends of the axis to the outermost points, and the smallest ratio of two ticks
+APART = 1.03  # ratio by which series are shifted along the axis, so that their error bars do not overlap
 
 
-def curve_sentences(found: Comparison) -> list[str]:
-    """What twice the images would bring by each curve of a study."""
-    return [_sentence(series, found.on_test) for series in found.curves]
+def curve_sentences(comparison: Comparison) -> list[str]:
+    """Return, for each curve of a study, what twice the training images would gain."""
+    return [_sentence(series, comparison.on_test) for series in comparison.curves]
 
 
 def _sentence(series: Series, on_test: str) -> str:
-    begins = f"With {series.label}, twice" if series.label else "Twice"
+    unknown = f"{f'With {series.label}, the' if series.label else 'The'} gain from twice the training images is unknown"
     if (curve := series.curve) is None:
         return (
-            f"{begins} the images would bring an unknown gain: a power law takes two seeds or more that all numbers of "
-            "images have, and errors at each."
+            f"{unknown}: to fit a power law, all training set sizes must share at least two seeds, and each size must "
+            "have errors."
         )
     most, twice = series.sizes[-1], series.twice
     low, high = curve.gain(most, twice).interval()
     if high - low > 2 * (1 - curve.accuracy(most).value):
-        return (
-            f"{begins} the images would bring an unknown gain: its 95 % interval is wider than the error that there is "
-            "to lose; more seeds, more fractions or longer trainings narrow it."
-        )
-    law = f"if the power law {_law(curve)}, fitted at {len(series.sizes)} training set sizes"
-    gain = f"about {points(curve.gain(most, twice).value)} points of {on_test}"
-    words = f"{begins} the images ({twice:,.0f}, extrapolated) would bring {gain} ({_of(curve.gain(most, twice))}"
+        return f"{unknown}: its 95 % CI is wider than the remaining error. More seeds, sizes or epochs would narrow it."
+    begins = f"With {series.label}, twice" if series.label else "Twice"
+    law = f"the power law error = {curve.scale:.3g} n^{-curve.exponent().value:.3g}"
+    fit = f"{law}, fitted to {len(series.sizes)} training set sizes"
+    gain = curve.gain(most, twice)
+    sentence = (
+        f"{begins} the training images ({twice:,.0f}, extrapolated) would gain about {points(gain.value)} points of "
+        f"{on_test} (95 % CI {_interval(gain)})"
+    )
     if not curve.may_bend:
-        return f"{words}, {law}, too few to question it, goes on){_remarks(series, curve)}."
-    straight = curve.gain(most, twice, is_straight=True)
-    exactly = f"{points(straight.value)}, {_of(straight, name='')}"
-    return f"{words}; {exactly} {law}, goes on exactly){_remarks(series, curve)}."
+        return " ".join([f"{sentence}, assuming {fit}, which are too few to test it.", *_remarks(series, curve)])
+    exact = curve.gain(most, twice, is_straight=True)
+    if_exact = f"If {fit}, held exactly, the gain would be {points(exact.value)} points ({_interval(exact)})."
+    return " ".join([f"{sentence}.", if_exact, *_remarks(series, curve)])
 
 
-def _law(curve: LearningCurve) -> str:
-    """The error by the number of images n; the exponent of one that grows has no minus."""
-    return f"{curve.scale:.3g} n^{-curve.exponent().value:.3g}"
-
-
-def _of(estimate: Estimate, name: str = "95 % CI ") -> str:
+def _interval(estimate: Estimate) -> str:
     low, high = estimate.interval()
-    return f"{name}{points(low)} to {points(high)}"
+    return f"{points(low)} to {points(high)}"
 
 
-def _remarks(series: Series, curve: LearningCurve) -> str:
+def _remarks(series: Series, curve: LearningCurve) -> list[str]:
     remarks = []
-    if curve.may_bend and (chance := curve.bend().p_value()) < 0.05:
-        slows = "falls ever more slowly" if curve.bend().value > 0 else "falls ever faster"
-        remarks.append(f"the error {slows} than this law ({p_value(chance, 'p')})")
+    if curve.may_bend and (bend_p := curve.bend().p_value()) < 0.05:
+        pace = "more slowly" if curve.bend().value > 0 else "faster"
+        remarks.append(f"At larger sizes the error falls {pace} than by this law ({p_value(bend_p, 'p')}).")
     if series.has_one_subset:
         remarks.append(
-            "all seeds share one subset, so the interval leaves out how it was drawn (data.subset_seed=null draws one "
-            "for each seed)"
+            "All seeds share one subset, so the interval does not include the variance from drawing it "
+            "(data.subset_seed=null draws one per seed)."
         )
-    return "".join(f"; {remark}" for remark in remarks)
+    return remarks
 
 
-def curve_columns(found: Comparison) -> list[str]:
-    """The columns of `learning_curve.csv`, of which one is the primary metric."""
+def curve_columns(comparison: Comparison) -> list[str]:
+    """Return the columns of `learning_curve.csv`, one of which is the primary metric."""
     return [
-        *("series", "kind", "num_train", "num_seeds", found.primary, "low", "high", "curve", "curve_low", "curve_high"),
+        *(
+            "series",
+            "kind",
+            "num_train",
+            "num_seeds",
+            comparison.primary,
+            "low",
+            "high",
+            "curve",
+            "curve_low",
+            "curve_high",
+        ),
         *("scale", "exponent", "exponent_low", "exponent_high", "gain_of_twice", "gain_low", "gain_high", "bend_p"),
     ]
 
 
-def curve_rows(found: Comparison) -> list[dict[str, Any]]:
-    """The rows of `learning_curve.csv`: each number of images, then twice the largest, with the fit beside it."""
-    return [dict(zip(curve_columns(found), row, strict=True)) for series in found.curves for row in _rows(series)]
+def curve_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return the rows of `learning_curve.csv`: each training set size, then twice the largest, with the fit."""
+    return [
+        dict(zip(curve_columns(comparison), row, strict=True)) for series in comparison.curves for row in _rows(series)
+    ]
 
 
 def _rows(series: Series) -> list[tuple[object, ...]]:
@@ -105,8 +115,8 @@ def _rows(series: Series) -> list[tuple[object, ...]]:
         measured = (len(one.evaluated), one.test_accuracy, *(one.interval or (None, None)))
         rows.append((series.label, "measured", size, *measured, *_on_curve(curve, size), *fit))
     if curve is not None:
-        nothing = (series.num_seeds, None, None, None)
-        rows.append((series.label, "extrapolated", series.twice, *nothing, *_on_curve(curve, series.twice), *fit))
+        unmeasured = (series.num_seeds, None, None, None)
+        rows.append((series.label, "extrapolated", series.twice, *unmeasured, *_on_curve(curve, series.twice), *fit))
     return rows
 
 
@@ -117,9 +127,9 @@ def _on_curve(curve: LearningCurve | None, size: float) -> tuple[float | None, .
     return accuracy.value, *accuracy.interval()
 
 
-def curve_figures(found: Comparison) -> list[Figure]:
-    """Test accuracy against the number of training images, with the fitted curves as far as twice the images."""
-    drawn = found.curves[: len(COLOURS)]
+def curve_figures(comparison: Comparison) -> list[Figure]:
+    """Return test accuracy against the number of training images, with the fitted curves up to twice the largest."""
+    drawn = comparison.curves[: len(COLOURS)]
     if not drawn:
         return []
     figure = go.Figure()
@@ -127,21 +137,22 @@ def curve_figures(found: Comparison) -> list[Figure]:
         if series.curve is not None:
             _add_curve(figure, series, series.curve, place)
         _add_points(figure, series, place)
-    finish(figure, 380, "training images", f"{found.on_test} (%)")
+    finish(figure, 380, "training images", f"{comparison.on_test} (%)")
     sizes = sorted({round(size) for series in drawn for size in (*series.sizes, series.twice)})
     ticks = [size for before, size in zip([0, *sizes], sizes, strict=False) if size > MARGIN * before]
     ends = rounded([math.log10(sizes[0] / MARGIN), math.log10(sizes[-1] * MARGIN)], 3)
     figure.update_xaxes(type="log", range=ends, tickvals=ticks, ticktext=[f"{size:,}" for size in ticks])
-    head = ["curve", "images", "seeds", "test %", "low", "high", "fit %", "low", "high"]
+    head = ["curve", "training images", "seeds", "test %", "low", "high", "fit %", "low", "high"]
     rows = [
         [str(row["series"]), f"{row['num_train']:,.0f}", str(row["num_seeds"]), *map(_cell, list(row.values())[4:10])]
-        for row in curve_rows(found)
+        for row in curve_rows(comparison)
     ]
-    more = len(found.curves) - len(drawn)
-    title = f"{found.on_test.capitalize()} (%) by number of training images, 95 % intervals; dashed: extrapolated" + (
-        f" (the first {len(drawn)} of {len(found.curves)} curves)" if more else ""
+    more = len(comparison.curves) - len(drawn)
+    title = (
+        f"{comparison.on_test.capitalize()} (%) by number of training images, 95 % intervals; dashed: extrapolated"
+        + (f" (the first {len(drawn)} of {len(comparison.curves)} curves)" if more else "")
     )
-    return [Figure("learning-curve", title, " ".join(curve_sentences(found)), spec(figure), [head, *rows])]
+    return [Figure("learning-curve", title, " ".join(curve_sentences(comparison)), spec(figure), [head, *rows])]
 
 
 def _cell(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What all figures of the page have in common."""
+"""Parts that all figures of the page share: colours, layout, error bars, labels."""
 
 import html
 import math
@@ -8,42 +8,53 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-VAL, TRAIN, OTHER = "#0072B2", "#D55E00", "rgba(128,128,128,.8)"  # of Okabe and Ito, told apart by the colour blind
-COLOURS = (VAL, TRAIN, "#009E73", "#B05C8B", "#A87400", "#3A8DBF")  # two darker, for contrast on white
+VAL, TRAIN, OTHER = (
+    "#0072B2",
+    "#D55E00",
+    "rgba(128,128,128,.8)",
+)  # from Okabe and Ito, distinguishable with colour blindness
+COLOURS = (
+    VAL,
+    TRAIN,
+    "#009E73",
+    "#B05C8B",
+    "#A87400",
+    "#3A8DBF",
+)  # the last three are darker than theirs, for contrast on white
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 GRID = "rgba(128,128,128,.25)"
-MAX_POINTS = 40  # of a figure with one row for each arm
-MAX_LINE = 20  # characters of a label's line on an axis
+MAX_POINTS = 40  # arms in one figure
+MAX_LINE = 20  # characters of a line of an axis label
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of the page.
+    """A figure of the page.
 
     Attributes:
-        name: Of its element and of a file that it is saved as.
-        title: Above it, as plain text.
-        says: What it shows, for those who cannot see it.
-        spec: Plotly's data and layout, as plain values.
-        numbers: Its numbers, with a row of names.
+        name: Name of its HTML element and of the file that it is saved as.
+        title: Title above it, as plain text.
+        description: Sentence that says what it shows, read by screen readers.
+        spec: Data and layout for plotly.js, as plain values.
+        numbers: Table of its numbers, with a header row.
     """
 
     name: str
     title: str
-    says: str
+    description: str
     spec: dict[str, Any]
     numbers: list[list[str]]
 
 
 def finish(figure: go.Figure, height: int, x_title: str, y_title: str, **layout: object) -> None:
-    """Gives a figure the looks of the page; colours of text come from the page.
+    """Apply the layout that all figures share; the page sets the colours of text.
 
     Args:
-        figure: To be changed.
-        height: In pixels.
-        x_title: Of the horizontal axis, with its unit; empty where the labels say it.
-        y_title: Of the vertical axis.
-        layout: Plotly's, further.
+        figure: Figure that is changed in place.
+        height: Height in pixels.
+        x_title: Title of the horizontal axis, with its unit; empty if the tick labels need none.
+        y_title: Title of the vertical axis.
+        layout: Further layout attributes of Plotly.
     """
     axis = {"gridcolor": GRID, "zerolinecolor": GRID, "automargin": True}
     figure.update_layout(
@@ -51,7 +62,12 @@ def finish(figure: go.Figure, height: int, x_title: str, y_title: str, **layout:
         margin={"l": 8, "r": 16, "t": 8, "b": 8},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},  # below, it runs into the axis' title
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "y": 1.02,
+            "yanchor": "bottom",
+        },  # below the plot it would overlap the title of the axis
         font={"size": 12},
         template="none",
         xaxis=axis | {"title": {"text": x_title, "standoff": 8}},
@@ -61,22 +77,23 @@ def finish(figure: go.Figure, height: int, x_title: str, y_title: str, **layout:
 
 
 def one_row_each(figure: go.Figure, labels: Sequence[str], x_title: str, **layout: object) -> None:
-    """Gives a figure with a row for each label, the first at the top, its height, axes and looks."""
+    """Lay out a figure that has one row per label, the first at the top."""
     names = list(dict.fromkeys(wrapped(label) for label in reversed(labels)))
-    height = 110 + (36 if any("<br>" in name for name in names) else 30) * len(names)
+    num_lines = max(name.count("<br>") + 1 for name in names)
+    height = 110 + max(30, 16 * num_lines + 4) * len(names)
     finish(figure, height, x_title, "", **layout)
     rows = {"type": "category", "categoryorder": "array", "categoryarray": names, "range": [-0.7, len(names) - 0.3]}
     figure.update_yaxes(rows)
 
 
 def spec(figure: go.Figure) -> dict[str, Any]:
-    """Its data and layout as plain values."""
+    """Return the data and layout of a figure as plain values."""
     whole: dict[str, Any] = figure.to_plotly_json()
     return {"data": whole["data"], "layout": whole["layout"]}
 
 
 def rounded(values: Iterable[float], digits: int = 2) -> list[float | None]:
-    """Short numbers, for a page holds many; null for what is not finite, which JSON does not know."""
+    """Round numbers to keep the page small; numbers that are not finite become None, since JSON has none of them."""
     return [round(float(value), digits) if math.isfinite(value) else None for value in values]
 
 
@@ -90,7 +107,7 @@ def add_band(
     opacity: float,
     group: str,
 ) -> None:
-    """Shades what lies between two lines, as a part of an entry of the legend."""
+    """Shade the area between two lines, in the legend group of their line."""
     figure.add_scatter(
         x=[*places, *reversed(places)],
         y=rounded([*high, *reversed(low)]),
@@ -108,7 +125,7 @@ def add_band(
 def error_bars(
     values: Sequence[float], intervals: Sequence[tuple[float, float]], colour: str, thickness: float = 2, width: int = 4
 ) -> dict[str, Any]:
-    """Plotly's error bars that reach from `low` to `high` of each interval."""
+    """Return Plotly's error bars from the low to the high end of each interval."""
     return {
         "type": "data",
         "symmetric": False,
@@ -121,7 +138,7 @@ def error_bars(
 
 
 def wrapped(label: str) -> str:
-    """A label of an arm on an axis, escaped; a long one in lines, broken after a slash, to leave room on a phone."""
+    """Return the escaped label of an arm for an axis; long labels are broken after slashes to leave room on a phone."""
     lines = [""]
     for part in label.replace("/", "/\n").splitlines():
         if lines[-1] and len(lines[-1] + part) > MAX_LINE:
@@ -131,13 +148,13 @@ def wrapped(label: str) -> str:
 
 
 def in_order(levels: Iterable[str]) -> list[str]:
-    """Levels of a factor: numbers by size, names as they come."""
-    known = list(dict.fromkeys(levels))
-    return sorted(known, key=float) if are_numbers(known) else known
+    """Return the levels of a factor, each once: numbers by size, names in the given order."""
+    unique = list(dict.fromkeys(levels))
+    return sorted(unique, key=float) if are_numbers(unique) else unique
 
 
 def are_numbers(levels: Iterable[str]) -> bool:
-    """Whether levels have an order, so that points may be joined."""
+    """Return whether all levels are finite numbers, so that their points may be joined."""
     try:
         return all(math.isfinite(float(level)) for level in levels)
     except ValueError:
@@ -145,5 +162,5 @@ def are_numbers(levels: Iterable[str]) -> bool:
 
 
 def percent(value: float, digits: int = 2) -> str:
-    """A fraction in percent, without its sign."""
+    """Return a fraction in percent, without the percent sign."""
     return f"{100 * value:.{digits}f}"

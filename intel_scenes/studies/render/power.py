@@ -1,78 +1,80 @@
-"""What a study can show, in words."""
+"""Sentences on the power of a study: the smallest difference it can detect, and the seeds that smaller ones need."""
 
+from collections.abc import Sequence
 from functools import cache
 
 from intel_scenes.studies.statistics.estimates import Components
 from intel_scenes.studies.statistics.verdicts import Design
 
-SMALLER = (0.005, 0.01, 0.02)  # differences that a study may want to show, as fractions
-# Of two configurations at about 90 %, in the simulations of the tests.
+SMALLER = (0.005, 0.01, 0.02)  # differences that a study may want to detect, as fractions
+# Variances of two configurations at about 90 % accuracy, as in the simulated studies of the tests.
 ASSUMED = {"seed": 2 * 0.003**2, "image": 0.0064, "rest": 0.12}
-ASSUMED_IN_WORDS = "0.3 points from seed to seed, and two runs that differ on 13 % of the images"
+ASSUMED_IN_WORDS = "a seed SD of 0.3 points, and runs that differ on 13 % of the images"
 
 
 def would_show(
     earlier: Design | None, num_arms: int, num_seeds: int, *, num_images: int, has_baseline: bool
 ) -> list[str]:
-    """What a study of so many arms and seeds would show, by the variances of earlier runs, or some that are assumed.
+    """Return what a planned study could detect, by the variances of earlier runs or by assumed ones.
 
     Args:
-        earlier: Of the runs that are there; None where none can be tested.
-        num_arms: Two or more.
-        num_seeds: Of each arm.
-        num_images: Of the test split.
-        has_baseline: All are compared with one of them alone.
+        earlier: Design with the variances of the runs in the folder; None if no pair of them can be tested.
+        num_arms: Number of arms, at least two.
+        num_seeds: Seeds per arm.
+        num_images: Number of test images.
+        has_baseline: Whether all arms are compared with one of them alone.
     """
     if num_seeds < 2:
-        return ["one seed an arm: no difference between arms can be tested, seed=1,2,3 asks for three"]
+        return ["one seed per arm: no difference between arms can be tested; seed=1,2,3 runs three"]
     design = assumed(num_arms, num_images=num_images, has_baseline=has_baseline)
     source = f"assuming {num_images:,} test images, {ASSUMED_IN_WORDS}"
     if earlier:
-        known = (earlier.is_paired, earlier.accuracy, earlier.degrees)
-        design = Design(earlier.components, num_arms, has_baseline, *known)
-        source = "by the variances of the runs that are there"
+        design = Design(
+            earlier.components, num_arms, has_baseline, earlier.is_paired, earlier.accuracy, earlier.degrees
+        )
+        source = "by the variances of the completed runs"
     chances = [f"{100 * size:g}: {100 * design.power_of_leader(size, num_seeds):.0f} %" for size in SMALLER]
     return [
         f"{num_arms} arms with {num_seeds} seeds: {detectable(design, num_seeds)} ({source})",
-        f"power for a pair of an arm that is better than all others by so many points: {', '.join(chances)}",
+        f"power for an arm that is better than all others by this many points: {', '.join(chances)}",
         needed(design),
     ]
 
 
 def assumed(num_arms: int, *, num_images: int, has_baseline: bool = False) -> Design:
-    """The design of a study before its first run, by the variances of `ASSUMED`; arguments as of `would_show`."""
+    """Return the design of a study before its first run, with the variances `ASSUMED`; arguments as in `would_show`."""
     return Design(Components(**ASSUMED, num_images=num_images), num_arms, has_baseline, accuracy=0.9)
 
 
-@cache  # the terminal and the page ask the same
+@cache  # the terminal and the page need the same sentence
 def detectable(design: Design, num_seeds: int) -> str:
-    """The smallest difference that has 80 % power."""
+    """Return the smallest difference that the study has 80 % power to detect."""
     smallest = design.smallest_shown(num_seeds)
     if smallest is None:
         return "no difference has 80 % power with so few seeds"
-    return f"smallest detectable difference {100 * smallest:.1f} points at 80 % power"
+    return f"the smallest detectable difference is {100 * smallest:.1f} points at 80 % power"
 
 
 @cache
 def needed(design: Design) -> str:
-    """The seeds that smaller differences need, as a range where the variance over seeds is an estimate."""
-    found = {size: design.seeds_needed(size) for size in SMALLER}
-    known = [f"{_range(*seeds)} for {_points(size)}" for size, seeds in found.items() if seeds]
-    limited = [f"{100 * size:g}" for size, seeds in found.items() if seeds is None]
-    parts = [f"seeds needed: {', '.join(known)}"] if known else []
+    """Return the seeds that smaller differences need, as a range because the seed variance is an estimate."""
+    seeds_by_size = {size: design.seeds_needed(size) for size in SMALLER}
+    reachable = [f"{_range(*seeds)} to detect {_points([size])}" for size, seeds in seeds_by_size.items() if seeds]
+    limited = [size for size, seeds in seeds_by_size.items() if seeds is None]
+    parts = [f"seeds needed per arm: {', '.join(reachable)}"] if reachable else []
     if limited:
-        sizes = f"{' or '.join(limited)} point{'s' if limited != ['1'] else ''}"
-        parts.append(f"more seeds cannot help for {sizes}, because the test set is too small")
+        parts.append(f"more seeds cannot help to detect {_points(limited)}, because the test set is too small")
     return "; ".join(parts)
 
 
-def _points(size: float) -> str:
-    return f"{100 * size:g} point{'s' if size != 0.01 else ''}"
+def _points(sizes: Sequence[float]) -> str:
+    *others, last = (f"{100 * size:g}" for size in sizes)
+    return f"{', '.join(others)}{' or ' * bool(others)}{last} point{'' if sizes == [0.01] else 's'}"
 
 
 def _range(fewest: int, most: int | None) -> str:
     if fewest > 100:
         return "more than 100"
     if most is None or most > 100:
-        return f"{fewest} or more"
+        return f"at least {fewest}"
     return f"{fewest}" if fewest == most else f"{fewest} to {most}"

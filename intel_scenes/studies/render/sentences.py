@@ -1,4 +1,4 @@
-"""What is odd in a study, in words: a sentence for each notice, and the box that it stands in."""
+"""The notices of a study in words: a sentence for each kind, and the section of the report that shows it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,102 +11,110 @@ Values = Mapping[str, Any]
 
 
 def edge_advice(edge: Edge) -> str:
-    """What to do about a best value at the edge of what was tried."""
+    """Return where at the edge of the search space a best value lies, and how to extend the space."""
     if edge.searched:
-        return f"at the edge of the interval searched, {edge.searched.low:g} to {edge.searched.high:g}: widen it"
+        return f"at the edge of the searched interval {edge.searched.low:g} to {edge.searched.high:g}: widen it"
     return f"at the edge of the grid{f': add {edge.key}={edge.beyond}' if edge.beyond else ''}"
 
 
 def edge_step(edge: Edge) -> str:
-    """The same as what to do next, and why."""
+    """Return the same as an instruction with its reason."""
     if edge.searched:
-        return f"widen the interval {edge.searched.low:g} to {edge.searched.high:g}: the best lies at its edge"
+        return f"widen the interval {edge.searched.low:g} to {edge.searched.high:g}: the best value is at its edge"
     add = f"add {edge.key}={edge.beyond}" if edge.beyond else f"add a value beyond {edge.key}={edge.best}"
-    return f"{add}: the best lies at the edge"
+    return f"{add}: the best value is at the edge of the grid"
 
 
 def _by_value(arms: Mapping[str, Sequence[str]]) -> str:
     return ", ".join(f"{value} ({few(labels, 3)})" for value, labels in arms.items())
 
 
-def _alike(pairs: Sequence[tuple[str, str]]) -> str:
+def _equal_runs(pairs: Sequence[tuple[str, str]]) -> str:
     return few([f"{run} and {other}" for run, other in pairs])
+
+
+def _are(num: int) -> str:
+    return "is" if num == 1 else "are"
+
+
+def _runs_are(num: int) -> str:
+    return f"{num} run{'s' * (num != 1)} {_are(num)}"
 
 
 def _recipes(recipes: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{recipe} with {', '.join(values) or 'its own values'}" for recipe, values in recipes.items())
 
 
-# Each takes the names of the runs, as few, and the values of a notice.
+# Each takes the names of the runs (shortened), the values of the notice, and the number of runs.
 WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
     Kind.UNREADABLE: lambda runs, v, _: f"{runs} is left out: {v['reason']}",
     Kind.DUPLICATE: lambda runs, v, _: f"{runs} is the same run as {v['other']} and counted once",
     Kind.OTHER_IMAGES: lambda runs, v, num: (
-        f"left out, because their images differ from those of most runs or are unknown: {num} of {v['num_all']}, {runs}"
+        f"{num} of {v['num_all']} runs {_are(num)} left out, because the images differ from those of most runs or are "
+        f"unknown: {runs}"
     ),
     Kind.OTHER_METRIC: lambda runs, v, num: (
-        f"left out, because their best epoch was not chosen by primary_metric={v['most']}, as that of most runs was: "
-        f"{num} of {v['num_all']}, {runs}"
+        f"{num} of {v['num_all']} runs {_are(num)} left out, because the best epoch was not chosen by "
+        f"primary_metric={v['most']}, as in most runs: {runs}"
     ),
-    Kind.OTHER_SETTINGS: lambda runs, v, _: (
-        f"left out, because they differ from the other runs of {v['configuration']} in more than what was typed "
-        f"(a weights file, threads, precision or a configuration file): {runs}"
+    Kind.OTHER_SETTINGS: lambda runs, v, num: (
+        f"{_runs_are(num)} left out, because of a difference from the other runs of {v['configuration']} in more "
+        f"than the overrides (a weights file, threads, precision or a configuration file): {runs}"
     ),
     Kind.NO_PREDICTIONS: lambda runs, v, _: f"predictions left out ({v['reason']}): {runs}",
     Kind.EQUAL_PREDICTIONS: lambda _, v, __: (
-        f"predictions that are equal to those of another seed, counted once: {_alike(v['pairs'])}"
+        f"predictions identical to those of another seed are counted once: {_equal_runs(v['pairs'])}"
     ),
     Kind.MISSING: lambda runs, v, num: f"{num} of {v['num_all']} planned runs have no record: {runs}",
-    Kind.LOST: lambda _, v, __: f"no run of {v['configuration']} is completed, {v['num_failed']} failed",
+    Kind.LOST: lambda _, v, __: f"no run of {v['configuration']} completed; {v['num_failed']} failed",
     Kind.FAILED: lambda _, v, __: f"{v['arm']}: {v['num_failed']} of {v['num_all']} runs failed",
     Kind.FAILED_CONFIRMING: lambda runs, v, num: f"{v['arm']}: {num} of {v['num_all']} confirming runs failed: {runs}",
-    Kind.UNFINISHED: lambda runs, _, __: f"runs that are not finished: {runs}",
+    Kind.UNFINISHED: lambda runs, _, num: f"{_runs_are(num)} not finished: {runs}",
     Kind.GUESSING: lambda _, v, __: (
-        f"no better than guessing on validation, or one class for all test images: {few(v['arms'])}"
+        f"some arms are no better than chance on validation, or predict one class for all test images: {few(v['arms'])}"
     ),
     Kind.WITHOUT_TTA: lambda runs, _, __: (
-        f"ranked by validation accuracy without test-time augmentation, because the records of {runs} lack "
-        "val_accuracy_tta: remove these folders and start the sweep again to rank by it"
+        "arms are ranked by validation accuracy without test-time augmentation, because the records of "
+        f"{runs} lack val_accuracy_tta: delete these folders and run the sweep again to rank with it"
     ),
     Kind.FEWER_SEEDS: lambda _, v, __: (
         f"{v['arm']}: a configuration with fewer than {v['most']} completed runs was not chosen"
     ),
     Kind.AT_EDGE: lambda _, v, __: (
-        f"not comparable, because the best {v['edge'].key}={v['edge'].best} is {edge_advice(v['edge'])} "
-        f"({few(v['arms'])})"
+        f"{few(v['arms'])}: not comparable, because the best {v['edge'].key}={v['edge'].best} is "
+        f"{edge_advice(v['edge'])}"
     ),
     Kind.FEWER_TRIALS: lambda _, v, __: (
-        f"{v['arm']} is not comparable, because it had {v['trials']} trials in {v['runs']} runs, "
-        f"others {v['most_trials']} in {v['most_runs']}"
+        f"{v['arm']} is not comparable, because it had fewer trials than others: {v['trials']} in {v['runs']} runs, "
+        f"not {v['most_trials']} in {v['most_runs']}"
     ),
     Kind.NOT_ON_VALIDATION: lambda _, v, __: f"{v['arm']} is not compared on validation: {v['reason']}",
     Kind.DIFFERENT: lambda _, v, __: f"{v['setting']}: {_by_value(v['arms'])}",
     Kind.CONFOUNDED: lambda _, v, __: (
         f"{v['one']} and {v['other']} change together, so their effects cannot be separated"
     ),
-    Kind.UNCOMMITTED: lambda runs, v, num: f"uncommitted changes of the code in {num} of {v['num_all']} runs: {runs}",
+    Kind.UNCOMMITTED: lambda runs, v, num: f"{num} of {v['num_all']} runs had uncommitted changes in the code: {runs}",
     Kind.EFFECTS_OF_TEST_ALONE: lambda _, v, __: (
         f"effects on {'losses and on ' if 'test_loss_calibrated' in v['metrics'] else ''}validation are not shown: "
         f"{v['reason']}"
     ),
     Kind.CROSS_FITTED: lambda _, v, __: (
         f"exploratory, without verdicts: {'balanced ' * v['is_balanced']}test accuracy with the choice made on the "
-        "other seeds (cross-validated over "
-        "seeds, it estimates tuning with one seed less): "
+        "other seeds (cross-validated over seeds; it estimates tuning with one seed fewer): "
         f"{few([f'{arm} {100 * value:.1f} %' for arm, value in v['accuracies'].items()], 6)}"
     ),
-    Kind.NO_EFFECTS: lambda _, v, __: f"more than {v['most']} arms: the effects of factors are not estimated",
+    Kind.NO_EFFECTS: lambda _, v, __: f"with more than {v['most']} arms, the effects of factors are not estimated",
     Kind.NOT_BRACKETED: lambda _, v, __: (
-        f"{v['arm']}: the better of two values is always at an end of its grid: add one beyond {v['key']}={v['best']}"
+        f"{v['arm']}: of two values the best is always at the edge of the grid; add one beyond {v['key']}={v['best']}"
     ),
     Kind.NEARLY_EQUAL_IMAGES: lambda *_: (
-        "nearly equal test images count as independent, which makes intervals too narrow if there are many: "
+        "near-duplicate test images count as independent, which makes intervals too narrow if there are many: "
         "compare.audit=audit/audit.csv counts each group of them once"
     ),
     Kind.BASELINE_NAMED_LATE: lambda _, v, __: (
         f"the baseline {v['baseline']} was first named {'on ' + v['date'][:10] if v['date'] else 'now'}, when "
-        f"{v['num_completed']} runs had completed: one that is chosen by results raises the rate of "
-        "false verdicts above 5 %"
+        f"{v['num_completed']} runs had completed: choosing a baseline by its results raises the rate of false "
+        "verdicts above 5 %"
     ),
     Kind.NOT_COMPARED: lambda _, v, __: (
         f"{v['arm']} was not confirmed, so nothing is compared with it: sweep.confirm=N confirms it"
@@ -114,52 +122,53 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
         else f"{v['arm']} has no predictions, so nothing is compared with it: run it again"
     ),
     Kind.NO_EFFECT: lambda _, v, __: (
-        f"equal predictions, so the setting in which these runs differ has no effect: {_alike(v['pairs'])}"
+        f"predictions are identical, so the setting in which these runs differ has no effect: {_equal_runs(v['pairs'])}"
     ),
     Kind.TWINS: lambda _, v, __: (
-        "planned runs that are the same as others, because what was typed changes nothing: "
-        f"{few([f'{name} is {other}' for name, other in v['twins'].items()])}"
+        "some planned runs repeat others, because the override in which they differ has no effect: "
+        f"{few([f'{name} repeats {other}' for name, other in v['twins'].items()])}"
     ),
     Kind.ONLY_LEADER: lambda _, v, __: f"more than {v['most']} arms: each is compared with {v['leader']} only",
     Kind.NAMED_BY_RECIPE: lambda _, v, __: f"arms are named after their recipe alone: {_recipes(v['recipes'])}",
     Kind.SUSPECT: lambda _, v, __: (
-        "search space suspect: a method is below its own special case on validation "
+        "the search space may be too small, because a method is below its own special case on validation "
         f"({few([f'{one} below {other}' for one, other in v['arms']])})"
     ),
     Kind.UNPAIRED: lambda _, v, __: (
-        "seeds are not paired (other seeds, split, order or start), so each side counts its own: "
+        "arms are compared as independent, because their seeds are not paired (other seeds, split, image order or "
+        "initial weights): "
         f"{few([f'{one} and {other}' for one, other in v['pairs']])}"
     ),
     Kind.CROSSING: lambda _, v, __: (
         f"the order by the expected best {'balanced ' * v['is_balanced']}validation accuracy depends on the number of "
         "trials: "
-        f"{few([f'{behind} passes {ahead} at {trials}' for ahead, behind, trials in v['crossings']])}"
+        f"{few([f'{behind} passes {ahead} at {trials} trials' for ahead, behind, trials in v['crossings']])}"
     ),
     Kind.PARTLY_PAIRED: lambda _, v, __: (
         "compared on the seeds that both arms have: "
         f"{few([f'{one} and {other} ({num})' for one, other, num in v['pairs']])}"
     ),
-    Kind.REPEATED_SEED: lambda runs, v, _: (
-        f"left out, because {v['other']} has seed {v['seed']} too, and a seed counts once: {runs}"
+    Kind.REPEATED_SEED: lambda runs, v, num: (
+        f"{_runs_are(num)} left out, because {v['other']} has seed {v['seed']} too, and a seed counts once: {runs}"
     ),
-    Kind.CONTRADICTORY: lambda runs, v, _: (
-        f"left out, because the record has {v['key']}={v['recorded']:.4f} and its predictions {v['predicted']:.4f}: "
-        f"{runs}"
+    Kind.CONTRADICTORY: lambda runs, v, num: (
+        f"{_runs_are(num)} left out, because the record says {v['key']}={v['recorded']:.4f} and the predictions give "
+        f"{v['predicted']:.4f}: {runs}"
     ),
     Kind.CHOICE_CHANGED: lambda _, v, __: (
         f"{v['arm']}: {v['confirmed']} was confirmed and is compared; validation would now choose {v['chosen']}"
     ),
     Kind.SAME_SEEDS_CHOSE: lambda _, v, __: (
-        f"{' and '.join(v['tuned'])} tuned on the seeds that are tested, which favours noisy arms (a false winner "
-        "in up to 13 % of simulated studies): sweep.confirm=5 tests what was chosen on fresh seeds"
+        f"the seeds that are tested also chose {' and '.join(v['tuned'])}, which favours noisy arms (a false winner in "
+        "up to 13 % of simulated studies): sweep.confirm=5 tests the chosen configurations on fresh seeds"
     ),
     Kind.IF_FAILED_GUESSED: lambda _, v, __: (
         f"if the failed runs had predicted at chance, {v['a']} against {v['b']} would be: {v['worst']}, "
         f"instead of: {v['verdict']}"
     ),
 }
-GAPS = (Kind.LOST, Kind.MISSING, Kind.GUESSING)  # that belong to the answer
-UNPLANNED = (  # in which runs or arms differ although no factor says so
+GAPS = (Kind.LOST, Kind.MISSING, Kind.GUESSING)  # shown in the answer too
+UNPLANNED = (  # differences of runs or arms that no factor explains
     *(Kind.DIFFERENT, Kind.CONFOUNDED, Kind.UNCOMMITTED, Kind.OTHER_IMAGES, Kind.OTHER_SETTINGS, Kind.CONTRADICTORY),
     *(Kind.NO_PREDICTIONS, Kind.EQUAL_PREDICTIONS, Kind.REPEATED_SEED, Kind.WITHOUT_TTA, Kind.UNPAIRED),
     *(Kind.PARTLY_PAIRED, Kind.OTHER_METRIC),
@@ -171,33 +180,33 @@ NOTES = (
 
 
 def sentence(notice: Notice) -> str:
-    """A notice in words."""
+    """Return a notice in words."""
     return WORDS[notice.kind](few(notice.runs), notice.values, len(notice.runs))
 
 
 def gaps(notices: Iterable[Notice]) -> list[str]:
-    """What belongs to the answer: what is missing, and what learned nothing."""
+    """Return the notices that belong to the answer: missing runs, and arms that learned nothing."""
     return _sentences(notices, lambda kind: kind in GAPS)
 
 
 def unplanned(notices: Iterable[Notice]) -> list[str]:
-    """Unplanned differences: what may explain a difference of arms beside the factors."""
+    """Return the unplanned differences, which may explain a difference between arms instead of the factors."""
     return _sentences(notices, lambda kind: kind in UNPLANNED)
 
 
 def problems(notices: Iterable[Notice]) -> list[str]:
-    """Whatever else was left out or needs a look, the gaps first."""
-    known = list(notices)
-    return gaps(known) + _sentences(known, lambda kind: kind not in (*GAPS, *UNPLANNED, *NOTES))
+    """Return all problems that are neither unplanned differences nor notes, the gaps first."""
+    listed = list(notices)
+    return gaps(listed) + _sentences(listed, lambda kind: kind not in (*GAPS, *UNPLANNED, *NOTES))
 
 
 def notes(notices: Iterable[Notice]) -> list[str]:
-    """Whatever else is good to know."""
+    """Return remarks that call for no action."""
     return _sentences(notices, lambda kind: kind in NOTES)
 
 
 def _sentences(notices: Iterable[Notice], is_wanted: Callable[[Kind], bool]) -> list[str]:
-    """A sentence for each notice of some kinds; those that differ in their runs alone are one."""
+    """Return a sentence per notice of the wanted kinds; notices that differ in their runs alone are merged."""
     merged: dict[str, Notice] = {}
     for notice in notices:
         if is_wanted(notice.kind):

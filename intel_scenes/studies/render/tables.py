@@ -1,4 +1,4 @@
-"""The tables of a comparison, as rows of text under a row of names."""
+"""Tables of a comparison: a header row, then rows of text."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -12,22 +12,22 @@ from intel_scenes.studies.statistics.effects import Interaction, LevelDifference
 Rows = list[list[str]]
 
 
-def leaderboard(found: Comparison) -> Rows:
-    """A row for each configuration, best validation accuracy first."""
-    verdicts = {pair.a: pair.text for pair in found.to_reference()}
-    arm_of = {id(arm.chosen): arm for arm in found.arms}
-    has_devices = len({device for one in found.configurations for device in one.devices}) > 1
-    has_tta = any(run.has_tta and run.views != 1 for run in found.runs)
-    balanced = "balanced " * found.images.is_balanced
+def leaderboard(comparison: Comparison) -> Rows:
+    """Return the leaderboard: a row per configuration, best validation accuracy first."""
+    verdicts = {pair.a: pair.text for pair in comparison.to_reference()}
+    arm_of = {id(arm.chosen): arm for arm in comparison.arms}
+    has_devices = len({device for one in comparison.configurations for device in one.devices}) > 1
+    has_tta = any(run.has_tta and run.views != 1 for run in comparison.runs)
+    balanced = "balanced " * comparison.images.is_balanced
     names = [
-        *found.factors,
-        f"{balanced}validation %{' (TTA)' * has_tta}",
-        *(f"{balanced}test %", "95 % CI", f"against {reference(found)}" if found.arms else "", "seeds"),
-        *(["trials"] if found.tuned else []),
+        *comparison.factors,
+        f"{balanced}val %{' (TTA)' * has_tta}",
+        *(f"{balanced}test %", "95 % CI", f"against {reference(comparison)}" if comparison.arms else "", "seeds"),
+        *(["trials"] if comparison.tuned else []),
         *("gap", "minutes", "images/s", *(["device"] if has_devices else []), "parameters"),
     ]
     rows = [names]
-    for one in found.configurations:
+    for one in comparison.configurations:
         arm = arm_of.get(id(one))
         tested = arm.tested if arm else one
         is_timed = len(tested.devices) == 1
@@ -37,9 +37,9 @@ def leaderboard(found: Comparison) -> Rows:
                 _over_seeds(one, lambda run: run.val_accuracy, 100),
                 f"{100 * tested.test_accuracy:.1f}",
                 "" if tested.interval is None else f"{100 * tested.interval[0]:.1f} to {100 * tested.interval[1]:.1f}",
-                _verdict(found, arm, verdicts.get(arm.label, "") if arm else ""),
+                _verdict(comparison, arm, verdicts.get(arm.label, "") if arm else ""),
                 _seeds(one, arm),
-                *([str(len(arm.tried)) if arm else ""] if found.tuned else []),
+                *([str(len(arm.tried)) if arm else ""] if comparison.tuned else []),
                 number(tested.gap, "+.1f", 100),
                 _over_seeds(tested, lambda run: run.summary.fit_seconds, 1 / 60) if is_timed else "",
                 number(tested.mean("images_per_second") if is_timed else None, ".0f"),
@@ -50,17 +50,17 @@ def leaderboard(found: Comparison) -> Rows:
     return rows
 
 
-def _verdict(found: Comparison, arm: Arm | None, text: str) -> str:
+def _verdict(comparison: Comparison, arm: Arm | None, text: str) -> str:
     if arm is None:
-        return "-"  # validation did not choose it
-    if arm.label == found.reference:
-        return reference(found)
-    return text or ("not confirmed" if any(one.confirmed for one in found.arms) and not arm.confirmed else "")
+        return "-"  # not the chosen configuration of its arm
+    if arm.label == comparison.reference:
+        return reference(comparison)
+    return text or ("not confirmed" if any(one.confirmed for one in comparison.arms) and not arm.confirmed else "")
 
 
 def _seeds(one: Configuration, arm: Arm | None) -> str:
-    told = len(one.evaluated)
-    texts = [f"{len(one.runs)}" + (f" ({told} with predictions)" if told < len(one.runs) else "")]
+    num_evaluated = len(one.evaluated)
+    texts = [f"{len(one.runs)}" + (f" ({num_evaluated} with predictions)" if num_evaluated < len(one.runs) else "")]
     if one.num_failed:
         texts.append(f"({one.num_failed} failed)")
     if arm and arm.confirmed:
@@ -70,36 +70,36 @@ def _seeds(one: Configuration, arm: Arm | None) -> str:
     return " ".join(texts)
 
 
-def reference(found: Comparison) -> str:
-    """What the arms are compared with."""
-    if found.baseline:
-        return f"baseline {found.baseline}"
-    return "the leader" if found.is_to_leader else found.reference
+def reference(comparison: Comparison) -> str:
+    """Return what the arms are compared with: the baseline, the leader or another arm."""
+    if comparison.baseline:
+        return f"baseline {comparison.baseline}"
+    return "the leader" if comparison.is_to_leader else comparison.reference
 
 
-def validation_rows(found: Comparison) -> Rows:
-    """What each arm is against the baseline on validation; empty where no baseline was named."""
-    if not found.on_validation:
+def validation_rows(comparison: Comparison) -> Rows:
+    """Return the differences of each arm from the baseline on validation; empty if no baseline was named."""
+    if not comparison.on_validation:
         return []
     rows = [
         [
-            f"against {found.baseline} on validation",
-            f"points of {'balanced ' * found.images.is_balanced}accuracy",
-            "loss, calibrated",
+            f"against {comparison.baseline} on validation",
+            f"points of {'balanced ' * comparison.images.is_balanced}accuracy",
+            "calibrated loss (lower is better)",
         ]
     ]
-    for one in found.on_validation:
+    for one in comparison.on_validation:
         (low, high), (least, most) = one.accuracy.interval(), one.loss.interval()
         accuracy = f"{points(one.accuracy.value)} ({points(low)} to {points(high)})"
-        label = f"{one.label} (not tuned alike)" if one.is_unequal else one.label
+        label = f"{one.label} (not tuned equally)" if one.is_unequal else one.label
         rows.append([label, accuracy, f"{one.loss.value:+.3f} ({least:+.3f} to {most:+.3f})"])
     return rows
 
 
-def effect_rows(found: Comparison, metric: str | None = None) -> Rows:
-    """The level differences of the main effects, then the simple effects of each interaction that was found."""
-    metric = metric or found.primary
-    effects = found.effects.get(metric)
+def effect_rows(comparison: Comparison, metric: str | None = None) -> Rows:
+    """Return the main effects as level differences, then the simple effects of each significant interaction."""
+    metric = metric or comparison.primary
+    effects = comparison.effects.get(metric)
     if effects is None:
         return []
     shown = {(a, b) for one in effects.interactions if one.is_shown for a in one.factors for b in one.factors}
@@ -119,10 +119,10 @@ def _effect_row(one: LevelDifference, *, is_loss: bool) -> list[str]:
     ]
 
 
-def interaction_rows(found: Comparison, metric: str | None = None) -> Rows:
-    """The tests of the two-factor interactions."""
-    metric = metric or found.primary
-    effects = found.effects.get(metric)
+def interaction_rows(comparison: Comparison, metric: str | None = None) -> Rows:
+    """Return the tests of the two-factor interactions."""
+    metric = metric or comparison.primary
+    effects = comparison.effects.get(metric)
     if effects is None or not effects.interactions:
         return []
     rows = [["interaction", "F", "df", "p (Holm)", "cells"]]
@@ -133,35 +133,35 @@ def interaction_rows(found: Comparison, metric: str | None = None) -> Rows:
 
 
 def degrees(one: Interaction) -> str:
-    """Degrees of freedom of an F statistic."""
+    """Return the degrees of freedom of an F statistic, those of the numerator first."""
     return f"{one.df:.1f}, {one.df_denominator:.0f}"
 
 
 def p_value(value: float, name: str = "") -> str:
-    """A p-value as papers have it, such as `0.012`, or with its name `p = 0.012`."""
+    """Format a p-value as papers do: `0.012` or `<0.001`, with its name `p = 0.012`."""
     text = "<0.001" if value < 0.001 else f"{value:.3f}"
     return f"{name} = {text}".replace("= <", "< ") if name else text
 
 
 def points(difference: float, digits: int = 1) -> str:
-    """A difference in points, `+0.0` for what rounds to nothing."""
+    """Format a difference in percentage points; what rounds to zero is `+0.0`, never `-0.0`."""
     return f"{round(100 * difference, digits) + 0.0:+.{digits}f}"
 
 
 def aligned(rows: Rows) -> list[str]:
-    """Rows as lines with columns of one width."""
+    """Format rows as lines of text with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def first(lines: Sequence[str], most: int) -> list[str]:
-    """The first lines, and how many more there are."""
+    """Return the first lines, then how many are left."""
     left = len(lines) - most
-    return [*lines[:most], *([f"({left} more such lines: see the report)"] if left > 0 else [])]
+    return [*lines[:most], *([f"({left} more: see the report)"] if left > 0 else [])]
 
 
 def _over_seeds(one: Configuration, value: Callable[[Run], float | None], factor: float) -> str:
-    values = [factor * known for run in one.runs if (known := value(run)) is not None]
+    values = [factor * measured for run in one.runs if (measured := value(run)) is not None]
     if not values:
         return ""
     mean = f"{statistics.fmean(values):.1f}"
@@ -169,5 +169,5 @@ def _over_seeds(one: Configuration, value: Callable[[Run], float | None], factor
 
 
 def number(value: float | None, form: str, factor: float = 1) -> str:
-    """A number in a format; empty where it is unknown."""
+    """Format a number; empty if it is unknown."""
     return "" if value is None else format(factor * value, form)

@@ -1,4 +1,4 @@
-"""A comparison in the terminal, as tables for a paper, and as JSON."""
+"""A comparison as text: for the terminal, in Markdown, in LaTeX and as JSON."""
 
 import json
 from collections.abc import Callable
@@ -18,42 +18,51 @@ from intel_scenes.studies.render.tables import (
     validation_rows,
 )
 
-MAX_ROWS, MAX_LINES = 40, 10  # of a table in the terminal, and of what stands under it
+MAX_ROWS, MAX_LINES = 40, 10  # rows of a table in the terminal, and lines of the notices below it
 
 
-def _terminal(found: Comparison) -> str:
-    names, *rows = leaderboard(found)
-    lines = [*answer(found), ""]
-    if found.effects:
-        of_levels = effect_rows(found)
+def _terminal(comparison: Comparison) -> str:
+    names, *rows = leaderboard(comparison)
+    lines = [*answer(comparison), ""]
+    if comparison.effects:
+        of_levels = effect_rows(comparison)
         lines += aligned(of_levels[: MAX_ROWS + 1])
         if len(of_levels) > MAX_ROWS + 1:
             lines.append(f"and {len(of_levels) - MAX_ROWS - 1} more differences: see {EFFECTS}")
-        lines += ["", *aligned(interaction_rows(found)), ""]
+        lines += ["", *aligned(interaction_rows(comparison)), ""]
     lines += aligned([names, *rows[:MAX_ROWS]])
     if len(rows) > MAX_ROWS:
         lines.append(f"and {len(rows) - MAX_ROWS} more configurations: see {RESULTS}")
-    if validated := validation_rows(found):
+    if validated := validation_rows(comparison):
         lines += ["", *aligned(validated[: MAX_ROWS + 1])]
-    if differences := unplanned(found.notices):
+    if differences := unplanned(comparison.notices):
         lines += ["", "Unplanned differences:", *(f"  {line}" for line in first(differences, MAX_LINES))]
-    below = [*first(problems(found.notices), MAX_LINES), *first(notes(found.notices), MAX_LINES)]
+    below = [*first(problems(comparison.notices), MAX_LINES), *first(notes(comparison.notices), MAX_LINES)]
     return "\n".join([*lines, "", *below]).rstrip()
 
 
-def _tables(found: Comparison) -> list[Rows]:
-    tables = [leaderboard(found), effect_rows(found), interaction_rows(found), validation_rows(found)]
+def _tables(comparison: Comparison) -> list[Rows]:
+    tables = [
+        leaderboard(comparison),
+        effect_rows(comparison),
+        interaction_rows(comparison),
+        validation_rows(comparison),
+    ]
     return [table for table in tables if table]
 
 
-def _remarks(found: Comparison) -> list[str]:
-    differences = [f"unplanned difference: {line}" for line in unplanned(found.notices)]
-    return [*differences, *problems(found.notices), *notes(found.notices)]
+def _remarks(comparison: Comparison) -> list[str]:
+    differences = [f"unplanned difference: {line}" for line in unplanned(comparison.notices)]
+    return [*differences, *problems(comparison.notices), *notes(comparison.notices)]
 
 
-def _markdown(found: Comparison) -> str:
+def _markdown(comparison: Comparison) -> str:
     return "\n\n".join(
-        [" ".join(answer(found)), *("\n".join(_piped(table)) for table in _tables(found)), *_remarks(found)]
+        [
+            " ".join(answer(comparison)),
+            *("\n".join(_piped(table)) for table in _tables(comparison)),
+            *_remarks(comparison),
+        ]
     )
 
 
@@ -62,9 +71,11 @@ def _piped(table: Rows) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows]]
 
 
-def _latex(found: Comparison) -> str:
-    tables = "\n\n".join("\n".join(_tabular(table)) for table in _tables(found))
-    return "\n".join([*(f"% {line}" for line in answer(found)), tables, *(f"% {line}" for line in _remarks(found))])
+def _latex(comparison: Comparison) -> str:
+    tables = "\n\n".join("\n".join(_tabular(table)) for table in _tables(comparison))
+    return "\n".join(
+        [*(f"% {line}" for line in answer(comparison)), tables, *(f"% {line}" for line in _remarks(comparison))]
+    )
 
 
 def _tabular(table: Rows) -> list[str]:
@@ -76,8 +87,8 @@ def _tabular(table: Rows) -> list[str]:
     return [*head, *rows, "\\bottomrule", "\\end{tabular}"]
 
 
-def _json(found: Comparison) -> str:
-    tested = {id(arm.chosen): arm.tested for arm in found.arms}
+def _json(comparison: Comparison) -> str:
+    tested = {id(arm.chosen): arm.tested for arm in comparison.arms}
     configurations = [
         {
             **one.values,
@@ -87,8 +98,8 @@ def _json(found: Comparison) -> str:
             "val_accuracy_tta": one.mean("val_accuracy_tta"),
             "val_balanced_accuracy_tta": one.mean("val_balanced_accuracy_tta"),
             "lr": one.mean("lr"),
-            found.primary: on_test.test_accuracy,
-            f"{found.primary}_interval": on_test.interval,
+            comparison.primary: on_test.test_accuracy,
+            f"{comparison.primary}_interval": on_test.interval,
             "balanced_accuracy": on_test.balanced_accuracy,
             "test_seeds": [run.summary.seed for run in on_test.runs],
             "gap": on_test.gap,
@@ -97,43 +108,45 @@ def _json(found: Comparison) -> str:
             "parameters": on_test.mean("parameters"),
             "chosen": id(one) in tested,
         }
-        for one in found.configurations
+        for one in comparison.configurations
         for on_test in [tested.get(id(one), one)]
     ]
     on_validation = [
         {
-            **{"arm": one.label, "baseline": found.baseline, "tuned_alike": not one.is_unequal},
-            **{f"val_{found.metric}": one.accuracy.value, f"val_{found.metric}_interval": one.accuracy.interval()},
+            **{"arm": one.label, "baseline": comparison.baseline, "tuned_alike": not one.is_unequal},
+            **{
+                f"val_{comparison.metric}": one.accuracy.value,
+                f"val_{comparison.metric}_interval": one.accuracy.interval(),
+            },
             **{"val_loss_calibrated": one.loss.value, "val_loss_calibrated_interval": one.loss.interval()},
         }
-        for one in found.on_validation
+        for one in comparison.on_validation
     ]
-    said = {
-        "answer": answer(found),
-        "unplanned_differences": unplanned(found.notices),
-        "problems": problems(found.notices),
-        "notes": notes(found.notices),
-    }
-    figures = {"configurations": configurations, "on_validation": on_validation}
-    of_factors = {
-        "learning_curves": curve_rows(found),
-        "effects": effects(found),
-        "interactions": interactions(found),
+    result = {
+        "answer": answer(comparison),
+        "unplanned_differences": unplanned(comparison.notices),
+        "problems": problems(comparison.notices),
+        "notes": notes(comparison.notices),
+        "configurations": configurations,
+        "on_validation": on_validation,
+        "learning_curves": curve_rows(comparison),
+        "effects": effects(comparison),
+        "interactions": interactions(comparison),
         "marginal_means": [
             {
                 **{"factor": one.factor, "level": one.level, "metric": metric, "mean": one.mean},
                 **{"low": one.low, "high": one.high, "is_matched": one.is_matched},
             }
-            for metric, of_metric in found.effects.items()
+            for metric, of_metric in comparison.effects.items()
             for one in of_metric.means
         ],
         "shares": [
             {"source": one.source, "metric": metric, "fraction": one.fraction}
-            for metric, of_metric in found.effects.items()
+            for metric, of_metric in comparison.effects.items()
             for one in of_metric.shares
         ],
     }
-    return json.dumps(said | figures | of_factors, indent=2, ensure_ascii=False)
+    return json.dumps(result, indent=2, ensure_ascii=False)
 
 
 FORMS: dict[str, Callable[[Comparison], str]] = {

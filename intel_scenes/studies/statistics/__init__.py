@@ -1,1 +1,1 @@
-"""What numbers of runs show: pure functions on arrays, with scipy underneath."""
+"""Statistics of studies: pure functions of arrays, built on scipy."""

@@ -1,4 +1,4 @@
-"""Runs that were all evaluated on the same images: their means and covariances, from which every pair follows."""
+"""Means and covariances of runs evaluated on the same images: sufficient statistics for every comparison."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ SHARE_COMMON = 0.75  # of the larger arm's runs
 
 @dataclass(frozen=True)
 class Runs:
-    """A table of runs by images, as its sufficient statistics.
+    """Sufficient statistics of a table of runs by images.
 
-    Rows are runs, of any arms; columns are images, or groups of near-identical ones, which are exchangeable. Mean
-    squares of the two-way analysis of variance of any rows, or of their differences, are sums over a block of the
+    Rows are runs of any arms. Columns are images, or clusters of near-duplicate images, and are exchangeable. The mean
+    squares of a two-way analysis of variance of any rows, or of their differences, are sums over a block of the
     covariances.
 
     Attributes:
-        means: (R,) of each run.
-        covariances: (R, R) of runs over images.
-        num_images: Or of groups.
-        largest: Value that a difference can have; infinite for losses.
-        heaviest: Weight of the image that counts most in the means; 1 where all count alike.
-        degrees_of_images: Of freedom, of `covariances`; None is one less than `num_images`.
+        means: (R,) mean of each run.
+        covariances: (R, R) covariances of the runs over images.
+        num_images: Number of images, or of clusters.
+        largest: Largest absolute value that a difference can have; infinite for losses.
+        heaviest: Largest weight of an image in the means; 1 where all images have equal weight.
+        degrees_of_images: Degrees of freedom of `covariances`; None means `num_images - 1`.
     """
 
     means: npt.NDArray[np.float64]
@@ -44,19 +44,19 @@ class Runs:
         strata: npt.NDArray[np.integer] | None = None,
         largest: float = 1.0,
     ) -> "Runs":
-        """From a table.
+        """Compute the statistics of a table.
 
         Args:
-            table: (R, N) 1 where a run has an image right, or its loss.
-            groups: (N,) number of the group of near-identical images that each one is in; None where each stands for
-                itself. A group is sampled as a whole, as a cluster: means stay those over images, and variances are
-                those of the linearised ratio estimator of the mean per image (Cochran, "Sampling Techniques", 1977,
-                chapters 6 and 9).
-            strata: (N,) class of each image, for balanced accuracies: means are those over classes of the means over
-                their images, and variances those of a stratified sample (Cochran, chapter 5). None for plain means.
-            largest: Value that a difference can have.
+            table: (R, N) 1 where a run classifies an image correctly, else 0; or losses.
+            groups: (N,) cluster index of each image, for near-duplicates; None where all images are independent. A
+                cluster is sampled as a whole: means remain means over images, and variances are those of the
+                linearised ratio estimator of the mean per image (Cochran, "Sampling Techniques", 1977, chapters 6
+                and 9).
+            strata: (N,) class of each image, for balanced accuracy: means are averages over classes of the class means,
+                and variances are those of a stratified sample (Cochran, chapter 5). None for plain means.
+            largest: Largest absolute value that a difference can have.
         """
-        residuals = np.array(table, np.float64)  # a copy, worked on in place: of thousands of runs each one is large
+        residuals = np.array(table, np.float64)  # one copy, modified in place: with thousands of runs it is large
         num_all, heaviest, degrees = residuals.shape[1], 1.0, None
         if strata is None:
             means = residuals.mean(axis=1)
@@ -81,52 +81,51 @@ class Runs:
         strata: npt.NDArray[np.integer] | None = None,
         largest: float = 1.0,
     ) -> "tuple[Runs, list[list[int]]]":
-        """From the tables of several arms, one upon the other, with the rows of each; arguments are those of `of`."""
+        """Stack the tables of several arms; return the statistics and the rows of each arm. Arguments as in `of`."""
         ends = np.cumsum([len(table) for table in tables]).tolist()
         rows = [list(range(end - len(table), end)) for table, end in zip(tables, ends, strict=True)]
         return cls.of(np.concatenate(tables), groups=groups, strata=strata, largest=largest), rows
 
     def mean(self, rows: Sequence[int]) -> Estimate:
-        """The mean of at least two runs of one configuration."""
+        """Estimate the mean of one configuration from at least two runs."""
         block, means = self._block(rows, rows), self.means[list(rows)]
         return self._estimate(float(means.mean()), float(block.mean()), self._side(means, block))
 
     def difference(
         self, rows_a: Sequence[int], rows_b: Sequence[int], common: Sequence[tuple[int, int]]
     ) -> Estimate | None:
-        """The mean of one configuration less that of another.
+        """Estimate the mean of configuration A minus the mean of configuration B.
 
-        Where at least three quarters of the larger arm's runs have a partner, those without one are left out. Elsewhere
-        all runs count, unpaired: they tell more than a few pairs.
+        The difference is paired, without the runs that lack a partner, where at least three quarters of the larger
+        configuration's runs have one. Otherwise all runs are used unpaired, which is more precise than a few pairs.
 
         Args:
-            rows_a: Runs of the one.
-            rows_b: Runs of the other.
-            common: Those of them that share a seed, as pairs of rows.
+            rows_a: Runs of A.
+            rows_b: Runs of B.
+            common: Pairs of rows that share a seed.
 
         Returns:
-            None where a side has a single run.
+            None where A or B has fewer than two runs.
         """
-        smaller = min(len(rows_a), len(rows_b))
-        if smaller < 2:
+        if min(len(rows_a), len(rows_b)) < 2:
             return None
         if len(common) >= max(2, SHARE_COMMON * max(len(rows_a), len(rows_b))):
-            return self.paired_difference([one for one, _ in common], [other for _, other in common])
+            return self.paired_difference([row for row, _ in common], [row for _, row in common])
         return self.unpaired_difference(rows_a, rows_b)
 
     def paired_difference(self, rows_a: Sequence[int], rows_b: Sequence[int]) -> Estimate:
-        """Of two configurations whose runs are pairs, the same seed of each: the mean of their differences."""
+        """Estimate the mean of the differences between runs paired by seed."""
         across = self._block(rows_a, rows_b)
         block = self._block(rows_a, rows_a) + self._block(rows_b, rows_b) - across - across.T
         means = self.means[list(rows_a)] - self.means[list(rows_b)]
         return self._estimate(float(means.mean()), float(block.mean()), self._side(means, block))
 
     def unpaired_difference(self, rows_a: Sequence[int], rows_b: Sequence[int]) -> Estimate:
-        """Of two configurations with seeds of their own."""
-        one, other = self.mean(rows_a), self.mean(rows_b)
+        """Estimate the difference of two configurations with independent seeds."""
+        mean_a, mean_b = self.mean(rows_a), self.mean(rows_b)
         across = float(self._block(rows_a, rows_b).mean())
-        images = one.images + other.images - 2 * across
-        return self._estimate(one.value - other.value, images, *one.sides, *other.sides)
+        images = mean_a.images + mean_b.images - 2 * across
+        return self._estimate(mean_a.value - mean_b.value, images, *mean_a.sides, *mean_b.sides)
 
     def _block(self, rows_a: Sequence[int], rows_b: Sequence[int]) -> npt.NDArray[np.float64]:
         block: npt.NDArray[np.float64] = self.covariances[np.asarray(rows_a)[:, None], np.asarray(rows_b)]
@@ -139,30 +138,30 @@ class Runs:
         return Side(seed, rest, num_seeds, float(num_seeds - 1))
 
     def _estimate(self, value: float, images: float, *sides: Side) -> Estimate:
-        weighted = self.heaviest, self.degrees_of_images
-        return Estimate(value, max(0.0, images), sides, self.num_images, self.largest, *weighted)
+        weighting = self.heaviest, self.degrees_of_images
+        return Estimate(value, max(0.0, images), sides, self.num_images, self.largest, *weighting)
 
 
 def balancing(strata: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    """(N,) weights of images, of mean 1, under which a mean is the mean over classes of those over their images.
+    """Return (N,) image weights with mean 1 that turn a mean over images into an average of class means.
 
     Args:
         strata: (N,) class of each image.
     """
-    _, places, counts = np.unique(strata, return_inverse=True, return_counts=True)
-    weights: npt.NDArray[np.float64] = (len(strata) / (len(counts) * counts))[places]
+    _, classes, counts = np.unique(strata, return_inverse=True, return_counts=True)
+    weights: npt.NDArray[np.float64] = (len(strata) / (len(counts) * counts))[classes]
     return weights
 
 
 def _stratify(
     table: npt.NDArray[np.float64], strata: npt.NDArray[np.integer]
 ) -> tuple[npt.NDArray[np.float64], float, float]:
-    """Means over classes of (R, N) runs, the largest weight, and the degrees of freedom of their variance over images.
+    """Return the average class mean of (R, N) runs, the largest weight, and the degrees of freedom over images.
 
-    The table becomes deviations from the means of the classes, weighted so that the sum of their squares over
-    N (N - 1) is the variance of a stratified mean: the mean over C classes of those of their sample means, over C. What
-    classes differ in is no sampling error, because the balanced accuracy has each class in equal parts. Degrees are
-    Satterthwaite's, as if images of all classes had one variance.
+    The table is replaced by deviations from the class means, weighted so that the sum of their squares over N (N - 1)
+    is the variance of a stratified mean: the average over C classes of the variances of their sample means, over C.
+    Differences between classes are no sampling error, because balanced accuracy weighs every class equally. The degrees
+    of freedom are Satterthwaite's under equal variances of the images of all classes.
     """
     num_images = table.shape[1]
     classes, counts = np.unique(strata, return_counts=True)

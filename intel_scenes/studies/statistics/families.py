@@ -1,4 +1,4 @@
-"""What the arms of a family tell of each other's variance over seeds, of which a few seeds tell little."""
+"""Seed variances of a family of arms, each moderated by the pooled one, because a few seeds estimate it poorly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,55 +12,55 @@ from intel_scenes.studies.statistics.estimates import Estimate, Side, satterthwa
 # Chosen by the simulations of tests.studies.grid (see `moderated`).
 POOLED_DEGREES = 5.0  # at most, times an arm's own
 LEVEL_OF_OWN = 0.2
-DIVERGED = 300.0  # times the median variance over seeds
+DIVERGED = 300.0  # times the median seed mean square: such an arm is left out of the pool
 
 
 def moderated(differences: Sequence[Estimate], pairs: Sequence[tuple[int, int]]) -> list[Estimate]:
-    """Differences of a family, with variances over seeds that borrow strength from all of its arms.
+    """Return the differences of a family with seed variances that are moderated by those of all its arms.
 
-    Each arm has a mean square of its own: the least squares solution of "the mean square of a pair is the sum of those
-    of its arms" (Grubbs, JASA 43, 1948), which leaves out effects of the seeds that the arms share. What exceeds the
-    rest's is pooled, since the rest goes with the accuracy. Then an arm has the larger of its own and the pooled one:
-    three seeds of a noisy arm that happen to agree must not make it a quiet one.
-    Where its own is larger by an F test at 20 %, it counts with its own degrees of freedom, else with those of the
-    pool (a preliminary test: Bancroft, Ann. Math. Statistics 15, 1944), but with at most five times its own, because
-    arms may truly differ (Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004, calls them prior
-    degrees). The two arms of a pair add up as in Satterthwaite's formula.
+    Each arm's own mean square is the least squares solution of "the mean square of a pair is the sum of those of its
+    arms" (Grubbs, JASA 43, 1948), which leaves out effects of the seeds that the arms share. Its excess over the
+    residual mean square is pooled, since the residual one depends on the accuracy. Each arm then gets the larger of its
+    own and the pooled mean square: three seeds of a noisy arm that happen to agree must not make it a quiet one.
+    Where its own is larger by an F test at 20 %, an arm keeps its own degrees of freedom, else it gets those of the
+    pool (a preliminary test: Bancroft, Ann. Math. Statistics 15, 1944), at most five times its own, because arms may
+    truly differ (Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004, calls them prior degrees of
+    freedom). The two arms of a pair are added by Satterthwaite's formula.
 
     Args:
-        differences: Of all pairs of the arms that can be tested, also where a baseline makes the family smaller.
-        pairs: Places of the two arms of each difference.
+        differences: All pairs of the arms that can be tested, also where a baseline makes the family smaller.
+        pairs: Indices of the two arms of each difference.
 
     Returns:
-        As given where there are two arms: nothing can be borrowed there.
+        The differences unchanged where there are two arms, which leave nothing to pool.
     """
     if len({arm for pair in pairs for arm in pair}) < 3:
         return list(differences)
     arms = mean_squares(differences, pairs)
-    squares, degrees = borrowed(arms.squares, arms.degrees, arms.rests + arms.excess, arms.pooled_degrees)
+    squares, degrees = moderated_squares(arms.squares, arms.degrees, arms.rests + arms.excess, arms.pooled_degrees)
     result = []
     for difference, (a, b) in zip(differences, pairs, strict=True):
-        own = [(float(squares[arm]), float(degrees[arm])) for arm in (a, b)]
+        terms = [(float(squares[arm]), float(degrees[arm])) for arm in (a, b)]
         if difference.is_paired:
-            own = [(own[0][0] + own[1][0], satterthwaite(own))]
+            terms = [(terms[0][0] + terms[1][0], satterthwaite(terms))]
         sides = tuple(
-            replace(side, seed=seed, degrees=freedom)
-            for side, (seed, freedom) in zip(difference.sides, own, strict=True)
+            replace(side, seed=square, degrees=freedom)
+            for side, (square, freedom) in zip(difference.sides, terms, strict=True)
         )
         result.append(replace(difference, sides=sides))
     return result
 
 
 @dataclass(frozen=True)
-class Arms:
-    """Mean squares of the seeds of each arm, with their degrees of freedom.
+class ArmMeanSquares:
+    """Seed mean squares of each arm, with their degrees of freedom.
 
     Attributes:
-        squares: (A,) NaN for a place that no pair names.
-        rests: (A,) mean squares of what neither seeds nor images explain, the least that `squares` truly are.
-        degrees: (A,) of freedom.
-        excess: By how much `squares` are above `rests`, 0 or more, in the mean over all arms but diverged ones.
-        pooled_degrees: Of freedom, of `excess`.
+        squares: (A,) seed mean squares; NaN for an index that no pair names.
+        rests: (A,) residual mean squares, the lower bound of the true `squares`.
+        degrees: (A,) degrees of freedom.
+        excess: Mean of `squares - rests` over all arms but diverged ones, at least 0.
+        pooled_degrees: Degrees of freedom of `excess`.
     """
 
     squares: npt.NDArray[np.float64]
@@ -70,8 +70,8 @@ class Arms:
     pooled_degrees: float
 
 
-def mean_squares(differences: Sequence[Estimate], pairs: Sequence[tuple[int, int]]) -> Arms:
-    """Of the seeds of each arm, from all pairs; see `moderated`."""
+def mean_squares(differences: Sequence[Estimate], pairs: Sequence[tuple[int, int]]) -> ArmMeanSquares:
+    """Return the seed mean squares of each arm by least squares over all pairs; see `moderated`."""
     num = 1 + max(max(pair) for pair in pairs)
     products, sums, degrees = np.zeros((num, num)), np.zeros((num, 2)), np.zeros(num)
 
@@ -86,25 +86,27 @@ def mean_squares(differences: Sequence[Estimate], pairs: Sequence[tuple[int, int
             add(arms, side)
     squares, rests = np.where(degrees > 0, np.linalg.lstsq(products, sums)[0].T, np.nan)
     rests = np.maximum(rests, 0.0)
-    calm = degrees > 0
-    # An arm's square can come out as 0 and less, though truly none is below the rest's.
-    if (middle := float(np.median(np.maximum(squares, rests)[calm]))) > 0:
-        calm &= ~(squares > DIVERGED * middle)
-    excess = max(0.0, float(np.average((squares - rests)[calm], weights=degrees[calm])))
-    # One arm's worth of degrees goes to effects of the seeds that all arms share.
-    return Arms(squares, rests, degrees, excess, float(degrees[calm].sum() * (1 - 1 / max(calm.sum(), 2))))
+    pooled = degrees > 0
+    # An arm's estimate can be 0 or negative, though its expectation is at least the residual mean square.
+    if (middle := float(np.median(np.maximum(squares, rests)[pooled]))) > 0:
+        pooled &= ~(squares > DIVERGED * middle)
+    excess = max(0.0, float(np.average((squares - rests)[pooled], weights=degrees[pooled])))
+    # Effects of the seeds that all arms share take the degrees of freedom of one arm.
+    return ArmMeanSquares(
+        squares, rests, degrees, excess, float(degrees[pooled].sum() * (1 - 1 / max(pooled.sum(), 2)))
+    )
 
 
-def borrowed(
+def moderated_squares(
     squares: npt.NDArray[np.float64], degrees: npt.ArrayLike, pooled: npt.ArrayLike, pooled_degrees: float
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The mean square of the seeds that arms count with, and its degrees of freedom; see `moderated`.
+    """Return the moderated seed mean squares of arms and their degrees of freedom; see `moderated`.
 
     Args:
-        squares: (..., A) of each arm.
-        degrees: Of freedom, of them.
-        pooled: (..., A) those of all arms together.
-        pooled_degrees: Of freedom, of `pooled`.
+        squares: (..., A) mean square of each arm.
+        degrees: Degrees of freedom of `squares`.
+        pooled: (..., A) pooled mean squares.
+        pooled_degrees: Degrees of freedom of `pooled`.
     """
     own = np.asarray(degrees, np.float64)
     ratio = np.maximum(squares, 0.0) / np.maximum(pooled, 1e-300)

@@ -1,4 +1,4 @@
-"""What choosing on validation costs, and whether what was compared had the same chances."""
+"""The optimism of a choice on validation, and whether the tuning of arms was comparable."""
 
 import itertools
 import math
@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 
-def choice_paid_for(accuracies: npt.NDArray[np.float64]) -> float | None:
-    """The validation accuracy of the leader without the advantage of having been chosen on it.
+def cross_validated_choice(accuracies: npt.NDArray[np.float64]) -> float | None:
+    """Return the validation accuracy of the leader without the optimism of having chosen it on the same seeds.
 
-    Leave one seed out: the leader of the other seeds is read at the seed left out, and the mean of these is taken
-    (cross-validated selection: Varma and Simon, BMC Bioinformatics 7, 2006, with seeds for folds).
+    Leave one seed out: take the leader of the other seeds, read its accuracy at the seed left out, and average over
+    seeds (cross-validated selection: Varma and Simon, BMC Bioinformatics 7, 2006, with seeds as folds).
 
     Args:
-        accuracies: (configurations, seeds); at least one configuration.
+        accuracies: (configurations, seeds) with at least one configuration.
 
     Returns:
-        A fraction, None with a single seed.
+        A fraction; None with a single seed.
     """
     _, num_seeds = accuracies.shape
     if num_seeds < 2:
@@ -29,26 +29,26 @@ def choice_paid_for(accuracies: npt.NDArray[np.float64]) -> float | None:
 
 
 def best_of(accuracies: Sequence[float]) -> list[float]:
-    """The expected best validation accuracy of 1, 2, ... trials drawn without replacement from those that were run.
+    """Return the expected best validation accuracy of 1, 2, ... trials drawn without replacement from those run.
 
     The unbiased estimator of Tang et al. ("Showing Your Work Doesn't Always Work", ACL 2020): for n of N trials, the
     sum over the sorted values of v_(i) C(i - 1, n - 1) / C(N, n).
     """
     values = np.sort(np.asarray(accuracies, dtype=np.float64))[::-1]
     num = len(values)
-    places = np.arange(1, num)
+    ranks = np.arange(1, num)
     expected = []
     for size in range(1, num + 1):
         # C(i - 1, n - 1) / C(N, n) from the largest value down, as a product of ratios that never overflows.
-        ratios = np.clip((num - places - size + 1) / (num - places), 0.0, None)
+        ratios = np.clip((num - ranks - size + 1) / (num - ranks), 0.0, None)
         weights = size / num * np.concatenate([[1.0], np.cumprod(ratios)])
         expected.append(float(weights @ values))
     return expected
 
 
-def crossing(one: Sequence[float], other: Sequence[float]) -> int | None:
-    """The first number of trials at which the order of two `best_of` curves is no longer that at one trial."""
-    differences = [a - b for a, b in zip(one, other, strict=False)]
+def crossing(curve: Sequence[float], other: Sequence[float]) -> int | None:
+    """Return the first number of trials at which two `best_of` curves have another order than at one trial."""
+    differences = [a - b for a, b in zip(curve, other, strict=False)]
     for size, difference in enumerate(differences, start=1):
         if difference * differences[0] < 0:
             return size
@@ -56,13 +56,13 @@ def crossing(one: Sequence[float], other: Sequence[float]) -> int | None:
 
 
 def at_edge(chosen: str, tried: Sequence[str], bounds: Sequence[float] | None = None) -> bool:
-    """Whether a chosen number is the smallest or the largest of three and more that were tried; names have no edge.
+    """Return whether a chosen number is at the edge of the search space; names have no edge.
 
     Args:
-        chosen: The number.
-        tried: All that were tried.
-        bounds: Low and high of the interval that they were sampled from, and 1 for a logarithmic scale: there an edge
-            is the outer twentieth.
+        chosen: The chosen value.
+        tried: All values tried. The edge of a grid is the smallest or largest of at least three.
+        bounds: Low and high of the interval that values were sampled from, and 1 for a logarithmic scale. The edge of
+            such an interval is the outer twentieth on each side.
     """
     try:
         numbers, number = sorted({float(text) for text in tried}), float(chosen)
@@ -77,17 +77,17 @@ def at_edge(chosen: str, tried: Sequence[str], bounds: Sequence[float] | None = 
 
 
 def beyond(chosen: str, tried: Sequence[str]) -> str | None:
-    """The next value of a grid beyond its edge, at which a chosen number lies.
+    """Return the next value of a grid beyond the edge at which the chosen number lies.
 
-    A step as large as the others where all are equal; else the last ratio again, or the one before it where the two
-    make a decade: 3, 10, 30 goes on with 100.
+    With equal steps this is one more step; otherwise the last ratio is repeated, or the one before it where the last
+    two ratios make a decade: 3, 10, 30 continues with 100.
 
     Args:
-        chosen: The smallest or the largest number.
-        tried: All that were tried, two and more.
+        chosen: The smallest or the largest value tried.
+        tried: All values tried, at least two.
 
     Returns:
-        The number to three digits; None where it would not be positive.
+        The number to three significant digits; None where it would not be positive.
     """
     numbers = sorted({float(text) for text in tried}, key=lambda number: -abs(number - float(chosen)))
     steps = [after - before for before, after in itertools.pairwise(numbers)]

@@ -1,4 +1,4 @@
-"""What differences of a family of pairs show, and what a number of seeds could show."""
+"""Verdicts on a family of differences, and the power of a study with a given number of seeds."""
 
 import math
 from collections.abc import Sequence
@@ -9,34 +9,34 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from intel_scenes.studies.statistics.estimates import Components, Estimate, posterior, precision
-from intel_scenes.studies.statistics.families import borrowed, mean_squares
+from intel_scenes.studies.statistics.estimates import Components, Estimate, posterior_precision, seed_posterior
+from intel_scenes.studies.statistics.families import mean_squares, moderated_squares
 
 BETTER, WORSE, EQUAL, NONE_SHOWN = "better", "worse", "practically equal", "no difference shown"
 UNTESTABLE, NOT_TUNED = "untestable", "not tuned"
 LEVEL = 0.05
 POWER = 0.8
 MAX_SEEDS = 10_000
-MIN_DEGREES = 4.0  # with fewer the posterior of a variance has so heavy a tail that promises rest on it
-MAX_RATIO = 5.0  # of a (1 - a) of two arms, up to which the growth of the variance is extrapolated
+MIN_DEGREES = 4.0  # with fewer, the heavy tail of the posterior variance would dominate the predicted power
+MAX_RATIO = 5.0  # of the a (1 - a) of two arms: the growth of the variance is not extrapolated beyond it
 NUM_DRAWN = 500
 NUM_QUANTILES = 100
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one difference shows within its family.
+    """Verdict on one difference within its family.
 
     Attributes:
-        text: `better`, `worse`, `practically equal` or `no difference shown`: what the first is against the second.
-        p_value: Of this difference alone.
-        p_holm: Adjusted for the family.
-        level_holm: The level at which Holm's procedure came to test this pair: the interval at 1 - level_holm leaves
-            out 0 where the verdict is `better` or `worse`, and only there. Holm-adjusted, not simultaneous.
-        level_bonferroni: The intervals at 1 - level_bonferroni cover all differences of the family together in 95 %.
-        p_equal: Of a difference of `rope` or more, up or down, by this difference alone.
-        p_equal_holm: Adjusted for the family.
-        level_equal: The level at which Holm's procedure came to test that.
+        text: `better`, `worse`, `practically equal` or `no difference shown`, of the first compared with the second.
+        p_value: Two-sided p-value of this difference, unadjusted.
+        p_holm: `p_value` adjusted for the family by Holm's procedure.
+        level_holm: Level at which Holm's procedure tested this pair: the interval at 1 - level_holm excludes 0 exactly
+            where the verdict is `better` or `worse`. Holm-adjusted, not simultaneous.
+        level_bonferroni: The intervals at 1 - level_bonferroni cover all differences of the family at once with 95 %.
+        p_equal: p-value of an absolute difference of at least `rope`, unadjusted.
+        p_equal_holm: `p_equal` adjusted for the family by Holm's procedure.
+        level_equal: Level at which Holm's procedure tested equivalence.
     """
 
     text: str
@@ -50,49 +50,50 @@ class Verdict:
 
     @property
     def confidence(self) -> float:
-        """Of the interval that agrees with the verdict: of both one-sided tests where it is `practically equal`."""
+        """Confidence of the interval that agrees with the verdict: `practically equal` rests on two one-sided tests."""
         return 1 - (2 * self.level_equal if self.text == EQUAL else self.level_holm)
 
 
 def judge(differences: Sequence[Estimate], rope: float) -> list[Verdict]:
-    """Verdicts on a family of differences.
+    """Return the verdicts on a family of differences.
 
     `better` and `worse` by Holm's step-down procedure on two-sided tests (Holm, Scand. J. Statistics 6, 1979); else
-    `practically equal` by the same procedure on tests of equivalence, the larger p of both one-sided tests of a
-    difference of `rope` (Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987); else `no difference shown`.
+    `practically equal` by the same procedure on tests of equivalence, each with the larger p-value of the two one-sided
+    tests of a difference of `rope` (Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987); else
+    `no difference shown`.
 
     Args:
         differences: One for each pair.
-        rope: The largest difference that makes no practical difference, a fraction.
+        rope: Region of practical equivalence: the largest difference without practical meaning, a fraction.
     """
-    p_values = [one.p_value() for one in differences]
-    p_equal = [max(one.p_below(rope), 1 - one.p_below(-rope)) for one in differences]
-    return by_holm([one.value > 0 for one in differences], p_values, p_equal)
+    p_values = [difference.p_value() for difference in differences]
+    p_equal = [max(difference.p_below(rope), 1 - difference.p_below(-rope)) for difference in differences]
+    return by_holm([difference.value > 0 for difference in differences], p_values, p_equal)
 
 
 def by_holm(is_better: Sequence[bool], p_values: Sequence[float], p_equal: Sequence[float]) -> list[Verdict]:
-    """Verdicts on a family, as in `judge`.
+    """Return the verdicts on a family, as `judge` does, from p-values.
 
     Args:
-        is_better: Whether the first is the better one in each estimate.
-        p_values: Two-sided, of no difference.
-        p_equal: Of a difference as large as the margin.
+        is_better: Whether the first of each pair has the better estimate.
+        p_values: Two-sided p-values of no difference.
+        p_equal: p-values of an absolute difference of at least the margin.
     """
     (adjusted, levels), (adjusted_equal, levels_equal) = holm(p_values), holm(p_equal)
     verdicts = []
-    for place, better in enumerate(is_better):
-        if adjusted[place] <= LEVEL:
+    for index, better in enumerate(is_better):
+        if adjusted[index] <= LEVEL:
             text = BETTER if better else WORSE
         else:
-            text = EQUAL if adjusted_equal[place] <= LEVEL else NONE_SHOWN
-        adjustments = adjusted[place], levels[place], LEVEL / len(p_values)
-        of_equality = p_equal[place], adjusted_equal[place], levels_equal[place]
-        verdicts.append(Verdict(text, p_values[place], *adjustments, *of_equality))
+            text = EQUAL if adjusted_equal[index] <= LEVEL else NONE_SHOWN
+        adjustments = adjusted[index], levels[index], LEVEL / len(p_values)
+        of_equality = p_equal[index], adjusted_equal[index], levels_equal[index]
+        verdicts.append(Verdict(text, p_values[index], *adjustments, *of_equality))
     return verdicts
 
 
 def holm(p_values: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Adjusted p-values, and for each hypothesis the level at which it was tested or left standing."""
+    """Return the adjusted p-values, and for each hypothesis the level at which it was tested or retained."""
     order = np.argsort(p_values, kind="stable")
     num = len(p_values)
     adjusted, levels = [0.0] * num, [0.0] * num
@@ -108,21 +109,21 @@ def holm(p_values: Sequence[float]) -> tuple[list[float], list[float]]:
 
 @dataclass(frozen=True)
 class Design:
-    """What a study of `num_arms` arms, each against each or all against one, can show of a pair.
+    """A study of `num_arms` arms, compared in all pairs or with one baseline, and its power for a pair.
 
-    Chances are averages over drawn studies, whose mean squares of the seeds go through what a family's go through.
-    Where the variance of the seeds is an estimate, each study draws it anew from its posterior, so that a promise
-    counts its uncertainty ("assurance": O'Hagan, Stevens and Campbell, Pharmaceutical Statistics 4, 2005).
+    Power is an average over simulated studies whose seed mean squares are moderated as those of a real family. Where
+    the seed variance is an estimate, each simulated study draws it from its posterior, so that power includes its
+    uncertainty ("assurance": O'Hagan, Stevens and Campbell, Pharmaceutical Statistics 4, 2005).
 
     Attributes:
-        components: Of the variance of the difference of two arms.
-        num_arms: At least two.
-        has_baseline: All are compared with one of them alone.
-        is_paired: The seeds of the arms are pairs.
-        accuracy: At which `components` were found. The worse arm of a pair that differs has more wrong: with effects
-            that add up as logits its variance over images goes with a (1 - a) and that over seeds with the square of
-            it, which matters near 1. None leaves them as they are.
-        degrees: Of freedom, of the estimate `components.seed`; infinite where it is assumed.
+        components: Variance components of the difference of two arms.
+        num_arms: Number of arms, at least two.
+        has_baseline: All arms are compared with one of them alone.
+        is_paired: The arms are paired by seed.
+        accuracy: Accuracy a at which `components` were estimated. The worse arm of a pair makes more errors: with
+            effects that are additive in logits, its variance over images is proportional to a (1 - a) and its variance
+            over seeds to the square of that, which matters near a = 1. None ignores this.
+        degrees: Degrees of freedom of the estimate `components.seed`; infinite where it is assumed.
     """
 
     components: Components
@@ -141,53 +142,54 @@ class Design:
         has_baseline: bool = False,
         accuracy: float | None = None,
     ) -> "Design":
-        """Of a study like one that was run, by the variance components of all of its arms pooled.
+        """Return the design of a study like the one that was run, with the pooled variance components of its arms.
 
         Args:
-            differences: Of all pairs of its arms that can be tested, before they were moderated.
-            pairs: Places of the two arms of each difference.
-            has_baseline: Its family is that of a baseline.
-            accuracy: Mean over the arms.
+            differences: Differences of all pairs of its arms that can be tested, not moderated.
+            pairs: Indices of the two arms of each difference.
+            has_baseline: Its family is the comparisons with a baseline.
+            accuracy: Mean accuracy over the arms.
         """
         arms = mean_squares(differences, pairs)
-        parts = [one.components for one in differences]
-        image, rest = fmean(part.image for part in parts), fmean(part.rest for part in parts)
-        num_images = parts[0].num_images
+        components = [difference.components for difference in differences]
+        image, rest = fmean(part.image for part in components), fmean(part.rest for part in components)
+        num_images = components[0].num_images
         pooled = Components(2 * arms.excess / num_images, image, rest, num_images)
         num_arms = len({arm for pair in pairs for arm in pair})
-        is_paired = all(one.is_paired for one in differences)
+        is_paired = all(difference.is_paired for difference in differences)
         degrees = max(arms.pooled_degrees, MIN_DEGREES)
         return cls(pooled, num_arms, has_baseline, is_paired, accuracy, degrees)
 
     @property
     def num_pairs(self) -> int:
-        """In the family."""
+        """Number of pairs in the family."""
         others = self.num_arms - 1
         return others if self.has_baseline else self.num_arms * others // 2
 
     @property
     def level(self) -> float:
-        """The strictest of Holm's levels, at which the first pair is tested."""
+        """Strictest of Holm's levels, at which the first pair is tested."""
         return LEVEL / self.num_pairs
 
     def power(self, difference: float, num_seeds: int) -> float:
-        """Chance that a true difference of one pair is shown, at `level`.
+        """Return the power to detect a true difference of one pair at `level`.
 
-        Holm's later steps are less strict, so the chance is a little higher where several pairs differ.
+        Holm's later steps are less strict, so the power is a little higher where several pairs differ.
         """
         return self._power(difference, num_seeds, self._squares())
 
     def smallest_shown(self, num_seeds: int) -> float | None:
-        """The smallest true difference that four studies of five show with so many seeds.
+        """Return the smallest true difference that is detected with 80 % power with `num_seeds` seeds.
 
         Returns:
-            None where none does that is small enough to tell: with few seeds and many pairs, an arm far below others
-            near 100 % may vary so much more that its own few degrees of freedom never reach the level of the family.
+            None where no difference within the range of the extrapolation is: with few seeds and many pairs, an arm far
+            below others near 100 % may vary so much more that its few degrees of freedom never reach the level.
         """
         squares = self._squares()
+        largest = 1.0 if self.accuracy is None else max(self.accuracy, 1 - self.accuracy)
         low, high = 0.0, 1e-6
         while self._power(high, num_seeds, squares) < POWER:
-            if high > self._most or self._ratio(high) > MAX_RATIO:
+            if high > largest or self._ratio(high) > MAX_RATIO:
                 return None
             low, high = high, 2 * high
         for _ in range(20):
@@ -197,11 +199,11 @@ class Design:
         return high
 
     def seeds_needed(self, difference: float) -> tuple[int, int | None] | None:
-        """The fewest seeds that show a true difference in four studies of five.
+        """Return the fewest seeds that give 80 % power for a true difference.
 
         Returns:
-            For the seeds' variance at the 10 % and the 90 % point of its posterior; the second is None where the
-            images are the limit there, all is None where they are for both.
+            The numbers for the seed variance at the 10 % and the 90 % point of its posterior. The second is None where
+            more seeds cannot help there, because the test set is too small; None where they cannot help for either.
         """
         fewest = [
             self._seeds_needed(difference, np.quantile(self._squares(), (point,), method="inverted_cdf"))
@@ -210,7 +212,7 @@ class Design:
         return None if fewest[0] is None else (fewest[0], fewest[1])
 
     def power_of_leader(self, difference: float, num_seeds: int) -> float:
-        """Share of its pairs in which one arm that differs from all others alike is shown to, with Holm's steps."""
+        """Return the share of pairs detected, with Holm's steps, for one arm that differs equally from all others."""
         rng = np.random.default_rng(1)
         num_drawn = max(200, min(2000, 100_000 // self.num_pairs))
         one, other = np.triu_indices(self.num_arms, k=1)
@@ -226,23 +228,19 @@ class Design:
         is_shown = np.logical_and.accumulate(np.take_along_axis(p_values, order, 1) * factors <= LEVEL, axis=1)
         return float(is_shown[(one == 0)[order]].mean())
 
-    @property
-    def _most(self) -> float:
-        return 1.0 if self.accuracy is None else max(self.accuracy, 1 - self.accuracy)
-
     def _squares(self) -> npt.NDArray[np.float64]:
-        """Expected mean squares of the seeds of a pair: one, or the quantiles of its posterior."""
+        """Return the expected seed mean square of a pair, or the quantiles of its posterior."""
         parts = self.components
         square = np.asarray(parts.num_images * parts.seed + parts.rest)
         if math.isinf(self.degrees) or square == 0:
             return np.full(1, square)
         bound = np.asarray(parts.rest)
-        values, weights = posterior(np.zeros(()), square, bound, np.asarray(self.degrees))
+        values, weights = seed_posterior(np.zeros(()), square, bound, np.asarray(self.degrees))
         points = (np.arange(NUM_QUANTILES) + 0.5) / NUM_QUANTILES
         return np.interp(points, np.cumsum(weights) - weights / 2, values)
 
     def _power(self, difference: float, num_seeds: int, squares: npt.NDArray[np.float64]) -> float:
-        rng = np.random.default_rng(1)  # the same draws for all differences: the chance grows with the difference
+        rng = np.random.default_rng(1)  # the same draws for all differences, so that power grows with the difference
         pair = np.zeros(1, np.intp), np.ones(1, np.intp)
         truth, variances, degrees = self._tests(rng, difference, num_seeds, np.resize(squares, NUM_DRAWN), pair)
         critical = special.stdtrit(degrees, 1 - self.level / 2) * np.sqrt(variances)
@@ -258,10 +256,10 @@ class Design:
         squares: npt.NDArray[np.float64],
         pairs: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]],
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Of drawn studies in which the first arm differs from all others alike.
+        """Simulate studies in which the first arm differs equally from all others.
 
         Returns:
-            True variances of the arms (D, A), those that the tests of each pair assume, and their degrees (D, P).
+            True variances of the arms (D, A), and the estimated variances and degrees of freedom of the pairs (D, P).
         """
         parts, num_images, own = self.components, self.components.num_images, num_seeds - 1.0
         ratios = np.ones(self.num_arms)
@@ -280,17 +278,17 @@ class Design:
                 pooled_degrees = own * (self.num_arms - self.is_paired)
                 rests = parts.rest / 2 * ratios
                 pooled = np.maximum((arms - rests).mean(axis=1, keepdims=True), 0.0) + rests
-                arms, freedom = borrowed(arms, own, pooled, pooled_degrees)
+                arms, freedom = moderated_squares(arms, own, pooled, pooled_degrees)
             seeds = arms[:, one] + arms[:, other]
             degrees = seeds**2 / (arms[:, one] ** 2 / freedom[:, one] + arms[:, other] ** 2 / freedom[:, other])
         growth = (ratios[one] + ratios[other]) / 2
         image, bound = (np.broadcast_to(part * growth, seeds.shape) for part in (parts.image, parts.rest / num_seeds))
-        mean, spread = precision(image, seeds / num_seeds, bound, degrees)
+        mean, spread = posterior_precision(image, seeds / num_seeds, bound, degrees)
         spread += 2 * (image * mean) ** 2 / (num_images - 1)
         return truth, 1 / (mean * num_images), 2 / spread
 
     def _ratio(self, difference: float) -> float:
-        """Of a (1 - a) of the arm that differs, taken for the worse, to that at `accuracy`."""
+        """Return the ratio of a (1 - a) of the arm that differs, taken to be worse, to that at `accuracy`."""
         if self.accuracy is None or not 0 < self.accuracy < 1:
             return 1.0
         worse = min(max(self.accuracy - abs(difference), 0.0), 1.0)

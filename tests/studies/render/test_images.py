@@ -1,4 +1,4 @@
-"""Test images on which arms differ, beside their files."""
+"""Galleries of disputed test images, with their files in several layouts."""
 
 from pathlib import Path
 
@@ -8,20 +8,20 @@ from PIL import Image
 
 from intel_scenes.studies.comparison import compare
 from intel_scenes.studies.render.images import galleries
-from tests.studies.made import leave_run
+from tests.studies.simulated_records import leave_run
 
 
 @pytest.mark.parametrize("place", ["seg_test/seg_test", "Test", "train", "pics", "."])
 def test_pictures_are_found_in_any_layout_of_the_images(tmp_path: Path, place: str) -> None:
-    """Of a test split, or of images from which it was cut."""
+    """The folder may be a test set, or hold the images that the test set was split off."""
     for optim, right in (("sgd", np.ones(6, bool)), ("adam", np.arange(6) > 2)):
         for seed in (1, 2):
             leave_run(tmp_path / "study", f"{optim}-{seed}", {"optim": optim, "seed": seed}, right, optim=optim)
-    found = compare(tmp_path / "study")
-    for path in found.images.paths:
+    comparison = compare(tmp_path / "study")
+    for path in comparison.images.paths:
         file = tmp_path / "images" / place / path
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4)).save(file.with_suffix(".png"))
         file.with_suffix(".png").rename(file)
-    (gallery,) = galleries(found, tmp_path / "images")
-    assert [shown.picture is not None for shown in gallery.images] == [True] * 3
+    (gallery,) = galleries(comparison, tmp_path / "images")
+    assert [image.picture is not None for image in gallery.images] == [True] * 3

@@ -20,8 +20,8 @@ from intel_scenes.studies.comparison import compare
 from intel_scenes.studies.publish import compare_and_write
 from intel_scenes.studies.render.cost_figures import Point, frontier, text_places
 from intel_scenes.studies.render.pair_tables import class_differences, pairs_by_factor, single_rows
-from tests.studies.made import leave, leave_run, leave_study
 from tests.studies.simulated import table, world
+from tests.studies.simulated_records import leave, leave_run, leave_study
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
@@ -40,7 +40,7 @@ def page(study, images=None):
 
 @pytest.fixture(scope="module")
 def of_twenty(tmp_path_factory):
-    """The page of sixty runs: twenty arms of three seeds."""
+    """Return the page of sixty runs: twenty arms with three seeds."""
     folder = tmp_path_factory.mktemp("study")
     leave_study(folder, {f"optim{number}": 0.1 * number for number in range(20)}, 3, num_images=300)
     return page(folder)
@@ -54,7 +54,7 @@ SHIFTS = {
 
 
 def leave_factorial(folder, without=()):
-    """Leaves 4 backbones x 3 optimizers x 3 schedulers of three seeds, without some of the arms."""
+    """Write runs of 4 backbones x 3 optimizers x 3 schedulers with three seeds, without some of the arms."""
     rng = np.random.default_rng(2)
     images = world(rng, 240)
     for levels in itertools.product(*SHIFTS.values()):
@@ -70,7 +70,7 @@ def leave_factorial(folder, without=()):
 
 @pytest.fixture(scope="module")
 def factorial(tmp_path_factory):
-    """A hundred and eight runs: 36 arms of three seeds."""
+    """Return the folder of 108 runs: 36 arms with three seeds."""
     folder = tmp_path_factory.mktemp("factorial")
     leave_factorial(folder)
     return folder
@@ -78,11 +78,11 @@ def factorial(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def of_factorial(factorial):
-    """Its page."""
+    """Return the page of the 108 runs."""
     return page(factorial)
 
 
-def test_the_page_is_one_small_file_that_asks_no_network(of_twenty):
+def test_the_page_is_one_small_file_that_needs_no_network(of_twenty):
     text = of_twenty
     assert len(text.encode()) < 3_000_000
     assert "default-src 'none'" in text
@@ -93,14 +93,14 @@ def test_the_page_is_one_small_file_that_asks_no_network(of_twenty):
 
 
 def test_the_sections_stand_in_their_order(of_twenty):
-    found = re.findall(r'<section id="([\w-]+)"', of_twenty)
-    assert found == [
-        *("leaderboard", "differences-section", "cost", "curves", "gap-section", "pairs", "ledger"),
+    sections = re.findall(r'<section id="([\w-]+)"', of_twenty)
+    assert sections == [
+        *("leaderboard", "differences-section", "cost", "curves", "gap-section", "pairs", "seed-spread"),
         *("classes", "images", "method"),
     ]
 
 
-def test_every_figure_has_a_place_numbers_and_words(of_twenty):
+def test_every_figure_has_a_place_numbers_and_a_description(of_twenty):
     text = of_twenty
     specs = json.loads(re.search(r'id="specs">(.*?)</script>', text)[1])
     places = re.findall(r'<div class="plot" id="([\w-]+)" role="img" aria-label="([^"]+)">', text)
@@ -108,7 +108,7 @@ def test_every_figure_has_a_place_numbers_and_words(of_twenty):
     assert text.count("<summary>Numbers</summary>") == text.count('data-save="svg"') == len(specs)
 
 
-def test_what_comes_from_a_record_is_never_markup(tmp_path):
+def test_texts_of_a_record_are_never_markup(tmp_path):
     evil = "</script><script>alert(1)</script><b>x</b>"
     for seed in (1, 2):
         for optim, share in ((evil, 0.9), ("sgd", 0.5)):
@@ -126,7 +126,7 @@ def specs_of(text):
     return json.loads(re.search(r'id="specs">(.*?)</script>', text)[1])
 
 
-def test_the_images_that_arms_disagree_on_are_shown_where_they_are_found(tmp_path):
+def test_disputed_images_are_shown_if_their_files_are_found(tmp_path):
     folder, rng = tmp_path / "data/seg_test/seg_test", np.random.default_rng(0)
     for optim in ("sgd", "adam"):
         for seed in (1, 2):
@@ -151,7 +151,7 @@ def test_a_study_with_one_run_or_none_has_a_page(tmp_path):
     assert "No run is completed" in page(tmp_path / "none")
 
 
-def test_odd_records_have_a_page_too(tmp_path):
+def test_records_with_unknown_values_have_a_page(tmp_path):
     rng = np.random.default_rng(0)
     for optim in ("sgd", "adam"):
         for seed in (1, 2):
@@ -204,21 +204,21 @@ def test_a_browser_draws_every_figure_of_36_arms_without_an_error_or_an_overflow
     done = subprocess.run(
         [*command, "--dump-dom", f"file://{tmp_path}/frame.html"], capture_output=True, text=True, timeout=120
     )
-    said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert len(said) == 1, said
-    found = json.loads(re.search(r"probe (\{.*\})", said[0])[1])
-    assert found["overflow"] <= 0, found
-    assert found["wide"] == []
-    assert found["drawn"] == found["places"] > 10
-    assert found["first"] == "resnet50/sgd/onecycle", "a click on the first column sorts it"
-    assert found["accuracies"] < 800, "the leaderboard starts in the first view"
-    assert max(found["ends"]["validation %"], found["ends"]["test %"]) < width
-    assert found["ends"]["against the leader"] < 1400
-    assert found["labels"] > 0
-    assert found["colliding"] == 0
+    messages = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert len(messages) == 1, messages
+    probe = json.loads(re.search(r"probe (\{.*\})", messages[0])[1])
+    assert probe["overflow"] <= 0, probe
+    assert probe["wide"] == []
+    assert probe["drawn"] == probe["places"] > 10
+    assert probe["first"] == "resnet50/sgd/onecycle", "a click on the first column sorts it"
+    assert probe["accuracies"] < 800, "the leaderboard starts in the first view"
+    assert max(probe["ends"]["val %"], probe["ends"]["test %"]) < width
+    assert probe["ends"]["against the leader"] < 1400
+    assert probe["labels"] > 0
+    assert probe["colliding"] == 0
 
 
-def test_arms_that_are_numbers_stand_on_axes_of_categories(tmp_path):
+def test_arms_named_by_numbers_are_categories_on_axes(tmp_path):
     for seed in (1, 2):
         for rate in (0.001, 0.01, 0.1):
             right = np.random.default_rng(seed).random(60) < 0.5 + rate
@@ -231,7 +231,7 @@ def test_arms_that_are_numbers_stand_on_axes_of_categories(tmp_path):
         }
 
 
-def test_epochs_count_from_one_on_the_curves(tmp_path):
+def test_epochs_count_from_one_in_the_curves(tmp_path):
     leave_run(tmp_path, "one", {"seed": 1}, np.arange(60) > 20, epochs=3)
     text = page(tmp_path)
     curves = specs_of(text)["curves-0"]
@@ -241,9 +241,9 @@ def test_epochs_count_from_one_on_the_curves(tmp_path):
 
 
 def accuracies(folder, **levels):
-    """Test accuracies in percent of the runs of some levels, straight from their summaries."""
-    found = [json.loads(path.read_text()) for path in folder.glob("*/summary.json")]
-    return [100 * one["test_accuracy"] for one in found if all(one[key] == level for key, level in levels.items())]
+    """Return the test accuracies in percent of the runs of some levels, read from their summaries."""
+    summaries = [json.loads(path.read_text()) for path in folder.glob("*/summary.json")]
+    return [100 * one["test_accuracy"] for one in summaries if all(one[key] == level for key, level in levels.items())]
 
 
 def test_marginal_means_and_their_interactions_are_means_over_the_other_factors(factorial, of_factorial):
@@ -284,7 +284,7 @@ def test_an_incomplete_design_is_shown_over_its_matched_cells_and_names_them(tmp
         ]
         assert mean == pytest.approx(statistics.fmean(matched), abs=0.006)
     assert "optim: means over the 6 matched cells that have all of its levels: convnext_tiny/constant" in text
-    assert "scheduler: means over" not in text, "it is there in full"
+    assert "scheduler: means over" not in text, "it is complete"
     assert "The best level" not in text
 
 
@@ -325,7 +325,7 @@ def test_pairs_of_many_arms_are_grouped_by_the_factor_in_which_they_differ(facto
         assert [arm.split("/")[place] == other.split("/")[place] for place in (0, 1, 2)] == [True, False, True]
 
 
-def test_arms_with_a_single_run_stand_in_one_table(tmp_path):
+def test_arms_with_a_single_run_are_in_one_table(tmp_path):
     right = np.zeros((3, 60), bool)
     right[0, :50], right[1, 2:48], right[2, 10:52] = True, True, True
     for optim, row in zip(("sgd", "adam", "lion"), right, strict=True):
@@ -357,7 +357,7 @@ def test_differences_by_class_are_those_of_a_study_of_its_images_alone(tmp_path)
     assert row[names.index("glacier")] == f"{100 * difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
-def test_images_of_leader_and_runner_up_are_those_that_most_seeds_of_one_alone_have_right(tmp_path):
+def test_images_of_leader_and_runner_up_are_those_that_most_seeds_of_only_one_classify_correctly(tmp_path):
     for seed, optim in itertools.product((1, 2, 3), ("sgd", "adam", "lion")):
         right = np.ones(60, bool)
         if optim == "adam":
@@ -381,14 +381,14 @@ def test_the_frontier_is_chosen_on_validation_whatever_the_test_accuracy():
     assert [point.label for point in frontier(points)] == ["cheap", "dear"]
 
 
-def test_a_label_that_would_run_into_another_is_left_out():
+def test_a_label_that_would_overlap_another_is_left_out():
     close = [("resnet50/adamw", 5.0, 50.0), ("resnet50/nadam", 5.1, 50.5), ("resnet50/sgd", 5.05, 49.0)]
     labels = [*close, ("resnet18/sgd", 1.0, 10.0)]
     assert text_places(labels, (0.0, 10.0), (0.0, 100.0)) == ["middle right", "middle left", None, "middle right"]
-    assert text_places([("x" * 60, 5.0, 50.0)], (0.0, 10.0), (0.0, 100.0)) == [None], "it is wider than the figure"
+    assert text_places([("x" * 60, 5.0, 50.0)], (0.0, 10.0), (0.0, 100.0)) == [None], "wider than the figure"
 
 
-def test_intervals_are_called_what_they_are_and_p_better_stays_out_of_the_page(of_twenty):
+def test_intervals_are_named_by_their_adjustment_and_p_better_is_not_on_the_page(of_twenty):
     text = of_twenty
     assert "Holm-adjusted over all pairs of arms, not simultaneous" in text
     assert "P(better)" not in text
@@ -423,10 +423,10 @@ def test_the_page_says_which_seeds_chose_and_which_confirmed(tmp_path):
     sgd, adam = confirmed
     plan = StudyPlan(compared=("optim",), confirmed=(Confirmation(None, None, (sgd, adam)),))
     write_study(tmp_path, plan)
-    found = page(tmp_path)
-    assert "Seeds 1, 2 chose the configurations; fresh seeds 101, 102, 103 confirmed 2 of 3 arms" in found
-    assert "over all pairs of confirmed arms" in found
-    assert "second look" not in found
+    text = page(tmp_path)
+    assert "Seeds 1, 2 chose the configurations; fresh seeds 101, 102, 103 confirmed 2 of 3 arms" in text
+    assert "over all pairs of confirmed arms" in text
+    assert "second look" not in text
     later = replace(adam, chosen_by=("1", "2", "3"))
     write_study(tmp_path, replace(plan, confirmed=(Confirmation(None, None, (sgd, later)),)))
     assert "Seeds 1, 2, 3 (adam) and 1, 2 (sgd) chose the configurations; fresh seeds 101, 102, 103" in page(tmp_path)
@@ -448,17 +448,28 @@ def test_seeds_added_to_confirmed_arms_are_a_second_look_at_the_data(tmp_path):
     baseline = Baseline("sgd", "2026-11-02T12:00:00+00:00", num_completed=12, num_confirming=6)
     plan = StudyPlan(date="2026-10-31", compared=("optim",), confirmed=entries[:2], baselines=(baseline,))
     write_study(tmp_path, plan)
-    assert "second look" not in page(tmp_path), "an arm of its own is none"
+    assert "second look" not in page(tmp_path), "a first confirmation of another arm is no second look"
     write_study(tmp_path, replace(plan, confirmed=entries))
-    found = page(tmp_path)
-    assert "Fresh seeds were added (103 on 2026-11-03) to arms that were confirmed already" in found
-    planned = found.partition('class="plan"')[2].partition("</details>")[0]
-    told = [
-        "decided to confirm sgd, adam by seeds 101, 102",
-        "decided to confirm lion by seeds 101, 102",
-        "baseline sgd was named, when 12 runs were complete, 6 of them confirming",
-        "decided to confirm sgd, adam, lion by seed 103",
+    text = page(tmp_path)
+    assert "Fresh seeds were added (103 on 2026-11-03) to arms that were already confirmed" in text
+    planned = text.partition('class="plan"')[2].partition("</details>")[0]
+    events = [
+        "confirmed sgd, adam on seeds 101, 102",
+        "confirmed lion on seeds 101, 102",
+        "named the baseline sgd, when 12 runs had completed, 6 of them confirming",
+        "confirmed sgd, adam, lion on seed 103",
     ]
-    places = [planned.find(text) for text in told]
+    places = [planned.find(event) for event in events]
     assert min(places) > 0, planned
     assert places == sorted(places), "by date"
+    reproduce = text.partition('class="provenance"')[2].partition("</details>")[0]
+    commands = re.findall(r'<th scope="row">command (\d)</th><td>([^<]*)</td>', reproduce)
+    assert commands == [("1", "python -m first"), ("2", "python -m other"), ("3", "python -m more")]
+
+
+def test_the_page_explains_the_terms_that_its_answer_uses(tmp_path):
+    leave_study(tmp_path, {"sgd": 0, "adam": 0.1}, 3)
+    terms = re.findall(r"<dt>([^<]+)</dt>", page(tmp_path))
+    assert {"arm", "95 % CI", "significant", "smallest detectable difference"} <= set(terms)
+    assert "fresh seeds" not in terms
+    assert "power law" not in terms

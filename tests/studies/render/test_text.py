@@ -13,7 +13,7 @@ from intel_scenes.studies.publish import compare_and_write
 from intel_scenes.studies.render.answer import answer
 from intel_scenes.studies.render.csv_files import PAIRWISE_COLUMNS
 from intel_scenes.studies.render.tables import leaderboard
-from tests.studies.made import leave_run, leave_study
+from tests.studies.simulated_records import leave_run, leave_study
 
 OPTIONS = CompareConfig(baseline=None, rope=0.5)
 
@@ -23,57 +23,57 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_results_have_a_row_for_each_run_with_what_was_typed_and_all_of_its_summary(tmp_path):
+def test_results_have_a_row_for_each_run_with_its_overrides_and_its_whole_summary(tmp_path):
     leave_study(tmp_path, {"sgd": 0, "adam": 1}, 2)
     failed = {"status": "failed", "error": "e", "traceback": "a\nb", "config_digest": None}
     leave_run(tmp_path, "failed", {"optim": "sgd", "seed": 3, "lr_scale": 3}, np.ones(6, bool), **failed)
     compare_and_write(tmp_path, OPTIONS)
-    found = {row["run"]: row for row in rows(tmp_path / "results.csv")}
-    assert len(found) == 5
-    assert found["failed"]["override.lr_scale"] == "3"
-    assert found["failed"]["traceback"] == "a\\nb"
+    by_run = {row["run"]: row for row in rows(tmp_path / "results.csv")}
+    assert len(by_run) == 5
+    assert by_run["failed"]["override.lr_scale"] == "3"
+    assert by_run["failed"]["traceback"] == "a\\nb"
     summary = json.loads((tmp_path / "optim=adam,seed=2/summary.json").read_text())
-    assert float(found["optim=adam,seed=2"]["val_accuracy"]) == summary["val_accuracy"]
-    assert found["optim=adam,seed=2"]["versions.torch"] == "2.14.1"
+    assert float(by_run["optim=adam,seed=2"]["val_accuracy"]) == summary["val_accuracy"]
+    assert by_run["optim=adam,seed=2"]["versions.torch"] == "2.14.1"
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 6
 
 
 def test_pairwise_has_a_row_for_each_pair_adjusted_by_holm(tmp_path):
     leave_study(tmp_path, {"sgd": 0, "adam": 2, "adamw": 0.3, "nadam": 0}, 3)
     compare_and_write(tmp_path, OPTIONS)
-    found = rows(tmp_path / "pairwise.csv")
-    assert tuple(found[0]) == PAIRWISE_COLUMNS
-    assert len(found) == 6
-    adjusted = multipletests([float(row["p_value"]) for row in found], method="holm")[1]
-    assert [float(row["p_holm"]) for row in found] == pytest.approx(adjusted)
-    for row in found:
+    pairs = rows(tmp_path / "pairwise.csv")
+    assert tuple(pairs[0]) == PAIRWISE_COLUMNS
+    assert len(pairs) == 6
+    adjusted = multipletests([float(row["p_value"]) for row in pairs], method="holm")[1]
+    assert [float(row["p_holm"]) for row in pairs] == pytest.approx(adjusted)
+    for row in pairs:
         low, high, low_holm, high_holm = (float(row[key]) for key in ("low", "high", "low_holm", "high_holm"))
         assert low_holm <= low <= float(row["difference"]) <= high <= high_holm
         assert (row["verdict"] == "better") == (low_holm > 0)
         assert (row["metric"], row["num_seeds_a"], row["paired"]) == ("test_accuracy", "3", "True")
-    assert {row["verdict"] for row in found if "adam" in (row["a"], row["b"])} == {"better"}
+    assert {row["verdict"] for row in pairs if "adam" in (row["a"], row["b"])} == {"better"}
 
 
 def test_reading_a_folder_twice_gives_the_same_bytes(tmp_path):
     leave_study(tmp_path, {"sgd": 0, "adam": 1}, 2)
     names = ("results.csv", "pairwise.csv", "report.html")
-    said = compare_and_write(tmp_path, OPTIONS)
+    printed = compare_and_write(tmp_path, OPTIONS)
     first = [(tmp_path / name).read_bytes() for name in names]
-    assert compare_and_write(tmp_path, OPTIONS) == said
+    assert compare_and_write(tmp_path, OPTIONS) == printed
     assert [(tmp_path / name).read_bytes() for name in names] == first
 
 
 def test_the_leaderboard_has_the_factors_that_vary_and_orders_by_validation(tmp_path):
     tables = leave_study(tmp_path, {"sgd": 0, "adam": 2}, 3)
     names, first, second = leaderboard(compare(tmp_path))
-    assert names[:6] == ["optim", "validation %", "test %", "95 % CI", "against the leader", "seeds"]
+    assert names[:6] == ["optim", "val %", "test %", "95 % CI", "against the leader", "seeds"]
     assert [first[0], first[4], second[0], second[4]] == ["adam", "the leader", "sgd", "worse"]
     by_seed = 100 * tables["adam"].mean(axis=1)
     assert first[1] == f"{by_seed.mean():.1f} ± {by_seed.std(ddof=1):.1f}"
     assert first[2] == f"{by_seed.mean():.1f}"
 
 
-def test_the_answer_says_who_leads_and_what_can_be_said_of_the_others(tmp_path):
+def test_the_answer_names_the_leader_and_the_verdicts_on_the_others(tmp_path):
     leave_study(tmp_path, {"sgd": 0, "adam": 2}, 3)
     first, second = answer(compare(tmp_path))
     assert first.startswith("adam has the best validation accuracy: ")
@@ -81,30 +81,30 @@ def test_the_answer_says_who_leads_and_what_can_be_said_of_the_others(tmp_path):
     assert second.startswith("Significantly worse than it: sgd (-")
     leave_study(tmp_path / "one", {"sgd": 0}, 1)
     (first,) = answer(compare(tmp_path / "one"))
-    assert "images alone" in first
+    assert "over test images alone" in first
     leave_study(tmp_path / "two", {"sgd": 0, "adam": 0}, 1)
     first, second = answer(compare(tmp_path / "two"))
-    assert "one seed, so how much it owes to being chosen is unknown" in first
-    assert second.startswith("Cannot be distinguished from it with one seed (seed=1,2,3 asks for three): ")
+    assert "one seed, so how much of it is luck of the choice is unknown" in first
+    assert second.startswith("Cannot be distinguished from it with one seed (seed=1,2,3 runs three): ")
 
 
 def test_other_formats_hold_the_same_table(tmp_path):
     leave_study(tmp_path, {"a_b": 0, "c|d": 1}, 2)
-    said, table, *_ = compare_and_write(tmp_path, OPTIONS, form="markdown").split("\n\n")
-    assert said.startswith("c|d has the best validation accuracy")
+    answered, table, *_ = compare_and_write(tmp_path, OPTIONS, form="markdown").split("\n\n")
+    assert answered.startswith("c|d has the best validation accuracy")
     assert table.splitlines()[1].startswith("| --- |")
     assert "| c\\|d |" in table.splitlines()[2]
     latex = compare_and_write(tmp_path, OPTIONS, form="latex")
     assert "a\\_b & " in latex
     assert "\\%" in latex
-    found = json.loads(compare_and_write(tmp_path, OPTIONS, form="json"))
-    assert [one["optim"] for one in found["configurations"]] == ["c|d", "a_b"]
-    with pytest.raises(UserError, match="format=html: there are table, markdown, latex, json"):
+    content = json.loads(compare_and_write(tmp_path, OPTIONS, form="json"))
+    assert [one["optim"] for one in content["configurations"]] == ["c|d", "a_b"]
+    with pytest.raises(UserError, match="unknown format=html: choose one of table, markdown, latex, json"):
         compare_and_write(tmp_path, OPTIONS, form="html")
 
 
 def leave_rates(study, best, *, optims=("sgd",), scales=(0.3, 1, 3, 10, 30), tied=None, lr=0.0003, shared=None):
-    """Leaves a grid of rates, two seeds each, of which validation prefers one."""
+    """Write a grid of learning rates with two seeds each; validation prefers the rate `best`."""
     (study / "study.yaml").write_text(yaml.safe_dump({"compared": ["optim"], "tuned": ["lr_scale"]}))
     for optim in optims:
         for scale in scales:
@@ -117,17 +117,25 @@ def leave_rates(study, best, *, optims=("sgd",), scales=(0.3, 1, 3, 10, 30), tie
 
 
 @pytest.mark.parametrize(
-    ("best", "options", "said"),
+    ("best", "options", "expected"),
     [
         (3, {}, "Best learning rate: 0.0009 (lr_scale=3); set optim.lr=0.0009."),
         (3, {"lr": None}, "Best learning rate: lr_scale=3; set lr_scale=3."),
         (3, {"tied": 1}, "Best learning rate: 0.0003 (lr_scale=1), tied with lr_scale=3; set optim.lr=0.0003."),
-        (30, {}, "Best learning rate: 0.009 (lr_scale=30); add lr_scale=100: the best lies at the edge."),
-        (0.3, {}, "Best learning rate: 9e-05 (lr_scale=0.3); add lr_scale=0.1: the best lies at the edge."),
+        (
+            30,
+            {},
+            "Best learning rate: 0.009 (lr_scale=30); add lr_scale=100: the best value is at the edge of the grid.",
+        ),
+        (
+            0.3,
+            {},
+            "Best learning rate: 9e-05 (lr_scale=0.3); add lr_scale=0.1: the best value is at the edge of the grid.",
+        ),
         (
             4,
             {"scales": (1, 2, 4)},
-            "Best learning rate: 0.0012 (lr_scale=4); add lr_scale=8: the best lies at the edge.",
+            "Best learning rate: 0.0012 (lr_scale=4); add lr_scale=8: the best value is at the edge of the grid.",
         ),
         (
             3,
@@ -136,38 +144,37 @@ def leave_rates(study, best, *, optims=("sgd",), scales=(0.3, 1, 3, 10, 30), tie
         ),
     ],
 )
-def test_a_search_for_the_rate_ends_with_the_best_one(tmp_path, best, options, said):
+def test_a_search_for_the_rate_ends_with_the_best_one(tmp_path, best, options, expected):
     leave_rates(tmp_path, best, **options)
-    found = compare(tmp_path)
-    first, second = answer(found)
-    assert first == said
+    first, second = answer(compare(tmp_path))
+    assert first == expected
     assert second.startswith(
         "Validation accuracy 84.2 % (84.2 % with the choice made on the other seeds). Test accuracy "
     )
     assert "all runs" not in compare_and_write(tmp_path, OPTIONS)
-    assert said in (tmp_path / "report.html").read_text()
-    assert said in json.loads(compare_and_write(tmp_path, OPTIONS, form="json"))["answer"]
+    assert expected in (tmp_path / "report.html").read_text()
+    assert expected in json.loads(compare_and_write(tmp_path, OPTIONS, form="json"))["answer"]
 
 
 @pytest.mark.parametrize(
-    ("best", "searched", "said"),
+    ("best", "searched", "expected"),
     [
         (0.003, None, "Best learning rate: 0.003; set optim.lr=0.003."),
-        (0.01, None, "Best learning rate: 0.01; add optim.lr=0.03: the best lies at the edge."),
+        (0.01, None, "Best learning rate: 0.01; add optim.lr=0.03: the best value is at the edge of the grid."),
         (
             0.003,
             [0.0001, 0.003, 1],
-            "Best learning rate: 0.003; widen the interval 0.0001 to 0.003: the best lies at its edge.",
+            "Best learning rate: 0.003; widen the interval 0.0001 to 0.003: the best value is at its edge.",
         ),
     ],
 )
-def test_a_rate_that_was_tried_as_it_is_needs_no_scale(tmp_path, best, searched, said):
+def test_a_rate_that_was_set_directly_needs_no_scale(tmp_path, best, searched, expected):
     plan = {"tuned": ["optim.lr"]} | ({"searched": {"optim.lr": searched}} if searched else {})
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(plan))
     for rate in (0.0003, 0.001, 0.003, 0.01):
         typed, val = {"optim.lr": rate, "seed": 1}, 0.9 if rate == best else 0.8
         leave_run(tmp_path, str(rate), typed, np.arange(120) > 20, val_accuracy=val, lr=rate)
-    assert answer(compare(tmp_path))[0] == said
+    assert answer(compare(tmp_path))[0] == expected
 
 
 def test_each_arm_has_a_best_rate_of_its_own(tmp_path):
@@ -181,13 +188,13 @@ def test_each_arm_has_a_best_rate_of_its_own(tmp_path):
     assert last == f"Best learning rate: {'; '.join(rates)}."
 
 
-def test_what_is_tuned_beside_the_rate_is_told_with_it(tmp_path):
+def test_factors_tuned_beside_the_rate_are_named_with_it(tmp_path):
     plan = {"tuned": ["optim.lr", "optim.momentum"], "searched": {"optim.lr": [0.001, 0.1, 1]}}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(plan))
     for number, (rate, momentum) in enumerate(((0.00119, 0.8), (0.03, 0.9), (0.01, 0.95))):
         typed = {"optim.lr": rate, "optim.momentum": momentum}
         leave_run(tmp_path, str(number), typed, np.arange(120) > 20, val_accuracy=0.9 - number / 10, lr=rate)
     assert answer(compare(tmp_path))[0] == (
-        "Best learning rate: optim.lr=0.00119 (optim.momentum=0.8), optim.lr at the edge of the interval searched, "
+        "Best learning rate: optim.lr=0.00119 (optim.momentum=0.8), optim.lr at the edge of the searched interval "
         "0.001 to 0.1: widen it, optim.momentum at the edge of the grid."
     )

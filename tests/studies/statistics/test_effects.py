@@ -10,12 +10,12 @@ from scipy import stats
 from statsmodels.stats.anova import AnovaRM
 from statsmodels.stats.multitest import multipletests
 
-from intel_scenes.studies.statistics.effects import Cell, Design, Effects, effects
+from intel_scenes.studies.statistics.effects import Cell, Effects, FactorialDesign, effects
 from tests.studies.effects_grid import lower_bound, simulate
 
 
 def study(values: np.ndarray, num_images: int = 4, factors: tuple[str, ...] = ("backbone", "optim")) -> list[Cell]:
-    """Cells of runs that have the same value on every image: (levels of each factor ..., seeds)."""
+    """Return cells whose runs have one value on every image; shape (levels of each factor ..., seeds)."""
     cells = []
     for place in itertools.product(*map(range, values.shape[:-1])):
         levels = {factor: str(level) for factor, level in zip(factors, place, strict=True)}
@@ -23,13 +23,13 @@ def study(values: np.ndarray, num_images: int = 4, factors: tuple[str, ...] = ("
     return cells
 
 
-def of(found: Effects, factor: str, level: str, against: str, within: str = "all") -> Any:
-    both = [*found.main, *found.simple]
+def of(estimates: Effects, factor: str, level: str, against: str, within: str = "all") -> Any:
+    both = [*estimates.main, *estimates.simple]
     names = (factor, level, against, within)
     return next(one for one in both if (one.factor, one.level, one.against, one.within) == names)
 
 
-def test_a_level_that_ran_on_the_good_backbones_only_is_compared_there():
+def test_a_level_with_only_good_backbones_is_compared_on_these():
     # nadam is 1 point worse than adam everywhere, but ran on backbones at 90 % only, adam at 60 % too.
     values = {("small", "adam"): 0.60, ("large", "adam"): 0.90, ("wide", "adam"): 0.92}
     values |= {("large", "nadam"): 0.89, ("wide", "nadam"): 0.91}
@@ -38,23 +38,23 @@ def test_a_level_that_ran_on_the_good_backbones_only_is_compared_there():
         Cell({"backbone": backbone, "optim": optim}, np.full((3, 4), value) + of_cell - of_cell.mean(), range(3))
         for ((backbone, optim), value), of_cell in zip(values.items(), noise, strict=True)
     ]
-    found = effects(cells, 0.005)
-    one = of(found, "optim", "adam", "nadam")
+    estimates = effects(cells, 0.005)
+    one = of(estimates, "optim", "adam", "nadam")
     assert one.difference == pytest.approx(0.01)
     assert one.matched == ((1, 3), (2, 4))
     assert (one.num_cells, one.num_runs, one.verdict) == (4, 12, "better")
-    means = {(mean.factor, mean.level): mean for mean in found.means}
+    means = {(mean.factor, mean.level): mean for mean in estimates.means}
     assert means["optim", "adam"].mean == pytest.approx(0.91)
     assert means["optim", "adam"].cells == (1, 2)
     assert means["optim", "adam"].is_matched
-    (interaction,) = found.interactions
+    (interaction,) = estimates.interactions
     assert interaction.levels == (("large", "wide"), ("adam", "nadam"))
 
 
-def test_one_factor_has_the_variance_of_the_two_way_analysis_of_variance_without_replication():
+def test_one_factor_has_the_variance_of_a_two_way_analysis_of_variance():
     rng = np.random.default_rng(1)
     one, other = ((rng.random((4, 50)) < rate + rng.normal(0, 0.1, (4, 1))) * 1.0 for rate in (0.7, 0.6))
-    (found,) = effects([Cell({"optim": "a"}, one, "wxyz"), Cell({"optim": "b"}, other, "wxyz")], 0.005).main
+    (estimate,) = effects([Cell({"optim": "a"}, one, "wxyz"), Cell({"optim": "b"}, other, "wxyz")], 0.005).main
     table = one - other
     by_seed, by_image = table.mean(axis=1), table.mean(axis=0)
     rest = table - by_seed[:, None] - by_image + table.mean()
@@ -62,13 +62,13 @@ def test_one_factor_has_the_variance_of_the_two_way_analysis_of_variance_without
     mean_square_of_rest = np.square(rest).sum() / (3 * 49)
     assert mean_square_of_seeds > mean_square_of_rest
     expected = by_image.var(ddof=1) / 50 + (mean_square_of_seeds - mean_square_of_rest) / (4 * 50)
-    assert found.difference == pytest.approx(table.mean())
-    assert found.variance == pytest.approx(expected)
-    quantile = stats.t.ppf(0.975, found.degrees)
-    assert (found.low, found.high) == pytest.approx(
+    assert estimate.difference == pytest.approx(table.mean())
+    assert estimate.variance == pytest.approx(expected)
+    quantile = stats.t.ppf(0.975, estimate.degrees)
+    assert (estimate.low, estimate.high) == pytest.approx(
         (table.mean() - quantile * expected**0.5, table.mean() + quantile * expected**0.5)
     )
-    assert found.p == pytest.approx(2 * stats.t.sf(abs(table.mean()) / expected**0.5, found.degrees))
+    assert estimate.p == pytest.approx(2 * stats.t.sf(abs(table.mean()) / expected**0.5, estimate.degrees))
 
 
 def repeated_measures(values: np.ndarray) -> pd.DataFrame:
@@ -82,9 +82,9 @@ def test_the_interaction_of_a_table_without_images_is_that_of_an_analysis_of_var
     values = np.random.default_rng(2).normal(0.8, 0.01, (2, 3, 5))
     values[0, 0] += 0.02
     expected = repeated_measures(values).loc["backbone:optim"]
-    (found,) = effects(study(values), None).interactions
-    assert found.statistic == pytest.approx(expected["F Value"])
-    assert 1 <= found.df <= expected["Num DF"] == 2
+    (interaction,) = effects(study(values), None).interactions
+    assert interaction.statistic == pytest.approx(expected["F Value"])
+    assert 1 <= interaction.df <= expected["Num DF"] == 2
     (spherical,) = effects(study(values[:, :2]), None).interactions
     row = repeated_measures(values[:, :2]).loc["backbone:optim"]
     assert (spherical.df, spherical.df_denominator) == pytest.approx((1, 4))
@@ -92,17 +92,17 @@ def test_the_interaction_of_a_table_without_images_is_that_of_an_analysis_of_var
     assert spherical.p == pytest.approx(row["Pr > F"])
 
 
-def test_what_a_seed_does_to_all_cells_of_a_level_makes_level_by_seed_the_error_term():
+def test_seed_effects_shared_within_a_level_make_level_by_seed_the_error_term():
     rng = np.random.default_rng(3)
     values = rng.normal(0.8, 0.001, (2, 4, 5)) + rng.normal(0, 0.02, (2, 1, 5))
-    (found,) = [one for one in effects(study(values), None).main if one.factor == "backbone"]
+    (estimate,) = [one for one in effects(study(values), None).main if one.factor == "backbone"]
     row = repeated_measures(values).loc["backbone"]
-    assert (found.difference**2 / found.variance) == pytest.approx(row["F Value"])
-    assert found.degrees == pytest.approx(row["Den DF"])
-    assert found.p == pytest.approx(row["Pr > F"])
+    assert (estimate.difference**2 / estimate.variance) == pytest.approx(row["F Value"])
+    assert estimate.degrees == pytest.approx(row["Den DF"])
+    assert estimate.p == pytest.approx(row["Pr > F"])
 
 
-def test_what_a_seed_does_to_all_cells_changes_no_difference_even_where_a_run_is_lost():
+def test_seed_effects_common_to_all_cells_cancel_in_differences_even_with_a_lost_run():
     rng = np.random.default_rng(4)
     values = rng.normal(0.8, 0.005, (2, 3, 3))
     shared = values + np.array([0.0, 0.05, -0.1])
@@ -127,33 +127,33 @@ def test_without_common_seeds_the_variances_of_the_cells_add_up():
 
 
 def test_each_family_has_the_p_values_of_holm():
-    found = effects(study(np.random.default_rng(6).normal(0.8, 0.01, (3, 3, 4))), 0.005)
-    assert (len(found.main), len(found.simple), len(found.interactions)) == (6, 18, 1)
-    for family in (found.main, found.simple):
+    estimates = effects(study(np.random.default_rng(6).normal(0.8, 0.01, (3, 3, 4))), 0.005)
+    assert (len(estimates.main), len(estimates.simple), len(estimates.interactions)) == (6, 18, 1)
+    for family in (estimates.main, estimates.simple):
         expected = multipletests([one.p for one in family], method="holm")[1]
         assert [one.p_holm for one in family] == pytest.approx(expected)
 
 
-def test_the_holm_interval_leaves_out_zero_where_a_difference_is_shown():
+def test_the_holm_interval_excludes_zero_exactly_where_a_difference_is_significant():
     values = np.random.default_rng(14).normal(0.8, 0.002, (4, 3, 4)) + 0.004 * np.arange(4)[:, None, None]
-    found = effects(study(values), 0.005)
-    for family in (found.main, found.simple):
+    estimates = effects(study(values), 0.005)
+    for family in (estimates.main, estimates.simple):
         is_rejected, *_ = multipletests([one.p for one in family], method="holm")
         assert 0 < sum(is_rejected) < len(family)
         for one, is_shown in zip(family, is_rejected, strict=True):
             low, high = one.holm_interval()
             assert (low > 0 or high < 0) == is_shown == (one.verdict in ("better", "worse"))
-    first, *_, last = sorted(found.main, key=lambda one: one.p)
+    first, *_, last = sorted(estimates.main, key=lambda one: one.p)
     half = stats.t.ppf(1 - 0.05 / 9 / 2, first.degrees) * first.standard_error  # 6 pairs of 4 levels and 3 pairs of 3
     assert first.holm_interval() == pytest.approx((first.difference - half, first.difference + half))
-    num_left = 9 - sum(one.verdict in ("better", "worse") for one in found.main)
+    num_left = 9 - sum(one.verdict in ("better", "worse") for one in estimates.main)
     assert last.level_holm == pytest.approx(0.05 / num_left)
 
 
-def test_copies_of_an_image_count_once():
+def test_duplicate_images_count_once():
     rng = np.random.default_rng(15)
     cells = [Cell(cell.levels, (rng.random((3, 60)) < 0.8) * 1.0, range(3)) for cell in study(np.zeros((2, 3, 3)))]
-    order = rng.permutation(600)  # copies stand apart
+    order = rng.permutation(600)  # duplicates in different positions
     copied = [Cell(cell.levels, np.repeat(cell.runs, 10, axis=1)[:, order], range(3)) for cell in cells]
     single, grouped = effects(cells, 0.005), effects(copied, 0.005, groups=np.repeat(np.arange(60), 10)[order])
     for one, other in zip([*single.main, *single.simple], [*grouped.main, *grouped.simple], strict=True):
@@ -165,24 +165,24 @@ def test_copies_of_an_image_count_once():
         assert other.fraction == pytest.approx(one.fraction)
 
 
-def test_practically_equal_asks_both_one_sided_tests_to_reject_for_the_whole_family():
+def test_practically_equal_needs_both_one_sided_tests_adjusted_for_the_family():
     rng = np.random.default_rng(7)
     values = 0.8 + rng.normal(0, 0.002, (3, 2, 8))
-    found = effects(study(values), 0.005)
+    estimates = effects(study(values), 0.005)
     p_values = []
-    for one in found.main:
+    for one in estimates.main:
         below = stats.t.cdf((one.difference - 0.005) / one.standard_error, one.degrees)
         above = stats.t.sf((one.difference + 0.005) / one.standard_error, one.degrees)
         p_values.append(max(below, above))
         assert one.p_equal == pytest.approx(p_values[-1])
     adjusted = multipletests(p_values, method="holm")[1]
-    for one, p_equal in zip(found.main, adjusted, strict=True):
+    for one, p_equal in zip(estimates.main, adjusted, strict=True):
         assert (one.verdict == "practically equal") == (p_equal <= 0.05 < one.p_holm)
-    assert any(one.verdict == "practically equal" for one in found.main)
+    assert any(one.verdict == "practically equal" for one in estimates.main)
     assert all(one.verdict != "practically equal" for one in effects(study(values), None).main)
 
 
-def test_of_losses_the_lower_is_better():
+def test_lower_losses_are_better():
     values = np.random.default_rng(8).normal(0.5, 0.001, (2, 2, 4))
     values[1] += 0.1
     assert of(effects(study(values), None), "backbone", "0", "1").verdict == "worse"
@@ -192,16 +192,16 @@ def test_of_losses_the_lower_is_better():
 def test_simple_effects_are_those_of_the_cells_of_one_level():
     values = np.random.default_rng(9).normal(0.8, 0.001, (2, 2, 3))
     values[0, 0] += 0.05
-    found = effects(study(values), None)
+    estimates = effects(study(values), None)
     expected = values.mean(axis=2)
-    one = of(found, "optim", "0", "1", within="backbone=0")
+    one = of(estimates, "optim", "0", "1", within="backbone=0")
     assert one.difference == pytest.approx(expected[0, 0] - expected[0, 1])
     assert one.matched == ((0, 1),)
-    assert found.interactions[0].is_shown
+    assert estimates.interactions[0].is_shown
 
 
 def test_shares_are_those_of_the_variance_of_the_cell_means():
-    # Cell means 0, 1, 3, 4 and, crossed, 2 more in one: variances by hand, without seeds and images to explain any.
+    # Cell means 0, 1, 3, 4 with an interaction of 2 in one cell: shares by hand, without seed or image variance.
     values = np.array([[[0.0, 0.0], [1.0, 1.0]], [[3.0, 3.0], [4.0, 4.0]]])
     values += np.array([[[-1e-6, 1e-6], [1e-6, -1e-6]], [[1e-6, -1e-6], [-1e-6, 1e-6]]])
     shares = {one.source: one.fraction for one in effects(study(values), None).shares}
@@ -214,7 +214,7 @@ def test_shares_are_those_of_the_variance_of_the_cell_means():
     assert [shares[key] for key in ("backbone", "optim", "interactions")] == pytest.approx(parts / 5.25, abs=1e-5)
 
 
-def test_of_equal_cells_chance_explains_the_spread():
+def test_without_effects_seeds_and_images_explain_the_variance():
     rng = np.random.default_rng(10)
     totals = dict.fromkeys(("backbone", "optim", "interactions", "seeds", "images"), 0.0)
     for _ in range(50):
@@ -229,33 +229,35 @@ def test_a_cell_with_one_run_is_left_out_and_identical_runs_have_an_interval():
     values = np.full((2, 2, 3), 0.8)
     cells = study(values, num_images=300)
     cells[1] = Cell(cells[1].levels, cells[1].runs[:1], [0])
-    found = effects(cells, 0.05)
-    assert found.left_out == (1,)
-    assert of(found, "backbone", "0", "1").matched == ((0, 2),)
-    one = of(found, "optim", "0", "1")
+    estimates = effects(cells, 0.05)
+    assert estimates.left_out == (1,)
+    assert of(estimates, "backbone", "0", "1").matched == ((0, 2),)
+    one = of(estimates, "optim", "0", "1")
     assert one.matched == ((2, 3),)
     assert one.high == pytest.approx(3 / 300, rel=0.01)  # the rule of three
-    assert found.interactions == []
+    assert estimates.interactions == []
 
 
 @pytest.mark.parametrize(
     ("levels", "seeds", "message"),
     [
-        ([{"a": "1"}, {"a": "1"}], [[1, 2]] * 2, "cells need the same factors, and each its own combination of levels"),
-        ([{"a": "1"}, {"b": "1"}], [[1, 2]] * 2, "cells need the same factors, and each its own combination of levels"),
-        ([{"a": "1"}, {"a": "2"}], [[1, 1]] * 2, "a cell needs another label for each of its runs"),
+        ([{"a": "1"}, {"a": "1"}], [[1, 2]] * 2, "all cells must have the same factors, and no two the same levels"),
+        ([{"a": "1"}, {"b": "1"}], [[1, 2]] * 2, "all cells must have the same factors, and no two the same levels"),
+        ([{"a": "1"}, {"a": "2"}], [[1, 1]] * 2, "the runs of a cell must have different seed labels"),
     ],
 )
-def test_cells_that_are_no_design_are_refused(levels, seeds, message):
+def test_invalid_cells_raise_an_error(levels, seeds, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        Design.of(levels, seeds)
+        FactorialDesign.of(levels, seeds)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_complete_sub_design_is_as_large_as_any(seed):
+def test_the_complete_sub_design_is_a_largest_one(seed):
     rng = np.random.default_rng(seed)
     places = [place for place in itertools.product(range(3), range(3), range(2)) if rng.random() < 0.8]
-    design = Design.of([dict(zip("fgh", map(str, place), strict=True)) for place in places], [range(2) for _ in places])
+    design = FactorialDesign.of(
+        [dict(zip("fgh", map(str, place), strict=True)) for place in places], [range(2) for _ in places]
+    )
     largest = 0
     subsets = [one for size in (2, 3) for one in itertools.combinations(range(3), size)]
     for first, second in itertools.product(subsets, subsets):
@@ -266,7 +268,7 @@ def test_the_complete_sub_design_is_as_large_as_any(seed):
 
 
 def mixed_model(cells: list[Cell], factor: str) -> tuple[float, float, int]:
-    """The difference of a factor's two levels and its standard error, by REML on the differences of matched cells.
+    """Return the difference of a factor's two levels and its standard error by REML on differences of matched cells.
 
     Images, matched cells x images and matched cells x seeds are random and crossed.
     """
@@ -294,11 +296,13 @@ def test_differences_and_their_errors_are_those_of_a_mixed_model(seed, num_seeds
         own, seeds = rng.normal(0, 1, num_images), rng.normal(0, 0.7, (num_seeds, 1))
         runs = 0.3 * optim + image + by_level[optim] + own + seeds + rng.normal(0, 1, (num_seeds, num_images))
         cells.append(Cell({"backbone": str(backbone), "optim": str(optim)}, runs, range(num_seeds)))
-    found = of(effects(cells, None), "optim", "0", "1")
+    estimate = of(effects(cells, None), "optim", "0", "1")
     difference, error, num_rows = mixed_model(cells, "optim")
-    print(f"\n{num_rows} rows: {found.difference:+.4f} +- {found.standard_error:.4f}; {difference:+.4f} +- {error:.4f}")
-    assert found.difference == pytest.approx(difference, abs=1e-6)
-    assert found.standard_error == pytest.approx(error, rel=0.01)
+    print(
+        f"\n{num_rows} rows: {estimate.difference:+.4f} +- {estimate.standard_error:.4f}; {difference:+.4f} {error:.4f}"
+    )
+    assert estimate.difference == pytest.approx(difference, abs=1e-6)
+    assert estimate.standard_error == pytest.approx(error, rel=0.01)
 
 
 FAST = (
@@ -314,7 +318,7 @@ FAST = (
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_intervals_cover_and_few_studies_show_a_false_effect(name):
+def test_intervals_cover_and_few_studies_have_a_false_effect(name):
     num = 40
     figures = simulate(name, num)
     print(f"\n{figures}")
@@ -324,5 +328,5 @@ def test_intervals_cover_and_few_studies_show_a_false_effect(name):
         assert lower_bound(figures[key], num) <= 0.05
 
 
-def test_a_point_between_two_optimizers_is_shown_over_all_backbones():
+def test_one_point_between_two_optimizers_is_detected_over_all_backbones():
     assert simulate("power: 1 point, seed sd 0.3", 40)["power_main"] >= 0.7

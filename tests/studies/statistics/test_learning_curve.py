@@ -15,7 +15,7 @@ def tables(*num_wrong, num_seeds=3, num_images=10_000):
     return np.stack([np.tile(row, (num_seeds, 1)) for row in rows]).astype(np.float32)
 
 
-def test_errors_on_a_power_law_give_its_parameters_and_the_gain_of_twice_the_images():
+def test_errors_on_a_power_law_give_its_parameters_and_gain():
     curve = learning_curve(SIZES, tables(1600, 800, 400, 200, 100))  # 16 / n: 16 % at 100 images, 1 % at 1,600
     assert curve.exponent().value == pytest.approx(1)
     assert curve.scale == pytest.approx(16)
@@ -25,7 +25,7 @@ def test_errors_on_a_power_law_give_its_parameters_and_the_gain_of_twice_the_ima
     assert curve.accuracy(200).value == pytest.approx(0.92)
 
 
-def test_an_error_that_stops_falling_promises_less_than_the_power_law():
+def test_a_curve_with_a_floor_predicts_less_gain_than_the_power_law():
     curve = learning_curve(SIZES, tables(1600, 900, 550, 380, 290))
     slope, _, _, _, _ = stats.linregress(np.log(SIZES), np.log([0.16, 0.09, 0.055, 0.038, 0.029]))
     assert curve.exponent().value == pytest.approx(-slope)
@@ -37,7 +37,7 @@ def test_an_error_that_stops_falling_promises_less_than_the_power_law():
     assert curve.gain(1600, 3200).value < curve.gain(1600, 3200, is_straight=True).value
 
 
-def test_the_interval_of_a_gain_is_that_of_its_derivatives_by_the_errors():
+def test_the_interval_of_a_gain_follows_the_delta_method():
     rng = np.random.default_rng(4)
     wrong = (rng.random((5, 4, 2000)) < np.array([0.3, 0.22, 0.15, 0.11, 0.08])[:, None, None]).astype(np.float32)
     curve = learning_curve(SIZES, wrong)
@@ -48,14 +48,14 @@ def test_the_interval_of_a_gain_is_that_of_its_derivatives_by_the_errors():
         shifted = learning_curve(SIZES, more)
         derivatives.append((shifted.gain(1600, 3200).value - curve.gain(1600, 3200).value) * 8000)
     expected = Runs.of(np.tensordot(derivatives, wrong, axes=1)).mean(range(4))
-    found = curve.gain(1600, 3200)
-    assert found.variance == pytest.approx(expected.variance, rel=0.01)
-    assert found.degrees_of_freedom == pytest.approx(expected.degrees_of_freedom, rel=0.01)
-    assert np.mean(found.interval()) == pytest.approx(found.value)
+    estimate = curve.gain(1600, 3200)
+    assert estimate.variance == pytest.approx(expected.variance, rel=0.01)
+    assert estimate.degrees_of_freedom == pytest.approx(expected.degrees_of_freedom, rel=0.01)
+    assert np.mean(estimate.interval()) == pytest.approx(estimate.value)
 
 
 @pytest.mark.parametrize("num_sizes", [3, 4])
-def test_from_four_numbers_of_images_on_the_law_is_not_taken_for_true(num_sizes):
+def test_with_four_sizes_the_power_law_is_not_assumed(num_sizes):
     rng = np.random.default_rng(5)
     chances = np.array([0.16, 0.11, 0.08, 0.06])[:num_sizes, None, None]
     curve = learning_curve(SIZES[:num_sizes], (rng.random((num_sizes, 3, 500)) < chances).astype(np.float32))
@@ -64,7 +64,7 @@ def test_from_four_numbers_of_images_on_the_law_is_not_taken_for_true(num_sizes)
     assert (widths[0] > 2 * widths[1]) == (num_sizes == 4)
 
 
-def test_there_is_no_curve_through_two_points_of_one_seed_or_without_errors():
+def test_two_sizes_one_seed_or_no_errors_give_no_curve():
     assert learning_curve([1, 2], tables(20, 10)) is None
     assert learning_curve([1, 2, 4], tables(30, 20, 10, num_seeds=1)) is None
     assert learning_curve([1, 2, 4], tables(30, 20, 0)) is None
@@ -72,8 +72,8 @@ def test_there_is_no_curve_through_two_points_of_one_seed_or_without_errors():
 
 
 @pytest.mark.parametrize("name", ["1,500 test images", "floor 4 %, b 0.5"])
-def test_intervals_hold_the_truth_with_a_floor_and_without(name):
+def test_intervals_cover_the_truth_with_and_without_a_floor(name):
     (truth,) = (one for one in TRUTHS if one.name == name)
-    found = simulated(truth, 30)
-    assert covered(found[:, 0], truth.gain) >= 0.9
-    assert (covered(found[:, 1], truth.gain) < 0.5) == bool(truth.floor), "the law taken for true"
+    intervals = simulated(truth, 30)
+    assert covered(intervals[:, 0], truth.gain) >= 0.9
+    assert (covered(intervals[:, 1], truth.gain) < 0.5) == bool(truth.floor), "intervals that assume the power law"

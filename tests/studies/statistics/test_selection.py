@@ -4,7 +4,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from intel_scenes.studies.statistics.selection import at_edge, best_of, beyond, choice_paid_for, crossing
+from intel_scenes.studies.statistics.selection import at_edge, best_of, beyond, cross_validated_choice, crossing
 
 
 def test_the_expected_best_is_the_mean_over_all_subsets_of_the_trials():
@@ -13,17 +13,17 @@ def test_the_expected_best_is_the_mean_over_all_subsets_of_the_trials():
     assert best_of(trials) == pytest.approx(expected)
 
 
-def test_two_curves_cross_where_their_order_turns():
+def test_two_curves_cross_where_their_order_reverses():
     steady, lucky = best_of([0.8, 0.8, 0.8]), best_of([0.1, 0.2, 0.9])
     assert crossing(lucky, steady) == 3  # 0.4, 0.67 and 0.9 against 0.8
     assert crossing(steady, steady) is None
 
 
-def test_the_leader_of_the_other_seeds_is_read_at_the_seed_left_out():
+def test_the_choice_is_cross_validated_over_seeds():
     accuracies = np.array([[0.90, 0.80, 0.70], [0.60, 0.85, 0.90]])
     # Without seed 0 the second leads (0.60), without seed 1 the first (0.80), without seed 2 the first (0.70).
-    assert choice_paid_for(accuracies) == pytest.approx((0.60 + 0.80 + 0.70) / 3)
-    assert choice_paid_for(accuracies[:, :1]) is None
+    assert cross_validated_choice(accuracies) == pytest.approx((0.60 + 0.80 + 0.70) / 3)
+    assert cross_validated_choice(accuracies[:, :1]) is None
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_the_leader_of_the_other_seeds_is_read_at_the_seed_left_out():
         ("9.8", ["9.8", "0.4"], (0, 10, 0), True),
     ],
 )
-def test_an_edge_is_the_end_of_what_was_tried_or_of_the_interval(chosen, tried, bounds, edge):
+def test_an_edge_is_the_end_of_the_grid_or_of_the_interval(chosen, tried, bounds, edge):
     assert at_edge(chosen, tried, bounds) is edge
 
 
@@ -59,6 +59,6 @@ def test_an_edge_is_the_end_of_what_was_tried_or_of_the_interval(chosen, tried, 
         ("0.1", "0 0.1", None),
     ],
 )
-def test_a_grid_goes_on_beyond_its_edge(chosen, tried, expected):
+def test_a_grid_is_extended_beyond_its_edge(chosen, tried, expected):
     assert beyond(chosen, tried.split()) == expected
     assert beyond(chosen, tried.split()[::-1]) == expected

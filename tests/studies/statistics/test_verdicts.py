@@ -13,14 +13,14 @@ def over_seeds(value: float, error: float, degrees: float = 9.0) -> Estimate:
     return Estimate(value, 0.0, (Side(100 * 10 * error**2, 0.0, 10, degrees),), 100)
 
 
-def test_holm_is_that_of_statsmodels():
+def test_holm_matches_statsmodels():
     rng = np.random.default_rng(0)
     for num in (1, 2, 5, 15):
         p_values = rng.uniform(0, 0.05, num).tolist()
         assert holm(p_values)[0] == pytest.approx(multipletests(p_values, method="holm")[1])
 
 
-def test_the_adjusted_interval_leaves_out_nothing_where_and_only_where_the_verdict_says_so():
+def test_the_adjusted_interval_excludes_zero_exactly_where_the_verdict_is_significant():
     rng = np.random.default_rng(1)
     seen = set()
     for _ in range(200):
@@ -39,25 +39,25 @@ def test_the_adjusted_interval_leaves_out_nothing_where_and_only_where_the_verdi
     assert seen == {"better", "worse", "no difference shown"}
 
 
-def test_bonferroni_intervals_share_the_level_among_the_pairs():
+def test_bonferroni_intervals_divide_the_level_by_the_number_of_pairs():
     family = [over_seeds(value, 0.01) for value in (0.0, 0.01, 0.05, -0.02)]
     low, high = family[1].interval(1 - judge(family, 0.005)[1].level_bonferroni)
     assert (low, high) == pytest.approx(stats.t.interval(1 - 0.05 / 4, 9, 0.01, 0.01), rel=1e-3)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.0018, -0.0018])
-def test_both_one_sided_tests_make_a_difference_practically_equal(value):
+def test_two_one_sided_tests_make_a_difference_practically_equal(value):
     # With 9 degrees of freedom they reject at 5 % where |value| + 1.833 * 0.001 < 0.005.
     assert judge([over_seeds(value, 0.001)], 0.005)[0].text == "practically equal"
 
 
-def test_beyond_both_one_sided_tests_no_difference_is_shown():
+def test_without_either_result_no_difference_is_shown():
     assert judge([over_seeds(0.0020, 0.0018)], 0.005)[0].text == "no difference shown"
     assert judge([over_seeds(0.0005, 0.0030)], 0.005)[0].text == "no difference shown"
 
 
 @pytest.mark.parametrize(("num_images", "text"), [(3000, "practically equal"), (12, "no difference shown")])
-def test_identical_runs_are_practically_equal_where_there_are_images_enough(num_images, text):
+def test_identical_runs_are_practically_equal_with_enough_images(num_images, text):
     identical = Estimate(0.0, 0.0, (Side(0.0, 0.0, 10, 9.0),), num_images)
     assert judge([identical], 0.005)[0].text == text
 
@@ -82,7 +82,7 @@ SEEDS_ALONE = Components(seed=0.004**2, image=0.0, rest=0.0, num_images=3000)
 
 
 @pytest.mark.parametrize("num_seeds", [3, 5, 10])
-def test_power_with_known_components_is_that_of_the_non_central_t(num_seeds):
+def test_power_with_known_components_is_that_of_the_noncentral_t(num_seeds):
     design, reference = Design(SEEDS_ALONE, num_arms=2), TTestPower()
     expected = reference.power(0.01 / 0.004, num_seeds, 0.05)
     assert design.power(0.01, num_seeds) == pytest.approx(expected, abs=0.03)
@@ -90,14 +90,14 @@ def test_power_with_known_components_is_that_of_the_non_central_t(num_seeds):
     assert design.smallest_shown(num_seeds) == pytest.approx(smallest, rel=0.05)
 
 
-def test_a_variance_that_few_seeds_estimate_promises_less():
+def test_uncertain_variance_raises_the_smallest_detectable_difference():
     parts = Components(2.4e-5, 0.0064, 0.12, 3000)
     shown = [Design(parts, 6, degrees=degrees).smallest_shown(5) for degrees in (4, 10, 1000, float("inf"))]
     assert shown == sorted(shown, reverse=True)
     assert shown[2] == pytest.approx(shown[3], rel=0.02)
 
 
-def test_near_100_percent_the_worse_arm_varies_more():
+def test_near_100_percent_the_worse_arm_has_larger_variance():
     parts = Components(0.0, 0.0002, 0.004, 1500)
     assert Design(parts, 2, accuracy=0.997).smallest_shown(3) > 1.1 * Design(parts, 2).smallest_shown(3)
     assert Design(parts, 2, accuracy=0.5).smallest_shown(3) == pytest.approx(
@@ -105,7 +105,7 @@ def test_near_100_percent_the_worse_arm_varies_more():
     )
 
 
-def test_the_seeds_needed_are_the_fewest_that_show_it():
+def test_the_seeds_needed_are_the_fewest_with_80_percent_power():
     design = Design(Components(2.4e-5, 0.0064, 0.12, 3000), num_arms=3)
     needed, most = design.seeds_needed(0.01)
     assert needed == most, "the components are known"
@@ -119,14 +119,14 @@ def test_the_seeds_needed_are_a_range_where_the_variance_is_estimated():
     assert low < Design(parts, 3).seeds_needed(0.01)[0] < high
 
 
-def test_where_the_images_are_the_limit_no_number_of_seeds_is_enough():
+def test_with_too_few_images_no_number_of_seeds_is_enough():
     parts = Components(0.0, 0.0064, 0.12, 1500)
     shown = 0.0064**0.5 / 1500**0.5 * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
     assert Design(parts, 2).seeds_needed(0.9 * shown) is None
     assert Design(parts, 2).seeds_needed(1.1 * shown) is not None
 
 
-def test_more_arms_ask_for_more():
+def test_more_comparisons_raise_the_smallest_detectable_difference():
     parts = Components(2.4e-5, 0.0064, 0.12, 3000)
     each, one = Design(parts, 6), Design(parts, 6, has_baseline=True)
     assert each.smallest_shown(5) > one.smallest_shown(5)

@@ -1,6 +1,6 @@
-"""Made records: `python -m tests.studies.made FOLDER NUM_RUNS` leaves a study of so many runs to compare.
+"""Simulated records: `python -m tests.studies.simulated_records FOLDER NUM_RUNS` writes a study to compare.
 
-A hundred and more configurations of five seeds, 3,000 test and 1,400 val images, 30 epochs.
+Its configurations have five seeds each, 3,000 test and 1,400 validation images, and 30 epochs.
 """
 
 import csv
@@ -33,18 +33,18 @@ def leave_run(
     epochs: int = 2,
     **summary,
 ) -> Path:
-    """Leaves the record of a completed run.
+    """Write the record of a completed run.
 
     Args:
-        study: Folder of the study.
-        name: Of the run's folder.
-        typed: Overrides; `seed` among them.
-        right: (N,) whether each test image is right.
-        num_val: Rows of the val split in `predictions.csv`, all right.
-        val_right: (num_val,) whether each is right instead.
-        labels: Classes of the images, of val and of test from the first on; else as many of each, in turn.
-        epochs: Rows of `history.csv`.
-        summary: Keys that differ from the usual.
+        study: Study folder.
+        name: Name of the run's folder.
+        typed: Overrides, among them `seed`.
+        right: (N,) whether each test image is classified correctly.
+        num_val: Number of validation rows in `predictions.csv`, all correct.
+        val_right: (num_val,) whether each validation image is classified correctly; None for all.
+        labels: Classes of the images of both splits, from the first on; None cycles through the classes.
+        epochs: Number of rows of `history.csv`.
+        summary: Keys of `summary.json` that differ from the defaults here.
     """
     folder = study / name
     folder.mkdir(parents=True)
@@ -71,12 +71,13 @@ def leave_run(
     share = [0.01] * (len(CLASSES) - 1)
     lines = [",".join(("split", "path", "label", "predicted", *CLASSES))]
     of_val = np.where(val_right, labels[: len(val_right)], (labels[: len(val_right)] + 1) % len(CLASSES))
-    for split, found in (("val", of_val), ("test", predicted)):
-        for index, one in enumerate(found.tolist()):
+    for split, predictions in (("val", of_val), ("test", predicted)):
+        for index, number in enumerate(predictions.tolist()):
             label = int(labels[index])
-            chances = [*share[:one], 0.95 + (seed if isinstance(seed, int) else 0) / 1e6, *share[one:]]
+            highest = 0.95 + (seed if isinstance(seed, int) else 0) / 1e6
             path = f"{CLASSES[label]}/{split}{index:05}.jpg"
-            lines.append(",".join((split, path, str(label), str(one), *map(str, chances))))
+            probabilities = [*share[:number], highest, *share[number:]]
+            lines.append(",".join((split, path, str(label), str(number), *map(str, probabilities))))
     (folder / record.PREDICTIONS).write_text("\n".join(lines) + "\n")
     with (folder / record.HISTORY).open("w", newline="") as file:
         writer = csv.writer(file)
@@ -88,19 +89,19 @@ def leave_run(
 
 
 def right(share: float, num: int = 120, seed: int = 0) -> np.ndarray:
-    """A share of images right, some of them other ones with each seed."""
+    """Return (num,) whether each image is correct: a given share of them, chosen by the seed."""
     return np.random.default_rng(seed).permutation(num) < share * num
 
 
 def leave(study, optim, seed, share, **more):
-    """Leaves the record of a run of an optimizer with a share of the test images right."""
+    """Write the record of a run of an optimizer with a given test accuracy."""
     typed = {"optim": optim, "seed": seed} | more.pop("typed", {})
     name = ",".join(f"{key}={value}" for key, value in typed.items())
     return leave_run(study, name, typed, right(share, seed=seed), optim=optim, **more)
 
 
 def leave_study(study: Path, shifts: dict[str, float], num_seeds: int, *, num_images: int = 600, seed_sd: float = 0.3):
-    """Leaves runs of optimizers whose logits are shifted; returns the right answers by optimizer."""
+    """Write runs of optimizers with shifted logits; return (seeds, images) correctness by optimizer."""
     rng = np.random.default_rng(5)
     images = world(rng, num_images)
     tables = {optim: table(rng, images, num_seeds, seed_sd, shift) for optim, shift in shifts.items()}
@@ -111,7 +112,7 @@ def leave_study(study: Path, shifts: dict[str, float], num_seeds: int, *, num_im
 
 
 def main(study: Path, num_runs: int) -> None:
-    """Leaves a large study."""
+    """Write a large study."""
     rng = np.random.default_rng(1)
     images = world(rng, 4_400)
     optims, schedulers = ("sgd", "adam", "adamw", "nadam"), ("constant", "cosine", "onecycle", "step", "wsd")
