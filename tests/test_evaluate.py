@@ -56,7 +56,7 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         (["run=[a,b]", "views=[flip]"], "views=['flip'] must be one of 1, flip, flip_crops (did you mean flip?)"),
         (["run=[]"], "run=[] must name finished runs: run=[RUN,RUN,...]"),
         (["run=a", "combine=soup"], "combine has no effect on one run: leave it out, or name several"),
-        (["run=[a,b]", "output=."], "output=. cannot be written: name a file in a folder that can"),
+        (["run=[a,b]", "output=."], "output=. cannot be written: name a file in a writable folder"),
         (
             ["run=[a,b]", "output_weights=soup.pth"],
             "output_weights has no effect with combine=mean: only combine=soup makes weights",
@@ -67,7 +67,7 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         ),
         (
             ["run=[a,b]", "combine=soup", "output_weights=."],
-            "output_weights=. cannot be written: name a file in a folder that can",
+            "output_weights=. cannot be written: name a file in a writable folder",
         ),
         (
             ["run=[a,b]", "combine=soup", "output_weights=soup.safetensors"],
@@ -108,7 +108,7 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         (["run=a", "data.root=.", "split=tset"], "split=tset must be one of train, val, test (did you mean test?)"),
         (
             ["run=a", "data.root=.", "output=/dev/null"],
-            "output=/dev/null cannot be written: name a folder that can",
+            "output=/dev/null cannot be written: name a writable folder",
         ),
     ],
 )

@@ -52,7 +52,7 @@ def test_every_command_is_checked(config_name: str) -> None:
         ),
         ("+a={}", "there is no key a"),
         ("+data.exclude.b=1", "there is no key data.exclude.b (did you mean data.exclude?)"),
-        ("+data.num_test=9", "data.num_test is a key of data=synthetic alone (~data.num_test takes it out)"),
+        ("+data.num_test=9", "data.num_test is a key of data=synthetic only (remove it with ~data.num_test)"),
     ],
 )
 def test_a_key_that_no_file_has_is_named_with_what_there_is(override: str, expected: str) -> None:

@@ -40,8 +40,8 @@ def test_it_says_its_version(tmp_path):
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("trian", "there is no command trian (did you mean train?); intel-scenes lists all"),
-        ("xyz", "there is no command xyz; intel-scenes lists all"),
+        ("trian", "there is no command trian (did you mean train?); intel-scenes --help lists all commands"),
+        ("xyz", "there is no command xyz; intel-scenes --help lists all commands"),
     ],
 )
 def test_another_word_is_no_command(tmp_path, word, said):

@@ -106,7 +106,7 @@ def test_a_value_of_another_type_is_named_with_its_file_and_key(tmp_path: Path, 
     (tmp_path / "summary.json").write_text(json.dumps(WHOLE | {key: value}))
     with pytest.raises(UserError) as caught:
         Summary.read(tmp_path)
-    said = f"{tmp_path}/summary.json says {key}: {value}, which no run writes there: move the folder away"
+    said = f"{tmp_path}/summary.json holds {key}: {value}, which no run writes: move the folder away"
     assert str(caught.value) == said
     assert Summary.peek(tmp_path) is None
 
@@ -452,5 +452,5 @@ def test_a_plan_written_by_hand_may_lack_every_key(tmp_path: Path) -> None:
 )
 def test_a_plan_that_is_none_is_refused_by_name(tmp_path: Path, content: str) -> None:
     (tmp_path / record.STUDY).write_text(content)
-    with pytest.raises(UserError, match=r"study\.yaml .*: mend it, or move it away"):
+    with pytest.raises(UserError, match=r"study\.yaml .*: fix it, or move it away"):
         record.read_study(tmp_path)

@@ -178,7 +178,7 @@ def test_records_of_an_older_version_are_read_with_what_they_lack_as_null(tmp_pa
         (record.SUMMARY, "{", "is no record"),
         (record.SUMMARY, "[]", "is no record"),
         (record.SUMMARY, '{"status": "completed"}', "but val_accuracy is None"),
-        (record.SUMMARY, '{"status": "done"}', "says status: done, which no run writes there"),
+        (record.SUMMARY, '{"status": "done"}', "holds status: done, which no run writes"),
         (record.OVERRIDES, "a: 1", "is no list"),
         (record.OVERRIDES, "[", "is left out"),
         (record.PREDICTIONS, "split,path\n", "has no test images"),

@@ -192,22 +192,25 @@ def test_what_is_too_short_says_what_it_holds_what_would_do_and_what_that_shows(
         budget.resolve(request(tmp_path, minutes=0.9, cut=("lr_scale",), confirm=5), compose)
     said = str(error.value)
     assert said.startswith(
-        "study_minutes=0.9 holds 2 of 3 seeds of 6 configurations at epochs=1 without lr_scale=10 (smallest detectable"
+        "study_minutes=0.9 is too short: 2 of 3 seeds of 6 configurations at epochs=1 without lr_scale=10 would fit "
+        "(smallest detectable"
     )
-    assert "study_minutes=1 holds 3 (smallest detectable difference" in said
+    assert "set study_minutes=1 for 3 (smallest detectable difference" in said
     assert "assuming 3,000 test images" in said
     assert not (tmp_path / record.STUDY).exists()
-    with pytest.raises(UserError, match=r"study_minutes=0.1 holds none of 1 seed of 8 configurations at epochs=1: "):
+    with pytest.raises(
+        UserError, match=r"0.1 is too short: none of 1 seed of 8 configurations at epochs=1 would fit; "
+    ):
         budget.resolve(request(tmp_path, minutes=0.1), compose)
 
 
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        (("epochs=3",), "epochs has no effect with study_minutes, which fits them"),
-        (("budget_minutes=3",), "budget_minutes is for each run and study_minutes for all of them"),
-        (("study.cut=[scheduler]",), "study.cut has scheduler, of which this sweep has a single value"),
-        (("study.cut=[seed]",), "study.cut has seed"),
+        (("epochs=3",), "epochs has no effect with study_minutes, which determines the epochs"),
+        (("budget_minutes=3",), "budget_minutes limits each run and study_minutes all runs together"),
+        (("study.cut=[scheduler]",), "study.cut names scheduler, which has a single value in this sweep"),
+        (("study.cut=[seed]",), "study.cut names seed"),
         (("compile=true",), "study_minutes is measured without compiling"),
     ],
 )
@@ -243,7 +246,7 @@ def test_a_sweep_goes_on_with_the_epochs_and_the_part_of_the_grid_that_its_study
     write_study(folder, StudyPlan(budgets=(StudyBudget(7, digest, epochs=1, cut=("lr_scale=3",)),)))
     done = forked("intel_scenes.train", "-m", *typed, "lr_scale=1,3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "study_minutes=7: epochs=1, as study.yaml says" in done.stderr
+    assert "study_minutes=7: epochs=1, from study.yaml" in done.stderr
     assert "1 of 1 runs complete" in done.stdout
     (run,) = (path.parent for path in folder.glob("*/summary.json"))
     overrides = yaml.safe_load((run / record.OVERRIDES).read_text())

@@ -221,7 +221,7 @@ def test_the_choice_of_a_study_stays_with_what_it_confirms(study):
 
 def test_a_chosen_run_that_does_not_say_what_was_typed_is_named(study):
     (study / run_name(["optim=adam", "lr_scale=3", "seed=1"]) / record.OVERRIDES).write_text("- '=,='\n")
-    with pytest.raises(UserError, match=r"was chosen, and its overrides\.yaml does not say how to run it"):
+    with pytest.raises(UserError, match=r"was chosen, but its overrides\.yaml cannot be read"):
         confirmation.decide(asked(study))
     assert not read_study(study).confirmed
 
@@ -238,21 +238,21 @@ def test_runs_that_may_choose_are_open_until_they_are_complete_or_failed(study):
 def test_a_planned_run_that_was_given_up_is_named_with_a_way_out(study):
     own = next(iter(asked(study).named))
     one, two = confirmation.waits_for([own, "lr_scale=100"], asked(study))
-    assert one == f"nothing is confirmed yet: {own} has not completed; the same command goes on"
+    assert one == f"nothing is confirmed yet: {own} is not completed; start the same command again to resume"
     assert two == (
-        f"nothing is confirmed yet: lr_scale=100 has not completed, planned by another sweep of {study}: run it, or "
-        "take it out of planned (or added) in study.yaml"
+        f"nothing is confirmed yet: lr_scale=100, planned by another sweep of {study}, is not completed: run it, or "
+        "remove it from planned (or added) in study.yaml"
     )
     (several,) = confirmation.waits_for(["a", "b"], asked(study))
-    assert "a, b have not completed" in several
-    assert "run them, or take them out" in several
+    assert "a, b are not completed" in several
+    assert "run them, or remove them from planned" in several
     assert confirmation.waits_for([], asked(study)) == []
 
 
 def test_nothing_is_chosen_by_a_seed_that_confirms(study):
     plan = confirmation.decide(asked(study))
     confirmation.refuse_confirming_seeds([["optim=sgd", "seed=3"]], plan)
-    with pytest.raises(UserError, match="seed=102 confirms what was chosen"):
+    with pytest.raises(UserError, match="seed=102 is a confirming seed"):
         confirmation.refuse_confirming_seeds([["optim=sgd", "seed=102"]], plan)
 
 

@@ -199,5 +199,5 @@ def test_leaving_images_out_makes_another_run() -> None:
 
 @pytest.mark.parametrize("text", ["sweep.name=", "hydra.run.dir=", "hydra.sweep.dir="])
 def test_a_folder_without_a_name_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match=f"^{re.escape(text)} is empty: give a folder, or leave it out$"):
+    with pytest.raises(UserError, match=f"^{re.escape(text)} is empty: name a folder, or leave it out$"):
         named(["seed=1", text])

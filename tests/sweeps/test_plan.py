@@ -32,10 +32,10 @@ def test_what_is_tuned_can_be_said_later(tmp_path, capsys):
     found = written(tmp_path, "1", tuned=("lr_scale",), question="Which rate?")
     assert (found["tuned"], found["question"]) == (["lr_scale"], "Which rate?")
     assert capsys.readouterr().err.endswith(
-        "report says so: question was not said and is Which rate?, tuned was not said and is lr_scale\n"
+        "report mentions: question was not specified and is Which rate?, tuned was not specified and is lr_scale\n"
     )
     assert written(tmp_path, "12")["tuned"] == ["lr_scale"]
-    assert "1 runs are added" in capsys.readouterr().err
+    assert "adding 1 run to the 1 of" in capsys.readouterr().err
 
 
 def test_what_is_asked_later_is_told_with_its_date_and_what_was_asked_before(tmp_path):

@@ -74,7 +74,7 @@ def test_runs_that_confirm_are_counted_and_estimated_before_they_are_chosen(tmp_
     if seconds:  # 30 seconds an epoch, four of them, for three runs and ten
         assert "about 26 minutes and 0 MB for 13 runs" in said
     else:
-        assert "minutes and disk unknown for 13 runs" in said
+        assert "time and disk space are unknown for 13 runs" in said
     assert "2 arms with 5 seeds: smallest detectable difference" in said
 
 
@@ -82,11 +82,11 @@ def test_one_seed_that_confirms_each_arm_and_seeds_that_choose_and_test_are_told
     jobs = {f"{optim}{lr}": [f"optim={optim}", f"lr_scale={lr}"] for optim in ("sgd", "adam") for lr in (1, 3)}
     one = preview.Confirming(num_arms=2, num_seeds=1, num_unknown=2, examples=[jobs["sgd1"]])
     for tuned, confirming, expected in (
-        (["lr_scale"], one, "one seed confirms each arm: no difference between arms can be tested"),
+        (["lr_scale"], one, "no difference between arms can be tested with one confirming seed of each"),
         (
             ["lr_scale"],
             None,
-            "the seeds that choose lr_scale are tested too: sweep.confirm=5 tests the choice on five fresh seeds",
+            "the seeds that choose lr_scale are also those that are tested: sweep.confirm=5 tests on five fresh seeds",
         ),
         ([], None, ""),
     ):
@@ -116,7 +116,9 @@ def test_what_the_seeds_would_show_is_reckoned_with_the_test_images_that_are_the
         *(("folder", images, 14), ("intel", images, 14), ("synthetic", None, 50), ("intel", nothing, "3,000")),
     ):
         assert f"assuming {expected} test images" in said(source, root)
-    assert "the smallest detectable difference is unknown: data.root has no test images" in said("folder", nothing)
+    assert "the smallest detectable difference is unknown, because data.root has no test images" in said(
+        "folder", nothing
+    )
     leave_run(tmp_path / "earlier", "there", {"seed": 1}, [True] * 6)
     assert "assuming 6 test images" in said("folder", images, "earlier")
 

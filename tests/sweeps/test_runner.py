@@ -221,8 +221,8 @@ def test_a_sweep_of_another_network_asks_for_a_name_before_it_joins_a_folder_tha
     status, said = train("optim.lr=0.01,0.3", "model=resnet18")
     assert (status, said.strip()) == (
         1,
-        f"multirun/by-optim.lr holds runs with model={name}, and this sweep has model=resnet18: "
-        "add sweep.name=NAME for a study of its own, or sweep.name=by-optim.lr to compare them",
+        f"multirun/by-optim.lr holds runs with model={name}, but this sweep has model=resnet18: "
+        "add sweep.name=NAME to start another study, or sweep.name=by-optim.lr to compare its runs with those",
     )
     assert len(summaries(study)) == 2
     status, said = train("optim.lr=0.01", "model=resnet9_x0_5", "sweep.name=by-optim.lr")
@@ -251,7 +251,7 @@ def test_what_validation_chose_runs_on_fresh_seeds_once_all_that_may_choose_have
     with SoftFileLease(held / ".lock", lease_duration=LEASE_SECONDS):
         status, said = sweep(*CONFIRMED)
     assert status == 3, said
-    assert f"nothing is confirmed yet: {held.name} has not completed; the same command goes on" in said
+    assert f"nothing is confirmed yet: {held.name} is not completed; start the same command again to resume" in said
     assert confirmed(study)[0] == ()
 
     status, said = sweep(*CONFIRMED)
@@ -280,7 +280,7 @@ def test_what_validation_chose_runs_on_fresh_seeds_once_all_that_may_choose_have
     ), said
     assert "for 2 runs" in said
     status, said = sweep("optim=sgd", "seed=101")
-    assert (status, "seed=101 confirms what was chosen" in said) == (1, True), said
+    assert (status, "seed=101 is a confirming seed" in said) == (1, True), said
 
 
 def test_a_run_that_an_earlier_sweep_gave_up_is_named_with_a_way_out(sweep, tmp_path):
@@ -290,8 +290,8 @@ def test_a_run_that_an_earlier_sweep_gave_up_is_named_with_a_way_out(sweep, tmp_
     record.write_study(study, replace(plan, planned=(*plan.planned, "lr_scale=100")))
     arguments = ("lr_scale=1", "optim=sgd,adamw", "study.tuned=[lr_scale]", "seed=1", "sweep.confirm=1")
     expected = (
-        "nothing is confirmed yet: lr_scale=100 has not completed, planned by another sweep of multirun/s: run it, or "
-        "take it out of planned (or added) in study.yaml"
+        "nothing is confirmed yet: lr_scale=100, planned by another sweep of multirun/s, is not completed: run it, or "
+        "remove it from planned (or added) in study.yaml"
     )
     _, planned = sweep(*arguments, "sweep.plan=true")
     assert expected in planned
@@ -336,7 +336,7 @@ def test_confirmation_that_failed_or_was_broken_off_goes_on_with_the_same_choice
     (study / name / record.PREDICTIONS).unlink()  # which would contradict that
     status, said = sweep(*arguments)
     assert status == 0, said
-    assert "validation would choose otherwise by now for" in said
+    assert "validation would now choose another configuration of" in said
     assert "4 of 4 runs complete" in said
     now, _, confirming = confirmed(study)
     assert now == entries
@@ -398,24 +398,33 @@ def test_ctrl_c_saves_shows_what_is_there_and_goes_on(start, sweep, tmp_path):
     [
         (["epochs=1,abc"], "epochs=abc must be a whole number"),
         (["sweep.plan=true", "trainer=ddp", "trainer.devices=2"], "start a sweep for each GPU instead"),
-        (["trainer.devices=2"], "trainer.devices=2 starts processes of its own, which know no sweep"),
-        (["trainer.devices=1,2", "sweep.plan=true"], "set trainer.devices=1, and start a sweep for each GPU instead"),
-        (["+trainer.num_nodes=2"], "trainer.num_nodes=2 starts processes of its own"),
+        (
+            ["trainer.devices=2"],
+            "trainer.devices=2 starts several processes for each run, which a sweep does not support",
+        ),
+        (
+            ["trainer.devices=1,2", "sweep.plan=true"],
+            "set trainer.devices=1, and start the same command once for each GPU instead",
+        ),
+        (["+trainer.num_nodes=2"], "trainer.num_nodes=2 starts several processes"),
         (["sweep.plan=true", "budget_minutes=1,2"], "epochs has no effect with budget_minutes"),
-        (["seed=1,2", "study_minutes=3"], "epochs has no effect with study_minutes, which fits them: leave one out"),
-        (["seed=1,2", "study_minutes=3,4"], "study_minutes=3,4 is for a whole sweep: give it one value"),
+        (
+            ["seed=1,2", "study_minutes=3"],
+            "epochs has no effect with study_minutes, which determines the epochs: leave one of them out",
+        ),
+        (["seed=1,2", "study_minutes=3,4"], "study_minutes=3,4 applies to the whole sweep: give it one value"),
         (["study=models,optimizers"], "chooses several studies"),
         (["data.root=/a,/b"], "would share the folder"),
-        (["seed=1,2", "dry_run=true"], "dry_run=true is for one run"),
+        (["seed=1,2", "dry_run=true"], "dry_run=true is for a single run"),
         (["seed=1,2", "sweep.confirm=-1"], "sweep.confirm=-1 must be a whole number of at least 0"),
-        (["seed=1,2", "sweep.confirm=2,3"], "sweep.confirm=2,3 is for a whole sweep: give it one value"),
+        (["seed=1,2", "sweep.confirm=2,3"], "sweep.confirm=2,3 applies to the whole sweep: give it one value"),
         (["seed=1,2", "sweep.confirm_best=2"], "sweep.confirm_best=2 has no effect without sweep.confirm=N"),
         (
             ["seed=1,2", "sweep.confirm=2", "hydra/sweeper=basic"],
             "sweep.confirm has no effect with hydra/sweeper=basic",
         ),
-        (["seed=1,2", "sweep.name="], "sweep.name= is empty: give a folder, or leave it out"),
-        (["seed=1,2", "sweep.trials=3"], "sweep.trials has no effect where no key is set to interval(LOW,HIGH)"),
+        (["seed=1,2", "sweep.name="], "sweep.name= is empty: name a folder, or leave it out"),
+        (["seed=1,2", "sweep.trials=3"], "sweep.trials has no effect, because no key is set to interval(LOW,HIGH)"),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_first_run(sweep, tmp_path, arguments, sentence):

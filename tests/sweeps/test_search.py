@@ -35,7 +35,7 @@ def test_an_interval_that_leads_nowhere_is_refused_by_name(text: str) -> None:
 
 
 def test_an_interval_is_for_numbers() -> None:
-    with pytest.raises(UserError, match="an interval is for a number"):
+    with pytest.raises(UserError, match="sets an interval, but this key chooses a file"):
         search("optim=interval(0,1)", trials=2)
 
 
