@@ -180,10 +180,15 @@ def test_what_is_left_out_is_told_and_its_runs_are_not_planned(tmp_path, measure
     found = budget.resolve(asked_for, compose)
     assert (found.epochs, found.cut, found.confirm) == (1, ("lr_scale=10",), 3)  # 6 + 6 runs of 3
     said = capsys.readouterr().err
-    assert "epochs=1 for 6 runs and 6 that confirm" in said
+    assert "epochs=1 for 6 runs and 6 confirming runs" in said
     assert "left out to fit: lr_scale=10" in said
-    assert "confirmed by 3 fresh seeds instead of 5" in said
+    assert "confirmed on 3 fresh seeds instead of 5" in said
     assert len(budget.fitted_jobs(asked_for.jobs, found)) == 6
+    assert budget.cut_in_words(found) == [
+        "study_minutes=1 left out lr_scale=10: where a best value is at that edge of the grid, raise study_minutes "
+        "instead of adding values"
+    ]
+    assert budget.cut_in_words(replace(found, cut=())) == budget.cut_in_words(None) == []
 
 
 def test_what_is_too_short_says_what_it_holds_what_would_do_and_what_that_shows(tmp_path, measured):

@@ -244,7 +244,7 @@ def test_a_planned_run_that_was_given_up_is_named_with_a_way_out(study):
         "remove it from planned (or added) in study.yaml"
     )
     (several,) = confirmation.waits_for(["a", "b"], asked(study))
-    assert "a, b are not completed" in several
+    assert "a, b, planned by another sweep of" in several
     assert "run them, or remove them from planned" in several
     assert confirmation.waits_for([], asked(study)) == []
 

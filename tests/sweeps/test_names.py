@@ -173,7 +173,7 @@ def test_flags_may_stand_anywhere() -> None:
 
 
 def test_no_study_is_no_choice() -> None:
-    with pytest.raises(UserError, match="study=null: leave it out"):
+    with pytest.raises(UserError, match="study=null chooses no study, which is the default: leave it out"):
         named(["-m", "study=null", "seed=1,2"])
 
 
