@@ -1,4 +1,5 @@
 import functools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import hydra
