@@ -75,7 +75,9 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
         say(f"intel_scenes {__version__}")
         sys.exit(0)
     try:
-        sys.argv[1:] = names.named(sys.argv[1:]) if can_sweep else [_with_quoted_names(text) for text in sys.argv[1:]]
+        sys.argv[1:] = (
+            names.with_sweep_name(sys.argv[1:]) if can_sweep else [_with_quoted_names(text) for text in sys.argv[1:]]
+        )
         _check_arguments(sys.argv[1:], can_sweep=can_sweep)
         hydra.main(version_base="1.3", config_path=str(keys.conf_folder()), config_name=config_name)(job)()
     except KeyboardInterrupt:

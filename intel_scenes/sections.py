@@ -180,15 +180,11 @@ def _frozen(value: object) -> object:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
-def key_names(kind: type[Section]) -> tuple[str, ...]:
-    """Return the dotted names of all fields, such as `data.root`, without the entries of open sections."""
-    return tuple(_names(kind, ""))
-
-
-def _names(kind: type[Section], prefix: str) -> Iterator[str]:
+def key_names(kind: type[Section], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of all fields, such as `data.root`, without the entries of open sections."""
     for name, hint in _hints(kind).items():
         if _is_section(hint):
-            yield from _names(hint, f"{prefix}{name}.")
+            yield from key_names(hint, f"{prefix}{name}.")
         elif name != "others":
             yield f"{prefix}{name}"
 

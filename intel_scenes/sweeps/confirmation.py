@@ -16,7 +16,6 @@ from filelock import FileLock
 from hydra.errors import HydraException
 
 from intel_scenes import files, record
-from intel_scenes.config import SweepConfig
 from intel_scenes.digests import is_neutral
 from intel_scenes.errors import UserError
 from intel_scenes.record import Confirmation, ConfirmedArm, Status, StudyPlan, Summary, read_study, write_study
@@ -165,18 +164,6 @@ class Asked:
         if self.num_arms:
             num_arms = max(len(confirmed), min(num_arms, self.num_arms))
         return num_arms, max(self.num_seeds, *(len(arm.seeds) for arm in confirmed), 0)
-
-
-def asked_of(named: Mapping[str, Overrides], folder: Path, options: SweepConfig, tuned: Collection[str]) -> Asked:
-    """Return what a sweep asks to confirm in the folder of a study.
-
-    Args:
-        named: Overrides of each run of the sweep, by its name.
-        folder: Folder of the study.
-        options: Numbers of arms and of seeds.
-        tuned: Keys that are tuned within an arm.
-    """
-    return Asked(folder, options.confirm, options.confirm_best, named, frozenset(tuned))
 
 
 def proposed(asked: Asked, plan: StudyPlan) -> StudyPlan:

@@ -77,7 +77,7 @@ def sweep_name(overrides: Overrides) -> str:
     return "by-" + re.sub(r"[^\w.-]+", "_", "-".join(swept))[:LABEL_LENGTH] if swept else "single"
 
 
-def named(arguments: Sequence[str]) -> list[str]:
+def with_sweep_name(arguments: Sequence[str]) -> list[str]:
     """Return the arguments of a command, flags first, with a name for its sweep if it is a multirun without one.
 
     The name is an override because Hydra composes each job anew, and then no longer knows what was swept. `UNNAMED`
@@ -109,5 +109,5 @@ def named(arguments: Sequence[str]) -> list[str]:
 
 
 def as_typed(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments of a command without what `named` added."""
+    """Return the arguments of a command without what `with_sweep_name` added."""
     return list(arguments[: arguments.index(UNNAMED)]) if UNNAMED in arguments else list(arguments)

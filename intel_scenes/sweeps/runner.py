@@ -155,7 +155,7 @@ def run(
     if others and not sweep.is_named:
         raise UserError(plan.ask_for_name(others, folder, str(options.name)))
     confirmation.refuse_confirming_seeds(tuning.named.values(), before)
-    asked = confirmation.asked_of(tuning.named, folder, options, tuned)
+    asked = confirmation.Asked(folder, options.confirm, options.confirm_best, tuning.named, frozenset(tuned))
     if options.plan:
         _preview(tuning, asked, sweep, compose)
         return 0

@@ -7,7 +7,6 @@ import yaml
 from filelock import FileLock
 
 from intel_scenes import record
-from intel_scenes.config import SweepConfig
 from intel_scenes.errors import UserError
 from intel_scenes.record import Confirmation, StudyPlan, read_study, write_study
 from intel_scenes.sweeps import confirmation
@@ -33,8 +32,7 @@ def jobs(*optimizers, rates=("1", "3")):
 
 
 def asked(study, num_seeds=2, num_arms=None, optimizers=("sgd", "adam")):
-    options = SweepConfig("s", 16, plan=False, redo=None, fail_fast=False, confirm=num_seeds, confirm_best=num_arms)
-    return confirmation.asked_of(jobs(*optimizers), study, options, ["lr_scale"])
+    return confirmation.Asked(study, num_seeds, num_arms, jobs(*optimizers), frozenset(["lr_scale"]))
 
 
 def overrides_of(plan):
@@ -203,8 +201,8 @@ def test_a_process_that_waits_for_another_takes_what_that_one_chose(study):
 def test_without_anything_tuned_every_arm_runs_on_fresh_seeds(tmp_path):
     for optim in ("sgd", "adam"):
         leave(tmp_path, optim, "1", 1, valid=0.5)
-    options = SweepConfig("s", 16, plan=False, redo=None, fail_fast=False, confirm=1)
-    plan = confirmation.decide(confirmation.asked_of(jobs("sgd", "adam", rates=("1",)), tmp_path, options, ()))
+    named = jobs("sgd", "adam", rates=("1",))
+    plan = confirmation.decide(confirmation.Asked(tmp_path, 1, None, named, frozenset()))
     assert {arm.overrides for arm in plan.confirmed_arms} == {
         ("optim=sgd", "lr_scale=1"),
         ("optim=adam", "lr_scale=1"),

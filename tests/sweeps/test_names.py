@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from intel_scenes.errors import UserError
-from intel_scenes.sweeps.names import UNNAMED, as_typed, named, run_name, sweep_name
+from intel_scenes.sweeps.names import UNNAMED, as_typed, run_name, sweep_name, with_sweep_name
 
 HASH = re.compile(r"-[0-9a-f]{8}$")
 
@@ -160,37 +160,49 @@ def test_a_sweeps_name_is_one_short_path_component() -> None:
 
 @pytest.mark.parametrize("flag", ["-m", "--multirun"])
 def test_a_multirun_without_a_name_is_named_after_what_it_sweeps(flag: str) -> None:
-    assert named([flag, "seed=1,2", "epochs=3"]) == [flag, "seed=1,2", "epochs=3", UNNAMED, "sweep.name=by-seed"]
-    assert named(["model=a,b", flag]) == [flag, "model=a,b", UNNAMED, "sweep.name=by-model"]
+    assert with_sweep_name([flag, "seed=1,2", "epochs=3"]) == [
+        flag,
+        "seed=1,2",
+        "epochs=3",
+        UNNAMED,
+        "sweep.name=by-seed",
+    ]
+    assert with_sweep_name(["model=a,b", flag]) == [flag, "model=a,b", UNNAMED, "sweep.name=by-model"]
     other = ["hydra/sweeper=basic", "seed=1,2"]
-    assert named([flag, *other]) == [flag, *other, "sweep.name=by-seed"], "another sweeper takes no mark"
-    assert named([flag, "--config-dir=more", "seed=1,2"])[-1] == "sweep.name=by-seed"
+    assert with_sweep_name([flag, *other]) == [flag, *other, "sweep.name=by-seed"], "another sweeper takes no mark"
+    assert with_sweep_name([flag, "--config-dir=more", "seed=1,2"])[-1] == "sweep.name=by-seed"
 
 
 def test_flags_may_stand_anywhere() -> None:
-    assert named(["study=models", "--cfg", "job"]) == ["--cfg", "job", "study=models", UNNAMED, "sweep.name=models"]
-    assert named(["~optim", "seed=1", "--help"]) == ["--help", "~optim", "seed=1"]
+    assert with_sweep_name(["study=models", "--cfg", "job"]) == [
+        "--cfg",
+        "job",
+        "study=models",
+        UNNAMED,
+        "sweep.name=models",
+    ]
+    assert with_sweep_name(["~optim", "seed=1", "--help"]) == ["--help", "~optim", "seed=1"]
 
 
 def test_no_study_is_no_choice() -> None:
     with pytest.raises(UserError, match="study=null chooses no study, which is the default: leave it out"):
-        named(["-m", "study=null", "seed=1,2"])
+        with_sweep_name(["-m", "study=null", "seed=1,2"])
 
 
 @pytest.mark.parametrize("arguments", [["-m", "seed=1,2"], ["-m", "seed=1,2", "sweep.name=by-seed"], ["seed=1"]])
 def test_what_was_typed_is_known_of_a_command_that_was_given_a_name(arguments: list[str]) -> None:
-    assert as_typed(named(arguments)) == arguments
+    assert as_typed(with_sweep_name(arguments)) == arguments
 
 
 @pytest.mark.parametrize("name", ["sweep.name=mine", "++sweep.name=mine"])
 def test_a_name_that_was_given_stays(name: str) -> None:
-    assert named(["-m", "seed=1,2", name]) == ["-m", "seed=1,2", name]
+    assert with_sweep_name(["-m", "seed=1,2", name]) == ["-m", "seed=1,2", name]
 
 
 def test_a_single_run_and_a_question_for_help_have_no_name() -> None:
-    assert named(["seed=1"]) == ["seed=1"]
-    assert named(["--help"]) == ["--help"]
-    assert named([]) == []
+    assert with_sweep_name(["seed=1"]) == ["seed=1"]
+    assert with_sweep_name(["--help"]) == ["--help"]
+    assert with_sweep_name([]) == []
 
 
 def test_leaving_images_out_makes_another_run() -> None:
@@ -200,4 +212,4 @@ def test_leaving_images_out_makes_another_run() -> None:
 @pytest.mark.parametrize("text", ["sweep.name=", "hydra.run.dir=", "hydra.sweep.dir="])
 def test_a_folder_without_a_name_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=f"^{re.escape(text)} is empty: name a folder, or leave it out$"):
-        named(["seed=1", text])
+        with_sweep_name(["seed=1", text])
