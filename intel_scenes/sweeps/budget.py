@@ -23,7 +23,7 @@ from intel_scenes.record import StudyBudget, keys_of, read_study
 from intel_scenes.studies.naming import few
 from intel_scenes.sweeps.confirmation import arm_key
 from intel_scenes.sweeps.jobs import Compose, check
-from intel_scenes.sweeps.overrides import Overrides, normalized, parsed, values_by_key
+from intel_scenes.sweeps.overrides import Overrides, in_yaml, normalized, parsed, values_by_key
 
 if TYPE_CHECKING:
     from intel_scenes.training.run_cost import RunCost
@@ -240,7 +240,7 @@ def resolve(request: Request, compose: Compose) -> StudyBudget:
     text += f" and {num_confirming} confirming runs" if part.confirm else ""
     print(f"{text}, about {predicted:.1f} minutes in all", file=sys.stderr)
     if part.cut:
-        print(f"  left out to fit: {', '.join(part.cut)}", file=sys.stderr)
+        print(f"  left out to fit: {', '.join(map(in_yaml, part.cut))}", file=sys.stderr)
     if part.confirm < terms.confirm:
         print(f"  confirmed on {part.confirm} fresh seeds instead of {terms.confirm}", file=sys.stderr)
     if request.num_workers is None:
@@ -266,9 +266,10 @@ def cut_in_words(budget: StudyBudget | None) -> list[str]:
     """Return a sentence on the values that a budget left out, which a comparison may otherwise advise to add."""
     if budget is None or not budget.cut:
         return []
+    cut = ", ".join(map(in_yaml, budget.cut))
     return [
-        f"{KEY}={budget.minutes:g} left out {', '.join(budget.cut)}: where a best value is at that edge of the grid, "
-        f"raise {KEY} instead of adding values"
+        f"{KEY}={budget.minutes:g} left out {cut}: where a best value is at that edge of the grid, raise {KEY} instead "
+        "of adding values"
     ]
 
 
@@ -372,7 +373,7 @@ def _too_short(request: Request, runs: Sequence[Planned], terms: Terms, spent: f
     enough = math.ceil((spent + MARGIN * least.seconds) / 60)
     configurations = {tuple(text for text in run.values.items() if text[0] != "seed") for run in least.runs}
     which = f"{counted(len(configurations), 'configuration')} at epochs={least.epochs}"
-    which += f" without {few(least.cut)}" if least.cut else ""
+    which += f" without {few(list(map(in_yaml, least.cut)))}" if least.cut else ""
     advice = "sweep fewer values" if request.study.cut else "name factors that may be shortened in study.cut"
     return (
         f"{KEY}={request.minutes:g} is too short: {num_fitting or 'none'} of {counted(least.num_seeds, 'seed')} of "

@@ -21,7 +21,7 @@ from intel_scenes.errors import UserError
 from intel_scenes.record import Confirmation, ConfirmedArm, Status, StudyPlan, Summary, read_study, write_study
 from intel_scenes.studies.naming import few, seeds_in_order
 from intel_scenes.sweeps.names import run_name
-from intel_scenes.sweeps.overrides import Overrides, normalized, parsed, values_by_key
+from intel_scenes.sweeps.overrides import Overrides, in_yaml, normalized, parsed, values_by_key
 from intel_scenes.sweeps.plan import typed_command
 
 if TYPE_CHECKING:
@@ -304,7 +304,7 @@ def in_words(asked: Asked, plan: StudyPlan) -> str:
     """Return which arms are confirmed on which seeds, as `sgd at lr_scale=3, on seeds 101, 102`."""
     texts, confirmed = [], asked.confirmed(plan)
     for arm in confirmed:
-        values = [f"{key}={value}" for key, value in values_by_key(arm.overrides).items() if key in asked.tuned]
+        values = [in_yaml(text) for key, text in normalized(arm.overrides).items() if key in asked.tuned]
         texts.append(f"{arm.label} at {' '.join(values)}" if values else arm.label)
     seeds = seeds_in_order(seed for arm in confirmed for seed in arm.seeds)
     return f"{few(texts)}, on seed{'s' * (len(seeds) > 1)} {few(seeds, 10)}"

@@ -46,6 +46,12 @@ def values_by_key(overrides: Overrides) -> dict[str, str]:
     return {key: text.partition("=")[2] for key, text in normalized(overrides).items()}
 
 
+def in_yaml(setting: str) -> str:
+    """Return a normalized `key=value` with true, false and null as they are typed."""
+    key, _, value = setting.partition("=")
+    return f"{key}={({'True': 'true', 'False': 'false', 'None': 'null'}).get(value, value)}"
+
+
 def shared_and_swept(jobs: Sequence[Overrides]) -> tuple[dict[str, str], set[str]]:
     """Return the overrides that all jobs share, by key, and the keys in which jobs differ.
 

@@ -26,7 +26,7 @@ class Action(StrEnum):
 
     RUN = "run"
     SKIP = "skip"
-    CONTINUE = "continue"
+    RESUME = "resume"
     RETRY = "retry"
     CHECK = "check"  # the folder holds a record of other files or settings
 
@@ -135,7 +135,7 @@ def _action(folder: Path) -> Action:
     summary = Summary.peek(folder)
     if summary is None:
         return Action.CHECK if (folder / record.SUMMARY).exists() else Action.RUN
-    actions = {Status.INTERRUPTED: Action.CONTINUE, Status.FAILED: Action.RETRY, Status.COMPLETED: Action.CHECK}
+    actions = {Status.INTERRUPTED: Action.RESUME, Status.FAILED: Action.RETRY, Status.COMPLETED: Action.CHECK}
     return actions[summary.status]
 
 

@@ -189,6 +189,8 @@ def test_what_is_left_out_is_told_and_its_runs_are_not_planned(tmp_path, measure
         "study_minutes=1 left out lr_scale=10: where a best value is at that edge of the grid, raise study_minutes "
         "instead of adding values"
     ]
+    (sentence,) = budget.cut_in_words(replace(found, cut=("recipe.head_first=False", "data.exclude=None")))
+    assert "left out recipe.head_first=false, data.exclude=null:" in sentence
     assert budget.cut_in_words(replace(found, cut=())) == budget.cut_in_words(None) == []
 
 

@@ -47,7 +47,7 @@ def test_a_run_that_does_not_know_its_time_estimates_nothing(tmp_path, shown):
     [
         *(
             (json.dumps({"status": status}), action)
-            for status, action in (("interrupted", "continue"), ("failed", "retry"))
+            for status, action in (("interrupted", "resume"), ("failed", "retry"))
         ),
         *((json.dumps({"status": "completed"}), "check"), ("{", "check"), (None, "run")),
     ],
