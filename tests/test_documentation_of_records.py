@@ -115,7 +115,7 @@ def test_the_columns_of_results_are_what_was_typed_the_keys_of_the_summary_and_t
 def test_the_page_names_the_files_of_a_run_and_of_a_study():
     of_run = [record.CONFIG, record.OVERRIDES, record.SUMMARY, record.HISTORY, record.PREDICTIONS, record.CURVES]
     of_run += [record.CONFUSION, record.MISTAKES, record.BEST, record.LAST, record.LOCK]
-    assert sorted(named("Folder of a run")) == sorted([*of_run, "logs"])
+    assert sorted(named("Folder of a run")) == sorted([*of_run, "logs", "wandb"])
     tables = [csv_files.RESULTS, csv_files.PAIRWISE, csv_files.EFFECTS, csv_files.INTERACTIONS]
     of_study = [record.STUDY, record.STUDY_LOCK, *tables, csv_files.LEARNING_CURVE, REPORT, ".replaced", ".stopped"]
     assert sorted(named("Folder of a study")) == sorted(of_study)
