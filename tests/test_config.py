@@ -102,7 +102,7 @@ def test_a_record_without_a_later_key_has_the_value_of_its_time(tmp_path: Path) 
         of_record(tmp_path)
 
 
-def test_a_key_of_a_record_that_nothing_takes_is_named_and_ignored(tmp_path: Path, caplog) -> None:
+def test_an_unknown_key_of_a_record_is_named_and_ignored(tmp_path: Path, caplog) -> None:
     held = as_plain(resolved())
     held["recipe"]["class_weights"] = True
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(held))
@@ -344,7 +344,9 @@ def test_the_number_of_steps_is_what_lightning_makes_of_two_epochs_of_seven_batc
     assert trainer.global_step == expected
 
 
-def test_a_step_beyond_the_last_epoch_is_told_once_the_epochs_are_known(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_step_beyond_the_last_epoch_causes_a_warning_once_the_epochs_are_known(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     late = ("scheduler=step", "scheduler.factory.step_size=12")
     warn_of_late_steps(replace(asked(*late), epochs=13))
     assert caplog.messages == []

@@ -118,7 +118,7 @@ def test_a_sweep_leaves_a_plan_its_runs_and_a_table_and_does_nothing_the_second_
     assert [len(added["runs"]) for added in plan["added"]] == [1]
 
 
-def test_a_record_that_is_damaged_fails_by_name_and_is_left_as_it_is(sweep, tmp_path):
+def test_a_corrupt_record_fails_by_name_and_is_left_unchanged(sweep, tmp_path):
     sweep("seed=1")
     (folder,) = (path.parent for path in tmp_path.glob("multirun/s/*/summary.json"))
     (folder / "summary.json").write_text("{")
@@ -132,7 +132,7 @@ def test_a_record_that_is_damaged_fails_by_name_and_is_left_as_it_is(sweep, tmp_
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_runs_that_fail_stop_no_other_and_run_again_when_the_cause_is_mended(sweep, tmp_path):
+def test_failed_runs_do_not_stop_others_and_are_retried_once_the_cause_is_fixed(sweep, tmp_path):
     weights = tmp_path / "w.pth"
     weights.write_text("nothing")
     (tmp_path / "leaver.py").write_text("import sys\ndef leave(*groups, **options):\n    sys.exit(3)\n")
@@ -154,7 +154,7 @@ def test_runs_that_fail_stop_no_other_and_run_again_when_the_cause_is_mended(swe
     assert len([path for path in study.iterdir() if "seed=" in path.name]) < 4, "stopped at the first that failed"
 
 
-def test_a_run_that_cannot_be_configured_by_now_fails_and_leaves_a_record(tmp_path, capsys):
+def test_a_run_that_cannot_be_configured_any_more_fails_and_leaves_a_record(tmp_path, capsys):
     def configure():
         raise UserError("there is no key optim.momentun")
 
@@ -169,7 +169,7 @@ def test_a_run_that_cannot_be_configured_by_now_fails_and_leaves_a_record(tmp_pa
 
 
 @pytest.mark.parametrize("fail_fast", ["true", "false"])
-def test_a_run_that_cannot_be_configured_stops_the_others_where_so_asked(tmp_path, fail_fast):
+def test_a_run_that_cannot_be_configured_stops_the_others_with_fail_fast(tmp_path, fail_fast):
     def configure():
         raise UserError("there is no key optim.momentun")
 
@@ -198,7 +198,7 @@ def test_another_configuration_is_refused_by_name_or_moved_aside(sweep, tmp_path
     assert json.loads((study / name / "summary.json").read_text())["config_digest"] != "other"
 
 
-def test_the_same_run_under_another_name_is_passed_over(sweep, tmp_path):
+def test_the_same_run_under_another_name_is_skipped(sweep, tmp_path):
     assert sweep("seed=2")[0] == 0
     status, said = sweep("seed=2", "lr_scale=1.0")
     assert status == 0, said
@@ -206,7 +206,7 @@ def test_the_same_run_under_another_name_is_passed_over(sweep, tmp_path):
     assert len(collect(tmp_path / "multirun/s")[0]) == 1
 
 
-def test_a_sweep_of_another_network_asks_for_a_name_before_it_joins_a_folder_that_nobody_named(environment, tmp_path):
+def test_a_sweep_of_another_network_asks_for_a_name_before_it_joins_a_folder_with_a_default_name(environment, tmp_path):
     def train(*arguments):
         typed = ("-m", *DRAWN, *SMALL, "epochs=1", "seed=1", *arguments)
         done = forked("intel_scenes.train", *typed, cwd=tmp_path, env=environment)
@@ -242,7 +242,7 @@ def confirmed(study):
     return plan.confirmed, tuning, {name: found[name] for name in plan.confirming_runs if name in found}
 
 
-def test_what_validation_chose_runs_on_fresh_seeds_once_all_that_may_choose_have_ended(sweep, tmp_path):
+def test_chosen_configurations_run_on_fresh_seeds_once_all_tuning_runs_have_ended(sweep, tmp_path):
     status, said = sweep(*CONFIRMED, "sweep.plan=true")
     assert (status, "4 to run\nthen 4 runs to confirm what validation chooses: 2 arms" in said) == (0, True), said
     study = tmp_path / "multirun/s"
@@ -303,7 +303,7 @@ def test_a_run_that_an_earlier_sweep_gave_up_is_named_with_a_way_out(sweep, tmp_
     assert (status, "by seed 101" in said) == (0, True), said
 
 
-def test_confirmation_that_failed_or_was_broken_off_goes_on_with_the_same_choice(start, sweep, tmp_path):
+def test_a_failed_or_interrupted_confirmation_resumes_with_the_same_choice(start, sweep, tmp_path):
     (tmp_path / "fragile.py").write_text(
         "from pathlib import Path\n"
         "from torch.optim import AdamW\n"
@@ -350,7 +350,7 @@ def test_a_switch_of_a_sweep_is_true_or_false(sweep, tmp_path, key):
     assert not (tmp_path / "multirun").exists()
 
 
-def test_a_run_that_is_held_elsewhere_is_left_and_named(sweep, tmp_path):
+def test_a_run_of_another_process_is_skipped_and_named(sweep, tmp_path):
     assert sweep("seed=1")[0] == 0
     study = tmp_path / "multirun/s"
     folder = run_of(study, "seed=1")
@@ -377,7 +377,7 @@ def test_a_run_whose_process_died_three_times_fails_and_is_tried_again_later(swe
     assert sweep("seed=1,2")[0] == 0
 
 
-def test_ctrl_c_saves_shows_what_is_there_and_goes_on(start, sweep, tmp_path):
+def test_ctrl_c_saves_and_compares_and_the_sweep_resumes(start, sweep, tmp_path):
     arguments = ("seed=1,2", "model=resnet9_x0_5", "epochs=15")
     process = start(*arguments)
     study = tmp_path / "multirun/s"
@@ -427,7 +427,7 @@ def test_ctrl_c_saves_shows_what_is_there_and_goes_on(start, sweep, tmp_path):
         (["seed=1,2", "sweep.trials=3"], "sweep.trials has no effect, because no key is set to interval(LOW,HIGH)"),
     ],
 )
-def test_what_cannot_be_is_refused_before_the_first_run(sweep, tmp_path, arguments, sentence):
+def test_impossible_options_are_refused_before_the_first_run(sweep, tmp_path, arguments, sentence):
     status, said = sweep(*arguments)
     assert status == 1
     assert sentence in said
