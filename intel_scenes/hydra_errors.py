@@ -29,7 +29,7 @@ from intel_scenes import files, keys, known_keys, record
 from intel_scenes.errors import UserError, did_you_mean
 
 CLOSE = 0.85  # similarity (0 to 1) from which a name is suggested without importing its library for other names
-PACKAGES = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}  # extras, by how names of their launchers begin
+EXTRAS = {"joblib": "joblib", "slurm": "slurm", "submitit": "slurm", "ray": "ray"}  # by part of a launcher's name
 
 # Beginnings of messages of Hydra 1.3, with the name that each holds.
 NEEDS_MULTIRUN = re.compile(r"Sweep parameters '([^']+)' requires --multirun")  # an interval
@@ -98,7 +98,7 @@ def _of_message(message: str, config_name: str, arguments: Sequence[str], job: S
     if match := SEVERAL_VALUES.match(message):
         return f"{match[1]} has several values: add -m to sweep over them"
     if match := NO_LAUNCHER.match(message):
-        extra = next((extra for start, extra in PACKAGES.items() if match[1].startswith(start)), "joblib,slurm,ray")
+        extra = next((extra for part, extra in EXTRAS.items() if part in match[1]), "joblib,slurm,ray")
         return f'hydra/launcher={match[1]} is not installed: run pip install "intel-scenes[{extra}]"'
     if match := NO_SUCH_KEY.match(message):
         return _no_such_key(match[1], config_name, arguments, job)

@@ -106,7 +106,7 @@ def in_terminal(command, environment, place):
         (["optim=adamv"], 1, "optim=adamv: conf/optim has no such file (did you mean adam or nadam or adamw?)"),
         (["-m", "optim=sgd,adamv"], 1, "optim=adamv: conf/optim has no such file"),
         (["--optim=adam"], 1, "there is no flag --optim=adam: set keys as KEY=VALUE"),
-        (["optim.lr=[1"], 1, "cannot read 'optim.lr=[1'"),
+        (["optim.lr=[1"], 1, "'optim.lr=[1' cannot be parsed: write KEY=VALUE"),
     ],
 )
 def test_help_and_misspelt_options_answer_without_importing_torch(environment, tmp_path, arguments, status, shown):
@@ -271,7 +271,7 @@ def test_a_run_under_a_name_that_lost_its_seed_goes_on_there(train, flag):
     folder.rename(folder.with_name(f"{before}-{digest}"))
     done = train(*arguments)
     assert done.returncode == 0, done.stderr
-    assert ("nothing has run" in done.stdout) if flag else ("is complete" in done.stderr)
+    assert ("all runs were finished before" in done.stdout) if flag else ("is complete" in done.stderr)
     assert [path.parent.name for path in train.place.glob("*/**/summary.json")] == [f"{before}-{digest}"]
 
 

@@ -73,4 +73,6 @@ def test_a_schedule_of_epochs_takes_those_that_a_budget_determines() -> None:
 
 def test_a_schedule_that_counts_steps_somewhere_changes_the_rate_after_each() -> None:
     said = refusal("train", "scheduler.interval=epoch", "scheduler=constant", "+scheduler.factory.at=[1,${num_steps}]")
-    assert said == "scheduler.interval=epoch does not fit this schedule, which counts steps"
+    assert (
+        said == "scheduler.interval=epoch does not fit this schedule, which counts steps: set scheduler.interval=step"
+    )

@@ -148,7 +148,10 @@ def test_a_key_that_is_taken_out_is_missed() -> None:
         ("augment.scale=0.5", "augment.scale=0.5 must be a list of 2"),
         ("augment.scale=[0.5]", "augment.scale=[0.5] must be a list of 2"),
         ("augment.scale=[a,b]", "augment.scale=['a', 'b'] must be a number"),
-        ("augment.scale=[0.9,0.5]", "augment.scale=[0.9, 0.5] and augment.ratio=[0.75, 1.3333333333333333] must rise"),
+        (
+            "augment.scale=[0.9,0.5]",
+            "augment.scale=[0.9, 0.5] and augment.ratio=[0.75, 1.3333333333333333] must each be",
+        ),
         ("trainer.precision=8", "trainer.precision=8 must be one of auto, 32"),
         ("trainer.devices=1.5", "trainer.devices=1.5 must be"),
         ("compare.natural_bounds=10", "compare.natural_bounds=10 must be a list"),

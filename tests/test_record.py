@@ -121,7 +121,8 @@ def test_a_value_of_another_type_is_named_with_its_file_and_key(tmp_path: Path, 
 )
 def test_a_completed_run_has_its_accuracies(tmp_path: Path, key: str, value: float | None) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(WHOLE | {key: value}))
-    with pytest.raises(UserError, match=rf"summary\.json says completed, but {key} is .*: move the folder away$"):
+    expected = rf"summary\.json is inconsistent \(completed, but {key} is .*\): move the folder away$"
+    with pytest.raises(UserError, match=expected):
         Summary.read(tmp_path)
     (tmp_path / "summary.json").write_text(json.dumps(WHOLE | {key: value, "status": "failed"}))
     assert Summary.peek(tmp_path) is not None

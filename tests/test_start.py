@@ -64,7 +64,7 @@ def test_a_run_is_trained_found_again_and_its_process_left_as_it_was(
         ({"model": "resnet35"}, "model=resnet35: conf/model has no such file (did you mean resnet50 or resnet34 or"),
         (["seed=1,2"], "seed=1,2 has several values: add -m to sweep over them"),
         (["study=models"], "study=NAME starts a sweep, but its file lacks hydra.mode: MULTIRUN"),
-        (["epochs=2", "a b"], "cannot read 'a b': write KEY=VALUE"),
+        (["epochs=2", "a b"], "'a b' cannot be parsed: write KEY=VALUE"),
         ("epochs=2", "overrides='epochs=2' is a single text: give a list, ['epochs=2'], or a mapping"),
         (["dry_run=true"], "dry_run=true makes no run: use python -m intel_scenes.train dry_run=true"),
         (["trainer=cpu", "trainer.devices=2"], "start_run trains on one device: set trainer.devices=1, or use"),
