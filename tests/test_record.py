@@ -207,7 +207,7 @@ def test_a_run_that_balanced_accuracy_chose_has_all_of_them(key: str) -> None:
     balanced = {f"{split}_balanced_accuracy": 0.9 for split in ("val", "test")} | {"val_balanced_accuracy_tta": 0.9}
     whole = accuracies | balanced | {"primary_metric": "balanced_accuracy"}
     assert Summary(status=Status.COMPLETED, **whole).metric == "balanced_accuracy"
-    with pytest.raises(ValueError, match=f"completed, but {key} is None"):
+    with pytest.raises(ValueError, match=f"completed, but {key} is null"):
         Summary(status=Status.COMPLETED, **whole | {key: None})
 
 
