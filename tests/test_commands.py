@@ -440,7 +440,7 @@ def test_an_interrupted_run_says_so_and_goes_on(environment, train, number):
     process.send_signal(number)
     _, told = process.communicate(timeout=100)
     assert process.returncode == 130, told
-    assert "goes on" in told
+    assert "start the same command again to resume" in told
     assert "Traceback" not in told
     folder = run_folder(train.place)
     assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
