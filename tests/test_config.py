@@ -94,7 +94,7 @@ def test_a_record_without_a_later_key_has_the_value_of_its_time(tmp_path: Path) 
         assert of_record(tmp_path) == expected
     for content in ("- a list", "data: null"):
         (tmp_path / "config.yaml").write_text(content)
-        with pytest.raises(UserError, match=r"config\.yaml is no configuration.*: move the folder away$"):
+        with pytest.raises(UserError, match=r"config\.yaml is no valid configuration.*: move the folder away$"):
             of_record(tmp_path)
     del new["recipe"]["views"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(new))
@@ -107,7 +107,7 @@ def test_an_unknown_key_of_a_record_is_named_and_ignored(tmp_path: Path, caplog)
     held["recipe"]["class_weights"] = True
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(held))
     assert of_record(tmp_path) == resolved()
-    assert caplog.messages == [f"{tmp_path / 'config.yaml'}: there is no key recipe.class_weights; it is ignored"]
+    assert caplog.messages == [f"{tmp_path / 'config.yaml'}: unknown key recipe.class_weights; it is ignored"]
 
 
 def test_a_class_that_a_record_names_is_not_imported(tmp_path: Path) -> None:
