@@ -103,7 +103,7 @@ def test_a_sweep_leaves_a_plan_its_runs_and_a_table_and_does_nothing_the_second_
     status, said = sweep("seed=2,1", "optim=adamw,sgd")
     assert status == 0, said
     assert "run 1" not in said
-    assert "valid %" not in said, "no record changed, so the table is not repeated"
+    assert "validation %" not in said, "no record changed, so the table is not repeated"
     assert "compare folder=" in said
     assert {"results.csv", "pairwise.csv", "report.html"} <= {path.name for path in before}
     assert {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()} == before
@@ -300,7 +300,7 @@ def test_a_run_that_an_earlier_sweep_gave_up_is_named_with_a_way_out(sweep, tmp_
     plan = record.read_study(study)
     record.write_study(study, replace(plan, planned=plan.planned[:-1]))
     status, said = sweep(*arguments)
-    assert (status, "by seed 101" in said) == (0, True), said
+    assert (status, "on seed 101" in said) == (0, True), said
 
 
 def test_a_failed_or_interrupted_confirmation_resumes_with_the_same_choice(start, sweep, tmp_path):
@@ -397,7 +397,7 @@ def test_ctrl_c_saves_and_compares_and_the_sweep_resumes(start, sweep, tmp_path)
     ("arguments", "sentence"),
     [
         (["epochs=1,abc"], "epochs=abc must be a whole number"),
-        (["sweep.plan=true", "trainer=ddp", "trainer.devices=2"], "start a sweep for each GPU instead"),
+        (["sweep.plan=true", "trainer=ddp", "trainer.devices=2"], "start the same command once for each GPU instead"),
         (
             ["trainer.devices=2"],
             "trainer.devices=2 starts several processes for each run, which a sweep does not support",
