@@ -1,10 +1,10 @@
 """Compare backbones, optimizers and schedulers on Intel scenes.
 
-From Python, where `python -m intel_scenes` lists the commands:
+`intel-scenes --help` lists the commands. The same from Python:
 
     from intel_scenes import load_run, load_study, start_run
 
-    run = start_run(["model=resnet18", "data.root=FOLDER"])  # trains as the command does; the second time it is there
+    run = start_run(["model=resnet18", "data.root=FOLDER"])  # trains like the command, or returns the finished run
     run = load_run("latest")  # or a folder, or the beginning of a run's name
     run.summary.test_accuracy
     run.predict("photos").to_pandas()
@@ -12,7 +12,7 @@ From Python, where `python -m intel_scenes` lists the commands:
     print(load_study("multirun/optimizers").answer)
 
 `start_run`, `load_run` and `load_study` return a `Run` or a `Study`; their tables are `Table`s, columns of numpy arrays
-by name. What a user can mend is raised as a `UserError`, in one sentence. All else in this package is private.
+by name. Errors that a user can fix are raised as a `UserError` with one sentence. All else in this package is private.
 """
 
 from importlib import import_module
@@ -31,22 +31,22 @@ __all__ = ["Run", "SceneNetwork", "Study", "Table", "UserError", "load_run", "lo
 
 __version__ = version("intel-scenes")
 
-# Imported when they are first asked for: some import torch, for which `--help` need not wait.
+# Imported on first use: some import torch, which `--help` need not wait for.
 _PLACES = {
     **dict.fromkeys(("Run", "load_run"), "inference.run"),
     **dict.fromkeys(("Study", "load_study"), "studies.study"),
     **{"SceneNetwork": "inference.scene_network", "start_run": "start", "Table": "table", "UserError": "errors"},
 }
 
-if not TYPE_CHECKING:  # a type checker would take any name for one of ours
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept any name
 
     def __getattr__(name: str) -> object:
-        """A public name, from where it is written."""
+        """Return a public name from its module."""
         if name not in _PLACES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    """The public names, for those who look for them."""
+    """Return the public names, for completion."""
     return sorted([*globals(), *__all__])

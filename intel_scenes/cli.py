@@ -1,4 +1,4 @@
-"""What all commands share: Hydra started, `conf/` found, errors turned into one sentence and an exit status."""
+"""Start of all commands: Hydra with the files of `conf/`, and errors as one sentence with an exit status."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import hydra
 
-# Private: Hydra's own parser of flags, which ends a process over an unknown flag with a text of its own.
+# Private: Hydra's own parser of flags, which otherwise ends the process at an unknown flag with its own message.
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -34,25 +34,28 @@ from intel_scenes.sweeps import runner as sweep
 from intel_scenes.sweeps.overrides import composition_digest
 
 INTERRUPTED = 130
-NARROWEST, WIDEST = 60, 120  # columns of a text of --help
+NARROWEST, WIDEST = 60, 120  # columns of --help
 
 
 def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sweep: bool = False) -> NoReturn:
-    """Runs a command under Hydra and ends the process.
+    """Run a command under Hydra and end the process.
 
     The command takes the configuration of its name in `config.COMMANDS`.
 
-    Exit status 0 where all went well, 1 after an error (one sentence on stderr, a traceback only for what no user can
-    mend), 3 where runs of a sweep are held elsewhere, 130 after Ctrl-C. In a multirun an error ends its own job alone.
+    The exit status is 0 on success, 1 after an error (one sentence on stderr, a traceback only for what a user cannot
+    fix), 3 where runs of a sweep are open, 130 after Ctrl-C. In a multirun an error ends only its own job.
     """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of being printed by Hydra
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises exceptions instead of printing them
     failed = False
 
     def job(cfg: DictConfig) -> sweep.Outcome | None:
         nonlocal failed
-        _quiet()  # here, so that the workers of a launcher are quiet too
-        this = _job()
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        _set_up_logging()  # here, so that the workers of a launcher do so too
+        hydra_config = HydraConfig.get()
+        typed = tuple(hydra_config.overrides.task)
+        choices = {str(group): name and str(name) for group, name in hydra_config.runtime.choices.items()}
+        this = sweep.Job(Path(hydra_config.runtime.output_dir), Origin(typed, choices, composition_digest(typed)))
+        if hydra_config.mode == RunMode.MULTIRUN:
             return sweep.run_one(command, lambda: configured(cfg, RunConfig), this)
         try:
             configuration = configured(cfg, config.COMMANDS[config_name])
@@ -68,98 +71,103 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
             _tell(sentence(error, config_name, sys.argv[1:]))
         return None
 
-    if "--version" in sys.argv[1:]:  # before Hydra, which would say its own
+    if "--version" in sys.argv[1:]:  # before Hydra, which would print its own version
         say(f"intel_scenes {__version__}")
         sys.exit(0)
     try:
-        sys.argv[1:] = names.named(sys.argv[1:]) if can_sweep else [_with_quoted_names(text) for text in sys.argv[1:]]
+        sys.argv[1:] = (
+            names.with_sweep_name(sys.argv[1:]) if can_sweep else [_with_quoted_names(text) for text in sys.argv[1:]]
+        )
         _check_arguments(sys.argv[1:], can_sweep=can_sweep)
         hydra.main(version_base="1.3", config_path=str(keys.conf_folder()), config_name=config_name)(job)()
     except KeyboardInterrupt:
-        _tell("interrupted: the same command goes on where it stopped" if can_sweep else "interrupted")
+        _tell("interrupted: start the same command again to resume" if can_sweep else "interrupted")
         sys.exit(INTERRUPTED)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
         _tell(sentence(error, config_name, sys.argv[1:]))
         sys.exit(1)
     except RecursionError:
-        _tell("a configuration file includes itself: in the defaults of a file, another of its group is `- NAME`")
+        _tell(
+            "a configuration file includes itself: name another file of its group in its defaults, as `- NAME` without "
+            "the group"
+        )
         sys.exit(1)
     sys.exit(1 if failed else 0)
 
 
 def refuse_keys_of_sweeps(typed: Sequence[str]) -> None:
-    """Refuses what has no effect on a single run.
+    """Refuse keys that have no effect on a single run.
 
     Raises:
         UserError: The overrides hold such a key.
     """
     keys = record.keys_of(typed)
     if "study" in keys:
-        raise UserError("study=NAME is a sweep and this a single run: its file needs hydra.mode: MULTIRUN")
+        raise UserError("study=NAME starts a sweep, but its file lacks hydra.mode: MULTIRUN: add that line to the file")
     for key in sorted(keys):
         if re.match(r"(sweep|study|compare)\.|study_minutes$", key) and key != "sweep.redo":
             raise UserError(f"{key} has no effect on a single run: leave it out, or add -m or study=NAME")
 
 
-def _quiet() -> None:
-    """Shows our own notices and the warnings of others, but for one that no user can act on."""
-    # Of Lightning's own code on torch 2.10 and later (Lightning-AI/pytorch-lightning#21326).
+def _set_up_logging() -> None:
+    """Show our own notices and the warnings of other libraries, except one that no user can act on."""
+    # From Lightning's own code on torch 2.10 and later (Lightning-AI/pytorch-lightning#21326).
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("intel_scenes").setLevel(logging.INFO)
 
 
 def leave_nothing(folder: Path) -> None:
-    """Removes the empty folders that Hydra made for a command that writes none."""
-    for made in (folder, folder.parent):
-        if made.resolve() not in (Path.cwd(), *Path.cwd().parents):
-            sweep.remove_empty(made)
+    """Remove the empty folders that Hydra made for a command that does not use them."""
+    for empty in (folder, folder.parent):
+        if empty.resolve() not in (Path.cwd(), *Path.cwd().parents):
+            sweep.remove_empty(empty)
 
 
 def output_file(name: str, key: str = "output") -> Path:
-    """The file that `output`, or another key, names, where it can be written: asked before the work, not after it.
+    """Return the file that `output`, or another key, names; checked before the work, not after it.
 
     Raises:
-        UserError: It is a folder, or its folder cannot be written to.
+        UserError: It is a folder, or its folder is not writable.
     """
     output = Path(name).expanduser()
     if output.is_dir() or not _can_be_written(output.absolute().parent):
-        raise UserError(f"{key}={output} cannot be written: name a file in a folder that can")
+        raise UserError(f"{key}={output} cannot be written: name a file in a writable folder")
     return output
 
 
 def output_folder(name: str) -> Path:
-    """The folder that `output` names, where it can be written: asked before the work, not after it.
+    """Return the folder that `output` names; checked before the work, not after it.
 
     Raises:
-        UserError: It is a file, or cannot be made or written to.
+        UserError: It is a file, or is not writable.
     """
     output = Path(name).expanduser()
     if not _can_be_written(output.absolute()):
-        raise UserError(f"output={output} cannot be written: name a folder that can")
+        raise UserError(f"output={output} cannot be written: name a writable folder")
     return output
 
 
 def _can_be_written(folder: Path) -> bool:
-    """Whether files can be made in a folder, or that in one of its parents where it is not there yet."""
-    there = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    """Return whether files can be written in a folder, or where it does not exist yet, whether it can be created."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
 
 def say(text: str) -> None:
-    """Prints what a command has to say."""
+    """Print the output of a command."""
     print(text)
 
 
 def show(summary: Summary, folder: Path, *, is_one_of_many: bool) -> None:
-    """Prints what came out of a run: a short table, or a line where a sweep ends with a table of its own.
+    """Print the results of a run: a short table, or one line for a run of a sweep, which ends with its own table.
 
     Raises:
-        UserError: The record of a completed run, made by hand, lacks a result.
+        UserError: The record of a completed run lacks a result, as one edited by hand may.
     """
     interval, best_epoch, fit_seconds = summary.test_accuracy_interval, summary.best_epoch, summary.fit_seconds
     if interval is None or best_epoch is None or fit_seconds is None:
-        raise UserError(f"{folder / record.SUMMARY} says completed, and lacks results: move the folder away")
+        raise UserError(f"{folder / record.SUMMARY} is marked completed but lacks results: move the folder away")
     minutes, seconds = divmod(round(fit_seconds), 60)
     if is_one_of_many:
         balanced = f"balanced {summary.val_balanced_accuracy:.1%}, " if summary.metric == record.BALANCED else ""
@@ -172,22 +180,15 @@ def show(summary: Summary, folder: Path, *, is_one_of_many: bool) -> None:
     print(f"  test accuracy        {summary.test_accuracy:6.1%}   95 % interval {interval[0]:.1%} to {interval[1]:.1%}")
     if summary.metric == record.BALANCED:
         test, val = summary.test_balanced_accuracy, summary.val_balanced_accuracy
-        print(f"  balanced accuracy    {test:6.1%}   test; validation {val:.1%}, which chose the epoch")
+        print(f"  balanced accuracy    {test:6.1%}   on test; {val:.1%} on validation, which chose the epoch")
     print(f"  training time         {minutes} min {seconds} s")
     print(f"  written to            {os.path.relpath(folder)}")
 
 
-def _job() -> sweep.Job:
-    of_hydra = HydraConfig.get()
-    typed = tuple(of_hydra.overrides.task)
-    choices = {str(group): name and str(name) for group, name in of_hydra.runtime.choices.items()}
-    return sweep.Job(Path(of_hydra.runtime.output_dir), Origin(typed, choices, composition_digest(typed)))
-
-
 def _with_quoted_names(argument: str) -> str:
-    """Has Hydra read names of runs and images as they are typed: commas, equals signs and brackets mean nothing to it.
+    """Quote names of runs and images, so that Hydra does not interpret their commas, equals signs and brackets.
 
-    In a list of names a comma parts them; one that holds a comma is quoted there by the user, or named by its hash.
+    In a list, commas separate the names; the user quotes a name that holds a comma there, or gives its hash.
     """
     key, _, value = argument.partition("=")
     if key not in ("run", "images") or not value or value.startswith("$") or "'" in value or '"' in value:
@@ -200,14 +201,14 @@ def _with_quoted_names(argument: str) -> str:
 
 def _check_arguments(arguments: Sequence[str], *, can_sweep: bool) -> None:
     if not can_sweep and {"-m", "--multirun"} & set(arguments):
-        raise UserError("-m is for sweeps, and this command does one thing at a time: leave it out")
+        raise UserError("-m starts a sweep, which only train supports: leave it out")
     _, unknown = get_args_parser().parse_known_args(arguments)
     if unknown:
-        raise UserError(f"there is no flag {unknown[0]}: a key is set by KEY=VALUE, --help lists all")
-    for text in arguments:  # Hydra fails in its own code over a group that is null, and merges one that is a mapping
+        raise UserError(f"there is no flag {unknown[0]}: set keys as KEY=VALUE; --help lists all keys")
+    for text in arguments:  # Hydra fails in its own code at a group that is null, and merges one that is a mapping
         group, _, value = text.lstrip("+").partition("=")
         if (value == "null" or value.startswith("{")) and group != "study" and (keys.conf_folder() / group).is_dir():
-            raise UserError(f"{text}: {group}=NAME chooses a file of conf/{group}, --help lists them")
+            raise UserError(f"{text} names no file: set {group}=NAME, a file of conf/{group}; --help lists them")
 
 
 def _tell(text: str) -> None:
@@ -215,7 +216,7 @@ def _tell(text: str) -> None:
 
 
 def _usage(config_name: str, *, _root_: DictConfig) -> str:
-    """The text of `--help` for the configuration that Hydra has composed; Hydra replaces what follows a `$`."""
+    """Return the text of `--help` for the composed configuration; `$` is escaped, because Hydra would substitute it."""
     composed: Any = OmegaConf.to_container(_root_)
     loader = GlobalHydra.instance().config_loader()
     width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
@@ -223,6 +224,6 @@ def _usage(config_name: str, *, _root_: DictConfig) -> str:
     return usage.text(config_name, composed, choices, loader.get_group_options, width).replace("$", "$$")
 
 
-# The files of conf/ call them. A worker of a launcher imports this module before it composes its run.
+# Resolvers that the files of conf/ use. A worker of a launcher imports this module before it composes its run.
 OmegaConf.register_new_resolver("usage", _usage, replace=True)
 OmegaConf.register_new_resolver("run_name", names.run_name, replace=True)

@@ -1,4 +1,4 @@
-"""From what Hydra composes to a configuration: beyond this, values are typed and nothing of OmegaConf is left."""
+"""From Hydra's composed values to a configuration: below this module, values are typed and free of OmegaConf."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,14 +16,14 @@ from intel_scenes.sections import Config, from_plain
 
 
 def configured(cfg: DictConfig, kind: type[Config]) -> Config:
-    """A command's configuration, every key known and every value checked by itself.
+    """Return the configuration of a command, after checking that each key is known and each value is valid by itself.
 
     Args:
-        cfg: As composed, perhaps with Hydra's own part.
-        kind: Of the configuration.
+        cfg: Composed values, perhaps with Hydra's own section.
+        kind: Class of the configuration.
 
     Raises:
-        UserError: Nothing takes a key, a key has no value, or a value is of no use.
+        UserError: A key is unknown or has no value, or a value is invalid.
     """
     (config_name,) = (name for name, one in config.COMMANDS.items() if one is kind)
     filled = _without_hydra(cfg)
@@ -31,7 +31,7 @@ def configured(cfg: DictConfig, kind: type[Config]) -> Config:
         for key, placeholder in (("num_steps", config.NUM_STEPS), ("folder", config.FOLDER)):
             if not OmegaConf.is_missing(cfg, key):
                 raise UserError(
-                    f"{key}={cfg[key]} is filled in by the run itself: leave it out (hydra.run.dir sets a folder)"
+                    f"{key}={cfg[key]} is set by the run itself: leave it out (hydra.run.dir chooses the folder)"
                 )
             filled[key] = placeholder
     check_keys(OmegaConf.to_container(filled), config_name, with_targets=False)  # type: ignore[arg-type]
@@ -40,15 +40,15 @@ def configured(cfg: DictConfig, kind: type[Config]) -> Config:
     if has_own_epochs and "epochs" in plain:
         filled["epochs"] = config.EPOCHS
         plain |= {name: values for name, values in _resolved(filled, config_name).items() if name in OPEN}
-    unknown = dict.fromkeys(keys.FILLED_IN) if kind is RunConfig else {}  # until the images are known
-    return from_plain(kind, plain | unknown)
+    unset = dict.fromkeys(keys.FILLED_IN) if kind is RunConfig else {}  # until the images are known
+    return from_plain(kind, plain | unset)
 
 
 def section(cfg: DictConfig, kind: type[Config]) -> Config:
-    """A section of a composed configuration, of which other keys may still lack their values: a sweep gives them.
+    """Return a section of a composed configuration whose other keys may lack values that a sweep will give.
 
     Raises:
-        UserError: The section is missing, or a value is of no use.
+        UserError: The section is missing, or a value is invalid.
     """
     node = cfg.get(kind.section)
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else {}
@@ -56,20 +56,20 @@ def section(cfg: DictConfig, kind: type[Config]) -> Config:
 
 
 def refuse_idle_without(cfg: DictConfig, typed: Sequence[str]) -> None:
-    """Refuses to take out what the recipe does not have; in a sweep such a run is named as the same as another.
+    """Refuse to remove what the recipe does not have; in a sweep such a run is reported as the twin of another.
 
     Args:
-        cfg: As composed.
-        typed: The overrides of the command that runs.
+        cfg: Composed values.
+        typed: Overrides of the command.
 
     Raises:
         UserError: The configuration is the same without it.
     """
-    for taken_out in {text for text in typed if text.startswith("without=")} - {"without=nothing"}:
-        others = [text for text in typed if text != taken_out]
+    for removed in {text for text in typed if text.startswith("without=")} - {"without=nothing"}:
+        others = [text for text in typed if text != removed]
         whole = GlobalHydra.instance().config_loader().load_configuration("train", others, RunMode.RUN)
         if OmegaConf.to_container(_without_hydra(whole)) == OmegaConf.to_container(cfg):
-            raise UserError(f"{taken_out} has no effect: the recipe does not have that, leave it out")
+            raise UserError(f"{removed} has no effect, because the recipe does not have that ingredient: leave it out")
 
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:
@@ -77,7 +77,7 @@ def _without_hydra(cfg: DictConfig) -> DictConfig:
 
 
 def _resolved(cfg: DictConfig, config_name: str) -> dict[str, Any]:
-    """Plain values, which may be any until a configuration is made of them."""
+    """Return the resolved values, which are not checked yet."""
     try:
         plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except MissingMandatoryValue as error:

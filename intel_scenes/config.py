@@ -1,4 +1,4 @@
-"""What each command is asked to do, section by section."""
+"""Configuration of each command, section by section."""
 
 import json
 import logging
@@ -33,10 +33,10 @@ from intel_scenes.sections import (
 )
 
 log = logging.getLogger(__name__)
-# What stands in a composed configuration for what a run knows later: `${num_steps}`, `${folder}`, and `${epochs}` where
-# a budget or `equal_steps` has to find them.
+# Placeholders in a composed configuration for values that a run knows later: `${num_steps}`, `${folder}`, and
+# `${epochs}` where a budget or `equal_steps` determines them.
 NUM_STEPS, FOLDER, EPOCHS = "{num_steps}", "{folder}", "{epochs}"
-# Arguments of Lightning's Trainer on which the record relies, and what to set in their place.
+# Arguments of Lightning's Trainer that the record relies on, and what to set instead.
 RESERVED = {
     "max_epochs": "epochs",
     "min_epochs": "epochs",
@@ -56,15 +56,15 @@ RESERVED = {
     "use_distributed_sampler": "data.batch_size",
     "plugins": "trainer.precision",
 }
-MOST_ENLARGED = 8  # times; beyond, a batch takes gigabytes and shows nothing more
-REFERENCE_BATCH_SIZE = 32  # at which `lr_scaling` leaves the rate as it is
-# Those under which images stay float32 on their way in. Lightning takes either spelling of each; equal runs should have
-# equal digests.
+MOST_ENLARGED = 8  # factor; beyond, a batch takes gigabytes and shows no more detail
+REFERENCE_BATCH_SIZE = 32  # for which `lr_scaling` does not change the rate
+# Precisions that keep float32 input images. Lightning accepts both spellings of each; equal runs should have equal
+# digests.
 PRECISIONS = {
     **{"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"},
     **{name: name for name in ("32-true", "16-mixed", "bf16-mixed")},
 }
-# Arguments of torch's optimizers that would take any value for a true one; auto is ours.
+# Arguments of torch's optimizers that would accept any value as true; auto is ours.
 SWITCHES: dict[str, tuple[str | bool, ...]] = {
     "fused": ("auto", True, False),
     **dict.fromkeys(("amsgrad", "capturable", "centered", "decoupled_weight_decay"), (True, False)),
@@ -72,13 +72,13 @@ SWITCHES: dict[str, tuple[str | bool, ...]] = {
 }
 Precision = Annotated[int | str, Choice(("auto", *PRECISIONS))]
 Views = Literal[1, "flip", "flip_crops"]  # kinds of test-time augmentation
-Combine = Literal["mean", "vote", "soup"]  # ways to make one prediction of several runs
-PrimaryMetric = Literal["accuracy", "balanced_accuracy"]  # what chooses and what verdicts are about
+Combine = Literal["mean", "vote", "soup"]  # ways to combine the predictions of several runs
+PrimaryMetric = Literal["accuracy", "balanced_accuracy"]  # metric that chooses and that verdicts compare
 
 
 @dataclass(frozen=True)
 class DataConfig(Section):
-    """Which images, and how they are stored; see conf/data."""
+    """Images and how they are stored; see conf/data."""
 
     section = "data"
 
@@ -104,10 +104,10 @@ class DataConfig(Section):
     subset_seed: Seed | None = None
 
     def __post_init__(self) -> None:
-        """Checks the values.
+        """Check the values.
 
         Raises:
-            UserError: One is of no use or missing, or two do not go together.
+            UserError: A value is invalid or missing, or two contradict each other.
         """
         super().__post_init__()
         is_drawn = self.source == "synthetic"
@@ -116,29 +116,29 @@ class DataConfig(Section):
                 raise MissingKey(f"data.{name}")
         if is_drawn and self.root is not None:
             raise UserError(
-                "data.root has no effect with data=synthetic, which draws below data.cache_dir: leave one out"
+                "data.root has no effect with data=synthetic, which draws its images below data.cache_dir: leave it out"
             )
-        # The network's own size is for photographs: squares are stored for all networks, and drawn in their size.
+        # The network's own size is for photographs: squares are stored for all networks, and drawn in that size.
         if self.store_size is None and (is_drawn or self.store_rule == "square"):
             raise UserError(f"data.store_size=null {Whole(1).refusal(None)}")
 
 
 @dataclass(frozen=True)
 class AugmentConfig(Section):
-    """What a training image goes through; see conf/augment.
+    """Augmentation of training images; see conf/augment.
 
     Attributes:
-        scale: Least and greatest share of the area that a random crop shows; (1, 1) with `ratio` (1, 1) shows all of a
-            square, and the middle square of another picture.
-        ratio: Least and greatest ratio of a crop's width to its height.
+        scale: Smallest and largest share of the area that a random crop covers; (1, 1) with `ratio` (1, 1) covers all
+            of a square image, and the central square of another one.
+        ratio: Smallest and largest aspect ratio of a crop, width to height.
         flip: Probability of a horizontal flip.
-        policy: What changes an image before it is cropped: "trivial" (one operation of any strength, TrivialAugment of
-            Müller and Hutter 2021), "rand" (two of a middle one, RandAugment of Cubuk et al. 2020), or None.
+        policy: Operations before the crop: "trivial" (one operation of random strength, TrivialAugment of Müller and
+            Hutter 2021), "rand" (two of medium strength, RandAugment of Cubuk et al. 2020), or None.
         vertical_flip: Probability of a vertical flip.
-        rotate: Greatest angle of a random rotation in degrees, either way.
-        brightness: Greatest change of a random factor of brightness, below or above 1; 0 leaves it.
-        contrast: The same of contrast.
-        saturation: The same of saturation.
+        rotate: Largest angle of a random rotation in degrees, in either direction.
+        brightness: Largest deviation of the random brightness factor from 1; 0 leaves the brightness unchanged.
+        contrast: Largest deviation of the random contrast factor from 1.
+        saturation: Largest deviation of the random saturation factor from 1.
     """
 
     section = "augment"
@@ -155,11 +155,11 @@ class AugmentConfig(Section):
 
     @property
     def has_jitter(self) -> bool:
-        """Whether angles or colours change."""
+        """Whether the augmentation changes angles or colours."""
         return any((self.rotate, self.brightness, self.contrast, self.saturation))
 
     def __post_init__(self) -> None:
-        """Checks the ranges.
+        """Check the ranges.
 
         Raises:
             UserError: A range is empty or out of bounds.
@@ -168,10 +168,10 @@ class AugmentConfig(Section):
         scale, ratio = self.scale, self.ratio
         both = f"augment.scale={shown(scale)} and augment.ratio={shown(ratio)}"
         if not (0 < scale[0] <= scale[1] <= 1 and 0 < ratio[0] <= ratio[1]):
-            raise UserError(f"{both} must rise from above 0, scale to 1 at most")
+            raise UserError(f"{both} must each be two ascending numbers above 0, and those of scale at most 1")
         is_whole = (scale[0], scale[1]) == (1, 1)
         if is_whole and ratio[0] <= 1 <= ratio[1] and ratio[0] < ratio[1]:
-            raise UserError(f"{both}: the ratio has no effect on the whole image, change one")
+            raise UserError(f"{both}: the ratio has no effect on whole images, so change one of them")
 
 
 NO_AUGMENTATION = AugmentConfig(scale=(1, 1), ratio=(1, 1), flip=0, policy=None)
@@ -179,12 +179,12 @@ NO_AUGMENTATION = AugmentConfig(scale=(1, 1), ratio=(1, 1), flip=0, policy=None)
 
 @dataclass(frozen=True)
 class ModelConfig(Section):
-    """The backbone and its initial weights: DEFAULT, another published name, a file, or None for random ones.
+    """Backbone and its initial weights: DEFAULT, another published name, a file, or None for random ones.
 
     Attributes:
-        library: That has the backbone; our own small networks are chosen by name beside those of torchvision.
-        _target_: Of a custom backbone, the class or function that makes it.
-        args: Further arguments of what makes a backbone of timm or a custom one.
+        library: Library of the backbone; our own small networks are named beside those of torchvision.
+        _target_: Class or function that makes a custom backbone.
+        args: Further arguments for a backbone of timm or a custom one.
     """
 
     section = "model"
@@ -196,7 +196,7 @@ class ModelConfig(Section):
     args: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Checks the values.
+        """Check the values.
 
         Raises:
             UserError: A custom backbone has no target, or a key has no effect.
@@ -205,31 +205,32 @@ class ModelConfig(Section):
         is_custom = self.library == "custom"
         if is_custom and not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", self._target_ or ""):
             raise UserError(
-                f"model._target_={self._target_} must be package.module.Class, the class or function that makes the "
-                "network"
+                f"model._target_={shown(self._target_)} must be package.module.Class, the class or function that makes "
+                "the network"
             )
         if self._target_ is not None and not is_custom:
             raise UserError(
-                f"model._target_={self._target_} has no effect with model.library={self.library}: set custom"
+                f"model._target_={self._target_} has no effect with model.library={self.library}: set "
+                "model.library=custom"
             )
         if self.args and self.library == "torchvision":
             raise UserError(
                 f"model.args.{next(iter(self.args))} has no effect with model.library=torchvision: leave it out"
             )
-        given = {"num_classes", "img_size", "in_chans", "pretrained", "checkpoint_path", "cache_dir", "features_only"}
+        managed = {"num_classes", "img_size", "in_chans", "pretrained", "checkpoint_path", "cache_dir", "features_only"}
         for name in self.args:
-            if name in given or name.startswith("pretrained_"):
-                raise UserError(f"model.args.{name} is given by the run itself: leave it out")
+            if name in managed or name.startswith("pretrained_"):
+                raise UserError(f"model.args.{name} is set by the run itself: leave it out")
 
     @property
     def architecture(self) -> str:
-        """The name, with the library where it is not torchvision or this package: `resnet34` exists in several."""
+        """Name of the backbone, with its library unless that is torchvision or this package."""
         return record.architecture(self.library, self.name)
 
 
 @dataclass(frozen=True)
 class OptimConfig(Section):
-    """The optimizer: its rate, and in `others` its class and the arguments of that; see conf/optim."""
+    """Optimizer: its learning rate, and in `others` its class and arguments; see conf/optim."""
 
     section = "optim"
 
@@ -237,10 +238,10 @@ class OptimConfig(Section):
     others: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        """Checks the values that every optimizer understands alike.
+        """Check the values that have the same meaning for every optimizer.
 
         Raises:
-            UserError: One is of no use.
+            UserError: A value is invalid.
         """
         super().__post_init__()
         decay = self.others.get("weight_decay")
@@ -253,7 +254,7 @@ class OptimConfig(Section):
 
 @dataclass(frozen=True)
 class SchedulerConfig(Section):
-    """How the rate goes: when it changes, and the class that changes it with its arguments; see conf/scheduler."""
+    """Learning rate schedule: when the rate changes, and the class that changes it with its arguments."""
 
     section = "scheduler"
 
@@ -261,22 +262,25 @@ class SchedulerConfig(Section):
     factory: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        """Checks the values.
+        """Check the values.
 
         Raises:
-            UserError: One is of no use, or a schedule that counts steps changes the rate at other times.
+            UserError: A value is invalid, or the interval does not fit a schedule that counts steps.
         """
         super().__post_init__()
         for key, value in flatten({"factory": self.factory}).items():
             if key.rpartition(".")[2] in ("gamma", "step_size") and (reason := Above0().refusal(value)):
                 raise UserError(f"scheduler.{key}={shown(value)} {reason}")
         if self.interval != "step" and NUM_STEPS in str(self.factory):
-            raise UserError(f"scheduler.interval={self.interval} does not fit: this schedule counts steps")
+            raise UserError(
+                f"scheduler.interval={self.interval} does not fit this schedule, which counts steps: set "
+                "scheduler.interval=step"
+            )
 
 
 @dataclass(frozen=True)
 class TrainerConfig(Section):
-    """Where and how precisely to compute; in `others` further arguments of Lightning's Trainer; see conf/trainer."""
+    """Device and precision; in `others` further arguments of Lightning's Trainer; see conf/trainer."""
 
     section = "trainer"
 
@@ -287,20 +291,20 @@ class TrainerConfig(Section):
     others: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        """Checks the values.
+        """Check the values.
 
         Raises:
-            UserError: One is of no use, or would make the record untrue.
+            UserError: A value is invalid, or managed by this package.
         """
         super().__post_init__()
         for name, instead in RESERVED.items():
             if name in self.others:
-                raise UserError(f"trainer.{name} would make the record untrue: leave it out and use {instead}")
+                raise UserError(f"trainer.{name} is managed by intel_scenes: leave it out and set {instead} instead")
         strategy = str(self.strategy)
         if any(kind in strategy for kind in ("spawn", "fork", "notebook")):
             raise UserError(
-                f"trainer.strategy={strategy} trains in processes that cannot hand the run's record back: "
-                "use trainer.strategy=ddp"
+                f"trainer.strategy={strategy} trains in processes that cannot return the record of the run: set "
+                "trainer.strategy=ddp instead"
             )
         limit = self.limit_train_batches
         if reason := (Whole(1) if type(limit) is int else Within(1e-9, 1)).refusal(limit):
@@ -310,44 +314,44 @@ class TrainerConfig(Section):
 
     @property
     def strategy(self) -> object:
-        """How several devices train together; None leaves it to Lightning."""
+        """Strategy of a training on several devices; None leaves it to Lightning."""
         return self.others.get("strategy")
 
     @property
     def limit_train_batches(self) -> int | float:
-        """How many batches of an epoch, or which share of them."""
+        """Number of batches of an epoch, or their share."""
         limit: int | float = self.others.get("limit_train_batches", 1.0)
         return limit
 
     @property
     def accumulate_grad_batches(self) -> int:
-        """Batches of an optimizer step."""
+        """Number of batches of an optimizer step."""
         num_batches: int = self.others.get("accumulate_grad_batches", 1)
         return num_batches
 
-    def num_batches(self, there: int) -> int:
-        """Batches of an epoch, after Lightning's limit.
+    def num_batches(self, available: int) -> int:
+        """Return the number of batches of an epoch, after Lightning's limit.
 
         Raises:
-            UserError: There would be none.
+            UserError: The limit leaves no batch.
         """
         limit = self.limit_train_batches
-        batches = min(there, limit) if isinstance(limit, int) else int(there * limit)
+        batches = min(available, limit) if isinstance(limit, int) else int(available * limit)
         if not batches:
             raise UserError(
-                f"trainer.limit_train_batches={limit} of {there} batches is less than one: raise it, or give their "
-                "number, such as 1"
+                f"trainer.limit_train_batches={limit} of {available} batches is less than one batch: raise it, or set "
+                "a whole number of batches, such as 1"
             )
         return batches
 
     def num_steps(self, num_batches: int, epochs: int) -> int:
-        """Optimizer steps of so many epochs of so many batches."""
+        """Return the number of optimizer steps of a training."""
         return epochs * -(-num_batches // self.accumulate_grad_batches)
 
 
 @dataclass(frozen=True)
 class LoggerConfig(Section):
-    """A tracker beside the record: its class, null for none, and the arguments of that; see conf/logger."""
+    """Experiment tracker beside the record: its class (null for none) and arguments; see conf/logger."""
 
     section = "logger"
 
@@ -355,14 +359,14 @@ class LoggerConfig(Section):
 
     @property
     def target(self) -> str | None:
-        """The class."""
+        """Class of the tracker; None for none."""
         target: str | None = self.others.get("_target_")
         return target
 
 
 @dataclass(frozen=True)
 class RecipeConfig(Section):
-    """How a backbone is trained; see conf/recipe/plain.yaml."""
+    """Recipe that trains the backbone; see conf/recipe/plain.yaml."""
 
     section = "recipe"
 
@@ -380,7 +384,7 @@ class RecipeConfig(Section):
     class_weight: Fraction = 0
 
     def train_sizes(self, default: int) -> tuple[int, ...]:
-        """Sides of the training crops, in the order of the epochs that they are shared out to."""
+        """Return the sides of the training crops, in the order in which epochs use them."""
         if self.train_size is None:
             return (default,)
         return self.train_size if isinstance(self.train_size, tuple) else (self.train_size,)
@@ -388,7 +392,7 @@ class RecipeConfig(Section):
 
 @dataclass(frozen=True)
 class SweepConfig(Section):
-    """Of many runs."""
+    """Options of a sweep."""
 
     section = "sweep"
 
@@ -401,24 +405,24 @@ class SweepConfig(Section):
     confirm_best: Count | None = None
 
     def __post_init__(self) -> None:
-        """Checks the values.
+        """Check the values.
 
         Raises:
-            UserError: One is of no use, or two do not go together.
+            UserError: A value is invalid, or two contradict each other.
         """
         super().__post_init__()
         if self.name == "":
-            raise UserError("sweep.name is empty: give the folder below multirun/ a name, or leave it out")
+            raise UserError("sweep.name is empty: name a folder below multirun/, or leave it out")
         if self.confirm_best is not None and not self.confirm:
             raise UserError(
-                f"sweep.confirm_best={self.confirm_best} has no effect without sweep.confirm=N: leave one out, or add "
+                f"sweep.confirm_best={self.confirm_best} has no effect without sweep.confirm=N: leave it out, or set "
                 "the number of fresh seeds"
             )
 
 
 @dataclass(frozen=True)
 class CompareConfig(Section):
-    """How runs are compared."""
+    """Options of a comparison."""
 
     section = "compare"
 
@@ -428,10 +432,10 @@ class CompareConfig(Section):
     natural_bounds: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Checks the values.
+        """Check the values.
 
         Raises:
-            UserError: One is of no use.
+            UserError: A value is invalid.
         """
         super().__post_init__()
         try:
@@ -444,7 +448,7 @@ class CompareConfig(Section):
 
     @property
     def bounds(self) -> dict[str, list[float]]:
-        """The natural bounds by key."""
+        """Natural bounds by key."""
         bounds: dict[str, list[float]] = {}
         for text in self.natural_bounds or ():
             key, _, value = text.rpartition("=")
@@ -454,7 +458,7 @@ class CompareConfig(Section):
 
 @dataclass(frozen=True)
 class StudyConfig(Section):
-    """What a sweep is for."""
+    """Question of a study, and how it may be shortened."""
 
     section = "study"
 
@@ -465,17 +469,17 @@ class StudyConfig(Section):
     least_epochs: Count | None = None
 
 
-# Values of recipe keys under which they do nothing, as they must where the backbone is frozen.
+# Values for which recipe keys have no effect, as required for a frozen backbone.
 WITHOUT_BACKBONE = {
     **{"head_lr_scale": 1, "first_lr_scale": 1, "head_first": False, "trains_norms": True},
     **{"mixup": 0, "cutmix": 0, "train_size": None, "views": 1},
 }
-WITHOUT_WEIGHTS = {"head_first": False, "first_lr_scale": 1.0}  # what these recipe keys come to for random weights
+WITHOUT_WEIGHTS = {"head_first": False, "first_lr_scale": 1.0}  # effective values of recipe keys for random weights
 
 
 @dataclass(frozen=True)
 class RunConfig(Section):
-    """One training: everything but the folder of its record, and the number of steps until the images are known."""
+    """Configuration of one training; its folder and number of steps are None until they are known."""
 
     data: DataConfig
     augment: AugmentConfig
@@ -505,38 +509,38 @@ class RunConfig(Section):
 
     @property
     def lr(self) -> float:
-        """The rate of the backbone: `optim.lr` times `lr_scale`, scaled with the batch size as `lr_scaling` says."""
+        """Learning rate of the backbone: `optim.lr` times `lr_scale`, scaled with the batch size by `lr_scaling`."""
         batches = self.data.batch_size / REFERENCE_BATCH_SIZE
         factor = {"none": 1.0, "linear": batches, "sqrt": math.sqrt(batches)}[self.lr_scaling]
         return float(self.optim.lr * self.lr_scale * factor)
 
     @property
     def subset_seed(self) -> int:
-        """That draws the subset of `data.train_fraction`: by default the run's own, so that seeds differ in it too."""
+        """Seed that draws the subset of `data.train_fraction`; by default the run's own, so that subsets vary too."""
         return self.seed if self.data.subset_seed is None else self.data.subset_seed
 
     @property
     def effective_recipe(self) -> RecipeConfig:
-        """The recipe as it is carried out: for random weights without what is of use for others alone."""
+        """Recipe without the ingredients that only apply to pretrained weights, where the weights are random."""
         if self.model.weights:
             return self.recipe
         return replace(self.recipe, head_first=False, first_lr_scale=1.0)
 
     def resolved(self, *, folder: str, epochs: int, num_steps: int) -> Self:
-        """The same once the images are known.
+        """Return the configuration with the values that depend on the images.
 
         Args:
-            folder: Of the record.
-            epochs: As given, as many as fit into `budget_minutes`, or as many as `equal_steps` takes.
-            num_steps: Of the whole training.
+            folder: Folder of the record.
+            epochs: Epochs as configured, as fit into `budget_minutes`, or as `equal_steps` requires.
+            num_steps: Optimizer steps of the whole training.
         """
-        known = {NUM_STEPS: num_steps, EPOCHS: epochs, FOLDER: folder}
+        values = {NUM_STEPS: num_steps, EPOCHS: epochs, FOLDER: folder}
         return replace(
             self,
-            optim=replace(self.optim, others=_filled(self.optim.others, known)),
-            scheduler=replace(self.scheduler, factory=_filled(self.scheduler.factory, known)),
-            trainer=replace(self.trainer, others=_filled(self.trainer.others, known)),
-            logger=LoggerConfig(_filled(self.logger.others, known)),
+            optim=replace(self.optim, others=_filled(self.optim.others, values)),
+            scheduler=replace(self.scheduler, factory=_filled(self.scheduler.factory, values)),
+            trainer=replace(self.trainer, others=_filled(self.trainer.others, values)),
+            logger=LoggerConfig(_filled(self.logger.others, values)),
             folder=folder,
             epochs=epochs,
             num_steps=num_steps,
@@ -545,7 +549,7 @@ class RunConfig(Section):
 
 @dataclass(frozen=True)
 class ExcludeConfig(Section):
-    """What an audit lists in exclude.txt beside files that are there twice."""
+    """What an audit lists in exclude.txt in addition to duplicates."""
 
     section = "exclude"
 
@@ -554,7 +558,7 @@ class ExcludeConfig(Section):
 
 @dataclass(frozen=True)
 class AuditConfig(Section):
-    """An audit of a folder of images."""
+    """Configuration of an audit of a folder of images."""
 
     data: DataConfig
     model: ModelConfig
@@ -568,23 +572,25 @@ class AuditConfig(Section):
     flip: Annotated[float, Within(0, 0.5)]
 
     def __post_init__(self) -> None:
-        """Checks the values.
+        """Check the values.
 
         Raises:
-            UserError: One is of no use, or two do not go together.
+            UserError: A value is invalid, or two contradict each other.
         """
         super().__post_init__()
         if not self.output:
             raise UserError(f"output={self.output} must be the name of a folder")
         if self.data.train_fraction != 1:
-            raise UserError("data.train_fraction has no effect on an audit, which looks at all images: leave it out")
+            raise UserError("data.train_fraction has no effect on an audit, which checks all images: leave it out")
         if self.flip and self.exclude.labels:
-            raise UserError(f"exclude.labels=true would list labels that flip={self.flip} made wrong: leave one out")
+            raise UserError(
+                f"exclude.labels=true would list labels that flip={self.flip} has changed: leave one of them out"
+            )
 
 
 @dataclass(frozen=True)
 class LabelledConfig(Section):
-    """Labelled images to evaluate on; without any, what runs predicted of their own images counts."""
+    """Labelled images to evaluate on; without any, runs are evaluated by the predictions in their records."""
 
     section = "data"
 
@@ -595,7 +601,7 @@ class LabelledConfig(Section):
 
 @dataclass(frozen=True)
 class EvaluateConfig(Section):
-    """Finished runs, each alone and all as one, on their own images or on those of a folder."""
+    """Configuration of an evaluation of finished runs, each alone and all combined."""
 
     data: LabelledConfig
     run: str | tuple[str, ...]
@@ -609,7 +615,7 @@ class EvaluateConfig(Section):
 
 @dataclass(frozen=True)
 class PredictConfig(Section):
-    """Images without labels, by one finished run or several."""
+    """Configuration of the prediction of images by finished runs."""
 
     run: str | tuple[str, ...]
     images: str | tuple[str, ...]
@@ -623,7 +629,7 @@ class PredictConfig(Section):
 
 @dataclass(frozen=True)
 class ImageRootConfig(Section):
-    """Where images are; None takes them from elsewhere."""
+    """Folder of images; None uses a default of the command."""
 
     section = "data"
 
@@ -632,7 +638,7 @@ class ImageRootConfig(Section):
 
 @dataclass(frozen=True)
 class StudyFolderConfig(Section):
-    """A study folder to compare the runs of, and the form in which to tell."""
+    """Configuration of the comparison of a study folder, and the format of its output."""
 
     compare: CompareConfig
     data: ImageRootConfig
@@ -642,7 +648,7 @@ class StudyFolderConfig(Section):
 
 @dataclass(frozen=True)
 class BenchConfig(Section):
-    """What to measure on this machine."""
+    """Configuration of the benchmarks."""
 
     data: ImageRootConfig
     what: str | tuple[str, ...]
@@ -665,13 +671,13 @@ COMMANDS: dict[str, type[Section]] = {
 
 
 def of_record(folder: Path) -> RunConfig:
-    """The configuration of the run in a folder.
+    """Return the configuration of the run in a folder.
 
-    Keys that no field takes any more are named and ignored. What a record names as a class is not imported: the record
-    may be a stranger's.
+    A warning names keys that no longer exist, which are ignored. Classes named in the record are not imported: the
+    record may be untrusted.
 
     Raises:
-        UserError: There is none that can be read.
+        UserError: The configuration is missing or cannot be read.
     """
     path = folder / record.CONFIG
     try:
@@ -681,44 +687,47 @@ def of_record(folder: Path) -> RunConfig:
     if not isinstance(plain, Mapping):
         raise UserError(f"{path} is no configuration: move the folder away")
     for key in keys_without_field(RunConfig, plain):
-        log.warning("%s: there is no key %s; it is ignored", path, key)
+        log.warning("%s: unknown key %s; it is ignored", path, key)
     try:
         return from_plain(RunConfig, plain)
     except MissingKey as error:
         raise UserError(f"{path} lacks {error.key}, which every run has: add it there, or run again") from error
     except UserError as error:
-        raise UserError(f"{path} is no configuration ({error}): move the folder away") from error
+        raise UserError(f"{path} is no valid configuration ({error}): move the folder away") from error
 
 
 def check(config: RunConfig, typed: Collection[str] = ()) -> None:
-    """Checks what two values together make of no use, as far as that is known without images and weights.
+    """Check combinations of values, as far as possible without images and weights.
 
     Args:
-        config: As composed.
-        typed: The keys that were typed: what has no effect is no mistake where a recipe or a study sets it.
+        config: Composed configuration.
+        typed: Keys that were typed: an option without effect is no error where a recipe or a study sets it.
 
     Raises:
-        UserError: An option has no effect, or cannot be had, in this combination.
+        UserError: An option has no effect, or is impossible, in this combination.
     """
     recipe = config.recipe
     if config.budget_minutes is not None:
         if "epochs" in typed and recipe.trained == "all":
-            raise UserError("epochs has no effect with budget_minutes, which fits them: leave one out")
+            raise UserError(
+                "epochs has no effect with budget_minutes, which determines the epochs: leave one of them out"
+            )
         if config.compile:
             raise UserError("budget_minutes is measured without compiling: leave compile out, or set epochs instead")
         if recipe.trained == "head":
             raise UserError(
-                "budget_minutes is for whole networks: an epoch of a head is over before it can be measured"
+                "budget_minutes does not apply to recipe.trained=head, whose epochs are too short to measure: set "
+                "epochs instead"
             )
     _check_subset(config, typed)
     for key, neutral in WITHOUT_WEIGHTS.items():
         if config.model.weights is None and f"recipe.{key}" in typed and getattr(recipe, key) != neutral:
-            raise UserError(f"recipe.{key} has no effect on random weights: leave it out, or set model.weights")
+            raise UserError(f"recipe.{key} has no effect with random weights: leave it out, or set model.weights")
     sizes = recipe.train_sizes(default=1)
     if config.budget_minutes is None and len(sizes) > config.epochs:
         raise UserError(
-            f"recipe.train_size={shown(sizes)} has more sizes than epochs={config.epochs}: train longer, or give "
-            "fewer sizes"
+            f"recipe.train_size={shown(sizes)} has more sizes than epochs={config.epochs}: set more epochs or fewer "
+            "sizes"
         )
     if config.data.store_size is not None:
         check_sizes(config, config.data.store_size)
@@ -728,29 +737,31 @@ def check(config: RunConfig, typed: Collection[str] = ()) -> None:
 
 def _check_subset(config: RunConfig, typed: Collection[str]) -> None:
     if config.equal_steps and config.budget_minutes is not None:
-        raise UserError("equal_steps has no effect with budget_minutes, which fits the epochs: leave one out")
+        raise UserError(
+            "equal_steps has no effect with budget_minutes, which determines the epochs: leave one of them out"
+        )
     counts_epochs = config.scheduler.interval != "step" and config.scheduler.factory.get("factor") != 1  # not constant
     if config.equal_steps and counts_epochs:
         raise UserError(
-            "equal_steps=true does not fit a schedule that counts epochs, of which few images take more: set "
-            "scheduler=multistep, or another that counts steps"
+            "equal_steps=true does not fit a schedule that counts epochs, because smaller subsets take more of them: "
+            "set scheduler=multistep, or another one that counts steps"
         )
-    if config.data.train_fraction < 1 or "data.train_fraction" in typed:  # in a sweep, all images are one of its values
+    if config.data.train_fraction < 1 or "data.train_fraction" in typed:  # in a sweep, 1 may be one of its values
         return
     for key in ("data.subset_seed", "equal_steps"):
         if key in typed and (config.equal_steps or key != "equal_steps"):
-            raise UserError(f"{key} has no effect on all training images: leave it out, or set data.train_fraction")
+            raise UserError(f"{key} has no effect on the whole training set: leave it out, or set data.train_fraction")
 
 
 def check_sizes(config: RunConfig, store_size: int) -> None:
-    """Checks that no image is enlarged to no purpose.
+    """Check that no image is enlarged far beyond its resolution.
 
     Args:
-        config: Of a run.
+        config: Configuration of a run.
         store_size: Side, or shorter side, of the stored images in pixels.
 
     Raises:
-        UserError: One is enlarged far beyond what it shows.
+        UserError: A size is more than `MOST_ENLARGED` times as large.
     """
     sizes = [("recipe.train_size", size) for size in config.recipe.train_sizes(default=0)]
     for key, size in [*sizes, ("data.image_size", config.data.image_size or 0)]:
@@ -764,27 +775,32 @@ def check_sizes(config: RunConfig, store_size: int) -> None:
 def _check_head_alone(config: RunConfig) -> None:
     if config.augment != NO_AUGMENTATION:
         raise UserError(
-            "augment has no effect with recipe.trained=head, which computes features of the images as they are: "
-            "set augment=none"
+            "augment has no effect with recipe.trained=head, which computes features of the unaugmented images: set "
+            "augment=none"
         )
     if config.compile:
         raise UserError("compile=true has no effect with recipe.trained=head: leave it out")
     for key, neutral in WITHOUT_BACKBONE.items():
         if getattr(config.recipe, key) != neutral:
-            raise UserError(f"recipe.{key} has no effect with recipe.trained=head: leave it at {json.dumps(neutral)}")
+            raise UserError(
+                f"recipe.{key} has no effect with recipe.trained=head: set recipe.{key}={json.dumps(neutral)}"
+            )
 
 
 def warn_of_late_steps(config: RunConfig) -> None:
-    """Says where a schedule of steps does nothing in so few epochs."""
+    """Warn if the first step of a step schedule comes after the last epoch."""
     step_size = config.scheduler.factory.get("step_size", 0)
     if step_size >= config.epochs:
         log.warning(
-            "scheduler.factory.step_size=%s is beyond the last of %s epochs: the rate stays", step_size, config.epochs
+            "scheduler.factory.step_size=%s is not below epochs=%s, so the learning rate never changes: lower it, or "
+            "choose another scheduler",
+            step_size,
+            config.epochs,
         )
 
 
-def _filled(values: Mapping[str, Any], known: Mapping[str, object]) -> dict[str, Any]:
-    """Nested values with what is known in place of its placeholders."""
+def _filled(nested: Mapping[str, Any], values: Mapping[str, object]) -> dict[str, Any]:
+    """Return nested values with placeholders replaced by their values."""
 
     def fill(item: object) -> object:
         if isinstance(item, Mapping):
@@ -793,10 +809,10 @@ def _filled(values: Mapping[str, Any], known: Mapping[str, object]) -> dict[str,
             return [fill(one) for one in item]
         if not isinstance(item, str):
             return item
-        if item in known:
-            return known[item]
-        for placeholder, value in known.items():
+        if item in values:
+            return values[item]
+        for placeholder, value in values.items():
             item = item.replace(placeholder, str(value))
         return item
 
-    return {key: fill(item) for key, item in values.items()}
+    return {key: fill(item) for key, item in nested.items()}

@@ -1,4 +1,4 @@
-"""Which run a configuration is: digests of its values and of what they came to, without what changes no result."""
+"""Identity of a run: digests of its resolved configuration, without keys that do not affect results."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -7,18 +7,18 @@ from typing import Any
 from intel_scenes.config import RunConfig
 from intel_scenes.files import digest, flatten
 
-# Keys, with all that lies below them, that do not change the result of a run.
+# Keys, with all keys below them, that do not change the result of a run.
 NEUTRAL_KEYS = (
     *("data.root", "data.cache_dir", "data.device_resident"),
     *("compare", "dry_run", "folder", "hydra", "keep_last", "logger", "study", "study_minutes", "sweep"),
     *("trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.profiler"),
 )
-# Left out of the digest; their resolved values are hashed instead: see `Facts`.
+# Keys left out of the digest; their resolved values are hashed instead: see `Facts`.
 RESOLVED_KEYS = (
     *("model.weights", "data.exclude", "threads", "trainer.precision", "equal_steps"),
     *("data.labels", "data.test_fraction"),  # the fingerprint holds the split of each image
 )
-# Of a digest of what an epoch costs: rates, schedules and the number of epochs change nothing in that.
+# Keys that do not change the cost of an epoch: rates, schedules and the number of epochs.
 FREE_KEYS = (
     *("epochs", "num_steps", "scheduler", "lr_scale", "lr_scaling", "primary_metric", "recipe.class_weight"),
     *("recipe.label_smoothing", "recipe.head_lr_scale", "recipe.first_lr_scale", "recipe.views"),
@@ -28,15 +28,15 @@ COSTLY_OPTIM_KEYS = ("optim._target_", "optim.fused")
 
 @dataclass(frozen=True)
 class Facts:
-    """What a configuration names or leaves open, as it came out; digests hold it in place of the keys.
+    """Resolved values of what a configuration only names or leaves open; digests hold them in place of the keys.
 
     Attributes:
-        weights: Digest of the initial weights; None where they are random.
+        weights: Digest of the initial weights; None for random ones.
         data: Fingerprint of the images.
-        precision: As Lightning names it.
-        threads: Of torch on the CPU.
+        precision: Precision, as Lightning names it.
+        threads: CPU threads of torch.
         stored: Shorter side and interpolation of images that are stored whole; None for squares.
-        source: Digest of the source of a custom backbone; None for all others.
+        source: Digest of the source of a custom backbone; None for others.
     """
 
     weights: str | None
@@ -49,7 +49,13 @@ class Facts:
 
 @dataclass(frozen=True)
 class Digests:
-    """SHA-256 (hex) of a configuration: of the run, without its seed, and of what an epoch's cost depends on."""
+    """SHA-256 digests (hex) of a run.
+
+    Attributes:
+        config: Digest of the configuration with its seed.
+        configuration: Digest of the configuration without its seed.
+        budget: Digest of what the cost of an epoch depends on.
+    """
 
     config: str
     configuration: str
@@ -57,7 +63,7 @@ class Digests:
 
 
 def digests(config: RunConfig, facts: Facts) -> Digests:
-    """The digests of a resolved configuration."""
+    """Return the digests of a resolved configuration."""
     circumstances = dict(hashed(facts))
     kept = {key: value for key, value in hashed(config) if not _is_within(key, (*NEUTRAL_KEYS, *RESOLVED_KEYS))}
     without_seed = {key: value for key, value in kept.items() if key != "seed"}
@@ -66,18 +72,18 @@ def digests(config: RunConfig, facts: Facts) -> Digests:
 
 
 def cost_digest(config: RunConfig) -> str:
-    """Digest of what the cost of a composed run depends on, before its images and weights are read."""
+    """Return a digest of what the cost of a composed run depends on, before its images and weights are read."""
     kept = {key: value for key, value in hashed(config) if not _is_within(key, (*NEUTRAL_KEYS, "seed"))}
     return digest({key: value for key, value in kept.items() if _is_costly(key) or key == "recipe.views"})
 
 
 def _is_costly(key: str) -> bool:
-    """Whether the cost of an epoch depends on a key."""
+    """Return whether the cost of an epoch depends on a key."""
     return not _is_within(key, FREE_KEYS) and (key in COSTLY_OPTIM_KEYS or not _is_within(key, ("optim",)))
 
 
 def hashed(part: Any, prefix: str = "") -> Iterator[tuple[str, object]]:  # noqa: ANN401
-    """The dotted keys and values of a dataclass, without those that have their default: see `sections`."""
+    """Yield the dotted keys and values of a dataclass, without those that have their default: see `sections`."""
     for one in fields(part):
         name, value = f"{prefix}{one.name}", getattr(part, one.name)
         if one.name == "others":
@@ -91,10 +97,10 @@ def hashed(part: Any, prefix: str = "") -> Iterator[tuple[str, object]]:  # noqa
 
 
 def is_neutral(key: str) -> bool:
-    """Whether a dotted key, or a group such as `hydra/launcher`, has no effect on the result of a run."""
+    """Return whether a dotted key, or a group such as `hydra/launcher`, has no effect on the result of a run."""
     return _is_within(key.replace("/", "."), NEUTRAL_KEYS)
 
 
 def _is_within(key: str, sections: Collection[str]) -> bool:
-    """Whether a dotted key is one of these, or lies below one."""
+    """Return whether a dotted key is one of these, or below one."""
     return any(key == section or key.startswith(f"{section}.") for section in sections)

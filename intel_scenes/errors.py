@@ -1,13 +1,13 @@
-"""The error that a user can cause and mend, and the help it gives with spelling."""
+"""Errors that a user can cause and fix, with suggestions for misspelled names."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something a user can mend: one sentence that says what is wrong, where, and what to do.
+    """Error that a user can fix: one sentence that says what is wrong, where, and what to do.
 
-    Commands show the sentence without a traceback and exit with status 1.
+    Commands print the sentence without a traceback and exit with status 1.
     """
 
 
@@ -15,38 +15,38 @@ class MissingKey(UserError):
     """A configuration lacks a key that every run needs.
 
     Attributes:
-        key: Its dotted name, or that of a section.
+        key: Dotted name of the key, or of a section.
     """
 
     def __init__(self, key: str) -> None:
-        """Of a key, as the files and overrides of a command lack it."""
-        super().__init__(f"every run needs {key}, and no file or override sets it: ++{key}=VALUE does")
+        """Initialize with a key that no file or override of a command sets."""
+        super().__init__(f"every run needs {key}, but no file or override sets it: set ++{key}=VALUE")
         self.key = key
 
 
 class Refused(UserError):
-    """A folder holds another run than the one that is asked for, and is left as it is."""
+    """A folder holds another run than the requested one, and is left unchanged."""
 
 
 class Busy(UserError):
-    """Another process holds the run."""
+    """Another process is running the run."""
 
 
 class Twin(UserError):
-    """Another folder of the sweep holds the very same run.
+    """Another folder of the sweep holds the same run.
 
     Attributes:
         of: Name of that folder.
     """
 
     def __init__(self, message: str, of: str) -> None:
-        """A sentence as of every UserError, and the folder."""
+        """Initialize with the sentence and the name of the folder."""
         super().__init__(message)
         self.of = of
 
 
 def first_line(error: BaseException) -> str:
-    """An exception as one sentence: its own where it is ours, else its kind and the first line of what it says."""
+    """Return an exception as one line: the sentence of a UserError, else the type and the first line of its message."""
     if isinstance(error, UserError):
         return str(error)
     lines = str(error).strip().splitlines()
@@ -54,11 +54,11 @@ def first_line(error: BaseException) -> str:
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """A number and its noun, in the plural but for one: `1 image`, `1,200 images`."""
+    """Return a number and its noun, in the plural unless it is one: `1 image`, `1,200 images`."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """` (did you mean A or B?)` with the choices that are spelt much like a word, or nothing."""
+    """Return ` (did you mean A or B?)` with the choices that are spelled like a word, or nothing."""
     near = difflib.get_close_matches(word, list(choices))
     return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, tables, and digests of plain values."""
+"""Atomic writing of files and tables, and digests of plain values."""
 
 import csv
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 
 def digest(value: object) -> str:
-    """SHA-256 (hex) of plain values, the same in any order of keys and for `1` and `1.0`."""
+    """Return the SHA-256 (hex) of plain values, which does not depend on the order of keys or on `1` and `1.0`."""
     text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -27,23 +27,23 @@ def _canonical(value: object) -> object:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file's content."""
+    """Return the SHA-256 (hex) of the content of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
-    """Writes a file so that a reader, or a kill at any moment, sees the old file or the new one and nothing between.
+    """Write a file atomically: a reader, or a kill at any moment, finds the old file or the new one.
 
-    The new content is on the disk before it takes the name; it is written beside the target because a rename is whole
-    within one file system only.
+    The new content is on the disk before it takes the name. It is written beside the target, because a rename is atomic
+    only within one file system.
 
     Args:
-        path: Of the file.
-        content: What it holds, or what writes that.
+        path: Path of the file.
+        content: Content, or a function that writes it.
 
     Raises:
-        OSError: The content cannot be written; the old file is untouched and nothing is left beside it.
+        OSError: The content cannot be written; the old file is unchanged, and no temporary file is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
@@ -63,7 +63,7 @@ def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> No
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a table whole; a float is written with all the digits that it needs to be read back equal."""
+    """Write a table atomically; floats keep all digits that are needed to read them back unchanged."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -72,12 +72,12 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
 
 def now() -> str:
-    """The time as records hold it: ISO 8601, UTC, to the second."""
+    """Return the present time as records hold it: ISO 8601, UTC, in seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys: `{"optim": {"lr": 0.1}}` becomes `{"optim.lr": 0.1}`."""
+    """Return nested mappings as one with dotted keys: `{"optim": {"lr": 0.1}}` becomes `{"optim.lr": 0.1}`."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -88,7 +88,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """What differs between two configurations, as `key (value there, value here)`, sorted by key."""
+    """Return the differences of two configurations, as `key (value there, value here)`, sorted by key."""
     old, new = flatten(there), flatten(here)
     missing = "nothing"
     return [
@@ -99,7 +99,7 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
 
 def shown(value: object) -> object:
-    """A value as YAML writes it."""
+    """Return a value as YAML writes it."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     return list(value) if isinstance(value, tuple) else value

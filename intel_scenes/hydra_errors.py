@@ -1,8 +1,8 @@
-"""What Hydra refuses, in our sentences.
+"""Errors of Hydra as sentences of our own.
 
-Hydra says most of what is wrong in English alone, so its messages are read by regular expressions; what it does not say
-(which key was meant) is found by composing the configuration once more. All that is read or called here and is no part
-of Hydra's public interface has a test in tests/test_hydra_errors.py.
+Hydra describes most errors only in its messages, which are read here by regular expressions; what they lack (which key
+was meant) is found by composing the configuration once more. All parts of Hydra that are used here without being public
+have a test in tests/test_hydra_errors.py.
 """
 
 import re
@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-# Private, and nothing public composes a configuration without starting Hydra once more, which it allows once only.
+# Private: the public functions compose a configuration only by starting Hydra, which is possible only once.
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 # Private: the search path and the flags (`--config-dir` among them) as hydra.main has them.
@@ -28,9 +28,10 @@ from yaml import MarkedYAMLError
 from intel_scenes import files, keys, known_keys, record
 from intel_scenes.errors import UserError, did_you_mean
 
-CLOSE = 0.85  # similarity (0 to 1) from which a name is suggested before its library is imported to see what it takes
+CLOSE = 0.85  # similarity (0 to 1) from which a name is suggested without importing its library for other names
+EXTRAS = {"joblib": "joblib", "slurm": "slurm", "submitit": "slurm", "ray": "ray"}  # by part of a launcher's name
 
-# How messages of Hydra 1.3 begin, with what they name.
+# Beginnings of messages of Hydra 1.3, with the name that each holds.
 NEEDS_MULTIRUN = re.compile(r"Sweep parameters '([^']+)' requires --multirun")  # an interval
 SEVERAL_VALUES = re.compile(r"Ambiguous value for argument '([^']+)'")  # `a=1,2`
 NO_LAUNCHER = re.compile(r"In 'hydra/launcher/(\w+)': Could not load")  # its plugin is not installed
@@ -38,26 +39,26 @@ NO_SUCH_KEY = re.compile(r"Could not override '([^'=\s]+)")  # a group, or a key
 
 
 class CannotCompose(HydraException):
-    """Hydra cannot compose a job of a sweep; its cause says why.
+    """Hydra cannot compose a job of a sweep; the cause of this error tells why.
 
     Attributes:
-        job: The overrides.
+        job: Overrides of the job.
     """
 
     def __init__(self, job: Sequence[str]) -> None:
-        """Of a job's overrides."""
+        """Initialize with the overrides of the job."""
         super().__init__()
         self.job = list(job)
 
 
 def sentence(error: BaseException, config_name: str, arguments: Sequence[str], job: Sequence[str] | None = None) -> str:
-    """One line for an exception, with the near spellings of what was misspelt.
+    """Return an exception as one line, with suggestions for a misspelled name.
 
     Args:
-        error: What was raised.
-        config_name: Of the command.
-        arguments: Of the command.
-        job: The overrides of a job of a sweep; None where those of the command are meant.
+        error: The exception.
+        config_name: Name of the command's configuration.
+        arguments: Arguments of the command.
+        job: Overrides of a job of a sweep; None where those of the command failed.
     """
     if isinstance(error, CannotCompose) and error.__cause__:
         return sentence(error.__cause__, config_name, arguments, error.job)
@@ -71,40 +72,41 @@ def sentence(error: BaseException, config_name: str, arguments: Sequence[str], j
 
 
 def _of_type(error: BaseException, config_name: str) -> str:
-    """The sentence for an exception whose type says what is wrong; else empty."""
+    """Return the sentence for an exception whose type tells what is wrong; else an empty text."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        there = ", ".join(sorted(error.options))
-        return f"{group}={name}: conf/{group} has no such file{did_you_mean(name, error.options)}; there are {there}"
+        names = ", ".join(sorted(error.options))
+        return f"{group}={name}: conf/{group} has no such file{did_you_mean(name, error.options)}; it has {names}"
     if isinstance(error, OverrideParseException):
         example = "\"run='a=1'\"" if config_name in ("evaluate", "predict") else "\"model.weights='a=1.pth'\""
         return (
-            f"cannot read {error.override!r}: write KEY=VALUE, and a value that holds special characters in quotes of "
-            f"its own, such as {example}"
+            f"{error.override!r} cannot be parsed: write KEY=VALUE, and quote a value with special characters, such as "
+            f"{example}"
         )
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"{mark.name}, line {mark.line + 1}, cannot be read as YAML ({error.problem}): mend the file"
-    if isinstance(error.__cause__, ValidationError):  # only Hydra's own keys have types: `hydra.job.num=a`
+        return f"{mark.name}, line {mark.line + 1}, is not valid YAML ({error.problem}): fix the file"
+    if isinstance(error.__cause__, ValidationError):  # only Hydra's own keys are typed, such as `hydra.job.num=a`
         return f"{error}: {error.__cause__}".split("\n")[0]
     return ""
 
 
 def _of_message(message: str, config_name: str, arguments: Sequence[str], job: Sequence[str] | None) -> str:
-    """The sentence for what a message of Hydra says; of any other message its first line."""
-    if found := NEEDS_MULTIRUN.match(message):
-        return f"{found[1]}: -m runs a search over an interval"
-    if found := SEVERAL_VALUES.match(message):
-        return f"{found[1]} has several values: -m runs a sweep over them"
-    if found := NO_LAUNCHER.match(message):
-        return f"hydra/launcher={found[1]} needs an extra, joblib, slurm or ray: see the README"
-    if found := NO_SUCH_KEY.match(message):
-        return _no_such_key(found[1], config_name, arguments, job)
+    """Return the sentence for a known message of Hydra, or the first line of any other message."""
+    if match := NEEDS_MULTIRUN.match(message):
+        return f"{match[1]} sets an interval: add -m to search it"
+    if match := SEVERAL_VALUES.match(message):
+        return f"{match[1]} has several values: add -m to sweep over them"
+    if match := NO_LAUNCHER.match(message):
+        extra = next((extra for part, extra in EXTRAS.items() if part in match[1]), "joblib,slurm,ray")
+        return f'hydra/launcher={match[1]} is not installed: run pip install "intel-scenes[{extra}]"'
+    if match := NO_SUCH_KEY.match(message):
+        return _no_such_key(match[1], config_name, arguments, job)
     return message.strip().split("\n")[0]
 
 
 def _no_such_key(key: str, config_name: str, arguments: Sequence[str], job: Sequence[str] | None) -> str:
-    """What to say of a key, or group, that was set and stands in no file that was chosen."""
+    """Return the sentence for a key or group that was set but is in none of the chosen files."""
     plain = _composed_with(key, config_name, arguments, job)
     near = known_keys.nearest(key, [name for name in files.flatten(plain) if name != key], cutoff=CLOSE)
     unknown = known_keys.unknown_keys(plain, config_name, with_targets=False)
@@ -114,29 +116,29 @@ def _no_such_key(key: str, config_name: str, arguments: Sequence[str], job: Sequ
         unknown = known_keys.unknown_keys(plain, config_name)
     if key in unknown:
         return f"{unknown[key]}; --help lists all keys"
-    if "sweep.name" in record.keys_of(arguments):  # `+` is an error for those of its files that have the key
-        return f"not every file that is swept has {key}: ++{key}=VALUE sets it"
-    return f"no file that was chosen has {key}: +{key}=VALUE adds it"
+    if "sweep.name" in record.keys_of(arguments):  # `+` would be an error for those of its files that have the key
+        return f"some of the files that are swept do not have {key}: set it with ++{key}=VALUE"
+    return f"none of the chosen files has {key}: add it with +{key}=VALUE"
 
 
 def _composed_with(key: str, config_name: str, arguments: Sequence[str], job: Sequence[str] | None) -> dict[str, Any]:
-    """The configuration that was asked for, else the default one, with a key that no file has.
+    """Return the requested configuration, else the default one, with a key that no file has.
 
     Args:
         key: The key.
-        config_name: Of the command.
-        arguments: Of the command.
-        job: The overrides of a job of a sweep; None takes those of the command.
+        config_name: Name of the command's configuration.
+        arguments: Arguments of the command.
+        job: Overrides of a job of a sweep; None takes those of the command.
 
     Returns:
-        Plain values, which may hold any keys: what is asked of them is which are unknown.
+        Plain values; which of their keys are unknown is still to be checked.
     """
-    asked = get_args_parser().parse_args(list(arguments))
-    places = create_config_search_path(str(keys.conf_folder()))
-    if asked.config_dir:
-        places.prepend("command-line", f"file://{Path(asked.config_dir).absolute()}")
-    loader, added = ConfigLoaderImpl(places), f"++{key}=null"
-    typed = OverridesParser.create().parse_overrides(asked.overrides if job is None else list(job))
+    options = get_args_parser().parse_args(list(arguments))
+    search_path = create_config_search_path(str(keys.conf_folder()))
+    if options.config_dir:
+        search_path.prepend("command-line", f"file://{Path(options.config_dir).absolute()}")
+    loader, added = ConfigLoaderImpl(search_path), f"++{key}=null"
+    typed = OverridesParser.create().parse_overrides(options.overrides if job is None else list(job))
     as_typed = [text for override in typed if (text := _as_single(override, loader))]
     for texts in ([*as_typed, added], [added]):
         with suppress(HydraException, OmegaConfBaseException):
@@ -147,7 +149,7 @@ def _composed_with(key: str, config_name: str, arguments: Sequence[str], job: Se
 
 
 def _as_single(override: Override, loader: ConfigLoader) -> str:
-    """An override that chooses a file, the first one of a sweep; any other key is set whether or not a file has it."""
+    """Return an override of a group with its first file only; any other key is set whether or not a file has it."""
     key, text = override.key_or_group, override.input_line or ""
     if override.is_delete() or key.startswith("hydra"):
         return text

@@ -1,4 +1,4 @@
-"""The keys of `conf/`, with the sentence beside each."""
+"""Keys of `conf/`, with the comment on each."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-FILLED_IN = ("folder", "num_steps")  # keys of a training that the run itself sets
-GLOBAL = "# @package _global_"  # opens a file of a group whose keys are as they stand in it
+FILLED_IN = ("folder", "num_steps")  # keys that the run itself sets
+GLOBAL = "# @package _global_"  # first line of a group's file whose keys are not below the name of the group
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is in C, and ten times as fast
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is written in C, and ten times as fast
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Key:
     """A key as a file of `conf/` has it.
 
     Attributes:
-        name: As it is set, such as `data.batch_size`.
-        default: Its value in the file, interpolations as they stand there.
-        sentence: The comment beside it; empty where there is none.
+        name: Dotted name, such as `data.batch_size`.
+        default: Value in the file, interpolations as written there.
+        sentence: Comment on the same line; may be empty.
     """
 
     name: str
@@ -32,20 +32,20 @@ class Key:
 
 @dataclass(frozen=True)
 class Group:
-    """A group of files in the defaults of a command's configuration, with the comment beside it."""
+    """A group of files in the defaults of a command's configuration, with the comment on it."""
 
     name: str
     sentence: str
 
 
 def conf_folder() -> Path:
-    """The folder of configuration files: inside an installed package, beside it in a source checkout."""
+    """Return the folder of configuration files: inside an installed package, beside it in a source checkout."""
     inside = Path(__file__).parent / "conf"
     return inside if inside.exists() else inside.parent.parent / "conf"
 
 
 def groups(config_name: str) -> list[Group]:
-    """The groups of a command's configuration, in their order there."""
+    """Return the groups of a command's configuration, in their order there."""
     lines, root = _parsed(conf_folder() / f"{config_name}.yaml")
     (defaults,) = (value for key, value in root.value if key.value == "defaults")
     entries = [entry.value[0] for entry in defaults.value if isinstance(entry, yaml.MappingNode)]
@@ -54,61 +54,61 @@ def groups(config_name: str) -> list[Group]:
 
 @cache
 def values(path: Path) -> dict[str, Any]:
-    """What a file of `conf/` holds."""
+    """Return the content of a file of `conf/`."""
     return yaml.load(path.read_text(), Loader=LOADER) or {}
 
 
 @cache
 def of_file(path: Path) -> tuple[Key, ...]:
-    """The keys of a file of `conf/` but Hydra's own, those of its groups' files not among them."""
+    """Return the keys of a file of `conf/`, without Hydra's own and without those of other files that it includes."""
     lines, root = _parsed(path)
     is_of_group = path.parent != conf_folder() and lines[0] != GLOBAL
     prefix = f"{path.parent.relative_to(conf_folder()).as_posix().replace('/', '.')}." if is_of_group else ""
     if not root:
         return ()
-    found = _of_mapping(lines, root, values(path), prefix)
-    return tuple(key for key in found if key.name.removeprefix(prefix).partition(".")[0] not in ("defaults", "hydra"))
+    of_file = _of_mapping(lines, root, values(path), prefix)
+    return tuple(key for key in of_file if key.name.removeprefix(prefix).partition(".")[0] not in ("defaults", "hydra"))
 
 
 @cache
 def sentences(config_name: str, choices: frozenset[tuple[str, str | None]] = frozenset()) -> dict[str, str]:
-    """The sentence of every key of a command, and of every section, from the first file that has one.
+    """Return the comment on every key of a command and on every section, from the first file that has one.
 
-    A key may stand in several files of its group, and need not be explained in each.
+    A key may be in several files of its group, and need not be explained in each.
 
     Args:
-        config_name: Of the command.
-        choices: Groups with the names of the files whose sentences come first.
+        config_name: Name of the command's configuration.
+        choices: Groups with the names of the files whose comments take precedence.
     """
-    found = {key.name: key.sentence for key in of_file(conf_folder() / f"{config_name}.yaml") if key.sentence}
+    by_name = {key.name: key.sentence for key in of_file(conf_folder() / f"{config_name}.yaml") if key.sentence}
     chosen = dict(choices)
     for group in groups(config_name):
         first = conf_folder() / group.name / f"{chosen.get(group.name)}.yaml"
         for key in of_group(group.name, [*(with_parents(first) if first.is_file() else ()), *files(group.name)]):
             if key.sentence:
-                found.setdefault(key.name, key.sentence)
-    return found
+                by_name.setdefault(key.name, key.sentence)
+    return by_name
 
 
 def is_public(name: str, config_name: str) -> bool:
-    """Whether a key is for users to set: no part of how something is called, and none that a run fills in."""
+    """Return whether users set a key: `_target_` and the like and what a run fills in are not public."""
     return not last_part(name).startswith("_") and not (config_name == "train" and name in FILLED_IN)
 
 
 def last_part(name: str) -> str:
-    """`lr` of `optim.lr`."""
+    """Return the last part of a name, such as `lr` of `optim.lr`."""
     return name.rpartition(".")[2]
 
 
 def _parsed(path: Path) -> tuple[list[str], Any]:
-    """The lines of a file, and its YAML nodes, which know where they stand."""
+    """Return the lines of a file and its YAML nodes, which hold their positions."""
     text = path.read_text()
     return text.splitlines(), yaml.compose(text, Loader=LOADER)
 
 
-def _of_mapping(lines: Sequence[str], node: Any, given: Mapping[str, Any], prefix: str) -> Iterator[Key]:  # noqa: ANN401
+def _of_mapping(lines: Sequence[str], node: Any, defaults: Mapping[str, Any], prefix: str) -> Iterator[Key]:  # noqa: ANN401
     for key, value in node.value:
-        name, default = f"{prefix}{key.value}", given[key.value]
+        name, default = f"{prefix}{key.value}", defaults[key.value]
         if isinstance(value, yaml.MappingNode) and not value.flow_style:
             if sentence := _comment(lines, key):
                 yield Key(name, None, sentence)
@@ -118,24 +118,24 @@ def _of_mapping(lines: Sequence[str], node: Any, given: Mapping[str, Any], prefi
 
 
 def _comment(lines: Sequence[str], node: Any) -> str:  # noqa: ANN401
-    """What stands on the line behind a node."""
+    """Return the comment behind a node, on the same line."""
     rest = lines[node.end_mark.line][node.end_mark.column :] if node.end_mark.line < len(lines) else ""
-    found = re.match(r":?\s+#\s*(.+)", rest)
-    return found[1].strip() if found else ""
+    comment = re.match(r":?\s+#\s*(.+)", rest)
+    return comment[1].strip() if comment else ""
 
 
 def files(group: str) -> list[Path]:
-    """The files of a group."""
+    """Return the files of a group."""
     return sorted((conf_folder() / group).glob("*.yaml"))
 
 
 def of_group(group: str, paths: Iterable[Path]) -> Iterator[Key]:
-    """The keys below the name of a group in some of its files; a recipe or a study may set others."""
+    """Return the keys below the name of a group in some of its files; a recipe or a study may set other keys too."""
     return (key for path in paths for key in of_file(path) if key.name.startswith(f"{group}."))
 
 
 def with_parents(path: Path) -> list[Path]:
-    """A file of a group, and those that it begins with."""
+    """Return a file of a group and the files of that group in its defaults."""
     names = values(path).get("defaults", [])
     parents = [path.with_name(f"{name}.yaml") for name in names if isinstance(name, str) and name != "_self_"]
     return [path, *(file for parent in parents for file in with_parents(parent))]

@@ -1,4 +1,4 @@
-"""Keys of a configuration that nothing takes, and what was perhaps meant."""
+"""Unknown keys of a configuration, and which keys were probably meant."""
 
 import difflib
 import inspect
@@ -10,12 +10,12 @@ from intel_scenes import config, keys, sections
 from intel_scenes.errors import UserError
 from intel_scenes.keys import last_part
 
-TRAINER = "lightning.pytorch.Trainer"  # takes what stands under `trainer`
-OPEN = ("optim", "scheduler", "trainer", "logger")  # sections whose keys are arguments of what is called
-OF_HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")  # how to call it, and no arguments
+TRAINER = "lightning.pytorch.Trainer"  # called with the section `trainer`
+OPEN = ("optim", "scheduler", "trainer", "logger")  # sections whose keys are arguments of their `_target_`
+OF_HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")  # instructions to Hydra, not arguments
 MOST_LISTED = 16  # names that a sentence lists
 
-# What others call the last part of a key, or a group.
+# Names that other projects give to the last part of a key, or to a group.
 SYNONYMS = {
     **dict.fromkeys(("learning_rate", "rate", "base_lr", "max_lr"), "lr"),
     **dict.fromkeys(("num_epochs", "max_epochs", "n_epochs"), "epochs"),
@@ -35,30 +35,31 @@ SYNONYMS = {
 
 
 def check_keys(plain: Mapping[str, Any], config_name: str = "train", *, with_targets: bool = True) -> None:
-    """Refuses a configuration with a key that nothing takes: it would change nothing but the name of the run.
+    """Refuse a configuration with an unknown key, which would change nothing but the name of the run.
 
     Args:
         plain: Nested values, resolved or not.
-        config_name: Of the command.
-        with_targets: Also asks what is instantiated which arguments it takes, for which its library is imported.
+        config_name: Name of the command's configuration.
+        with_targets: Whether to check the arguments of each `_target_`, which imports its library.
 
     Raises:
-        UserError: It has such a key.
+        UserError: A key is unknown.
     """
     if refusals := unknown_keys(plain, config_name, with_targets=with_targets):
         raise UserError(f"{', and '.join(refusals.values())}; --help lists all keys")
 
 
 def unknown_keys(plain: Mapping[str, Any], config_name: str = "train", *, with_targets: bool = True) -> dict[str, str]:
-    """Keys of a configuration that nothing takes, each with a clause that says so and names what was perhaps meant.
+    """Return the unknown keys of a configuration, each with a clause that says so and suggests the key probably meant.
 
-    They are those that no field takes; keys of other images than the chosen ones; and in open sections those that are
-    no argument of what is called. What cannot be imported, or takes any argument, is passed over.
+    A key is unknown if it has no field, if it belongs to another file of `data` than the chosen one, or if it is no
+    argument of the `_target_` of an open section. A `_target_` that cannot be imported, or accepts any argument, is
+    skipped.
 
     Args:
         plain: Nested values, resolved or not.
-        config_name: Of the command.
-        with_targets: Also asks what is instantiated which arguments it takes, for which its library is imported.
+        config_name: Name of the command's configuration.
+        with_targets: Whether to check the arguments of each `_target_`, which imports its library.
     """
     kind = config.COMMANDS[config_name]
     refusals = {name: _unknown(name, config_name) for name in sections.keys_without_field(kind, plain)}
@@ -73,7 +74,7 @@ def unknown_keys(plain: Mapping[str, Any], config_name: str = "train", *, with_t
 
 
 def _of_other_images(data: object) -> dict[str, str]:
-    """Keys of `data` that only the files of other images have."""
+    """Return the keys of `data` that only other files of that group have."""
     source = data.get("source") if isinstance(data, Mapping) else None
     chosen = keys.conf_folder() / "data" / f"{source}.yaml"
     if not isinstance(data, Mapping) or not chosen.is_file():
@@ -84,15 +85,15 @@ def _of_other_images(data: object) -> dict[str, str]:
         files = [path for path in keys.files("data") if name in {key.name for key in keys.of_file(path)}]
         if files:
             others = " or ".join(f"data={path.stem}" for path in files)
-            refusals[name] = f"{name} is a key of {others} alone (~{name} takes it out)"
+            refusals[name] = f"{name} is a key of {others} only (remove it with ~{name})"
     return refusals
 
 
 def nearest(name: str, choices: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
-    """The keys and groups that one which is not among them may be meant for, at most three, the likeliest first.
+    """Return the keys and groups that an unknown name probably means, at most three, the most likely first.
 
-    By the last part of the name and what others call it, wherever such a key stands; then by the spelling, within its
-    own section before all others.
+    Names with the same last part, or a synonym of it, come first, in any section; then names of similar spelling, in
+    the same section before all others.
     """
     section, _, last = name.rpartition(".")
     if last.startswith("_"):
@@ -118,12 +119,12 @@ def nearest(name: str, choices: Iterable[str], *, cutoff: float = 0.6) -> list[s
 
 
 def no_such_key(name: str, near: Sequence[str]) -> str:
-    """That there is no such key, and which are near to it."""
+    """Return a clause that says that there is no such key and suggests the nearest ones."""
     return f"there is no key {name}" + (f" (did you mean {' or '.join(near)}?)" if near else "")
 
 
 def _unknown(name: str, config_name: str) -> str:
-    """That there is no such key, with those that are near, or else all of its section."""
+    """Return a clause on an unknown key that suggests the nearest keys, or else lists all of its section."""
     names = {*sections.key_names(config.COMMANDS[config_name])}
     for group in keys.groups(config_name):
         names |= {group.name, *(key.name for key in keys.of_group(group.name, keys.files(group.name)))}
@@ -135,36 +136,36 @@ def _unknown(name: str, config_name: str) -> str:
 
 
 def _not_taken(name: str, values: Mapping[str, Any]) -> dict[str, str]:
-    """The keys of what is called that are none of its arguments, or of those of what is called for them."""
+    """Return the keys of a section, and of `_target_`s within it, that are no arguments of their `_target_`."""
     target = TRAINER if name == "trainer" else values.get("_target_")
     is_partial = values.get("_partial_") is True
     arguments = {key: value for key, value in values.items() if key not in OF_HYDRA}
-    found: dict[str, str] = {}
+    refusals: dict[str, str] = {}
     if target is None:
-        found = {f"{name}.{key}": f"{name}.{key} has no effect, because no {name} is chosen" for key in arguments}
+        refusals = {f"{name}.{key}": f"{name}.{key} has no effect, because no {name} is chosen" for key in arguments}
     elif (taken := _arguments(str(target), is_partial=is_partial)) is not None:
         for key in (key for key in arguments if key not in taken):
             near = nearest(f"{name}.{key}", [f"{name}.{one}" for one in taken])
             listed = f"takes {', '.join(taken)}" if len(taken) <= MOST_LISTED else "does not take it"
-            found[f"{name}.{key}"] = no_such_key(f"{name}.{key}", near) + ("" if near else f": {target} {listed}")
+            refusals[f"{name}.{key}"] = no_such_key(f"{name}.{key}", near) + ("" if near else f": {target} {listed}")
     for key, value in arguments.items():
         for inner in value if isinstance(value, list) else [value]:
             if isinstance(inner, Mapping) and "_target_" in inner:
-                found |= _not_taken(f"{name}.{key}", inner)
-    return found
+                refusals |= _not_taken(f"{name}.{key}", inner)
+    return refusals
 
 
 @cache
 def _arguments(target: str, *, is_partial: bool) -> tuple[str, ...] | None:
-    """The arguments that something takes by name; None where that is not known.
+    """Return the arguments that a `_target_` takes by name; None where they cannot be known.
 
-    Of a partial the first one is left out, which a run gives: the weights, the optimizer or the step.
+    The first argument of a partial is left out, because the run passes it: the weights, the optimizer or the step.
     """
     from hydra.utils import get_object
 
     try:
         parameters = list(inspect.signature(get_object(target)).parameters.values())
-    except Exception:  # what is wrong with it is told where it is called
+    except Exception:  # reported where the target is called
         return None
     if any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return None

@@ -1,4 +1,4 @@
-"""What the pages of all commands share: templates that escape what they show, the style, small pictures."""
+"""HTML pages of all commands: templates with escaping, the common style, and small pictures."""
 
 import base64
 import io
@@ -7,12 +7,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-SIDE = 96  # pixels of a picture's longer side
+SIDE = 96  # longer side of a picture in pixels
 _SHARED = Path(__file__).parent / "templates"
 
 
 def render(template: Path, **values: object) -> str:
-    """A page: a template, which may include those that all pages share, filled in; every value is escaped."""
+    """Return a filled template, which may include the common templates; every value is escaped."""
     environment = Environment(
         loader=FileSystemLoader([template.parent, _SHARED]),
         autoescape=True,
@@ -24,11 +24,11 @@ def render(template: Path, **values: object) -> str:
 
 
 def picture(path: Path) -> str | None:
-    """A small JPEG of an image file as a data URL; None where there is no image."""
+    """Return a small JPEG of an image file as a data URL; None where it cannot be read."""
     try:
         with Image.open(path) as image:
             small = image.convert("RGB")
-    except Exception:  # a damaged file fails anywhere in its decoder
+    except Exception:  # corrupt files fail in many ways
         return None
     small.thumbnail((SIDE, SIDE))
     file = io.BytesIO()

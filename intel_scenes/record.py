@@ -1,4 +1,4 @@
-"""The files of a run: their names, and a class for what each of them holds, with its reader and its writer."""
+"""Files of a run and of a study: their names, and a class for the content of each, with its reader and writer."""
 
 import csv
 import io
@@ -29,21 +29,21 @@ CURVES = "curves.png"
 CONFUSION, MISTAKES = "confusion.png", "mistakes.png"  # of the test images
 BEST = "checkpoints/best.ckpt"
 LAST = "checkpoints/last.ckpt"
-LOCK = ".lock"  # of the process that is at work in the folder
-STUDY, STUDY_LOCK = "study.yaml", ".study.lock"  # of a folder of runs
+LOCK = ".lock"  # lease of the process that is running the run
+STUDY, STUDY_LOCK = "study.yaml", ".study.lock"  # in the folder of a study
 
-ACCURACY, BALANCED = "accuracy", "balanced_accuracy"  # primary metrics: what chooses, and what verdicts are about
+ACCURACY, BALANCED = "accuracy", "balanced_accuracy"  # primary metrics, which choose and which verdicts compare
 GROUP_KEYS = ("study", "model", "optim", "scheduler", "recipe")  # keys of a summary that name the file of a group
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a run's configuration comes from.
+    """Origin of a run's configuration.
 
     Attributes:
-        overrides: What was typed.
-        choices: The file chosen in each group.
-        composition_digest: Of the tree of configuration files and the overrides: runs that share it compose alike.
+        overrides: Overrides as typed.
+        choices: File chosen in each group.
+        composition_digest: Digest of the configuration files and the overrides: runs that share it compose alike.
     """
 
     overrides: tuple[str, ...] = ()
@@ -52,12 +52,12 @@ class Origin:
 
     @property
     def typed(self) -> set[str]:
-        """The keys and groups that were typed."""
+        """Keys and groups that were typed."""
         return keys_of(self.overrides)
 
 
 class Status(StrEnum):
-    """How a run ended; `interrupted` as well while it is going on, so that one that is killed leaves a true record."""
+    """Status of a run; it is `interrupted` while it trains too, so that the record of a killed run is correct."""
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -66,42 +66,44 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Normalization:
-    """Mean and standard deviation of each channel, of values from 0 to 1, that are normalized away."""
+    """Mean and standard deviation of each channel, for values from 0 to 1, by which images are normalized."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
 def architecture(library: str | None, name: str) -> str:
-    """The name of a backbone, with its library where that is not torchvision or this package: both have their names."""
+    """Return the name of a backbone, with its library unless that is torchvision or this package."""
     return f"{library} {name}" if library in ("timm", "custom") else name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What `summary.json` holds, in the order of its keys; None is null, what is not or cannot be known.
+    """Content of `summary.json`, in the order of its keys; None (null) stands for what does not exist or is unknown.
+
+    docs/record.md describes every key.
 
     Attributes:
-        recipe_resolved: The recipe and the augmentation as they came out: open, since a later version adds keys and a
-            policy has arguments of its own; they are shown and compared by key.
-        weights_digest: SHA-256 of a file; of published weights their file name, which holds its first digits, or where
-            the Hugging Face hub has them.
-        model_library: "torchvision", "intel_scenes", "timm" or "custom"; None is one of the first two.
+        recipe_resolved: Recipe and augmentation with the values that took effect. Open, because later versions add keys
+            and a policy has arguments of its own; compared by key.
+        weights_digest: SHA-256 of a file; for published weights their file name, which holds its first digits, or their
+            place on the Hugging Face hub.
+        model_library: "torchvision", "intel_scenes", "timm" or "custom"; None means one of the first two.
         model_source: SHA-256 of the source of a custom backbone.
-        transform_input: Of googlenet and inception_v3: whether they normalize once more, as TensorFlow did.
-        layout: The images that were found, in words.
-        test_fraction: Share of them that was cut as the test split; None where a test split was there.
-        test_accuracy_interval: 95 %, Wilson.
-        test_accuracy_per_class: None for a class without test images.
+        transform_input: Whether googlenet or inception_v3 normalizes once more, as in TensorFlow.
+        layout: Images that were read, in words.
+        test_fraction: Share of the images that was cut as the test set; None where a test set was present.
+        test_accuracy_interval: 95 % Wilson interval.
+        test_accuracy_per_class: Recall of each class; None for a class without test images.
         test_confusion: Counts, rows the true and columns the predicted classes.
-        val_accuracy_tta: Of the validation predictions, with the test-time augmentation of test.
-        test_folder: Where the test images lay.
-        primary_metric: `accuracy` or `balanced_accuracy`, which chose the best epoch and is what verdicts are about; a
-            record without it has `accuracy`.
-        val_balanced_accuracy: Mean over the classes of the share of right validation predictions, of the best epoch.
-        test_balanced_accuracy: The same of the test predictions.
-        test_macro_f1: Mean over the classes of the F1 of the test predictions.
-        val_balanced_accuracy_tta: Of the validation predictions, with the test-time augmentation of test.
+        val_accuracy_tta: Validation accuracy with the test-time augmentation of test.
+        test_folder: Folder of the test images.
+        primary_metric: `accuracy` or `balanced_accuracy`, which chose the best epoch and which verdicts compare; None
+            means `accuracy`.
+        val_balanced_accuracy: Mean recall over classes on validation, of the best epoch.
+        test_balanced_accuracy: Mean recall over classes on test.
+        test_macro_f1: Mean F1 over classes on test.
+        val_balanced_accuracy_tta: Mean recall over classes on validation, with the test-time augmentation of test.
     """
 
     status: Status
@@ -189,10 +191,10 @@ class Summary:
     test_folder: str | None = None
 
     def __post_init__(self) -> None:
-        """Checks that a completed run has the accuracies that every comparison needs.
+        """Check that a completed run has the accuracies that every comparison needs.
 
         Raises:
-            ValueError: One is missing, or no fraction.
+            ValueError: An accuracy is missing or not a fraction.
         """
         if self.status is not Status.COMPLETED:
             return
@@ -204,26 +206,26 @@ class Summary:
             accuracies |= {key: getattr(self, key) for key in keys}
         for key, accuracy in accuracies.items():
             if accuracy is None or not 0 <= accuracy <= 1:
-                raise ValueError(f"completed, but {key} is {accuracy}")
+                raise ValueError(f"completed, but {key} is {files.shown(accuracy)}")
 
     @property
     def architecture(self) -> str | None:
-        """The name of the backbone, with its library where that is not torchvision or this package."""
+        """Name of the backbone, with its library unless that is torchvision or this package."""
         return self.model_name and architecture(self.model_library, self.model_name)
 
     @property
     def metric(self) -> str:
-        """The primary metric; that of a record without one is the accuracy."""
+        """Primary metric; `accuracy` for a record without one."""
         return self.primary_metric or ACCURACY
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """Reads the summary of a run folder; None where there is none.
+        """Read the summary of a run folder; None where there is none.
 
-        A key that is missing is read as null, so is a number that is not finite; a key of a later version is ignored.
+        Missing keys and numbers that are not finite are read as null; keys of later versions are ignored.
 
         Raises:
-            UserError: The file holds something else.
+            UserError: The file is not a valid summary.
         """
         path = folder / SUMMARY
         try:
@@ -233,36 +235,36 @@ class Summary:
         except ValueError as error:
             raise UserError(f"{path} is no record ({error}): move the folder away") from error
         if not isinstance(values, dict):
-            raise UserError(f"{path} is no record: move the folder away")
+            raise UserError(f"{path} is no record, because it is no JSON object: move the folder away")
         typed = {}
         for one in fields(cls):
             value = values.get(one.name)
             try:
                 typed[one.name] = _typed(value, one.type)
             except (KeyError, ValueError) as error:
-                said = f"{one.name}: {str(value)[:40]}"
-                raise UserError(f"{path} says {said}, which no run writes there: move the folder away") from error
+                text = f"{one.name}: {str(value)[:40]}"
+                raise UserError(f"{path} holds {text}, which no run writes: move the folder away") from error
         try:
             return cls(**typed)
         except ValueError as error:
-            raise UserError(f"{path} says {error}: move the folder away") from error
+            raise UserError(f"{path} is inconsistent ({error}): move the folder away") from error
 
     @classmethod
     def peek(cls, folder: Path) -> Self | None:
-        """Reads the summary of a run folder; None, too, where the file holds something else."""
+        """Read the summary of a run folder; None where it is missing or invalid."""
         try:
             return cls.read(folder)
         except UserError:
             return None
 
     def write(self, folder: Path) -> None:
-        """Writes `summary.json` with every key, whole; null stands for a number that is not finite.
+        """Write `summary.json` with every key, atomically; numbers that are not finite become null.
 
         Raises:
             FileExistsError: The folder holds a completed record, which is never overwritten.
         """
-        there = Summary.read(folder)
-        if there is not None and there.status is Status.COMPLETED:
+        present = Summary.read(folder)
+        if present is not None and present.status is Status.COMPLETED:
             raise FileExistsError(f"{folder / SUMMARY} holds a completed record")
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -272,11 +274,11 @@ class Summary:
 
 
 def _typed(value: Any, kind: Any) -> Any:  # noqa: ANN401
-    """A value of JSON as a field of this type has it: a tuple for a list, an enum or a dataclass for plain values.
+    """Convert a JSON value to the type of a field: a list to a tuple, plain values to an enum or a dataclass.
 
     Raises:
-        KeyError: A part of it is missing.
-        ValueError: It is of another type.
+        KeyError: A part of the value is missing.
+        ValueError: The value has another type.
     """
     if isinstance(value, float) and not math.isfinite(value):
         value = None
@@ -299,16 +301,17 @@ def _typed(value: Any, kind: Any) -> Any:  # noqa: ANN401
 
 @dataclass(frozen=True)
 class Epoch:
-    """A row of `history.csv`.
+    """Row of `history.csv`.
 
     Attributes:
-        epoch: From 0.
+        epoch: Number of the epoch, from 0.
         step: Optimizer steps so far.
-        lr: Of the first parameter group at the end of the epoch.
-        train_accuracy: Seen while training: augmented, in training mode.
-        train_eval_accuracy: In evaluation mode without augmentation, on a fixed slice of train as large as val.
-        images_per_second: Of the training part.
-        val_balanced_accuracy: Mean over the classes of the share of right predictions; None in older histories.
+        lr: Learning rate of the first parameter group at the end of the epoch.
+        train_accuracy: Running average while training: augmented images, training mode.
+        train_eval_accuracy: Accuracy in evaluation mode without augmentation, on a fixed slice of the training set as
+            large as the validation set.
+        images_per_second: Throughput of the training part.
+        val_balanced_accuracy: Mean recall over classes; None in older histories.
     """
 
     epoch: int
@@ -325,11 +328,11 @@ class Epoch:
 
 @dataclass(frozen=True)
 class History:
-    """What `history.csv` holds: the epochs of a run so far.
+    """Content of `history.csv`: the epochs of a run so far.
 
     Attributes:
-        epochs: From the first.
-        primary_metric: What chooses the best of them; no part of the file.
+        epochs: Epochs, from the first one.
+        primary_metric: Metric that chooses the best epoch; not part of the file.
     """
 
     epochs: tuple[Epoch, ...] = ()
@@ -337,7 +340,7 @@ class History:
 
     @property
     def best(self) -> Epoch:
-        """The first epoch with the highest primary metric on validation.
+        """First epoch with the highest primary metric on validation.
 
         Raises:
             ValueError: There is no epoch yet.
@@ -346,7 +349,7 @@ class History:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Reads the history of a run folder; no epochs where there is none, or none that can be read."""
+        """Read the history of a run folder; it is empty where the file is missing or cannot be read."""
         try:
             with (folder / HISTORY).open(newline="") as file:
                 rows = list(csv.DictReader(file))
@@ -355,12 +358,12 @@ class History:
             return cls()
 
     def write(self, folder: Path) -> None:
-        """Writes `history.csv` whole."""
+        """Write `history.csv` atomically."""
         files.write_csv(folder / HISTORY, HISTORY_COLUMNS, map(astuple, self.epochs))
 
 
 def _epoch(row: Mapping[str, str]) -> Epoch:
-    """From a row of `history.csv`; a column that came later may be missing or empty."""
+    """Convert a row of `history.csv`; columns that were added later may be missing or empty."""
     late = {"val_balanced_accuracy": float(row["val_balanced_accuracy"])} if row.get("val_balanced_accuracy") else {}
     numbers = [float(row[key]) for key in HISTORY_COLUMNS[2:] if key != "val_balanced_accuracy"]
     return Epoch(int(row["epoch"]), int(row["step"]), *numbers, **late)
@@ -368,13 +371,13 @@ def _epoch(row: Mapping[str, str]) -> Epoch:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What `predictions.csv` holds of a split: what a run says of its N images.
+    """Rows of `predictions.csv` for one split with N images.
 
     Attributes:
         paths: `<class>/<file>` of each image.
-        labels: (N,), their classes.
-        predicted: (N,), the most probable classes.
-        probabilities: (N, C), rows sum to 1; (N, 0) where they were not asked for.
+        labels: (N,), true classes.
+        predicted: (N,), most probable classes.
+        probabilities: (N, C), rows sum to 1; (N, 0) where they were not read.
     """
 
     paths: list[str]
@@ -384,53 +387,53 @@ class Predictions:
 
     @classmethod
     def read(cls, folder: Path, split: str) -> Self:
-        """Reads a split of the predictions of a run folder.
+        """Read a split of the predictions of a run folder.
 
         Args:
-            folder: Of the run.
+            folder: Folder of the run.
             split: "val" or "test".
 
         Raises:
-            UserError: There are none, or they cannot be read.
+            UserError: The split has no predictions, or they cannot be read.
         """
-        found = cls.read_splits(folder, split)
-        if split not in found:
+        by_split = cls.read_splits(folder, split)
+        if split not in by_split:
             raise UserError(f"{folder / PREDICTIONS} cannot be read (it has no {split} images): run it again")
-        return found[split]
+        return by_split[split]
 
     @classmethod
     def read_splits(cls, folder: Path, *splits: str) -> dict[str, Self]:
-        """Reads several splits at once, those that have images.
+        """Read several splits at once; those without images are left out.
 
         Raises:
-            UserError: They cannot be read.
+            UserError: The file cannot be read.
         """
         path = folder / PREDICTIONS
         try:
             text = path.read_bytes().decode(errors="replace")
             rows = {split: _rows(text, split) for split in splits}
-            found = {split: cls._of(split, fields, width) for split, (fields, width) in rows.items() if fields}
+            by_split = {split: cls._of(split, fields, width) for split, (fields, width) in rows.items() if fields}
         except (OSError, ValueError, IndexError, OverflowError) as error:
             raise UserError(f"{path} cannot be read ({error}): run it again") from error
-        return found
+        return by_split
 
     @classmethod
     def _of(cls, split: str, fields: list[str], width: int) -> Self:
-        """From the fields of all rows of a split, one after the other, and their number in a row."""
+        """Convert the fields of all rows of a split, one after the other, given the number of fields in a row."""
         paths, labels, predicted, *columns = (fields[place::width] for place in range(1, width))
         probabilities = np.array(columns, np.float64).reshape(len(columns), len(paths)).T
         read = cls(paths, _whole(labels), _whole(predicted), np.ascontiguousarray(probabilities))
         classes = np.concatenate([read.labels, read.predicted])
         if classes.min() < 0 or classes.max() >= len(columns):
-            raise ValueError(f"{split} images of a class that has no probability")
+            raise ValueError(f"it has {split} images of a class without a probability")
         return read
 
     @classmethod
     def read_classes(cls, folder: Path) -> dict[str, Self]:
-        """Reads all splits without probabilities: several times as fast, for hundreds of runs.
+        """Read all splits without probabilities, which is several times as fast, for hundreds of runs.
 
         Raises:
-            UserError: There are no test images, or they cannot be read.
+            UserError: The file has no test images, or cannot be read.
         """
         path = folder / PREDICTIONS
         try:
@@ -439,24 +442,24 @@ class Predictions:
             if not rows["test"]:
                 raise ValueError("it has no test images")
             columns = {split: tuple(zip(*of_split, strict=True)) for split, of_split in rows.items() if of_split}
-            found = {
+            by_split = {
                 split: cls(list(paths), _whole(labels), _whole(predicted), np.empty((len(paths), 0)))
                 for split, (paths, labels, predicted) in columns.items()
             }
-            if any(min(one.labels.min(), one.predicted.min()) < 0 for one in found.values()):
-                raise ValueError("images of a class below 0")
+            if any(min(one.labels.min(), one.predicted.min()) < 0 for one in by_split.values()):
+                raise ValueError("it has images of a class below 0")
         except (OSError, ValueError, IndexError, OverflowError) as error:
             raise UserError(f"{path} cannot be read ({error}): run it again") from error
-        return found
+        return by_split
 
     @staticmethod
     def write(folder: Path, classes: Sequence[str], splits: Mapping[str, "Predictions"]) -> None:
-        """Writes `predictions.csv` whole.
+        """Write `predictions.csv` atomically.
 
         Args:
-            folder: Of the run.
-            classes: Their names, in the order of the probabilities.
-            splits: The predictions by split.
+            folder: Folder of the run.
+            classes: Names of the classes, in the order of the probabilities.
+            splits: Predictions by split.
         """
         rows = [
             (split, path, label, predicted, *probabilities)
@@ -473,36 +476,36 @@ class Predictions:
 
 
 def _rows(text: str, split: str) -> tuple[list[str], int]:
-    """The fields of all rows of a split, one after the other, and their number in a row.
+    """Return the fields of all rows of a split, one after the other, and the number of fields in a row.
 
     Raises:
         ValueError: Rows are of different length, or empty.
     """
-    if '"' in text or "\r" in text:  # of a path with a comma, or written elsewhere
+    if '"' in text or "\r" in text:  # a path with a comma, or a file from another system
         rows = [row for row in csv.reader(io.StringIO(text)) if row[0] == split]
         fields, widths = list(itertools.chain.from_iterable(rows)), {len(row) for row in rows}
     else:
         lines = text.removesuffix("\n").split("\n")
         if "" in lines:
-            raise ValueError("an empty line")
+            raise ValueError("it has an empty line")
         lines = [line for line in lines if line.startswith(split)]
         fields, widths = ",".join(lines).split(",") if lines else [], {line.count(",") + 1 for line in lines}
     if len(widths) > 1:
-        raise ValueError(f"{split} images with more columns than others")
+        raise ValueError(f"its {split} images differ in the number of columns")
     return fields, max(widths, default=0)
 
 
 def _heads(text: str, split: str) -> Sequence[Sequence[str]]:
-    """Path, label and prediction of each row of a split.
+    """Return path, label and prediction of each row of a split.
 
     Raises:
-        ValueError: A row is cut off before its probabilities.
+        ValueError: A row is truncated before its probabilities.
     """
-    if '"' in text:  # of a path with a comma
+    if '"' in text:  # a path with a comma
         return [row[1:-1][:3] for row in csv.reader(io.StringIO(text)) if row[:1] == [split]]
     rows = re.findall(rf"\n{split},([^,\n]*),([^,\n]*),([^,\n]*),", text)
     if len(rows) < text.count(f"\n{split},"):
-        raise ValueError(f"{split} images without probabilities")
+        raise ValueError(f"it has {split} images without probabilities")
     return rows
 
 
@@ -515,33 +518,33 @@ HISTORY_COLUMNS = tuple(field.name for field in fields(Epoch))
 
 
 def keys_of(overrides: Iterable[str]) -> set[str]:
-    """The keys and groups that were typed."""
+    """Return the keys and groups of overrides."""
     return {text.lstrip("+").partition("=")[0] for text in overrides}
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed writer of `write_whole` left in a run folder and its checkpoints."""
+    """Remove temporary files that a killed `write_whole` left in a run folder and its checkpoints."""
     for name in (CONFIG, OVERRIDES, SUMMARY, HISTORY, PREDICTIONS, CURVES, CONFUSION, MISTAKES, BEST, LAST):
         path = folder / name
         for leftover in path.parent.glob(f".{path.name}-*"):
             leftover.unlink(missing_ok=True)
 
 
-Asked = str | tuple[str, ...] | None  # a study's question, or its factors
+Asked = str | tuple[str, ...] | None  # the question of a study, or its factors
 
 
 def said(what: Asked) -> str:
-    """A study's question or its factors as a sentence has them."""
-    return (what if isinstance(what, str) else ", ".join(what or [])) or "not said"
+    """Return the question of a study, or its factors, as text."""
+    return (what if isinstance(what, str) else ", ".join(what or [])) or "not specified"
 
 
 class Interval(NamedTuple):
-    """The interval that values of a key were sampled from.
+    """Interval that values of a key were sampled from.
 
     Attributes:
-        low: The smallest value.
-        high: The largest value.
-        is_log: Whether they were sampled on a logarithmic scale.
+        low: Smallest value.
+        high: Largest value.
+        is_log: Whether the scale was logarithmic.
     """
 
     low: float
@@ -551,13 +554,13 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Addition:
-    """What a later invocation of a sweep adds to the plan of its study.
+    """Addition of a later invocation of a sweep to the plan of its study.
 
     Attributes:
-        date: ISO 8601, UTC.
-        command: What was typed; None where it is unknown.
-        runs: Names of the runs it adds.
-        changed: What it asks differently (`question`, `compared`, `tuned`), as it was and as it is.
+        date: Date, ISO 8601, UTC.
+        command: Command as typed; None where it is unknown.
+        runs: Names of the added runs.
+        changed: Changes of `question`, `compared` and `tuned`, each with its old and new value.
     """
 
     date: str | None = None
@@ -568,13 +571,13 @@ class Addition:
 
 @dataclass(frozen=True)
 class ConfirmedArm:
-    """An arm whose chosen configuration is run again on fresh seeds, which chose nothing.
+    """Arm whose chosen configuration is trained again on fresh seeds, which chose nothing.
 
     Attributes:
-        label: Of the arm when it was chosen.
-        overrides: Of the chosen configuration, without the seed and keys that change no result.
-        chosen_by: Seeds of the arm's runs by which it was chosen.
-        seeds: The fresh ones, one for each run.
+        label: Label of the arm when it was chosen.
+        overrides: Overrides of the chosen configuration, without the seed and neutral keys.
+        chosen_by: Seeds of the runs by which it was chosen.
+        seeds: Fresh seeds, one for each run.
         runs: Names of the confirming runs.
     """
 
@@ -587,12 +590,12 @@ class ConfirmedArm:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What an invocation of a sweep decided to confirm, before the first confirming run.
+    """Decision of an invocation of a sweep on what to confirm, before the first confirming run.
 
     Attributes:
-        date: ISO 8601, UTC.
-        command: What was typed; None where it is unknown.
-        arms: New ones, or earlier ones on more seeds.
+        date: Date, ISO 8601, UTC.
+        command: Command as typed; None where it is unknown.
+        arms: New arms, or earlier ones with more seeds.
     """
 
     date: str | None = None
@@ -602,13 +605,13 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class Baseline:
-    """An arm that was named as the one to compare all others with, and what could be known by then.
+    """Arm that was named as the baseline, and how many runs were completed by then.
 
     Attributes:
-        label: As it was typed.
-        date: When it was first named, ISO 8601, UTC.
-        num_completed: Runs of the study that were completed by then.
-        num_confirming: Confirming runs among them.
+        label: Label as typed.
+        date: Date when it was first named, ISO 8601, UTC.
+        num_completed: Number of runs of the study that were completed by then.
+        num_confirming: Number of confirming runs among them.
     """
 
     label: str
@@ -619,16 +622,16 @@ class Baseline:
 
 @dataclass(frozen=True)
 class StudyBudget:
-    """What `study_minutes` came to, resolved before the first run of a sweep.
+    """Resolution of `study_minutes`, before the first run of a sweep.
 
     Attributes:
-        minutes: Of the whole sweep, as asked for.
-        of: Digest of the sweep that asked, as it was before anything was left out.
-        epochs: Of every run.
-        cut: Values whose runs are left out, as `KEY=VALUE`, in the order in which they were.
-        confirm: Fresh seeds of each arm.
-        predicted_minutes: What the runs were expected to take, by the steps that were measured.
-        date: ISO 8601, UTC.
+        minutes: Minutes of the whole sweep, as typed.
+        of: Digest of the sweep, before anything was left out.
+        epochs: Epochs of every run.
+        cut: Values whose runs are left out, as `KEY=VALUE`, in that order.
+        confirm: Number of fresh seeds of each arm.
+        predicted_minutes: Predicted duration, from the measured steps.
+        date: Date, ISO 8601, UTC.
     """
 
     minutes: float
@@ -642,31 +645,31 @@ class StudyBudget:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """`study.yaml`: what a study asks, and which runs were planned to answer it.
+    """Content of `study.yaml`: what a study asks, and which runs were planned to answer it.
 
     A plan may be written by hand or by an earlier version: every key may be missing.
 
     Attributes:
-        question: What the study asks.
+        question: Question of the study.
         compared: Factors that make an arm; empty for all that vary and are not tuned.
-        tuned: Factors chosen on validation within an arm.
+        tuned: Factors that validation tunes within an arm.
         searched: Keys whose values were sampled, with their intervals.
-        seeds: Of the runs planned first.
-        primary_metric: What chooses, and what is compared.
-        threads: Threads of each run.
+        seeds: Seeds of the runs planned first.
+        primary_metric: Metrics that choose and that are compared, in words.
+        threads: CPU threads of each run.
         fixed: Overrides that all runs share; None where they are unknown.
         swept: Keys in which runs differ.
-        date: Of the first invocation, ISO 8601, UTC.
-        command: What was typed; None where it is unknown.
+        date: Date of the first invocation, ISO 8601, UTC.
+        command: Command as typed; None where it is unknown.
         commit: Git commit of the checkout.
         planned: Names of the runs planned first.
-        added: What later invocations added.
-        confirmed: What is run again on fresh seeds; an invocation that adds arms or seeds adds an entry.
-        baselines: The arms that were named to compare all others with, each when it was first named.
-        twins: Runs that came to the same as another, with its name.
+        added: Additions of later invocations.
+        confirmed: Decisions on what to confirm; an invocation that adds arms or seeds adds an entry.
+        baselines: Arms that were named as the baseline.
+        twins: Runs that turned out to be the same as another, with its name.
         fitted_epochs: Epochs that fit into `budget_minutes`, by budget digest.
-        budgets: What `study_minutes` came to, for each sweep that asked.
-        others: Keys that this version does not know, with any values, kept when the plan is written again.
+        budgets: Resolutions of `study_minutes`, one for each sweep that asked.
+        others: Keys that this version does not know, which are kept when the plan is written again.
     """
 
     question: str | None = None
@@ -692,12 +695,12 @@ class StudyPlan:
 
     @property
     def tuning_runs(self) -> tuple[str, ...]:
-        """Names of the runs that may choose, each once: those planned first and those added later."""
+        """Names of the tuning runs, each once: those planned first and those added later."""
         return tuple(dict.fromkeys([*self.planned, *(name for one in self.added for name in one.runs)]))
 
     @property
     def confirmed_arms(self) -> tuple[ConfirmedArm, ...]:
-        """Each confirmed configuration once, with all its fresh seeds and their runs."""
+        """Confirmed configurations, each once with all its fresh seeds and their runs."""
         arms: dict[tuple[str, ...], ConfirmedArm] = {}
         for one in (arm for entry in self.confirmed for arm in entry.arms):
             held = arms.get(one.overrides, replace(one, seeds=(), runs=()))
@@ -706,37 +709,37 @@ class StudyPlan:
 
     @property
     def confirming_runs(self) -> tuple[str, ...]:
-        """Names of the runs that confirm."""
+        """Names of the confirming runs."""
         return tuple(name for arm in self.confirmed_arms for name in arm.runs)
 
     @property
     def all_planned(self) -> tuple[str, ...]:
-        """Names of all runs, each once, including those added later and those that confirm."""
+        """Names of all runs, each once, with those added later and the confirming ones."""
         return tuple(dict.fromkeys([*self.tuning_runs, *self.confirming_runs]))
 
 
 def read_study(folder: Path) -> StudyPlan | None:
-    """The plan of a study folder; None where there is no `study.yaml`.
+    """Return the plan of a study folder; None where there is no `study.yaml`.
 
     Raises:
-        UserError: The file holds something else.
+        UserError: The file is not a plan.
     """
     try:
-        found = yaml.safe_load((folder / STUDY).read_text())
+        content = yaml.safe_load((folder / STUDY).read_text())
     except FileNotFoundError:
         return None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{folder / STUDY} cannot be read: mend it, or move it away") from error
+        raise UserError(f"{folder / STUDY} cannot be read: fix it, or move it away") from error
     try:
-        return _study_plan(found)
+        return _study_plan(content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / STUDY} is no plan of a study: mend it, or move it away") from error
+        raise UserError(f"{folder / STUDY} is no plan of a study: fix it, or move it away") from error
 
 
 def write_study(folder: Path, plan: StudyPlan) -> None:
-    """Writes the plan of a study into its folder; the caller holds `STUDY_LOCK`.
+    """Write the plan of a study into its folder; the caller holds `STUDY_LOCK`.
 
-    A key without a value is left out where a plan may lack it; question and commit are null.
+    Keys without a value are left out, except question and commit, which are null.
     """
     values = asdict(plan)
     values["searched"] = {key: [low, high, int(is_log)] for key, (low, high, is_log) in plan.searched.items()}
@@ -751,9 +754,9 @@ def write_study(folder: Path, plan: StudyPlan) -> None:
     files.write_whole(folder / STUDY, yaml.safe_dump(written, sort_keys=False, allow_unicode=True).encode())
 
 
-def _study_plan(found: Any) -> StudyPlan:  # noqa: ANN401
-    """A plan from the content of a YAML file; AttributeError, TypeError or ValueError where it is none."""
-    get = found.get
+def _study_plan(content: Any) -> StudyPlan:  # noqa: ANN401
+    """Convert the content of a YAML file; AttributeError, KeyError, TypeError or ValueError where it is no plan."""
+    get = content.get
     known = {one.name for one in fields(StudyPlan)} - {"others"}
     return StudyPlan(
         question=_text(get("question")),
@@ -775,44 +778,44 @@ def _study_plan(found: Any) -> StudyPlan:  # noqa: ANN401
         twins={str(name): str(twin) for name, twin in (get("twins") or {}).items()},
         fitted_epochs={str(digest): int(epochs) for digest, epochs in (get("fitted_epochs") or {}).items()},
         budgets=tuple(map(_budget, get("budgets") or [])),
-        others={key: value for key, value in found.items() if key not in known},
+        others={key: value for key, value in content.items() if key not in known},
     )
 
 
-def _addition(found: Any) -> Addition:  # noqa: ANN401
-    changed = {key: (_asked(old), _asked(new)) for key, (old, new) in (found.get("changed") or {}).items()}
-    return Addition(_text(found.get("date")), _command(found.get("command")), _texts(found.get("runs")), changed)
+def _addition(entry: Any) -> Addition:  # noqa: ANN401
+    changed = {key: (_asked(old), _asked(new)) for key, (old, new) in (entry.get("changed") or {}).items()}
+    return Addition(_text(entry.get("date")), _command(entry.get("command")), _texts(entry.get("runs")), changed)
 
 
-def _confirmation(found: Any) -> Confirmation:  # noqa: ANN401
+def _confirmation(entry: Any) -> Confirmation:  # noqa: ANN401
     return Confirmation(
-        _text(found.get("date")), _command(found.get("command")), tuple(map(_confirmed_arm, found.get("arms") or []))
+        _text(entry.get("date")), _command(entry.get("command")), tuple(map(_confirmed_arm, entry.get("arms") or []))
     )
 
 
-def _confirmed_arm(found: Any) -> ConfirmedArm:  # noqa: ANN401
-    lists = (_texts(found.get(key)) for key in ("overrides", "chosen_by", "seeds", "runs"))
-    arm = ConfirmedArm(str(found.get("label")), *lists)
+def _confirmed_arm(entry: Any) -> ConfirmedArm:  # noqa: ANN401
+    lists = (_texts(entry.get(key)) for key in ("overrides", "chosen_by", "seeds", "runs"))
+    arm = ConfirmedArm(str(entry.get("label")), *lists)
     if len(arm.seeds) != len(arm.runs):
-        raise ValueError(f"{arm.label} has not one seed for each run")
+        raise ValueError(f"{arm.label} does not have one seed for each run")
     return arm
 
 
-def _baseline(found: Any) -> Baseline:  # noqa: ANN401
-    counts = (int(found.get(key) or 0) for key in ("num_completed", "num_confirming"))
-    return Baseline(str(found.get("label")), _text(found.get("date")), *counts)
+def _baseline(entry: Any) -> Baseline:  # noqa: ANN401
+    counts = (int(entry.get(key) or 0) for key in ("num_completed", "num_confirming"))
+    return Baseline(str(entry.get("label")), _text(entry.get("date")), *counts)
 
 
-def _budget(found: Any) -> StudyBudget:  # noqa: ANN401
-    predicted = found.get("predicted_minutes")
+def _budget(entry: Any) -> StudyBudget:  # noqa: ANN401
+    predicted = entry.get("predicted_minutes")
     return StudyBudget(
-        minutes=float(found["minutes"]),
-        of=str(found["of"]),
-        epochs=int(found["epochs"]),
-        cut=_texts(found.get("cut")),
-        confirm=int(found.get("confirm") or 0),
+        minutes=float(entry["minutes"]),
+        of=str(entry["of"]),
+        epochs=int(entry["epochs"]),
+        cut=_texts(entry.get("cut")),
+        confirm=int(entry.get("confirm") or 0),
         predicted_minutes=None if predicted is None else float(predicted),
-        date=_text(found.get("date")),
+        date=_text(entry.get("date")),
     )
 
 

@@ -1,8 +1,8 @@
-"""Sections of a configuration: frozen values whose fields are its keys, made from plain values and turned back.
+"""Sections of a configuration: frozen dataclasses whose fields are its keys, converted from and to plain values.
 
-A field is a key: what no field takes is refused, and a value is checked as soon as it is known, by the type of its
-field. A field without a default is part of every digest. A field with a default came later: the default means what runs
-did before, so a record without the key has that value, and only another one is hashed.
+A key without a field is refused, and a value is checked as soon as it is known, by the type of its field. A field
+without a default is part of every digest. A field with a default was added later: the default means what runs did
+before, so a record without the key has that value, and only other values are hashed.
 """
 
 import math
@@ -17,35 +17,35 @@ from intel_scenes.files import flatten, shown
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number from a least one on."""
+    """Constraint: an integer of at least `least`."""
 
     least: int
 
     def refusal(self, value: object) -> str | None:
-        """What is wrong with a value."""
+        """Return what is wrong with a value; None for a valid one."""
         is_whole = type(value) is int and value >= self.least
         return None if is_whole else f"must be a whole number of at least {self.least}"
 
 
 @dataclass(frozen=True)
 class Above0:
-    """A finite number above 0."""
+    """Constraint: a finite number above 0."""
 
     def refusal(self, value: object) -> str | None:
-        """What is wrong with a value."""
+        """Return what is wrong with a value; None for a valid one."""
         return None if _is_number(value) and 0 < value < math.inf else "must be a number above 0"
 
 
 @dataclass(frozen=True)
 class Within:
-    """A number of a range, its ends included or excluded."""
+    """Constraint: a number within a range, its ends included or excluded."""
 
     low: float
     high: float
     has_open_ends: bool = False
 
     def refusal(self, value: object) -> str | None:
-        """What is wrong with a value."""
+        """Return what is wrong with a value; None for a valid one."""
         if _is_number(value) and (
             self.low < value < self.high if self.has_open_ends else self.low <= value <= self.high
         ):
@@ -55,24 +55,24 @@ class Within:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some names; numbers may be written as such."""
+    """Constraint: one of several names, some of which may be written as numbers."""
 
     names: tuple[str, ...]
 
     def refusal(self, value: object) -> str | None:
-        """What is wrong with a value."""
+        """Return what is wrong with a value; None for a valid one."""
         return not_one_of(str(value), self.names)
 
 
 @dataclass(frozen=True)
 class Sides:
-    """A number of pixels, or a list of such."""
+    """Constraint: a number of pixels, or a list of them."""
 
     def refusal(self, value: object) -> str | None:
-        """What is wrong with a value."""
+        """Return what is wrong with a value; None for a valid one."""
         sides = value if isinstance(value, tuple) else (value,)
         is_right = bool(sides) and not any(Whole(1).refusal(side) for side in sides)
-        return None if is_right else "must be a number of pixels, or a list of such"
+        return None if is_right else "must be a number of pixels, or a list of them"
 
 
 def _is_number(value: object) -> TypeGuard[float]:
@@ -84,24 +84,24 @@ Seed = Annotated[int, Whole(0)]
 Rate = Annotated[float, Above0()]
 Fraction = Annotated[float, Within(0, 1)]
 InnerFraction = Annotated[float, Within(0, 1, has_open_ends=True)]
-Name = str | int | float  # a number where YAML reads what was typed as one
+Name = str | int | float  # YAML reads some names as numbers
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a configuration, whose values are checked by the types of its fields.
+    """Section of a configuration, whose values are checked by the types of its fields.
 
     Attributes:
-        section: How its keys begin: `data` of `data.root`; empty at the top.
+        section: Name of the section, such as `data` of `data.root`; empty at the top level.
     """
 
     section: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        """Checks each value by itself.
+        """Check each value by itself.
 
         Raises:
-            UserError: One is of another type, out of range or misspelt.
+            UserError: A value has the wrong type, is out of range or misspelled.
         """
         for name, hint in _hints(type(self)).items():
             if reason := _refusal(hint, value := getattr(self, name)):
@@ -113,7 +113,7 @@ Config = TypeVar("Config", bound=Section)
 
 
 def keys_without_field(kind: type[Section], plain: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The dotted keys of nested plain values that no field of a configuration takes."""
+    """Return the dotted keys of nested plain values that have no field in a configuration."""
     hints, unknown = _hints(kind), []
     for key, value in plain.items():
         hint, name = hints.get(str(key)), f"{prefix}{key}"
@@ -130,10 +130,10 @@ def keys_without_field(kind: type[Section], plain: Mapping[str, Any], prefix: st
 
 
 def from_plain(kind: type[Config], plain: Mapping[str, Any], prefix: str = "") -> Config:
-    """A configuration from nested plain values, as YAML has them; keys that no field takes are passed over.
+    """Return a configuration from nested plain values; keys without a field are ignored.
 
     Raises:
-        UserError: A key is missing, or a value is of no use.
+        UserError: A key is missing, or a value is invalid.
     """
     hints = _hints(kind)
     values: dict[str, Any] = {}
@@ -154,9 +154,9 @@ def from_plain(kind: type[Config], plain: Mapping[str, Any], prefix: str = "") -
 
 
 def as_plain(section: Section) -> dict[str, Any]:
-    """A section as YAML and JSON hold it: open, because its own fields and the `others` of some are together.
+    """Return a section as plain values for YAML and JSON, the entries of `others` beside the other fields.
 
-    A key that came later, and has the null or the empty section that it has by default, is left out.
+    Keys that were added later are left out while they have their default of null or an empty section.
     """
     plain: dict[str, Any] = {}
     for one in fields(section):
@@ -180,15 +180,11 @@ def _frozen(value: object) -> object:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
-def key_names(kind: type[Section]) -> tuple[str, ...]:
-    """The dotted names of all fields, such as `data.root`, without what stands in open sections."""
-    return tuple(_names(kind, ""))
-
-
-def _names(kind: type[Section], prefix: str) -> Iterator[str]:
+def key_names(kind: type[Section], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of all fields, such as `data.root`, without the entries of open sections."""
     for name, hint in _hints(kind).items():
         if _is_section(hint):
-            yield from _names(hint, f"{prefix}{name}.")
+            yield from key_names(hint, f"{prefix}{name}.")
         elif name != "others":
             yield f"{prefix}{name}"
 
@@ -203,7 +199,7 @@ def _is_section(hint: Any) -> bool:  # noqa: ANN401
 
 
 def _refusal(hint: Any, value: object) -> str | None:  # noqa: ANN401
-    """What is wrong with a value for a field of this type."""
+    """Return what is wrong with a value for a field of this type; None for a valid one."""
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if value is None and NoneType in options:
         return None
@@ -232,7 +228,7 @@ def _refusal_of_one(option: Any, value: object) -> str | None:  # noqa: ANN401
             return f"must be a list, such as [{value}]" if is_open else f"must be a list of {len(kinds)}"
         pairs = zip(value, [kinds[0]] * len(value) if is_open else kinds, strict=True)
         return next((reason for item, kind in pairs if (reason := _refusal(kind, item))), None)
-    if get_origin(option) is not None or is_dataclass(option):  # an open mapping, or a section that checked itself
+    if get_origin(option) is not None or is_dataclass(option):  # an open mapping, or a section that has checked itself
         return None if isinstance(value, get_origin(option) or option) else "must be a section of keys"
     if option is float:
         return None if _is_number(value) else "must be a number"
@@ -241,8 +237,8 @@ def _refusal_of_one(option: Any, value: object) -> str | None:  # noqa: ANN401
 
 
 def not_one_of(value: object, choices: Collection[object]) -> str | None:
-    """What is wrong with a value that has to be one of some; None where it is one."""
+    """Return what is wrong with a value that must be one of several; None where it is one of them."""
     if value in tuple(choices):
         return None
-    names = [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices]  # as YAML has it
+    names = [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices]  # as in YAML
     return f"must be one of {', '.join(names)}{did_you_mean(str(shown(value)), names)}"

@@ -1,4 +1,4 @@
-"""`python -m intel_scenes.train`: one run, or with `-m` a sweep of runs."""
+"""`python -m intel_scenes.train`: train one run, or with `-m` or study=NAME a sweep of runs."""
 
 from functools import partial
 
@@ -9,8 +9,8 @@ from intel_scenes.sweeps.runner import Job
 
 
 def train(config: RunConfig, job: Job) -> None:
-    """Trains, evaluates and records one configuration, and shows what came out."""
-    # They import torch, for which --help and a misspelt option need not wait.
+    """Train, evaluate and record one configuration, and print the results."""
+    # They import torch, which --help and a misspelled option need not wait for.
     from intel_scenes.training import memory
     from intel_scenes.training.claim import Place
     from intel_scenes.training.dry_run import dry_run

@@ -1,4 +1,4 @@
-"""The text of `--help`: the groups and keys of a command, with the sentences that stand beside them in `conf/`."""
+"""Text of `--help`: the groups and keys of a command, with their comments from `conf/`."""
 
 import json
 import re
@@ -18,27 +18,27 @@ def text(
     files: Callable[[str], Sequence[str]],
     width: int,
 ) -> str:
-    """What can be set on the command line of a command, and to what it is set now.
+    """Return what can be set on the command line of a command, with the present values.
 
     Args:
-        config_name: Of the command.
-        composed: Its configuration as plain values, interpolations as they stand in the files.
-        choices: The file chosen in each group.
-        files: The names of the files of a group.
+        config_name: Name of the command's configuration.
+        composed: Configuration as plain values, interpolations as written in the files.
+        choices: File chosen in each group.
+        files: Lists the names of the files of a group.
         width: Columns of the terminal.
     """
     parts = []
     groups = keys.groups(config_name)
     if groups:
-        parts.append(_heading("Groups, chosen by GROUP=NAME:", *(_group(group, files, width) for group in groups)))
+        parts.append(_heading("Groups, set as GROUP=NAME:", *(_group(group, files, width) for group in groups)))
     if any(group.name == "study" for group in groups):
-        parts.append(_heading("Prepared studies, chosen by study=NAME:", _studies(width)))
+        parts.append(_heading("Prepared studies, set as study=NAME:", _studies(width)))
     sections = [_section(lines, width) for lines in _sections(config_name, composed, choices)]
-    parts.append(_heading("Keys, set by KEY=VALUE, here with what they are set to:", "\n\n".join(sections)))
+    parts.append(_heading("Keys, set as KEY=VALUE, with their present values:", "\n\n".join(sections)))
     if "trainer" in composed:
         parts.append(
             _filled(
-                "Further arguments of the optimizer, the scheduler, Lightning's Trainer or the logger are added by "
+                "Add further arguments of the optimizer, the scheduler, Lightning's Trainer or the logger as "
                 "+KEY=VALUE, such as +trainer.gradient_clip_val=1.",
                 width,
                 0,
@@ -71,13 +71,13 @@ def _studies(width: int) -> str:
     folder = keys.conf_folder() / "study"
     questions = {path.stem: keys.values(path)["study"]["question"] for path in sorted(folder.glob("*.yaml"))}
     indent = max(map(len, questions)) + 4
-    return "\n".join(_filled(said, width, indent, f"  {name}".ljust(indent)) for name, said in questions.items())
+    return "\n".join(_filled(text, width, indent, f"  {name}".ljust(indent)) for name, text in questions.items())
 
 
 def _sections(
     config_name: str, composed: Mapping[str, Any], choices: Mapping[str, str | None]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """A title for each section, and its keys as they are set, with the sentence of each."""
+    """Yield a title for each section, and its keys with their values, by which the sentences stand."""
     sentences = keys.sentences(config_name, frozenset(choices.items()))
     groups = {group.name: group.sentence for group in keys.groups(config_name)}
     single = {name: value for name, value in composed.items() if not isinstance(value, Mapping)}
@@ -85,40 +85,40 @@ def _sections(
     for name, values in composed.items():
         if name == "hydra" or not isinstance(values, Mapping):
             continue
-        said = sentences.get(name) or groups.get(name, "")
+        sentence = sentences.get(name) or groups.get(name, "")
         title = f"{name}={choices[name]}" if name in groups and choices.get(name) else name
         if shown := _shown(config_name, values, sentences, f"{name}."):
-            yield f"{title}: {said}" if said else "", shown
+            yield f"{title}: {sentence}" if sentence else "", shown
 
 
 def _shown(
     config_name: str, values: Mapping[str, Any], sentences: Mapping[str, str], prefix: str = ""
 ) -> dict[str, str]:
-    found: dict[str, str] = {}
+    lines: dict[str, str] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            found |= _shown(config_name, value, sentences, f"{name}.")
-        elif (said := _value(value)) is not None and keys.is_public(name, config_name):
-            is_missing = said == "???"
+            lines |= _shown(config_name, value, sentences, f"{name}.")
+        elif (typed := _value(value)) is not None and keys.is_public(name, config_name):
+            is_missing = typed == "???"
             sentence = sentences.get(name, "")
-            found[name if is_missing else f"{name}={said}"] = f"required: {sentence}" if is_missing else sentence
-    return found
+            lines[name if is_missing else f"{name}={typed}"] = f"required: {sentence}" if is_missing else sentence
+    return lines
 
 
 def _value(value: object) -> str | None:
-    """A value as it is written on the command line; None for one that the run works out."""
+    """Return a value as it is typed on the command line; None for one that the run computes."""
     if isinstance(value, list):
         return f"[{','.join(str(_value(item)) for item in value)}]"
     if not isinstance(value, str):
         return json.dumps(value)
-    if found := OF_ENVIRONMENT.fullmatch(value):
-        return f"${found[1]}" if found[2] == "null" else found[2]
+    if variable := OF_ENVIRONMENT.fullmatch(value):
+        return f"${variable[1]}" if variable[2] == "null" else variable[2]
     return None if "${" in value else value or "''"
 
 
 def _section(section: tuple[str, Mapping[str, str]], width: int) -> str:
-    """A title, and a line or more for each key: beside it where there is room, else below."""
+    """Return a title and a line or more for each key, its sentence beside it where there is room, else below."""
     title, shown = section
     indent = min(32, max(map(len, shown)) + 4)
     lines = [_filled(title, width, 0)] if title else []

@@ -166,7 +166,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(place):
     (place / "audit").write_text("a file")
     done = python("-m", "intel_scenes.audit", *SMALL, cwd=place)
     assert done.returncode == 1
-    assert done.stderr == "output=audit cannot be written: name a folder that can\n"
+    assert done.stderr == "output=audit cannot be written: name a writable folder\n"
     assert sorted(path.name for path in place.iterdir()) == ["audit", "images"]
 
 
@@ -214,6 +214,6 @@ def test_a_validation_folder_is_audited_as_a_split_of_its_own(images, cache, tmp
     assert "Validation labels that are likely wrong" in (tmp_path / "audit.html").read_text()
 
 
-def test_train_fraction_is_refused_because_an_audit_looks_at_all_images(place):
-    with pytest.raises(UserError, match=r"^data\.train_fraction has no effect on an audit, which looks at all images"):
+def test_a_share_of_the_training_images_is_refused_because_an_audit_looks_at_all(place):
+    with pytest.raises(UserError, match=r"^data\.train_fraction has no effect on an audit, which checks all images"):
         audited(place / "images", place / "cache", "data.train_fraction=0.5")

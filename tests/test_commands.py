@@ -99,14 +99,14 @@ def in_terminal(command, environment, place):
         (["+recipe.focal_loss=true"], 1, "there is no key recipe.focal_loss: recipe takes class_weight, cutmix, "),
         (["+model.depth=3"], 1, "there is no key model.depth: model takes args, library, name, weights"),
         (["+data.valid_fraction=0.25"], 1, "there is no key data.valid_fraction (did you mean data.val_fraction"),
-        (["data.num_train=9"], 1, "data.num_train is a key of data=synthetic alone (~data.num_train takes it out)"),
-        (["+data.num_train=9"], 1, "data.num_train is a key of data=synthetic alone (~data.num_train takes it out)"),
+        (["data.num_train=9"], 1, "data.num_train is a key of data=synthetic only (remove it with ~data.num_train)"),
+        (["+data.num_train=9"], 1, "data.num_train is a key of data=synthetic only (remove it with ~data.num_train)"),
         (["-m", "+recipe.mixupp=0.1,0.2"], 1, "there is no key recipe.mixupp (did you mean recipe.mixup?)"),
         (["-m", "optim=sgd,adam", "optim.momentun=0.5"], 1, "no key optim.momentun (did you mean optim.momentum?)"),
         (["optim=adamv"], 1, "optim=adamv: conf/optim has no such file (did you mean adam or nadam or adamw?)"),
         (["-m", "optim=sgd,adamv"], 1, "optim=adamv: conf/optim has no such file"),
-        (["--optim=adam"], 1, "there is no flag --optim=adam: a key is set by KEY=VALUE"),
-        (["optim.lr=[1"], 1, "cannot read 'optim.lr=[1'"),
+        (["--optim=adam"], 1, "there is no flag --optim=adam: set keys as KEY=VALUE"),
+        (["optim.lr=[1"], 1, "'optim.lr=[1' cannot be parsed: write KEY=VALUE"),
     ],
 )
 def test_help_and_misspelt_options_answer_without_importing_torch(environment, tmp_path, arguments, status, shown):
@@ -151,7 +151,9 @@ def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second
 
 def test_taking_out_what_the_recipe_does_not_have_is_refused(train):
     done = train(*DRAWN, *SMALL, "without=mixing")
-    assert_one_sentence(done, "without=mixing has no effect: the recipe does not have that, leave it out")
+    assert_one_sentence(
+        done, "without=mixing has no effect, because the recipe does not have that ingredient: leave it out"
+    )
     assert train(*DRAWN, *SMALL, "without=averaging", "dry_run=true").returncode == 0
     assert train(*DRAWN, *SMALL, "without=nothing", "dry_run=true").returncode == 0
 
@@ -164,7 +166,7 @@ def test_a_key_that_must_be_given_is_named(train):
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ("~recipe.mixup", "every run needs recipe.mixup, and no file or override sets it: ++recipe.mixup=VALUE does"),
+        ("~recipe.mixup", "every run needs recipe.mixup, but no file or override sets it: set ++recipe.mixup=VALUE"),
         ("~epochs", "every run needs epochs,"),
         ("~augment", "every run needs augment,"),
         ("model=null", "model=null: model=NAME chooses a file of conf/model, --help lists them"),
@@ -192,9 +194,7 @@ def test_a_file_of_ones_own_that_is_no_yaml_is_told_with_its_line(train):
     (train.place / "more/optim").mkdir(parents=True)
     (train.place / "more/optim/mine.yaml").write_text("lr: 0.1\n  _target_: torch.optim.SGD\n")
     done = train("--config-dir", "more", *DRAWN, "optim=mine")
-    assert_one_sentence(
-        done, "more/optim/mine.yaml, line 2, cannot be read as YAML (mapping values are not allowed here)"
-    )
+    assert_one_sentence(done, "more/optim/mine.yaml, line 2, is not valid YAML (mapping values are not allowed here)")
 
 
 def test_a_run_folder_that_cannot_be_made_is_named(train):
@@ -244,11 +244,11 @@ def test_a_key_that_nothing_takes_is_refused_in_files_of_ones_own_too(train, opt
 
 
 def test_an_argument_that_is_taken_and_stands_in_no_file_is_added_by_a_plus(train):
-    told = "no file that was chosen has optim.amsgrad: +optim.amsgrad=VALUE adds it"
+    told = "none of the chosen files has optim.amsgrad: add it with +optim.amsgrad=VALUE"
     assert_one_sentence(train(*DRAWN, *SMALL, "optim.amsgrad=true"), told)
     assert_one_sentence(train(*DRAWN, *SMALL, "optim=sgd", "optim.amsgrad=true"), "torch.optim.SGD takes lr, momentum")
     swept = ("-m", *DRAWN, *SMALL)
-    told = "not every file that is swept has optim.momentum: ++optim.momentum=VALUE sets it"
+    told = "some of the files that are swept do not have optim.momentum: set it with ++optim.momentum=VALUE"
     assert_one_sentence(train(*swept, "optim=sgd,adam", "optim.momentum=0.5"), told)
     assert_one_sentence(train(*swept, "optim=sgd,adam", "++optim.momentum=0.5"), "momentum: torch.optim.Adam takes lr")
     assert_one_sentence(train(*swept, "optim=adam,rmsprop", "optim.betas=[0,0]"), "betas: torch.optim.RMSprop takes lr")
@@ -271,7 +271,7 @@ def test_a_run_under_a_name_that_lost_its_seed_goes_on_there(train, flag):
     folder.rename(folder.with_name(f"{before}-{digest}"))
     done = train(*arguments)
     assert done.returncode == 0, done.stderr
-    assert ("nothing has run" in done.stdout) if flag else ("is complete" in done.stderr)
+    assert ("all runs were finished before" in done.stdout) if flag else ("is complete" in done.stderr)
     assert [path.parent.name for path in train.place.glob("*/**/summary.json")] == [f"{before}-{digest}"]
 
 
@@ -440,7 +440,7 @@ def test_an_interrupted_run_says_so_and_goes_on(environment, train, number):
     process.send_signal(number)
     _, told = process.communicate(timeout=100)
     assert process.returncode == 130, told
-    assert "goes on" in told
+    assert "start the same command again to resume" in told
     assert "Traceback" not in told
     folder = run_folder(train.place)
     assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"

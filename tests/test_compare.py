@@ -64,7 +64,7 @@ def test_a_format_is_all_that_is_printed(compare, tmp_path):
         (["folder=study", "data.root=none"], "data.root=none is not a folder"),
         (["folder=."], "holds several sweeps: set folder=./NAME"),
         (["foldr=study"], "there is no key foldr (did you mean folder?)"),
-        (["-m", "folder=study,empty"], "this command does one thing at a time: leave it out"),
+        (["-m", "folder=study,empty"], "-m starts a sweep, which only train supports: leave it out"),
     ],
 )
 def test_an_error_is_one_sentence(compare, tmp_path, arguments, message):

@@ -35,7 +35,7 @@ def test_a_key_of_a_chosen_file_without_a_value_is_named_too() -> None:
     )
 
 
-def test_a_value_that_refers_to_no_key_is_told_in_a_line() -> None:
+def test_a_value_that_refers_to_no_key_is_reported_in_one_line() -> None:
     assert refusal("train", "model.weights=${weight}") == "Interpolation key 'weight' not found"
 
 
@@ -49,7 +49,7 @@ def test_a_section_is_read_where_other_keys_have_no_value_yet() -> None:
     assert section(composed("compare", "folder=."), CompareConfig).bounds == compare.bounds
 
 
-def test_a_section_that_is_wrong_or_taken_out_is_told() -> None:
+def test_a_section_that_is_wrong_or_missing_is_reported() -> None:
     with pytest.raises(UserError, match=r"^sweep\.trials=0 must be a whole number of at least 1$"):
         section(composed("train", "sweep.trials=0"), SweepConfig)
     with pytest.raises(UserError, match=r"^every run needs sweep\.name,"):
@@ -65,7 +65,7 @@ def test_what_a_run_knows_later_is_filled_in_wherever_a_file_refers_to_it() -> N
     assert known.trainer.others["profiler"] == "run/log"
 
 
-def test_a_schedule_of_epochs_takes_those_that_a_budget_finds() -> None:
+def test_a_schedule_of_epochs_takes_those_that_a_budget_determines() -> None:
     cfg = composed("train", "budget_minutes=1", "scheduler=constant", "+scheduler.factory.total=${epochs}")
     known = configured(cfg, RunConfig).resolved(folder="run", epochs=7, num_steps=28)
     assert (known.epochs, known.scheduler.factory["total"]) == (7, 7)
@@ -73,4 +73,6 @@ def test_a_schedule_of_epochs_takes_those_that_a_budget_finds() -> None:
 
 def test_a_schedule_that_counts_steps_somewhere_changes_the_rate_after_each() -> None:
     said = refusal("train", "scheduler.interval=epoch", "scheduler=constant", "+scheduler.factory.at=[1,${num_steps}]")
-    assert said == "scheduler.interval=epoch does not fit: this schedule counts steps"
+    assert (
+        said == "scheduler.interval=epoch does not fit this schedule, which counts steps: set scheduler.interval=step"
+    )

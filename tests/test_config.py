@@ -94,7 +94,7 @@ def test_a_record_without_a_later_key_has_the_value_of_its_time(tmp_path: Path) 
         assert of_record(tmp_path) == expected
     for content in ("- a list", "data: null"):
         (tmp_path / "config.yaml").write_text(content)
-        with pytest.raises(UserError, match=r"config\.yaml is no configuration.*: move the folder away$"):
+        with pytest.raises(UserError, match=r"config\.yaml is no (valid )?configuration.*: move the folder away$"):
             of_record(tmp_path)
     del new["recipe"]["views"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(new))
@@ -102,12 +102,12 @@ def test_a_record_without_a_later_key_has_the_value_of_its_time(tmp_path: Path) 
         of_record(tmp_path)
 
 
-def test_a_key_of_a_record_that_nothing_takes_is_named_and_ignored(tmp_path: Path, caplog) -> None:
+def test_an_unknown_key_of_a_record_is_named_and_ignored(tmp_path: Path, caplog) -> None:
     held = as_plain(resolved())
     held["recipe"]["class_weights"] = True
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(held))
     assert of_record(tmp_path) == resolved()
-    assert caplog.messages == [f"{tmp_path / 'config.yaml'}: there is no key recipe.class_weights; it is ignored"]
+    assert caplog.messages == [f"{tmp_path / 'config.yaml'}: unknown key recipe.class_weights; it is ignored"]
 
 
 def test_a_class_that_a_record_names_is_not_imported(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_every_key_but_those_of_open_sections_is_a_field() -> None:
 def test_a_key_that_is_taken_out_is_missed() -> None:
     assert (
         refusal("~recipe.mixup")
-        == "every run needs recipe.mixup, and no file or override sets it: ++recipe.mixup=VALUE does"
+        == "every run needs recipe.mixup, but no file or override sets it: set ++recipe.mixup=VALUE"
     )
     assert refusal("data=synthetic", "~data.num_test").startswith("every run needs data.num_test,")
     assert refusal("~optim.lr").startswith("every run needs optim.lr,")
@@ -148,7 +148,10 @@ def test_a_key_that_is_taken_out_is_missed() -> None:
         ("augment.scale=0.5", "augment.scale=0.5 must be a list of 2"),
         ("augment.scale=[0.5]", "augment.scale=[0.5] must be a list of 2"),
         ("augment.scale=[a,b]", "augment.scale=['a', 'b'] must be a number"),
-        ("augment.scale=[0.9,0.5]", "augment.scale=[0.9, 0.5] and augment.ratio=[0.75, 1.3333333333333333] must rise"),
+        (
+            "augment.scale=[0.9,0.5]",
+            "augment.scale=[0.9, 0.5] and augment.ratio=[0.75, 1.3333333333333333] must each be",
+        ),
         ("trainer.precision=8", "trainer.precision=8 must be one of auto, 32"),
         ("trainer.devices=1.5", "trainer.devices=1.5 must be"),
         ("compare.natural_bounds=10", "compare.natural_bounds=10 must be a list"),
@@ -230,7 +233,7 @@ def test_a_choice_is_refused_with_all_choices_and_the_near_one(override: str, se
 
 @pytest.mark.parametrize("name", sorted(RESERVED))
 def test_trainer_arguments_on_which_the_record_relies_are_refused(name: str) -> None:
-    assert refusal(f"++trainer.{name}=1").startswith(f"trainer.{name} would make the record untrue: leave it out")
+    assert refusal(f"++trainer.{name}=1").startswith(f"trainer.{name} is managed by intel_scenes: leave it out")
 
 
 @pytest.mark.parametrize("number", ["0", "1.5", "true", "null"])
@@ -267,7 +270,7 @@ def test_augmentation_has_no_effect_on_features_computed_once() -> None:
         ("mixup=-0.1", "recipe.mixup=-0.1 must be a number from 0"),
         ("views=2", "recipe.views=2 must be one of 1, flip, flip_crops"),
         ("head_first=yess", "recipe.head_first=yess must be one of true, false"),
-        ("train_size=[64,big]", "recipe.train_size=[64, 'big'] must be a number of pixels, or a list of such"),
+        ("train_size=[64,big]", "recipe.train_size=[64, 'big'] must be a number of pixels, or a list of them"),
         (
             "train_size=[8,16,24,32,40,48,56,64,72,80,88]",
             "recipe.train_size=[8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88] has",
@@ -277,7 +280,7 @@ def test_augmentation_has_no_effect_on_features_computed_once() -> None:
             "train_size=4096",
             "recipe.train_size=4096 enlarges images of data.store_size=150 more than 8 times: lower it",
         ),
-        ("train_size=[]", "recipe.train_size=[] must be a number of pixels, or a list of such"),
+        ("train_size=[]", "recipe.train_size=[] must be a number of pixels, or a list of them"),
     ],
 )
 def test_parts_of_a_recipe_are_checked(override: str, sentence: str) -> None:
@@ -344,13 +347,16 @@ def test_the_number_of_steps_is_what_lightning_makes_of_two_epochs_of_seven_batc
     assert trainer.global_step == expected
 
 
-def test_a_step_beyond_the_last_epoch_is_told_once_the_epochs_are_known(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_step_beyond_the_last_epoch_causes_a_warning_once_the_epochs_are_known(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     late = ("scheduler=step", "scheduler.factory.step_size=12")
     warn_of_late_steps(replace(asked(*late), epochs=13))
     assert caplog.messages == []
     warn_of_late_steps(replace(asked(*late), epochs=12))
     warn_of_late_steps(asked(*late))
-    told = "scheduler.factory.step_size=12 is beyond the last of {} epochs: the rate stays"
+    told = "scheduler.factory.step_size=12 is not below epochs={}, so the learning rate never changes: lower it, or "
+    told += "choose another scheduler"
     assert caplog.messages == [told.format(12), told.format(10)]
 
 
@@ -359,13 +365,13 @@ def test_a_step_beyond_the_last_epoch_is_told_once_the_epochs_are_known(caplog: 
 )
 def test_a_range_of_crops_that_is_empty_or_out_of_bounds_is_named(scale: str, ratio: str) -> None:
     said = refusal(f"augment.scale={scale}", f"augment.ratio={ratio}")
-    assert said.endswith("must rise from above 0, scale to 1 at most")
+    assert said.endswith("must each be two ascending numbers above 0, and those of scale at most 1")
     assert said.startswith("augment.scale=[")
 
 
 def test_a_ratio_of_crops_without_effect_is_named() -> None:
     said = refusal("augment.scale=[1,1]", "augment.ratio=[0.75,1.5]")
-    assert said.endswith("the ratio has no effect on the whole image, change one")
+    assert said.endswith("the ratio has no effect on whole images, so change one of them")
     asked("augment.scale=[1,1]", "augment.ratio=[1,1]")
 
 
@@ -388,16 +394,19 @@ def test_a_share_of_the_training_images_lies_above_0_and_up_to_1(fraction: str) 
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        (["data.subset_seed=1"], "data.subset_seed has no effect on all training images: leave it out, or set data."),
-        (["equal_steps=true"], "equal_steps has no effect on all training images: leave it out, or set data."),
+        (
+            ["data.subset_seed=1"],
+            "data.subset_seed has no effect on the whole training set: leave it out, or set data.",
+        ),
+        (["equal_steps=true"], "equal_steps has no effect on the whole training set: leave it out, or set data."),
         (
             ["data.train_fraction=0.5", "equal_steps=true", "budget_minutes=3"],
-            "equal_steps has no effect with budget_minutes, which fits the epochs: leave one out",
+            "equal_steps has no effect with budget_minutes, which determines the epochs: leave one of them out",
         ),
         *(
             (
                 ["data.train_fraction=0.5", "equal_steps=true", f"scheduler={name}"],
-                "equal_steps=true does not fit a schedule that counts epochs, of which few images take more: set",
+                "equal_steps=true does not fit a schedule that counts epochs, because smaller subsets take more",
             )
             for name in ("step", "plateau")
         ),

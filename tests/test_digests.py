@@ -107,7 +107,7 @@ def test_digests_depend_neither_on_the_order_of_keys_nor_on_how_a_number_is_writ
 
 
 @pytest.mark.parametrize("fact", [one.name for one in fields(FACTS)])
-def test_what_was_left_open_counts_as_it_came_out(fact: str) -> None:
+def test_open_values_are_hashed_as_resolved(fact: str) -> None:
     other, usual = digested(facts=replace(FACTS, **{fact: "other"})), digested()
     assert other.config != usual.config
     assert other.configuration != usual.configuration

@@ -67,7 +67,7 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         ),
         (
             ["run=[a,b]", "combine=soup", "output_weights=."],
-            "output_weights=. cannot be written: name a file in a folder that can",
+            "output_weights=. cannot be written: name a file in a writable folder",
         ),
         (
             ["run=[a,b]", "combine=soup", "output_weights=soup.safetensors"],
@@ -108,7 +108,7 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         (["run=a", "data.root=.", "split=valid"], "split=valid must be one of train, val, test (did you mean val?)"),
         (
             ["run=a", "data.root=.", "output=/dev/null"],
-            "output=/dev/null cannot be written: name a folder that can",
+            "output=/dev/null cannot be written: name a writable folder",
         ),
     ],
 )

@@ -25,7 +25,7 @@ def said(*overrides: str, config_name: str = "train") -> str:
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_file_of_the_package_sets_known_keys_alone(choice: str) -> None:
+def test_every_file_of_the_package_sets_known_keys_only(choice: str) -> None:
     images = ["data=synthetic"] if choice == "study=quickstart" else []
     assert unknown_keys(composed("train", choice, *images)) == {}
 
@@ -52,7 +52,7 @@ def test_every_command_is_checked(config_name: str) -> None:
         ),
         ("+a={}", "there is no key a"),
         ("+data.exclude.b=1", "there is no key data.exclude.b (did you mean data.exclude?)"),
-        ("+data.num_test=9", "data.num_test is a key of data=synthetic alone (~data.num_test takes it out)"),
+        ("+data.num_test=9", "data.num_test is a key of data=synthetic only (remove it with ~data.num_test)"),
     ],
 )
 def test_a_key_that_no_file_has_is_named_with_what_there_is(override: str, expected: str) -> None:
@@ -93,7 +93,7 @@ def test_a_key_of_some_files_is_known_where_one_of_them_is_chosen() -> None:
         (["+logger.name=me"], "logger.name has no effect, because no logger is chosen"),
     ],
 )
-def test_what_is_called_is_asked_which_arguments_it_takes(overrides: list[str], expected: str) -> None:
+def test_keys_are_checked_against_the_arguments_of_their_target(overrides: list[str], expected: str) -> None:
     assert said(*overrides).startswith(expected)
 
 
@@ -110,7 +110,7 @@ def test_arguments_that_are_taken_or_cannot_be_known_pass(overrides: list[str]) 
     assert unknown_keys(composed("train", *overrides)) == {}
 
 
-def test_schedulers_in_a_list_are_asked_as_well() -> None:
+def test_schedulers_in_a_list_are_checked_as_well() -> None:
     plain = composed("train") | {"scheduler": {"interval": "epoch", "factory": {"_target_": "torch.nn.Sequential"}}}
     step = {"_target_": "torch.optim.lr_scheduler.StepLR", "_partial_": True, "step_size": 3, "size": 3}
     plain["scheduler"]["factory"] = {
@@ -120,7 +120,7 @@ def test_schedulers_in_a_list_are_asked_as_well() -> None:
     assert list(unknown_keys(plain)) == ["scheduler.factory.schedulers.size"]
 
 
-def test_the_configuration_of_a_record_is_asked_as_well() -> None:
+def test_the_configuration_of_a_record_is_checked_as_well() -> None:
     cfg = OmegaConf.create(composed("train", "+recipe.smoothing=0.2", "folder=outputs/a", "num_steps=9"))
     record: Any = OmegaConf.to_container(cfg, resolve=True)
     assert unknown_keys(record) == {

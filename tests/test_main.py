@@ -40,8 +40,8 @@ def test_it_says_its_version(tmp_path):
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("trian", "there is no command trian (did you mean train?); intel-scenes lists all"),
-        ("xyz", "there is no command xyz; intel-scenes lists all"),
+        ("trian", "there is no command trian (did you mean train?); intel-scenes --help lists all commands"),
+        ("xyz", "there is no command xyz; intel-scenes --help lists all commands"),
     ],
 )
 def test_another_word_is_no_command(tmp_path, word, said):
@@ -76,7 +76,7 @@ def test_a_sweep_by_the_console_command_is_found_again_by_the_module(tmp_path, c
     assert sorted((summary["seed"], summary["status"]) for summary in summaries) == [(1, "completed"), (2, "completed")]
     again = forked("intel_scenes.train", *arguments, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "nothing has run" in again.stdout
+    assert "all runs were finished before" in again.stdout
 
 
 def test_a_command_is_the_main_module_and_finds_modules_of_the_current_folder(tmp_path):

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from intel_scenes.keys import conf_folder
-
 ROOT = Path(__file__).parent.parent
 COMMANDS = re.findall(r"^    (python3 -m venv .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
 
@@ -39,14 +37,3 @@ def test_what_a_page_links_to_is_there_and_nothing_is_left_to_fill_in(page):
 def test_the_readme_links_to_every_page():
     links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text())
     assert [page for page in (ROOT / "docs").glob("*.md") if str(page.relative_to(ROOT)) not in links] == []
-
-
-GROUPS = {path.name for path in conf_folder().iterdir() if path.is_dir()} - {"hydra"}
-
-
-@pytest.mark.parametrize("group", sorted(GROUPS))
-def test_every_configuration_file_is_in_the_table_of_what_can_be_chosen(group):
-    (row,) = re.findall(rf"^\| `{group}` \|(.*)$", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
-    assert sorted(re.findall(r"`([a-z0-9_]+)`", row.split("|")[0])) == sorted(
-        path.stem for path in (conf_folder() / group).glob("*.yaml")
-    )

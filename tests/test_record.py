@@ -106,7 +106,7 @@ def test_a_value_of_another_type_is_named_with_its_file_and_key(tmp_path: Path, 
     (tmp_path / "summary.json").write_text(json.dumps(WHOLE | {key: value}))
     with pytest.raises(UserError) as caught:
         Summary.read(tmp_path)
-    said = f"{tmp_path}/summary.json says {key}: {value}, which no run writes there: move the folder away"
+    said = f"{tmp_path}/summary.json holds {key}: {value}, which no run writes: move the folder away"
     assert str(caught.value) == said
     assert Summary.peek(tmp_path) is None
 
@@ -121,7 +121,8 @@ def test_a_value_of_another_type_is_named_with_its_file_and_key(tmp_path: Path, 
 )
 def test_a_completed_run_has_its_accuracies(tmp_path: Path, key: str, value: float | None) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(WHOLE | {key: value}))
-    with pytest.raises(UserError, match=rf"summary\.json says completed, but {key} is .*: move the folder away$"):
+    expected = rf"summary\.json is inconsistent \(completed, but {key} is .*\): move the folder away$"
+    with pytest.raises(UserError, match=expected):
         Summary.read(tmp_path)
     (tmp_path / "summary.json").write_text(json.dumps(WHOLE | {key: value, "status": "failed"}))
     assert Summary.peek(tmp_path) is not None
@@ -206,7 +207,7 @@ def test_a_run_that_balanced_accuracy_chose_has_all_of_them(key: str) -> None:
     balanced = {f"{split}_balanced_accuracy": 0.9 for split in ("val", "test")} | {"val_balanced_accuracy_tta": 0.9}
     whole = accuracies | balanced | {"primary_metric": "balanced_accuracy"}
     assert Summary(status=Status.COMPLETED, **whole).metric == "balanced_accuracy"
-    with pytest.raises(ValueError, match=f"completed, but {key} is None"):
+    with pytest.raises(ValueError, match=f"completed, but {key} is null"):
         Summary(status=Status.COMPLETED, **whole | {key: None})
 
 
@@ -267,19 +268,19 @@ def test_predictions_are_written_as_they_are_read(tmp_path: Path) -> None:
     ],
     ids=["empty", "another split", "cut off", "no number", "no class", "none predicted", "negative", "an empty line"],
 )
-def test_predictions_that_are_broken_are_named(tmp_path: Path, text: str) -> None:
+def test_corrupt_predictions_are_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match=r"predictions\.csv cannot be read \(.+\): run it again$"):
         Predictions.read(predictions(tmp_path, text), "val")
 
 
 @pytest.mark.parametrize("row", ["val,ice/5.jpg", "val,ice/5.jpg,0,1", "val,ice/5.jpg,,1,", "val,ice/5.jpg,-1,1,"])
 @pytest.mark.parametrize("others", ["", "val,ice/1.jpg,0,1,0.25,0.75\n", 'test,"a,b.jpg",0,1,0.25,0.75\n'])
-def test_labels_that_are_broken_are_named(tmp_path: Path, row: str, others: str) -> None:
+def test_corrupt_labels_are_named(tmp_path: Path, row: str, others: str) -> None:
     with pytest.raises(UserError, match=r"predictions\.csv cannot be read \(.+\): run it again$"):
         Predictions.read_classes(predictions(tmp_path, f"{HEAD}{others}{row}\ntest,sea/2.jpg,1,1,0.1,0.9\n"))
 
 
-def test_predictions_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_missing_predictions_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"predictions\.csv cannot be read \(.+\): run it again$"):
         Predictions.read(tmp_path, "val")
 
@@ -452,5 +453,5 @@ def test_a_plan_written_by_hand_may_lack_every_key(tmp_path: Path) -> None:
 )
 def test_a_plan_that_is_none_is_refused_by_name(tmp_path: Path, content: str) -> None:
     (tmp_path / record.STUDY).write_text(content)
-    with pytest.raises(UserError, match=r"study\.yaml .*: mend it, or move it away"):
+    with pytest.raises(UserError, match=r"study\.yaml .*: fix it, or move it away"):
         record.read_study(tmp_path)

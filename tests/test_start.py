@@ -62,9 +62,9 @@ def test_a_run_is_trained_found_again_and_its_process_left_as_it_was(
     [
         (["epohcs=2"], "there is no key epohcs (did you mean epochs?); --help lists all keys"),
         ({"model": "resnet35"}, "model=resnet35: conf/model has no such file (did you mean resnet50 or resnet34 or"),
-        (["seed=1,2"], "seed=1,2 has several values: -m runs a sweep over them"),
-        (["study=models"], "study=NAME is a sweep and this a single run"),
-        (["epochs=2", "a b"], "cannot read 'a b': write KEY=VALUE"),
+        (["seed=1,2"], "seed=1,2 has several values: add -m to sweep over them"),
+        (["study=models"], "study=NAME starts a sweep, but its file lacks hydra.mode: MULTIRUN"),
+        (["epochs=2", "a b"], "'a b' cannot be parsed: write KEY=VALUE"),
         ("epochs=2", "overrides='epochs=2' is a string: give a list, ['epochs=2'], or a mapping"),
         (["dry_run=true"], "dry_run=true trains nothing to return: use the command intel-scenes train dry_run=true"),
         (["trainer=cpu", "trainer.devices=2"], "start_run trains on one device: set trainer.devices=1, or use"),

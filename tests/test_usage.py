@@ -19,7 +19,7 @@ def shown(config_name: str, *overrides: str, width: int = 80) -> str:
 
 
 @pytest.mark.parametrize("path", sorted(keys.conf_folder().rglob("*.yaml")), ids=lambda path: path.stem)
-def test_a_sentence_stands_beside_every_key_that_is_for_users(path: Path) -> None:
+def test_every_public_key_has_a_sentence(path: Path) -> None:
     set_elsewhere = keys.sentences("train")
     for key in keys.of_file(path):
         if "${" not in str(key.default):
@@ -35,7 +35,7 @@ def test_every_group_has_a_sentence(config_name: str) -> None:
     assert all(group.sentence for group in keys.groups(config_name))
 
 
-def test_a_sentence_is_what_stands_behind_the_value() -> None:
+def test_a_sentence_is_the_comment_behind_the_value() -> None:
     found = {key.name: key for key in keys.of_file(keys.conf_folder() / "data" / "intel.yaml")}
     assert found["data.batch_size"] == keys.Key(
         "data.batch_size", 32, "global batch size: images per step, over all devices"

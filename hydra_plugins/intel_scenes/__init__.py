@@ -1,1 +1,1 @@
-"""Found by Hydra, which looks for plugins in this namespace alone."""
+"""Plugins for Hydra, which looks for them only in this namespace."""

@@ -1,4 +1,4 @@
-"""Hydra's basic sweeper, which also knows what is done."""
+"""Hydra's basic sweeper, extended to skip what is done and to compare the runs at the end."""
 
 import copy
 import os
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-# Private to Hydra, whose public interface neither composes a job before it runs nor lists the combinations of values.
-# Each has its test in tests/sweeps/test_sweeper.py.
+# Private to Hydra, whose public interface can neither compose a job before it runs nor list the combinations of values.
+# Each has a test in tests/sweeps/test_sweeper.py.
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -30,58 +30,58 @@ from intel_scenes.sweeps import runner
 from intel_scenes.sweeps.runner import Sweep
 from intel_scenes.sweeps.search import interval_of, sampled
 
-MOST_KEPT = 100  # composed jobs: composing more costs little beside the memory that keeping them takes
+MOST_KEPT = 100  # composed jobs: beyond, composing again is cheaper than the memory to keep them
 
 
 class Files(ConfigRepository):
-    """Hydra's configuration files, each read once for all jobs of a sweep instead of once for each."""
+    """Hydra's configuration files, each read once for all jobs of a sweep instead of once for each job."""
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
-        """Forgets what was read: other folders may have other files of the same names."""
+        """Discard the files read so far: other folders may have other files of the same names."""
         super().initialize_sources(config_search_path)
         self._read: dict[str, ConfigResult | None] = {}
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        """The content of a file, as a copy that the caller may change."""
+        """Return the content of a file, as a copy that the caller may change."""
         if config_path not in self._read:
             self._read[config_path] = super().load_config(config_path)
         return copy.deepcopy(self._read[config_path])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy with the files read so far: Hydra copies the repository for each job it composes."""
+        """Return a copy that shares the files read so far: Hydra copies the repository for each job it composes."""
         return copy.copy(self)
 
 
 class Composer(ConfigLoaderImpl):
-    """Composes jobs, and keeps each until its launcher asks for it: what was checked is what runs."""
+    """Composes jobs, and keeps each until its launcher asks for it, so that what was checked is what runs."""
 
     def __init__(self, search_path: ConfigSearchPath) -> None:
-        """Composes from the files of a search path."""
+        """Initialize with the files of a search path."""
         super().__init__(search_path)
         self.repository = Files(search_path)
         self.kept: dict[tuple[str, ...], DictConfig] = {}
 
     def keep(self, job: Sequence[str], composed: DictConfig) -> None:
-        """Keeps a composed job, if it is among the first ones."""
+        """Keep a composed job, unless there are many already."""
         if len(self.kept) < MOST_KEPT:
             self.kept[tuple(job)] = composed
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """The configuration of a job, for its launcher to fill in."""
+        """Return the configuration of a job, for its launcher to complete."""
         kept = self.kept.pop(tuple(sweep_overrides), None)
         return super().load_sweep_config(master_config, sweep_overrides) if kept is None else kept
 
 
 class SceneSweeper(BasicSweeper):
-    """Runs every combination that is not finished, and ends the process with the sweep's exit status."""
+    """Runs every combination that is not finished, and ends the process with the exit status of the sweep."""
 
     def __init__(self, max_batch_size: int | None, params: dict[str, str] | None, *, is_named: bool = True) -> None:
-        """Takes what Hydra's basic sweeper takes; `is_named` is false where nobody typed the name of the sweep."""
+        """Initialize Hydra's basic sweeper; `is_named` is false where the name of the sweep was not typed."""
         super().__init__(max_batch_size, params)
         self.is_named = is_named
 
     def sweep(self, arguments: list[str]) -> None:
-        """Plans, runs and sums up a sweep.
+        """Plan and run a sweep, and compare its runs.
 
         Raises:
             SystemExit: Always.
@@ -93,11 +93,11 @@ class SceneSweeper(BasicSweeper):
         typed = self._typed(arguments)
         intervals = [override for override in typed if override.is_interval_sweep()]
         if not intervals and any(override.key_or_group == "sweep.trials" for override in typed):
-            raise UserError("sweep.trials has no effect where no key is set to interval(LOW,HIGH): leave it out")
+            raise UserError("sweep.trials has no effect, because no key is set to interval(LOW,HIGH): leave it out")
         for override in typed:
             is_of_sweep = override.key_or_group.startswith(("sweep.", "compare.", "study.", "study_minutes"))
             if override.is_sweep_override() and is_of_sweep:
-                raise UserError(f"{override.input_line} is for a whole sweep: give it one value")
+                raise UserError(f"{override.input_line} applies to the whole sweep: give it one value")
         sweep = self._asked({override.key_or_group: interval_of(override) for override in intervals})
         points = sampled(intervals, sweep.options.trials)
         (grid,) = self.split_arguments([override for override in typed if override not in intervals], None)
@@ -114,14 +114,14 @@ class SceneSweeper(BasicSweeper):
         sys.exit(status)
 
     def _typed(self, arguments: list[str]) -> list[Override]:
-        """The overrides of a study's `hydra.sweeper.params`, then those that were typed; what was set last holds."""
+        """Return the overrides of the study and those typed; the last setting of a key wins."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*self._parse_config(), *arguments])
         return list({override.key_or_group: override for override in parsed}.values())
 
     def _asked(self, searched: dict[str, Interval]) -> Sweep:
-        """What the sweep is asked to do with its jobs."""
+        """Return what the sweep is asked to do with its jobs."""
         config = self.config
         assert config is not None
         sources = [source for source in config.hydra.runtime.config_sources if source.schema == "file"]
@@ -143,11 +143,11 @@ class SceneSweeper(BasicSweeper):
         )
 
     def compose(self, overrides: Sequence[str]) -> RunConfig:
-        """The configuration of one job.
+        """Return the configuration of one job.
 
         Raises:
-            CannotCompose: Hydra finds it wrong.
-            UserError: Nothing takes a key, a key has no value, or a value is of no use.
+            CannotCompose: Hydra refuses the overrides.
+            UserError: A key is unknown or has no value, or a value is invalid.
         """
         assert self.config is not None
         assert self.hydra_context is not None
@@ -162,7 +162,7 @@ class SceneSweeper(BasicSweeper):
 
 
 def _num_workers(config: DictConfig) -> int | None:
-    """Runs that go on at once; None for a launcher that does not say."""
+    """Return the number of runs at the same time; None where the launcher does not tell."""
     launcher = config.hydra.launcher
     if num_jobs := launcher.get("n_jobs"):
         return int(num_jobs) if num_jobs > 0 else os.cpu_count()
@@ -170,7 +170,7 @@ def _num_workers(config: DictConfig) -> int | None:
 
 
 def _threads(config: DictConfig) -> tuple[int | None, int]:
-    """Threads of each run, where they are set or its launcher gives it cores; else how many runs share all cores."""
+    """Return the threads of each run, None where they are open, and the number of runs that then share the cores."""
     launcher = config.hydra.launcher
     if config.threads is not None:
         return config.threads, 1

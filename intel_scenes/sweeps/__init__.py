@@ -1,1 +1,1 @@
-"""Many runs: their names, sampled points, plan and order."""
+"""Sweeps: the names of their runs, sampled points, plan, order and results."""

@@ -1,7 +1,7 @@
-"""`study_minutes`: which epochs, and which part of a grid, fit into the time of a whole sweep, before its first run.
+"""`study_minutes`: how many epochs, and which part of a grid, fit into the time of a whole sweep, before its first run.
 
-Epochs are lowered first, to `study.least_epochs`; then the last values of the factors of `study.cut` are left out, then
-seeds beyond three. What fits is part of each run's overrides (`epochs=N`) and stands in `study.yaml`.
+Epochs are lowered first, to `study.least_epochs`; then the last values of the factors in `study.cut` are left out, then
+seeds beyond three. The epochs that fit become an override of each run (`epochs=N`) and are kept in `study.yaml`.
 """
 
 import math
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from intel_scenes import files
+from intel_scenes import files, record
 from intel_scenes.config import RunConfig, StudyConfig, SweepConfig
 from intel_scenes.digests import cost_digest, is_neutral
 from intel_scenes.errors import UserError, counted
@@ -23,26 +23,26 @@ from intel_scenes.record import StudyBudget, keys_of, read_study
 from intel_scenes.studies.naming import few
 from intel_scenes.sweeps.confirmation import arm_key
 from intel_scenes.sweeps.jobs import Compose, check
-from intel_scenes.sweeps.overrides import Overrides, normalized, parsed, values_by_key
+from intel_scenes.sweeps.overrides import Overrides, in_yaml, normalized, parsed, values_by_key
 
 if TYPE_CHECKING:
     from intel_scenes.training.run_cost import RunCost
 
 KEY = "study_minutes"
-LEAST_SEEDS = 3  # of a verdict; a sweep that asks for fewer keeps those that it asks for
-LEAST_VALUES, LEAST_TUNED = 2, 3  # of a factor that is cut; the best of three values can have a neighbour on each side
-MARGIN = 1.15  # times the measured seconds: a machine is slower while it trains for long than in a few steps
-FIXED_SECONDS = 15.0  # of a sweep beside its runs: the process starts, composes, compares and writes its report
+LEAST_SEEDS = 3  # seeds that a verdict needs; a sweep that asks for fewer keeps those it asks for
+LEAST_VALUES, LEAST_TUNED = 2, 3  # values that a cut factor keeps; the best of three can have a neighbour on each side
+MARGIN = 1.15  # factor on the measured seconds: a machine is slower in a long training than in a few steps
+FIXED_SECONDS = 15.0  # what a sweep takes beside its runs: it starts, composes, compares and writes its report
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run of a sweep, before its epochs are known.
+    """A run of a sweep whose number of epochs is not known yet.
 
     Attributes:
-        values: Each key that was set, its seed among them.
-        arm: What makes the arm that it belongs to.
-        cost: In seconds.
+        values: Values of the keys that were set, the seed included.
+        arm: Key of the arm that the run belongs to.
+        cost: Measured cost of the run.
     """
 
     values: Mapping[str, str]
@@ -52,15 +52,15 @@ class Planned:
 
 @dataclass(frozen=True)
 class Terms:
-    """How a sweep may be made to fit.
+    """How a sweep may be shortened until it fits.
 
     Attributes:
-        cut: Keys whose last values are left out, in this order.
-        tuned: Keys whose best value is taken within an arm.
-        least_epochs: To which epochs may be lowered.
-        confirm: Fresh seeds of each arm.
-        confirm_best: Arms that are confirmed; None for all.
-        num_workers: Runs that go on at once.
+        cut: Keys whose last values may be left out, in this order.
+        tuned: Keys that are tuned within an arm.
+        least_epochs: Fewest epochs of a run.
+        confirm: Number of fresh seeds that confirm each arm.
+        confirm_best: Number of arms that are confirmed; None for all.
+        num_workers: Number of runs at the same time.
     """
 
     cut: Sequence[str] = ()
@@ -73,14 +73,14 @@ class Terms:
 
 @dataclass(frozen=True)
 class Fit:
-    """A part of a sweep, at a number of epochs.
+    """A part of a sweep, with a number of epochs.
 
     Attributes:
-        runs: That are kept.
+        runs: Runs that are kept.
         cut: Values whose runs are left out, as `KEY=VALUE`.
-        confirm: Fresh seeds of each arm.
-        epochs: Of each run.
-        seconds: That they take together.
+        confirm: Number of fresh seeds that confirm each arm.
+        epochs: Epochs of each run.
+        seconds: Time that all runs take together.
     """
 
     runs: Sequence[Planned]
@@ -91,17 +91,17 @@ class Fit:
 
     @property
     def num_seeds(self) -> int:
-        """Of each arm, those that confirm where some do."""
+        """Number of seeds of each arm that verdicts rest on: the confirming ones, where there are any."""
         return self.confirm or max(1, len(_values(self.runs, "seed")))
 
 
 def fit(runs: Sequence[Planned], limit: float, terms: Terms) -> Fit | None:
-    """The largest part of a sweep that fits into a time, with as many epochs as fit; None where nothing does.
+    """Return the largest part of a sweep that fits into a time, with as many epochs as fit; None where nothing fits.
 
     Args:
-        runs: All that the sweep asks for, in its order.
-        limit: In seconds.
-        terms: How it may be made to fit.
+        runs: All runs of the sweep, in its order.
+        limit: The time in seconds.
+        terms: How the sweep may be shortened.
     """
     for cut, confirm in stages(runs, terms):
         kept = _kept(runs, cut)
@@ -119,14 +119,14 @@ def fit(runs: Sequence[Planned], limit: float, terms: Terms) -> Fit | None:
 
 
 def smallest(runs: Sequence[Planned], terms: Terms) -> Fit:
-    """The smallest part of a sweep that still serves it, at the fewest epochs."""
+    """Return the smallest part to which a sweep may be shortened, with the fewest epochs."""
     *_, (cut, confirm) = stages(runs, terms)
     kept = _kept(runs, cut)
     return Fit(kept, cut, confirm, terms.least_epochs, sweep_seconds(kept, terms.least_epochs, confirm, terms))
 
 
 def stages(runs: Sequence[Planned], terms: Terms) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Values that are left out and seeds that confirm, from the whole sweep to the smallest part of it."""
+    """Yield the values left out and the number of confirming seeds, from the whole sweep to its smallest part."""
     confirm = terms.confirm
     cut: tuple[str, ...] = ()
     yield cut, confirm
@@ -140,10 +140,10 @@ def stages(runs: Sequence[Planned], terms: Terms) -> Iterator[tuple[tuple[str, .
 
 
 def sweep_seconds(runs: Sequence[Planned], epochs: int, confirm: int, terms: Terms) -> float:
-    """What runs take, with those that confirm their arms by so many fresh seeds.
+    """Return an upper bound of the seconds that runs take, with those that confirm their arms on fresh seeds.
 
-    Each arm is confirmed at its most expensive configuration, because which is chosen is not known. Runs that go on at
-    once end at the latest after their mean share and one more run (Graham, "Bounds on multiprocessing timing
+    Each arm is counted with its most expensive configuration, because the chosen one is not known yet. Runs on several
+    workers end at the latest after their mean share and one more run (Graham, "Bounds on multiprocessing timing
     anomalies", 1969).
     """
     features: dict[tuple[str, str], float] = {}
@@ -174,23 +174,23 @@ def _is_cut(values: Mapping[str, str], cut: Collection[str]) -> bool:
 
 
 def _values(runs: Sequence[Planned], key: str) -> list[str]:
-    """The values of a key in the order of the runs."""
+    """Return the values of a key in the order of the runs."""
     return list(dict.fromkeys(run.values[key] for run in runs if key in run.values))
 
 
 @dataclass(frozen=True)
 class Request:
-    """A sweep that is to fit into a time.
+    """A sweep that has to fit into a time.
 
     Attributes:
-        minutes: As typed.
-        jobs: The overrides of each run.
-        folder: Of the study.
-        study: What it is for.
-        options: How it runs.
-        tuned: Keys whose best value is taken within an arm.
-        threads: Of each run; None where its study has not said.
-        num_workers: Runs that go on at once; None where the launcher does not say.
+        minutes: The time, as typed.
+        jobs: Overrides of each run.
+        folder: Folder of the study.
+        study: Section `study` of the configuration.
+        options: Section `sweep` of the configuration.
+        tuned: Keys that are tuned within an arm.
+        threads: CPU threads of each run.
+        num_workers: Number of runs at the same time; None where the launcher does not tell.
     """
 
     minutes: float
@@ -204,7 +204,7 @@ class Request:
 
     @property
     def digest(self) -> str:
-        """Of what is asked for, by which a later invocation finds what it came to."""
+        """Digest of the request, by which a later invocation finds the resolved budget."""
         texts = [
             sorted(text for key, text in normalized(job).items() if key == "study" or not is_neutral(key))
             for job in self.jobs
@@ -214,52 +214,63 @@ class Request:
 
 
 def resolve(request: Request, compose: Compose) -> StudyBudget:
-    """What fits: as `study.yaml` says where the same sweep asked before, else measured and told.
+    """Return what fits into a budget: from `study.yaml` where the same sweep asked before, else measured and printed.
 
     Raises:
-        UserError: Something does not go together, or not even the smallest part fits.
+        UserError: Options contradict each other, or not even the smallest part fits.
     """
     plan = read_study(request.folder)
-    for known in plan.budgets if plan else ():
-        if (known.minutes, known.of) == (request.minutes, request.digest):
-            print(f"{KEY}={request.minutes:g}: epochs={known.epochs}, as study.yaml says", file=sys.stderr)
-            return known
+    for budget in plan.budgets if plan else ():
+        if (budget.minutes, budget.of) == (request.minutes, request.digest):
+            print(f"{KEY}={request.minutes:g}: epochs={budget.epochs}, from {record.STUDY}", file=sys.stderr)
+            return budget
     started = time.monotonic()
     configs = _composed(request, compose)
     terms = _terms(request, configs.values())
     runs = _measured(request, configs)
     spent = time.monotonic() - started + FIXED_SECONDS
-    found = fit(runs, (60 * request.minutes - spent) / MARGIN, terms)
-    if found is None:
+    part = fit(runs, (60 * request.minutes - spent) / MARGIN, terms)
+    if part is None:
         raise UserError(_too_short(request, runs, terms, spent))
-    predicted = (spent + MARGIN * found.seconds) / 60
-    num_confirming = len({run.arm for run in found.runs}) * found.confirm
+    predicted = (spent + MARGIN * part.seconds) / 60
+    num_confirming = len({run.arm for run in part.runs}) * part.confirm
     if terms.confirm_best:
-        num_confirming = min(num_confirming, terms.confirm_best * found.confirm)
-    text = f"{KEY}={request.minutes:g}: epochs={found.epochs} for {counted(len(found.runs), 'run', 'runs')}"
-    text += f" and {num_confirming} that confirm" if found.confirm else ""
+        num_confirming = min(num_confirming, terms.confirm_best * part.confirm)
+    text = f"{KEY}={request.minutes:g}: epochs={part.epochs} for {counted(len(part.runs), 'run')}"
+    text += f" and {num_confirming} confirming runs" if part.confirm else ""
     print(f"{text}, about {predicted:.1f} minutes in all", file=sys.stderr)
-    if found.cut:
-        print(f"  left out to fit: {', '.join(found.cut)}", file=sys.stderr)
-    if found.confirm < terms.confirm:
-        print(f"  confirmed by {found.confirm} fresh seeds instead of {terms.confirm}", file=sys.stderr)
+    if part.cut:
+        print(f"  left out to fit: {', '.join(map(in_yaml, part.cut))}", file=sys.stderr)
+    if part.confirm < terms.confirm:
+        print(f"  confirmed on {part.confirm} fresh seeds instead of {terms.confirm}", file=sys.stderr)
     if request.num_workers is None:
-        print("  counted as one run after another: this launcher does not say how many go on at once", file=sys.stderr)
+        print("  counted as one run after another: this launcher does not tell how many run at once", file=sys.stderr)
     return StudyBudget(
         minutes=float(request.minutes),
         of=request.digest,
-        epochs=found.epochs,
-        cut=found.cut,
-        confirm=found.confirm,
+        epochs=part.epochs,
+        cut=part.cut,
+        confirm=part.confirm,
         predicted_minutes=round(predicted, 2),
         date=files.now(),
     )
 
 
 def fitted_jobs(jobs: Sequence[Overrides], budget: StudyBudget) -> list[Overrides]:
-    """The jobs that a budget keeps, with its epochs in place of the minutes."""
+    """Return the jobs that a budget keeps, with its epochs in place of the minutes."""
     kept = [job for job in jobs if not _is_cut(values_by_key(job), budget.cut)]
     return [[*_without(job, KEY), f"epochs={budget.epochs}"] for job in kept]
+
+
+def cut_in_words(budget: StudyBudget | None) -> list[str]:
+    """Return a sentence on the values that a budget left out, which a comparison may otherwise advise to add."""
+    if budget is None or not budget.cut:
+        return []
+    cut = ", ".join(map(in_yaml, budget.cut))
+    return [
+        f"{KEY}={budget.minutes:g} left out {cut}: where a best value is at that edge of the grid, raise {KEY} instead "
+        "of adding values"
+    ]
 
 
 def _without(job: Overrides, key: str) -> list[str]:
@@ -267,35 +278,39 @@ def _without(job: Overrides, key: str) -> list[str]:
 
 
 def refuse_idle(jobs: Sequence[Overrides], minutes: float | None) -> None:
-    """Refuses what was typed for a budget where there is none.
+    """Refuse options of a budget without a budget.
 
     Raises:
-        UserError: There is none.
+        UserError: Such an option was typed.
     """
     for key in sorted(keys_of(jobs[0]) & {"study.cut", "study.least_epochs"}) if minutes is None else ():
         raise UserError(f"{key} has no effect without {KEY}: leave it out, or set {KEY}=20")
 
 
 def _composed(request: Request, compose: Compose) -> dict[tuple[str, ...], RunConfig]:
-    """The configuration of one run of each, by what those of other seeds have in common with it.
+    """Return each configuration once, by the overrides that its seeds share.
 
     Raises:
-        UserError: One could not run, or does not go together with a budget of the study.
+        UserError: A configuration cannot run, or contradicts the budget.
     """
     typed = keys_of(request.jobs[0])
     if "epochs" in typed:
-        raise UserError(f"epochs has no effect with {KEY}, which fits them: leave one out")
+        raise UserError(f"epochs has no effect with {KEY}, which determines the epochs: leave one of them out")
     if unknown := sorted(set(request.study.cut or ()) - _swept(request.jobs)) if "study.cut" in typed else []:
-        raise UserError(f"study.cut has {unknown[0]}, of which this sweep has a single value: leave it out")
+        raise UserError(
+            f"study.cut names {unknown[0]}, which has a single value in this sweep: leave {unknown[0]} out of study.cut"
+        )
     if "seed" in (request.study.cut or ()):
-        raise UserError("study.cut has seed, and seeds are left out last, down to three: leave it out")
+        raise UserError(
+            "study.cut names seed, but seeds are cut last anyway, down to three: leave seed out of study.cut"
+        )
     jobs: dict[tuple[str, ...], Overrides] = {}
     for job in request.jobs:
         jobs.setdefault(_configuration(job), job)
     configs = {key: compose(job) for key, job in jobs.items()}
     for config in configs.values():
         if config.budget_minutes is not None:
-            raise UserError(f"budget_minutes is for each run and {KEY} for all of them: leave one out")
+            raise UserError(f"budget_minutes limits each run and {KEY} all runs together: leave one of them out")
         if config.compile:
             raise UserError(f"{KEY} is measured without compiling: leave compile out, or set epochs instead")
     check(jobs.values(), compose)
@@ -303,7 +318,7 @@ def _composed(request: Request, compose: Compose) -> dict[tuple[str, ...], RunCo
 
 
 def _configuration(job: Overrides) -> tuple[str, ...]:
-    """What a job has in common with those of other seeds."""
+    """Return the overrides that a job shares with those of other seeds."""
     return tuple(_without(job, "seed"))
 
 
@@ -312,15 +327,15 @@ def _swept(jobs: Sequence[Overrides]) -> set[str]:
     for job in jobs:
         for key, value in values_by_key(job).items():
             values.setdefault(key, set()).add(value)
-    return {key for key, found in values.items() if len(found) > 1}
+    return {key for key, of_key in values.items() if len(of_key) > 1}
 
 
 def _terms(request: Request, configs: Collection[RunConfig]) -> Terms:
-    sizes = max(len(config.recipe.train_sizes(default=1)) for config in configs)  # each takes an epoch at least
+    num_sizes = max(len(config.recipe.train_sizes(default=1)) for config in configs)  # each needs an epoch
     return Terms(
         cut=request.study.cut or (),
         tuned=request.tuned,
-        least_epochs=max(request.study.least_epochs or 1, sizes),
+        least_epochs=max(request.study.least_epochs or 1, num_sizes),
         confirm=request.options.confirm,
         confirm_best=request.options.confirm_best,
         num_workers=request.num_workers or 1,
@@ -328,14 +343,15 @@ def _terms(request: Request, configs: Collection[RunConfig]) -> Terms:
 
 
 def _measured(request: Request, configs: Mapping[tuple[str, ...], RunConfig]) -> list[Planned]:
-    """Each run with its cost, measured once for all runs that cost the same."""
+    """Return each run with its cost, which is measured once for all runs of equal cost."""
     from intel_scenes.training.run_cost import estimate_run_cost  # imports torch; a misspelt key need not wait for it
 
     digests = {key: cost_digest(config) for key, config in configs.items()}
-    unlike = {digests[key]: config for key, config in configs.items()}
-    what = f"measuring {counted(len(unlike), 'configuration')} by a few steps"
-    print(f"{KEY}={request.minutes:g}: {what}", file=sys.stderr)
-    progress = tqdm(unlike.items(), desc="measuring", unit="configuration", leave=False, disable=None)
+    by_cost = {digests[key]: config for key, config in configs.items()}
+    print(
+        f"{KEY}={request.minutes:g}: measuring a few steps of {counted(len(by_cost), 'configuration')}", file=sys.stderr
+    )
+    progress = tqdm(by_cost.items(), desc="measuring", unit="configuration", leave=False, disable=None)
     costs = {
         digest: estimate_run_cost(replace(config, threads=config.threads or request.threads))
         for digest, config in progress
@@ -347,25 +363,25 @@ def _measured(request: Request, configs: Mapping[tuple[str, ...], RunConfig]) ->
 
 
 def _too_short(request: Request, runs: Sequence[Planned], terms: Terms, spent: float) -> str:
-    """Why nothing fits, what would, and what that could show."""
+    """Return the sentence that says what would fit, what does not, and what either could detect."""
     least = smallest(runs, terms)
     limit = (60 * request.minutes - spent) / MARGIN
     fewer = range(least.num_seeds - 1, 0, -1)
-    held = next((number for number in fewer if _seconds_of_seeds(least, number, terms) <= limit), 0)
+    num_fitting = next((number for number in fewer if _seconds_of_seeds(least, number, terms) <= limit), 0)
     enough = math.ceil((spent + MARGIN * least.seconds) / 60)
     configurations = {tuple(text for text in run.values.items() if text[0] != "seed") for run in least.runs}
     which = f"{counted(len(configurations), 'configuration')} at epochs={least.epochs}"
-    which += f" without {few(least.cut)}" if least.cut else ""
-    advice = "sweep fewer values" if request.study.cut else "name factors to shorten in study.cut"
+    which += f" without {few(list(map(in_yaml, least.cut)))}" if least.cut else ""
+    advice = "sweep fewer values" if request.study.cut else "name factors that may be shortened in study.cut"
     return (
-        f"{KEY}={request.minutes:g} holds {held or 'none'} of {counted(least.num_seeds, 'seed')} of {which}"
-        f"{_could_show(least, held)}: {KEY}={enough} holds {least.num_seeds}{_could_show(least, least.num_seeds)}, "
-        f"or {advice}"
+        f"{KEY}={request.minutes:g} is too short: {num_fitting or 'none'} of {counted(least.num_seeds, 'seed')} of "
+        f"{which} would fit{_could_show(least, num_fitting)}; set {KEY}={enough} for "
+        f"{least.num_seeds}{_could_show(least, least.num_seeds)}, or {advice}"
     )
 
 
 def _seconds_of_seeds(part: Fit, num_seeds: int, terms: Terms) -> float:
-    """What a part of a sweep takes with fewer seeds of each arm."""
+    """Return the seconds that a part of a sweep takes with fewer seeds of each arm."""
     if part.confirm:
         return sweep_seconds(part.runs, part.epochs, num_seeds, terms)
     seeds = _values(part.runs, "seed")[:num_seeds]
@@ -373,13 +389,13 @@ def _seconds_of_seeds(part: Fit, num_seeds: int, terms: Terms) -> float:
 
 
 def _could_show(part: Fit, num_seeds: int) -> str:
-    """What so many seeds of each arm could show, in brackets; nothing where nothing is compared."""
+    """Return in brackets what so many seeds of each arm could detect; nothing where nothing is compared."""
     from intel_scenes.studies.render.power import ASSUMED_IN_WORDS, assumed, detectable  # imports scipy
 
     num_arms, num_test = len({run.arm for run in part.runs}), part.runs[0].cost.num_test
     if num_arms < 2 or not num_seeds:
         return ""
     if num_seeds == 1:
-        return " (one seed tests no difference)"
-    shown = detectable(assumed(num_arms, num_images=num_test), num_seeds)
-    return f" ({shown}, assuming {num_test:,} test images, {ASSUMED_IN_WORDS})"
+        return " (with one seed no difference can be tested)"
+    smallest_difference = detectable(assumed(num_arms, num_images=num_test), num_seeds)
+    return f" ({smallest_difference}, assuming {num_test:,} test images, {ASSUMED_IN_WORDS})"

@@ -13,20 +13,20 @@ from intel_scenes.sweeps.overrides import Overrides, is_override, normalized, pa
 LABEL_LENGTH = 80
 FIRST = ("model", "model.name", "optim", "optim.lr", "lr_scale", "scheduler", "recipe", "data.batch_size", "seed")
 EMPTY = ("sweep.name=", "hydra.run.dir=", "hydra.sweep.dir=")
-# Keys that other sweepers than ours do not know.
+# Keys that only our sweeper understands.
 OF_SCENES = ("sweep.trials", "sweep.confirm", "sweep.confirm_best", "sweep.plan", "study_minutes")
-UNNAMED = "+hydra.sweeper.is_named=false"  # stands before a sweep.name that nobody typed
+UNNAMED = "+hydra.sweeper.is_named=false"  # precedes a sweep.name that was not typed
 
 
 def run_name(overrides: Overrides, parent: str | Path | None = None) -> str:
-    """One path component for a run: a readable label and a short hash, from its sorted, parsed overrides.
+    """Return the folder name of a run: a readable label and a short hash, from its sorted, parsed overrides.
 
-    The same for any order, for values that parse to the same (`0.1`, `1e-1`), and whatever keys that do not change the
-    result are set to. What studies compare stands first in the label; where it is cut, the seed is kept.
+    It does not depend on the order, on how a value is written (`0.1`, `1e-1`), or on neutral keys. What studies compare
+    comes first in the label, which is cut at 80 characters; the seed is kept where it is cut.
 
     Args:
         overrides: What was typed.
-        parent: Of the run's folder. Earlier versions cut the seed off; a run that is there under such a name keeps it.
+        parent: Folder that holds the run. Earlier versions cut the seed off; an existing run keeps such a name.
     """
     texts = {key: text for key, text in normalized(overrides).items() if not is_neutral(key)}
     digest = hashlib.sha256(repr(sorted(texts.values())).encode()).hexdigest()[:8]
@@ -47,20 +47,20 @@ def _label(texts: Sequence[str]) -> str:
 
 
 def _is_there(parent: Path, name: str) -> bool:
-    """Whether a folder holds the run of a name, or a study that plans it."""
+    """Return whether a folder holds a run of this name, or a study that plans it."""
     study = parent / record.STUDY
     return (parent / name).is_dir() or (study.is_file() and name in study.read_text())
 
 
 def _rank(key: str) -> int:
-    """What studies compare comes first; data and machine come last."""
+    """Return the place of a key in a label: what studies compare comes first; data and machine come last."""
     if key in FIRST:
         return FIRST.index(key)
     return len(FIRST) + (not key.startswith(("recipe", "optim", "scheduler", "augment")))
 
 
 def sweep_name(overrides: Overrides) -> str:
-    """The chosen study, else `by-` and the swept keys, such as `by-model-seed`, in the order of their names.
+    """Return the chosen study, else `by-` and the sorted swept keys, such as `by-model-seed`.
 
     Raises:
         UserError: Several studies are chosen.
@@ -71,27 +71,27 @@ def sweep_name(overrides: Overrides) -> str:
             raise UserError(f"{override.input_line} chooses several studies: start a sweep for each")
         if override.key_or_group == "study":
             if override.value() is None:
-                raise UserError(f"{override.input_line}: leave it out, no study is the default")
+                raise UserError(f"{override.input_line} chooses no study, which is the default: leave it out")
             return str(override.value())
     swept = sorted(override.key_or_group for override in typed if override.is_sweep_override())
     return "by-" + re.sub(r"[^\w.-]+", "_", "-".join(swept))[:LABEL_LENGTH] if swept else "single"
 
 
-def named(arguments: Sequence[str]) -> list[str]:
-    """The arguments of a command, flags first, with a name for its sweep where it is a multirun and has none.
+def with_sweep_name(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of a command, flags first, with a name for its sweep if it is a multirun without one.
 
-    The name is an override because Hydra composes each job anew, and there knows no longer what was swept. `UNNAMED`
-    before it tells the sweeper that nobody typed it.
+    The name is an override because Hydra composes each job anew, and then no longer knows what was swept. `UNNAMED`
+    before it tells the sweeper that it was not typed.
 
     Raises:
-        UserError: A folder has no name, or another sweeper is asked for what it does not know.
+        UserError: A folder name is empty, or another sweeper is given keys of ours.
     """
     overrides = [text for text in arguments if is_override(text)]
     arguments = [*(text for text in arguments if text not in overrides), *overrides]
     keys = record.keys_of(overrides)
     for text in overrides:
         if text in EMPTY:
-            raise UserError(f"{text} is empty: give a folder, or leave it out")
+            raise UserError(f"{text} is empty: name a folder, or leave it out")
     is_multirun = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments)) or "study" in keys
     if not is_multirun:
         return list(arguments)
@@ -99,13 +99,15 @@ def named(arguments: Sequence[str]) -> list[str]:
     if ignored := sorted(keys.intersection(OF_SCENES)) if "hydra/sweeper" in keys else []:
         other = next(text for text in overrides if text.startswith("hydra/sweeper="))
         if other != "hydra/sweeper=scenes":
-            raise UserError(f"{ignored[0]} has no effect with {other}, a sweeper that does not know it: leave one out")
+            raise UserError(
+                f"{ignored[0]} has no effect with {other}, a sweeper that ignores it: leave one of them out"
+            )
     if "sweep.name" in keys:
         return list(arguments)
-    mark = [] if "hydra/sweeper" in keys else [UNNAMED]  # which another sweeper does not take
+    mark = [] if "hydra/sweeper" in keys else [UNNAMED]  # another sweeper would refuse it
     return [*arguments, *mark, f"sweep.name={name}"]
 
 
 def as_typed(arguments: Sequence[str]) -> list[str]:
-    """The arguments of a command without what `named` has added."""
+    """Return the arguments of a command without what `with_sweep_name` added."""
     return list(arguments[: arguments.index(UNNAMED)]) if UNNAMED in arguments else list(arguments)

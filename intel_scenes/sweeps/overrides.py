@@ -18,22 +18,22 @@ from intel_scenes.keys import conf_folder
 
 DATA_VARIABLE = "INTEL_SCENES_DATA"
 
-Overrides = Sequence[str]  # of a job, as they were typed
+Overrides = Sequence[str]  # overrides of a job, as they were typed
 
 
 def is_override(argument: str) -> bool:
-    """Whether an argument of a command begins like an override; all others are flags."""
+    """Return whether an argument of a command looks like an override; all others are flags."""
     return bool(re.match(r"[~+]*[\w./@]+=|~", argument))
 
 
 @cache
 def parsed(override: str) -> Override:
-    """An override as Hydra parses it, whose errors name it."""
+    """Return an override as Hydra parses it, whose errors quote it."""
     return OverridesParser.create().parse_overrides([override])[0]
 
 
 def normalized(overrides: Overrides) -> dict[str, str]:
-    """Each key as it was set last, as `key=value` or `~key=value`; equal where the values parse to the same."""
+    """Return the last setting of each key, as `key=value` or `~key=value`; equal where the values parse equally."""
     texts = {}
     for override in map(parsed, overrides):
         key = override.get_key_element().lstrip("~+")
@@ -42,15 +42,21 @@ def normalized(overrides: Overrides) -> dict[str, str]:
 
 
 def values_by_key(overrides: Overrides) -> dict[str, str]:
-    """The value that each key was set to last, as text; equal where the values parse to the same."""
+    """Return the last value of each key, as text; equal where the values parse equally."""
     return {key: text.partition("=")[2] for key, text in normalized(overrides).items()}
 
 
-def shared_and_swept(jobs: Sequence[Overrides]) -> tuple[dict[str, str], set[str]]:
-    """The overrides that all jobs have, by key, and the keys in which jobs differ.
+def in_yaml(setting: str) -> str:
+    """Return a normalized `key=value` with true, false and null as they are typed."""
+    key, _, value = setting.partition("=")
+    return f"{key}={({'True': 'true', 'False': 'false', 'None': 'null'}).get(value, value)}"
 
-    Leaves out the seed and keys that change no result. The overrides of a whole command, which give a key several
-    values, may stand for its jobs.
+
+def shared_and_swept(jobs: Sequence[Overrides]) -> tuple[dict[str, str], set[str]]:
+    """Return the overrides that all jobs share, by key, and the keys in which jobs differ.
+
+    The seed and neutral keys are left out. The overrides of a whole command, which give a key several values, may stand
+    for its jobs.
     """
     shared: dict[str, str] = {}
     swept: set[str] = set()
@@ -65,7 +71,7 @@ def shared_and_swept(jobs: Sequence[Overrides]) -> tuple[dict[str, str], set[str
 
 
 def of_command(command: str) -> list[str] | None:
-    """The overrides of a command as `study.yaml` holds it; None where they cannot be read."""
+    """Return the overrides of a command from `study.yaml`; None where they cannot be parsed."""
     try:
         return [str(parsed(text).input_line) for text in shlex.split(command) if is_override(text)]
     except (ValueError, HydraException):
@@ -73,10 +79,10 @@ def of_command(command: str) -> list[str] | None:
 
 
 def composition_digest(overrides: Overrides) -> str:
-    """Digest of the tree of configuration files, the overrides and the environment: jobs that share it compose alike.
+    """Return a digest of the configuration files, the overrides and the environment: jobs that share it compose alike.
 
-    A file that an override names counts by its content. Keys that only place or show a sweep (`sweep.*`, `hydra.*`) are
-    left out; `data.root` is not.
+    A file named by an override counts by its content. Keys that only place or display a sweep (`sweep.*`, `hydra.*`)
+    are left out; `data.root` is not.
     """
     kept = sorted(text for key, text in normalized(overrides).items() if not re.match(r"(sweep|hydra)\b", key))
     contents = [_file_digest(text.partition("=")[2]) for text in kept]

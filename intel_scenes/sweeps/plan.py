@@ -1,4 +1,4 @@
-"""The plan of a study, `study.yaml`: what its runs share, what each sweep adds, and what runs tell each other by it."""
+"""The plan of a study, `study.yaml`: what its runs share, what each sweep adds, and what runs learn from each other."""
 
 import shlex
 import sys
@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from intel_scenes import files, record
 from intel_scenes.config import StudyConfig
 from intel_scenes.digests import is_neutral
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, counted
 from intel_scenes.record import (
     Addition,
     Asked,
@@ -36,34 +36,34 @@ from intel_scenes.sweeps.overrides import Overrides, of_command, shared_and_swep
 def other_choices(
     named: Mapping[str, Overrides], folder: Path, factors: Collection[str], compose: Compose
 ) -> dict[str, tuple[str, str]]:
-    """What a sweep fixes to another value than the runs of its folder have; as it was typed there and here, by key.
+    """Return what a sweep fixes to another value than the runs of its folder, as typed there and here, by key.
 
     Args:
-        named: The overrides of each run, by its name.
-        folder: Of the study.
-        factors: Keys that the study varies; what varies there or here is not fixed either.
-        compose: Overrides to the configuration of a job.
+        named: Overrides of each run, by its name.
+        folder: Folder of the study.
+        factors: Keys that the study varies; keys that vary there or here are not fixed either.
+        compose: Makes the configuration of a job from its overrides.
     """
     plan = read_study(folder)
-    known = _choices(plan) if plan else None
-    if plan is None or known is None:
+    choices = _choices(plan) if plan else None
+    if plan is None or choices is None:
         return {}
     here, swept = shared_and_swept(list(named.values()))
-    there, varies = known
+    there, varies = choices
     varying = {*swept, *varies, *factors}
-    unlike = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+    different = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
     job = next(iter(named.values()))
     return {
         key: (there.get(key, ""), here.get(key, ""))
-        for key in unlike
+        for key in different
         if key not in varying and not _has_no_effect(key, there.get(key), job, plan.threads, compose)
     }
 
 
 def _choices(plan: StudyPlan) -> tuple[dict[str, str], set[str]] | None:
-    """What all runs of a study share, as overrides by key, and the keys that vary; None where nothing says so.
+    """Return what all runs of a study share, as overrides by key, and the keys that vary; None where it is unknown.
 
-    Plans of earlier versions say it by their commands.
+    Plans of earlier versions tell it only by their commands.
     """
     if plan.fixed is not None:
         return shared_and_swept([plan.fixed])[0], set(plan.swept)
@@ -73,22 +73,22 @@ def _choices(plan: StudyPlan) -> tuple[dict[str, str], set[str]] | None:
 
 
 def _has_no_effect(key: str, before: str | None, job: Overrides, threads: int | None, compose: Compose) -> bool:
-    """Whether a job would come to the same with a key as it was before, because one of the two is the default."""
+    """Return whether a job has the same configuration with the earlier setting of a key: one of them is the default."""
     others = [text for text in job if key not in shared_and_swept([[text]])[0]]
     try:
         old, new = compose([*others, *([before] if before else [])]), compose(job)
-    except (HydraException, UserError):  # no such key in the files that are chosen now
+    except (HydraException, UserError):  # the files chosen now have no such key
         return False
-    plain = [as_plain(replace(one, threads=one.threads or threads)) for one in (old, new)]  # as each run there takes it
+    plain = [as_plain(replace(one, threads=one.threads or threads)) for one in (old, new)]  # as runs of the study do
     return all(is_neutral(text.split(" ")[0]) for text in files.differences(*plain))
 
 
 def ask_for_name(others: Mapping[str, tuple[str, str]], folder: Path, name: str) -> str:
-    """The sentence that asks for a name, because a sweep differs from the runs of its folder in what it fixes."""
+    """Return the sentence that asks for a name, because a sweep fixes other values than the runs of its folder."""
     there, here = (", ".join(texts[place] or f"the default {key}" for key, texts in others.items()) for place in (0, 1))
     return (
-        f"{folder} holds runs with {there}, and this sweep has {here}: add sweep.name=NAME for a study of its own, or "
-        f"sweep.name={name} to compare them"
+        f"{folder} holds runs with {there}, but this sweep has {here}: add sweep.name=NAME to start another study, or "
+        f"sweep.name={name} to compare its runs with those"
     )
 
 
@@ -103,21 +103,20 @@ def write(
     primary_metric: str = record.ACCURACY,
     budget: StudyBudget | None = None,
 ) -> bool:
-    """Writes the plan before the first run; what later invocations add or change is appended with its date.
+    """Write the plan before the first run; what later invocations add or change is appended with its date.
 
     Args:
-        folder: Of the study.
-        named: The overrides of each run, by its name.
-        study: What the sweep is for.
-        searched: Keys whose values were sampled, with their intervals: they are tuned, beside those that the study
-            names.
-        threads: Of each run.
-        joined: Keys that the runs there have fixed to another value.
-        primary_metric: Of the runs.
-        budget: What `study_minutes` came to, where the sweep has it.
+        folder: Folder of the study.
+        named: Overrides of each run, by its name.
+        study: Section `study` of the configuration.
+        searched: Keys whose values were sampled, with their intervals: they are tuned, like those that the study names.
+        threads: CPU threads of each run.
+        joined: Keys that earlier runs of the folder fix to another value.
+        primary_metric: Primary metric of the runs.
+        budget: Resolved `study_minutes`, where the sweep has it.
 
     Returns:
-        Whether it is written; not where another process has resolved the same budget otherwise meanwhile.
+        Whether the plan was written; False where another process has meanwhile resolved the same budget differently.
     """
     folder.mkdir(parents=True, exist_ok=True)
     now = _plan_of(named, study, searched, threads, primary_metric)
@@ -143,7 +142,7 @@ def _plan_of(
     threads: int,
     primary_metric: str,
 ) -> StudyPlan:
-    """The plan that a sweep would write into a folder without one, but for what is tuned because it is searched."""
+    """Return the plan that a sweep writes into an empty folder; searched keys are not among the tuned ones yet."""
     from intel_scenes.training import identity
 
     fixed, swept = shared_and_swept(list(named.values()))
@@ -165,12 +164,12 @@ def _plan_of(
 
 
 def typed_command() -> str:
-    """What was typed to start this sweep."""
+    """Return the command that started this sweep, as typed."""
     return shlex.join(["python", "-m", "intel_scenes.train", *as_typed(sys.argv[1:])])
 
 
 def _amended(before: StudyPlan, now: StudyPlan, joined: Iterable[str]) -> StudyPlan:
-    """An earlier plan with what a sweep asks and fixes now; `now` says nothing where it is empty."""
+    """Return an earlier plan with what a sweep asks and fixes now; empty values of `now` change nothing."""
     plan = replace(
         before,
         question=now.question or before.question,
@@ -178,8 +177,8 @@ def _amended(before: StudyPlan, now: StudyPlan, joined: Iterable[str]) -> StudyP
         tuned=now.tuned or before.tuned,
         searched={**before.searched, **now.searched},
     )
-    if known := _choices(before):
-        shared, varies = known
+    if choices := _choices(before):
+        shared, varies = choices
         swept = {*varies, *now.swept, *joined}
         fixed = sorted(text for key, text in shared.items() if key not in swept)
         plan = replace(plan, fixed=tuple(fixed), swept=tuple(sorted(swept)))
@@ -187,7 +186,7 @@ def _amended(before: StudyPlan, now: StudyPlan, joined: Iterable[str]) -> StudyP
 
 
 def _with_addition(folder: Path, before: StudyPlan, plan: StudyPlan, now: StudyPlan) -> StudyPlan:
-    """An amended plan that names the runs added and the questions changed; both are told on stderr."""
+    """Return an amended plan that lists the added runs and the changed questions; print both on stderr."""
     asked: dict[str, tuple[Asked, Asked]] = {
         "question": (before.question, plan.question),
         "compared": (before.compared, plan.compared),
@@ -197,43 +196,43 @@ def _with_addition(folder: Path, before: StudyPlan, plan: StudyPlan, now: StudyP
     names = tuple(name for name in now.planned if name not in before.all_planned)
     if names:
         print(
-            f"{len(names)} runs are added to the {len(before.all_planned)} of {folder}, and compared with them: "
-            "sweep.name=NAME starts another study",
+            f"adding {counted(len(names), 'run')} to the {len(before.all_planned)} of {folder}, to be compared with "
+            "them; sweep.name=NAME starts another study",
             file=sys.stderr,
         )
     if changed:
         was = ", ".join(f"{key} was {said(old)} and is {said(new)}" for key, (old, new) in changed.items())
-        print(f"what {folder} asks has changed, and its report says so: {was}", file=sys.stderr)
+        print(f"the question of {folder} has changed, which its report mentions: {was}", file=sys.stderr)
     if not names and not changed:
         return plan
     return replace(plan, added=(*before.added, Addition(now.date, now.command, names, changed)))
 
 
 def note_baseline(folder: Path, label: str) -> Baseline:
-    """When an arm was first named to compare all others with: written into `study.yaml` where it is not there yet.
+    """Return when an arm was first named as the baseline; write it into `study.yaml` if it is new.
 
-    A plan that cannot be written is left as it is.
+    A plan that cannot be written is left unchanged.
 
     Args:
-        folder: Of the study.
-        label: Of the arm, as it was typed.
+        folder: Folder of the study.
+        label: Label of the arm, as typed.
     """
     parts = [part.rpartition("=") for part in label.split("/")]
     label = "/".join(f"{key}{sign}{as_written(value)}" for key, sign, value in parts)
-    if known := _named_before(read_study(folder), label):
-        return known
+    if baseline := _named_before(read_study(folder), label):
+        return baseline
     try:
         if not (folder / record.STUDY).exists():
             return _named_now(folder, StudyPlan(), label)
         with FileLock(folder / record.STUDY_LOCK):
             plan = read_study(folder) or StudyPlan()
-            known = _named_before(plan, label)
-            if known is None:
-                known = _named_now(folder, plan, label)
-                write_study(folder, replace(plan, baselines=(*plan.baselines, known)))
-    except OSError:  # a folder of someone else
+            baseline = _named_before(plan, label)
+            if baseline is None:
+                baseline = _named_now(folder, plan, label)
+                write_study(folder, replace(plan, baselines=(*plan.baselines, baseline)))
+    except OSError:  # the folder may belong to someone else
         return _named_now(folder, read_study(folder) or StudyPlan(), label)
-    return known
+    return baseline
 
 
 def _named_before(plan: StudyPlan | None, label: str) -> Baseline | None:
@@ -248,7 +247,7 @@ def _named_now(folder: Path, plan: StudyPlan, label: str) -> Baseline:
 
 
 def note_twin(folder: Path, name: str, twin: str) -> None:
-    """Writes into `study.yaml` that a planned run is the same as another, of which it leaves no record of its own."""
+    """Write into `study.yaml` that a planned run is the same as another, and so has no record of its own."""
     with FileLock(folder / record.STUDY_LOCK):
         plan = read_study(folder)
         if plan and plan.twins.get(name) != twin:
@@ -256,14 +255,14 @@ def note_twin(folder: Path, name: str, twin: str) -> None:
 
 
 def shared_epochs(folder: Path, digest: str, measure: Callable[[], int]) -> int:
-    """How many epochs fit into the budget of a configuration: measured by its first run, then read from `study.yaml`.
+    """Return how many epochs fit into the budget of a configuration: its first run measures it, the others read it.
 
     Args:
-        folder: Of the study.
-        digest: Of the configuration, without what changes nothing in the cost of an epoch.
-        measure: Finds the number.
+        folder: Folder of the study.
+        digest: Digest of what the cost of an epoch depends on.
+        measure: Measures the number of epochs.
     """
-    with FileLock(folder / record.STUDY_LOCK):  # held while measuring: two at once would slow each other
+    with FileLock(folder / record.STUDY_LOCK):  # held while measuring: two measurements would slow each other down
         plan = read_study(folder)
         if plan is None:
             return measure()

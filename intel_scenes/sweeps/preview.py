@@ -1,4 +1,4 @@
-"""What `sweep.plan=true` prints: what each run would do and cost, and what the study would show."""
+"""Output of `sweep.plan=true`: what each run would do and cost, and which differences the study could detect."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -11,14 +11,14 @@ from typing import NamedTuple
 from intel_scenes import record
 from intel_scenes.config import DataConfig, RunConfig
 from intel_scenes.data.layouts import count_test_images
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, counted
 from intel_scenes.record import Status, Summary
 from intel_scenes.studies.load import Run, collect
 from intel_scenes.sweeps.confirmation import ArmKey, arm_key
 from intel_scenes.sweeps.jobs import Compose
 from intel_scenes.sweeps.overrides import Overrides, values_by_key
 
-INTEL_TEST_IMAGES = 3000  # that a download brings
+INTEL_TEST_IMAGES = 3000  # of the download
 
 
 class Action(StrEnum):
@@ -26,20 +26,20 @@ class Action(StrEnum):
 
     RUN = "run"
     SKIP = "skip"
-    CONTINUE = "continue"
+    RESUME = "resume"
     RETRY = "retry"
-    CHECK = "check"  # there is a record, of other files or settings
+    CHECK = "check"  # the folder holds a record of other files or settings
 
 
 @dataclass(frozen=True)
 class Confirming:
-    """What confirms the arms of a sweep.
+    """The confirming runs of a sweep.
 
     Attributes:
-        num_arms: That are confirmed.
-        num_seeds: Fresh ones of each.
-        num_unknown: Runs whose configurations validation has not chosen yet.
-        examples: The overrides of one run of each arm, which costs about what those runs do.
+        num_arms: Number of arms that are confirmed.
+        num_seeds: Number of fresh seeds of each arm.
+        num_unknown: Number of runs whose configurations validation has not chosen yet.
+        examples: Overrides of one run of each arm, which costs about as much as those runs.
     """
 
     num_arms: int
@@ -58,19 +58,19 @@ def show(
     has_baseline: bool,
     confirming: Confirming | None = None,
 ) -> None:
-    """Prints what each run would do and may cost, by the runs there that are alike, and what the study would show.
+    """Print what each run would do and cost, estimated from similar runs, and what the study could detect.
 
     Args:
-        named: The overrides of each run, by its name.
+        named: Overrides of each run, by its name.
         finished: Names of the runs that are complete.
-        folder: Of the study.
-        compose: Overrides to the configuration of a job.
-        tuned: Keys whose best value is taken within an arm.
-        has_baseline: Whether all arms are compared with one of them alone.
-        confirming: What confirms the arms; the runs that are known already are among the named ones.
+        folder: Folder of the study.
+        compose: Makes the configuration of a job from its overrides.
+        tuned: Keys that are tuned within an arm.
+        has_baseline: Whether all arms are compared with a baseline only.
+        confirming: The confirming runs; those already decided are among the named ones.
     """
     earlier = [run for run in collect(folder)[0] if run.is_completed]
-    costs, num_unlike, counts = list[Cost](), 0, Counter[Action]()
+    costs, num_unknown, counts = list[Cost](), 0, Counter[Action]()
     for name, job in named.items():
         action = Action.SKIP if name in finished else _action(folder / name)
         counts[action] += 1
@@ -78,54 +78,53 @@ def show(
         if action != Action.SKIP:
             cost = _cost(compose(job), earlier)
             costs += [cost] if cost else []
-            num_unlike += cost is None
+            num_unknown += cost is None
             text = f"about {cost.minutes:.1f} minutes" if cost else "new"
         print(f"  {action:<9}{name}  {text}".rstrip())
     print(", ".join(f"{count} to {action}" for action, count in counts.items()))
     if counts[Action.CHECK]:
-        print("check: there is a record of other files or settings, which may be refused")
+        print("check: the folder holds a record of other files or settings, which may be refused")
     if confirming and confirming.num_unknown:
-        sizes = f"{_counted(confirming.num_arms, 'arm')} with {_counted(confirming.num_seeds, 'fresh seed')}"
+        sizes = f"{counted(confirming.num_arms, 'arm')} with {counted(confirming.num_seeds, 'fresh seed')}"
         sizes += " each" * (confirming.num_arms > 1)
-        print(f"then {_counted(confirming.num_unknown, 'run')} to confirm what validation chooses: {sizes}")
+        print(f"then {counted(confirming.num_unknown, 'run')} to confirm what validation chooses: {sizes}")
         examples = [_cost(compose(job), earlier) for job in confirming.examples]
         if None in examples:
-            num_unlike += confirming.num_unknown
+            num_unknown += confirming.num_unknown
         else:
             mean = Cost(*(fmean(numbers) for numbers in zip(*(cost for cost in examples if cost), strict=True)))
             costs += [mean] * confirming.num_unknown
     if costs:
         minutes, megabytes = (sum(numbers) for numbers in zip(*costs, strict=True))
-        print(f"about {minutes:.0f} minutes and {megabytes:.0f} MB for {len(costs)} runs")
-    if num_unlike:
-        print(f"minutes and disk unknown for {num_unlike} runs: no earlier run there has their network and image size")
+        print(f"about {minutes:.0f} minutes and {megabytes:.0f} MB for {counted(len(costs), 'run')}")
+    if num_unknown:
+        print(
+            f"time and disk space are unknown for {counted(num_unknown, 'run')}: no earlier run of this study has the "
+            "same network and image size"
+        )
     num_test = _num_test(earlier, compose(next(iter(named.values()))).data)
     for line in _outlook(named.values(), folder, num_test, tuned, confirming, has_baseline=has_baseline):
         print(line)
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
 class Cost(NamedTuple):
-    """What a run may take."""
+    """Estimated cost of a run."""
 
     minutes: float
     megabytes: float
 
 
 def _cost(config: RunConfig, earlier: Sequence[Run]) -> Cost | None:
-    """By the earlier runs that are alike; None where there is none."""
-    alike = [run for run in earlier if _is_alike(run, config)]
-    if not alike:
+    """Return the cost estimated from similar earlier runs; None without any."""
+    similar = [run for run in earlier if _is_similar(run, config)]
+    if not similar:
         return None
     fraction = config.data.train_fraction
-    alike = [run for run in alike if _fraction(run) == fraction] or alike
-    # An epoch of a share of the images takes about this share of the time, and equal steps as many more epochs.
-    by_whole_epoch = fmean((_epoch_seconds(run) or 0.0) / _fraction(run) for run in alike)
-    seconds = by_whole_epoch * config.epochs * (1 if config.equal_steps else fraction)
-    return Cost(config.budget_minutes or seconds / 60, fmean(map(_megabytes, alike)))
+    similar = [run for run in similar if _fraction(run) == fraction] or similar
+    # The time of an epoch is about proportional to its images; equal steps make up for fewer images by more epochs.
+    whole_epoch = fmean((_epoch_seconds(run) or 0.0) / _fraction(run) for run in similar)
+    seconds = whole_epoch * config.epochs * (1 if config.equal_steps else fraction)
+    return Cost(config.budget_minutes or seconds / 60, fmean(map(_megabytes, similar)))
 
 
 def _fraction(run: Run) -> float:
@@ -136,7 +135,7 @@ def _action(folder: Path) -> Action:
     summary = Summary.peek(folder)
     if summary is None:
         return Action.CHECK if (folder / record.SUMMARY).exists() else Action.RUN
-    actions = {Status.INTERRUPTED: Action.CONTINUE, Status.FAILED: Action.RETRY, Status.COMPLETED: Action.CHECK}
+    actions = {Status.INTERRUPTED: Action.RESUME, Status.FAILED: Action.RETRY, Status.COMPLETED: Action.CHECK}
     return actions[summary.status]
 
 
@@ -149,9 +148,9 @@ def _outlook(
     *,
     has_baseline: bool,
 ) -> list[str]:
-    """What a sweep would show, by the seeds that confirm where some do."""
+    """Return sentences on what a sweep could detect, with its confirming seeds where it has some."""
     if confirming and confirming.num_seeds == 1 < confirming.num_arms:
-        return ["one seed confirms each arm: no difference between arms can be tested, sweep.confirm=5 asks for five"]
+        return ["no difference between arms can be tested with one confirming seed of each: set sweep.confirm=5"]
     if confirming:
         return _promise(confirming.num_arms, confirming.num_seeds, folder, num_test, has_baseline=has_baseline)
     arms: dict[ArmKey, set[str]] = {}
@@ -161,13 +160,13 @@ def _outlook(
     if len({arm_key(job, ()) for job in jobs}) > len(arms):
         chosen = ", ".join(sorted(tuned))
         lines += [
-            f"the seeds that choose {chosen} are tested too: sweep.confirm=5 tests the choice on five fresh seeds"
+            f"the seeds that choose {chosen} are also those that are tested: sweep.confirm=5 tests on five fresh seeds"
         ]
     return lines
 
 
 def _promise(num_arms: int, num_seeds: int, folder: Path, num_test: int | None, *, has_baseline: bool) -> list[str]:
-    """What so many seeds would show, with that many test images where no earlier runs say how many."""
+    """Return what so many seeds could detect; `num_test` counts where no earlier run tells the number of images."""
     from intel_scenes.studies.comparison import compare  # imports scipy
     from intel_scenes.studies.render.power import would_show
 
@@ -175,17 +174,17 @@ def _promise(num_arms: int, num_seeds: int, folder: Path, num_test: int | None, 
         return []
     try:
         earlier = compare(folder).design
-    except UserError:  # there is nothing yet
+    except UserError:  # there are no runs yet
         earlier = None
     if num_test is None:
-        return ["the smallest detectable difference is unknown: data.root has no test images to count"]
+        return ["the smallest detectable difference is unknown, because data.root has no test images to count"]
     return would_show(earlier, num_arms, num_seeds, num_images=num_test, has_baseline=has_baseline)
 
 
 def _num_test(earlier: Sequence[Run], data: DataConfig) -> int | None:
-    """The number of test images by earlier runs, else by the names of files; None where it is unknown."""
-    if known := [run.summary.num_test for run in earlier if run.summary.num_test]:
-        return known[-1]
+    """Return the number of test images from earlier runs, else from the files; None where it is unknown."""
+    if numbers := [run.summary.num_test for run in earlier if run.summary.num_test]:
+        return numbers[-1]
     if data.source == "synthetic":
         return data.num_test
     try:
@@ -193,11 +192,11 @@ def _num_test(earlier: Sequence[Run], data: DataConfig) -> int | None:
             root, labels = (Path(path).expanduser() if path else None for path in (data.root, data.labels))
             return count_test_images(root, labels, data.test_fraction)
     except UserError:
-        pass  # there are none
+        pass  # no images yet
     return INTEL_TEST_IMAGES if data.source == "intel" else None
 
 
-def _is_alike(run: Run, config: RunConfig) -> bool:
+def _is_similar(run: Run, config: RunConfig) -> bool:
     same_size = config.data.image_size in (None, run.summary.image_size)
     return _epoch_seconds(run) is not None and run.summary.architecture == config.model.architecture and same_size
 

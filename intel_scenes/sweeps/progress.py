@@ -1,4 +1,4 @@
-"""How far the sweep of this process is, for the line above each of its runs."""
+"""Progress of the sweep that this process runs, for the line above each of its runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ from intel_scenes import files
 
 @dataclass
 class Progress:
-    """How far a sweep is.
+    """Progress of a sweep.
 
     Attributes:
         total: Number of runs.
-        skipped: Runs that were finished before.
-        started: When the sweep began, ISO 8601.
-        number: Of the current run, from 1, the skipped ones included.
-        failed: Runs that failed or were refused.
+        skipped: Number of runs that were finished before.
+        started: Start of the sweep, ISO 8601.
+        number: Number of the current run, from 1, counting the skipped ones.
+        failed: Number of runs that failed or were refused.
         seconds: Duration of each run so far.
     """
 
@@ -36,18 +36,18 @@ class Progress:
         return f"{text}, about {left:.0f} minutes left" if left >= 1.5 else text  # less is not worth a line
 
 
-# Hydra calls a job with its configuration alone, so a sweep leaves its progress here for the jobs of its own process.
+# Hydra passes a job only its configuration, so a sweep leaves its progress here for the jobs of its own process.
 _current: Progress | None = None
 
 
 def current() -> Progress | None:
-    """The progress of the sweep that this process runs; None in the worker of a launcher."""
+    """Return the progress of the sweep that this process runs; None in the worker of a launcher."""
     return _current
 
 
 @contextmanager
 def begun(total: int, skipped: int) -> Iterator[Progress]:
-    """Makes the progress of a sweep known to its jobs while it runs."""
+    """Make the progress of a sweep available to its jobs while it runs."""
     global _current
     _current = Progress(total, skipped, files.now(), number=skipped)
     try:

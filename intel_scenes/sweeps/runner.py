@@ -1,4 +1,4 @@
-"""A sweep: what is there, what is left to do, the runs one by one, and the table at the end."""
+"""A sweep: finds what is done, runs what is left one by one, and shows the comparison at the end."""
 
 import sys
 import time
@@ -23,13 +23,13 @@ from intel_scenes.sweeps import budget, confirmation, plan, preview, progress
 from intel_scenes.sweeps.jobs import Compose, check, finished_jobs, named_jobs
 from intel_scenes.sweeps.overrides import Overrides, values_by_key
 
-STOPPED = ".stopped"  # left by a run that failed, where `sweep.fail_fast` holds
+STOPPED = ".stopped"  # written by a failed run under `sweep.fail_fast`
 FAILED, OPEN = 1, 3
 
 
 @dataclass(frozen=True)
 class Job:
-    """What Hydra knows of one job beside its configuration: its folder, and what was typed and chosen."""
+    """A job as Hydra describes it beside its configuration: its folder, and what was typed and chosen."""
 
     folder: Path
     origin: Origin
@@ -40,19 +40,19 @@ class Sweep:
     """What a sweep is asked to do with its jobs.
 
     Attributes:
-        folder: Of the study.
-        options: How to run them.
-        study: What they are for.
-        compare: How to compare them.
+        folder: Folder of the study.
+        options: Section `sweep` of the configuration.
+        study: Section `study` of the configuration.
+        compare: Section `compare` of the configuration.
         searched: Keys whose values were sampled, with their intervals.
         params: Keys that the chosen study sweeps by itself.
         is_named: Whether sweep.name was typed.
-        is_covered: Whether all files are of `conf/`: no digest covers other folders of configuration files.
-        threads: Of each run; None shares out the cores.
-        num_parallel: Runs that share the cores.
-        primary_metric: What chooses and is compared.
-        minutes: In which all runs have to fit; None sets no limit.
-        num_workers: Runs that go on at once; None where the launcher does not say.
+        is_covered: Whether all configuration files are from `conf/`: the digest does not cover other folders.
+        threads: CPU threads of each run; None divides the cores among the runs.
+        num_parallel: Number of runs that share the cores.
+        primary_metric: Metric that chooses and is compared.
+        minutes: Limit for all runs together; None sets no limit.
+        num_workers: Number of runs at the same time; None where the launcher does not tell.
     """
 
     folder: Path
@@ -72,10 +72,10 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Batch:
-    """Jobs of a sweep that go on together.
+    """Jobs of a sweep that are launched together.
 
     Attributes:
-        named: The overrides of each run, by its name.
+        named: Overrides of each run, by its name.
         finished: Names of the runs that are complete.
     """
 
@@ -84,7 +84,7 @@ class Batch:
 
     @property
     def left(self) -> dict[str, Overrides]:
-        """The jobs that are not finished, by name."""
+        """Jobs that are not finished, by name."""
         return {name: job for name, job in self.named.items() if name not in self.finished}
 
 
@@ -92,12 +92,12 @@ class Ending(StrEnum):
     """How a run of a sweep ended."""
 
     COMPLETED = "completed"
-    TWIN = "twin"  # another folder of the study holds the very same run
+    TWIN = "twin"  # another folder of the study holds the same run
     FAILED = "failed"
     REFUSED = "refused"  # its folder holds another run
-    BUSY = "busy"  # another process is at work on it
-    STOPPED = "stopped"  # an earlier run failed, and `sweep.fail_fast` holds
-    LOST = "lost"  # its process did not come back
+    BUSY = "busy"  # another process is running it
+    STOPPED = "stopped"  # an earlier run failed under `sweep.fail_fast`
+    LOST = "lost"  # its process never reported back
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class Outcome:
     """How a run of a sweep ended, and why; workers of a launcher return it to the process of the sweep.
 
     Attributes:
-        ending: How it ended.
-        reason: Of a failure or a refusal, a sentence.
+        ending: Kind of ending.
+        reason: Sentence that explains a failure or a refusal.
     """
 
     ending: Ending
@@ -129,20 +129,20 @@ def run(
     compose: Compose,
     launch: Callable[[Sequence[Overrides]], Sequence[JobReturn]],
 ) -> int:
-    """Runs every job that is not finished, and shows what is there at the end.
+    """Run every job that is not finished, and show the comparison at the end.
 
     Args:
-        jobs: The overrides of each.
-        sweep: What to do with them.
-        compose: Overrides to the configuration of a job.
+        jobs: Overrides of each job.
+        sweep: What to do with the jobs.
+        compose: Makes the configuration of a job from its overrides.
         launch: Runs jobs; each returns how it ended.
 
     Returns:
         The exit status: 0 all complete, 1 some failed or refused, 3 some open.
 
     Raises:
-        UserError: Something is misspelt or does not go together: nothing has run.
-        KeyboardInterrupt: Ctrl-C; what is there has been shown.
+        UserError: A name is misspelled or options contradict each other; nothing has run.
+        KeyboardInterrupt: Ctrl-C was pressed; the completed runs have been compared.
     """
     folder, before = sweep.folder, read_study(sweep.folder) or StudyPlan()
     tuned = {*(sweep.study.tuned or before.tuned), *before.searched, *sweep.searched}
@@ -158,7 +158,7 @@ def run(
     if others and not sweep.is_named:
         raise UserError(plan.ask_for_name(others, folder, str(options.name)))
     confirmation.refuse_confirming_seeds(tuning.named.values(), before)
-    asked = confirmation.asked_of(tuning.named, folder, options, tuned)
+    asked = confirmation.Asked(folder, options.confirm, options.confirm_best, tuning.named, frozenset(tuned))
     if options.plan:
         _preview(tuning, asked, sweep, compose)
         return 0
@@ -166,7 +166,7 @@ def run(
         asks = sweep.study, sweep.searched, _threads(sweep)
         metric = sweep.primary_metric
         if not plan.write(folder, tuning.named, *asks, joined=others, primary_metric=metric, budget=fitted):
-            return run(*asked_for, compose, launch)  # by what another process has written meanwhile
+            return run(*asked_for, compose, launch)  # with the budget that another process has resolved meanwhile
     if sweep.compare.baseline is not None:
         plan.note_baseline(folder, str(sweep.compare.baseline))
     if options.fail_fast:
@@ -181,14 +181,14 @@ def run(
             _complete(confirming, outcomes, launch)
     finally:
         status = _conclude(folder, outcomes, sweep.compare, anything_ran=anything_ran)
-    for sentence in confirmation.waits_for(waits_for, asked):
+    for sentence in [*budget.cut_in_words(fitted), *confirmation.waits_for(waits_for, asked)]:
         print(sentence)
     return status or (OPEN if waits_for else 0)
 
 
 def _check_audit(compare: CompareConfig) -> None:
     if compare.audit is not None and not Path(compare.audit).expanduser().is_file():
-        raise UserError(f"compare.audit={compare.audit} is no file: give the audit.csv of these images")
+        raise UserError(f"compare.audit={compare.audit} is not a file: give the audit.csv of these images")
 
 
 def warn_of_misspelt_baseline(label: str, jobs: Iterable[Overrides], before: StudyPlan) -> None:
@@ -206,7 +206,7 @@ def warn_of_misspelt_baseline(label: str, jobs: Iterable[Overrides], before: Stu
 def _fitted(
     jobs: Sequence[Overrides], sweep: Sweep, tuned: frozenset[str], compose: Compose
 ) -> tuple[Sequence[Overrides], Sweep, StudyBudget | None]:
-    """What of a sweep fits into its minutes; all of it where it has none."""
+    """Return the part of a sweep that fits into its minutes; all of it without a limit."""
     budget.refuse_idle(jobs, sweep.minutes)
     if sweep.minutes is None:
         return jobs, sweep, None
@@ -223,45 +223,45 @@ def _fitted(
 def _confirming(
     asked: confirmation.Asked, failed: Sequence[str], sweep: Sweep, compose: Compose, *, has_tuned: bool
 ) -> Batch:
-    """The runs that confirm, of which `study.yaml` tells from now on."""
+    """Return the confirming runs, which `study.yaml` holds from now on."""
     before = read_study(sweep.folder) or StudyPlan()
     decided = confirmation.decide(asked)
     batch = _batch(confirmation.confirming_jobs(asked, decided), sweep, compose)
     if batch.left:
-        print(f"\nchosen, and to be confirmed: {confirmation.told(asked, decided)}", file=sys.stderr)
+        print(f"\nchosen on validation, now confirming: {confirmation.in_words(asked, decided)}", file=sys.stderr)
     if decided.confirmed != before.confirmed:
         for sentence in confirmation.edges(asked, sweep.compare.bounds):
             print(
-                f"  {sentence}; Ctrl-C now, and a wider grid with a sweep.name of its own, saves these runs",
+                f"  {sentence}; to save these runs, press Ctrl-C and sweep a wider grid under another sweep.name",
                 file=sys.stderr,
             )
     if decided.confirmed != before.confirmed and failed:
-        runs = "it runs" if len(failed) == 1 else "they run"
+        runs = "it is" if len(failed) == 1 else "they are"
         print(
-            f"{few(failed)} failed and took no part in the choice, which stays if {runs} again",
+            f"{few(failed)} failed and took no part in the choice, which will not change when {runs} run again",
             file=sys.stderr,
         )
     if before.confirmed and (has_tuned or batch.left) and (others := confirmation.chosen_otherwise(asked, decided)):
         print(
-            f"validation would choose otherwise by now for {few(others)}: what study.yaml confirms stays",
+            f"validation would now choose another configuration of {few(others)}; the choice in {record.STUDY} is kept",
             file=sys.stderr,
         )
     return batch
 
 
 def _preview(tuning: Batch, asked: confirmation.Asked, sweep: Sweep, compose: Compose) -> None:
-    """Prints what the runs would do and cost, and what the study would show."""
+    """Print what the runs would do and cost, and what the study could detect."""
     named, finished, confirming, waiting = dict(tuning.named), tuning.finished, None, list[str]()
     if sweep.options.confirm:
-        known = read_study(sweep.folder) or StudyPlan()
-        others = confirmation.open_runs(sweep.folder, known, tuning.named)
+        study = read_study(sweep.folder) or StudyPlan()
+        others = confirmation.open_runs(sweep.folder, study, tuning.named)
         can_choose = not (tuning.left or others)
-        known = confirmation.proposed(asked, known) if can_choose else known
-        batch = _batch(confirmation.confirming_jobs(asked, known), sweep, compose)
+        study = confirmation.proposed(asked, study) if can_choose else study
+        batch = _batch(confirmation.confirming_jobs(asked, study), sweep, compose)
         named |= batch.named
         finished |= batch.finished
-        num_arms, num_seeds = asked.size(known)
-        num_arms = len(asked.held(known)) if can_choose else num_arms
+        num_arms, num_seeds = asked.size(study)
+        num_arms = len(asked.confirmed(study)) if can_choose else num_arms
         examples = {confirmation.arm_key(job, asked.tuned): job for job in tuning.named.values()}
         num_unknown = 0 if can_choose else num_arms * num_seeds - len(batch.named)
         confirming = preview.Confirming(num_arms, num_seeds, num_unknown, tuple(examples.values()))
@@ -280,10 +280,10 @@ def _preview(tuning: Batch, asked: confirmation.Asked, sweep: Sweep, compose: Co
 
 
 def _batch(jobs: Sequence[Overrides], sweep: Sweep, compose: Compose) -> Batch:
-    """Jobs that go on together, those that are left of them checked.
+    """Return jobs to launch together, after checking those that are left.
 
     Raises:
-        UserError: One could not run.
+        UserError: A job cannot run.
     """
     named = named_jobs(jobs, sweep.folder)
     finished = finished_jobs(named, sweep.folder, compose) if sweep.is_covered else set()
@@ -295,7 +295,7 @@ def _batch(jobs: Sequence[Overrides], sweep: Sweep, compose: Compose) -> Batch:
 def _complete(
     batch: Batch, outcomes: dict[str, Outcome], launch: Callable[[Sequence[Overrides]], Sequence[JobReturn]]
 ) -> None:
-    """Runs what is left; `outcomes` gets how each run ended, and holds all that is known where Ctrl-C breaks it off."""
+    """Run what is left, and update `outcomes`, which is also valid where Ctrl-C interrupts."""
     outcomes |= {name: Outcome(Ending.COMPLETED if name in batch.finished else Ending.LOST) for name in batch.named}
     with progress.begun(len(batch.named), len(batch.finished)) as begun:
         outcomes |= _launched(batch.left, launch)
@@ -305,7 +305,7 @@ def _complete(
 
 
 def _unfinished(sweep: Sweep, outcomes: Mapping[str, Outcome]) -> list[str]:
-    """Names of the runs that have to end before a choice is made; one that failed has, but for `sweep.fail_fast`."""
+    """Return the runs that must end before a choice; failed ones have ended, except under `sweep.fail_fast`."""
     by_record = {name: _by_record(sweep.folder / name, outcome) for name, outcome in outcomes.items()}
     done = {name for name, outcome in by_record.items() if outcome.is_done or outcome.is_failure}
     failed = [name for name, outcome in by_record.items() if outcome.is_failure]
@@ -315,19 +315,19 @@ def _unfinished(sweep: Sweep, outcomes: Mapping[str, Outcome]) -> list[str]:
 
 
 def _threads(sweep: Sweep) -> int:
-    """What each run of a sweep may use."""
+    """Return the CPU threads of each run of a sweep."""
     from intel_scenes.runtime import resolve_threads  # imports torch, as each run does
 
     return sweep.threads or max(1, resolve_threads(None) // sweep.num_parallel)
 
 
 def run_one(train: Callable[[RunConfig, Job], None], configure: Callable[[], RunConfig], job: Job) -> Outcome:
-    """Runs one job of a sweep; no exception but Ctrl-C leaves it.
+    """Run one job of a sweep; no exception but Ctrl-C leaves this function.
 
     Args:
         train: Trains a configuration.
-        configure: Makes the configuration, which a file that was changed since it was checked may prevent.
-        job: What is known of the job beside that.
+        configure: Makes the configuration; it may fail where a file has changed since the check.
+        job: The job.
     """
     study, begun = job.folder.parent, progress.current()
     if begun:
@@ -345,7 +345,7 @@ def run_one(train: Callable[[RunConfig, Job], None], configure: Callable[[], Run
         return Outcome(Ending.FAILED, "in another invocation of this sweep")
     print(f"\n{begun.line() if begun else 'run'}: {job.folder.name}", file=sys.stderr)
     start = time.monotonic()
-    outcome = _outcome(train, config, job)
+    outcome = _trained(train, config, job)
     if outcome.ending == Ending.FAILED and config.sweep.fail_fast:
         (study / STOPPED).touch()
     if begun:
@@ -356,7 +356,7 @@ def run_one(train: Callable[[RunConfig, Job], None], configure: Callable[[], Run
 
 
 def _unconfigured(job: Job, error: Exception) -> Outcome:
-    """The outcome of a job without a configuration, of whose keys only the typed ones are known."""
+    """Return the outcome of a job that has no configuration; only its typed keys are known."""
     if begun := progress.current():
         begun.failed += 1
     if values_by_key(job.origin.overrides).get("sweep.fail_fast") == "True":
@@ -365,11 +365,11 @@ def _unconfigured(job: Job, error: Exception) -> Outcome:
     return _failed(job, None, error)
 
 
-def _outcome(train: Callable[[RunConfig, Job], None], config: RunConfig, job: Job) -> Outcome:
+def _trained(train: Callable[[RunConfig, Job], None], config: RunConfig, job: Job) -> Outcome:
     try:
         train(config, job)
     except Busy:
-        print("  left to the process that holds it", file=sys.stderr)
+        print("  skipped: another process is running it", file=sys.stderr)
         remove_empty(job.folder)
         return Outcome(Ending.BUSY)
     except Twin as error:
@@ -386,7 +386,7 @@ def _outcome(train: Callable[[RunConfig, Job], None], config: RunConfig, job: Jo
 
 
 def _failed(job: Job, config: RunConfig | None, error: BaseException) -> Outcome:
-    """Tells of a failure and records it."""
+    """Print and record a failure; return it as an outcome."""
     reason = first_line(error)
     print(f"{job.folder.name} failed: {reason}\n  {' '.join(job.origin.overrides)}", file=sys.stderr)
     _record_failure(job, config, reason)
@@ -396,14 +396,14 @@ def _failed(job: Job, config: RunConfig | None, error: BaseException) -> Outcome
 def _launched(
     jobs: Mapping[str, Overrides], launch: Callable[[Sequence[Overrides]], Sequence[JobReturn]]
 ) -> dict[str, Outcome]:
-    """How each run ended."""
+    """Launch jobs; return how each run ended."""
     outcomes = dict.fromkeys(jobs, Outcome(Ending.LOST))
     if not jobs:
         return outcomes
     try:
         returned = launch(list(jobs.values()))
-    except Exception as error:  # a worker's end, in the words of the launcher
-        print(f"the launcher broke off: {first_line(error)}", file=sys.stderr)
+    except Exception as error:  # a worker died, and each launcher reports that in its own way
+        print(f"the launcher stopped: {first_line(error)}", file=sys.stderr)
         return outcomes
     for name, result in zip(jobs, returned, strict=True):
         try:
@@ -414,7 +414,7 @@ def _launched(
 
 
 def _conclude(folder: Path, outcomes: Mapping[str, Outcome], compare: CompareConfig, *, anything_ran: bool) -> int:
-    """Writes and shows what is there; returns the exit status."""
+    """Write and print the comparison and the state of the runs; return the exit status."""
     is_compared = not any(folder.glob(f"*/{record.SUMMARY}")) or _compare(folder, compare, anything_ran=anything_ran)
     by_record = {name: _by_record(folder / name, outcome) for name, outcome in outcomes.items()}
     failed = {name: outcome for name, outcome in by_record.items() if outcome.is_failure}
@@ -424,12 +424,12 @@ def _conclude(folder: Path, outcomes: Mapping[str, Outcome], compare: CompareCon
     for name, outcome in failed.items():
         print(f"  {name} {outcome.ending}: {outcome.reason}")
     for name in left:
-        print(f"  {name} open: the same command goes on with it")
+        print(f"  {name} open: start the same command again to resume it")
     return FAILED if failed or not is_compared else OPEN if left else 0
 
 
 def _by_record(folder: Path, outcome: Outcome) -> Outcome:
-    """The outcome of a run, from its record where this sweep does not know how the run ended."""
+    """Return the outcome of a run, read from its record where this sweep does not know how it ended."""
     summary = Summary.peek(folder) if outcome.ending in (Ending.BUSY, Ending.STOPPED, Ending.LOST) else None
     if summary is None:
         return outcome
@@ -441,52 +441,52 @@ def _by_record(folder: Path, outcome: Outcome) -> Outcome:
 
 
 def _compare(folder: Path, options: CompareConfig, *, anything_ran: bool) -> bool:
-    """Shows what the runs of the folder show, and writes it where it may have changed; returns whether it could."""
-    from intel_scenes.studies import publish  # imports scipy, for which --help need not wait
+    """Compare the runs of the folder, and write and print the result; return whether that succeeded."""
+    from intel_scenes.studies import publish  # imports scipy, which --help need not wait for
 
     if not anything_ran and (folder / publish.PAIRWISE).exists():
-        print(f"nothing has run; python -m intel_scenes.compare folder={folder} shows the table again")
+        print(f"all runs were finished before; intel-scenes compare folder={folder} prints the comparison again")
         return True
     try:
         print(f"\n{publish.compare_and_write(folder, options)}\n")
-    except Exception as error:  # the runs are done, and their own end is still to be told
-        print(f"no comparison: {first_line(error)}", file=sys.stderr)
+    except Exception as error:  # the state of the runs is still to be printed
+        print(f"the runs cannot be compared: {first_line(error)}", file=sys.stderr)
         return False
     return True
 
 
 def remove_empty(folder: Path) -> None:
-    """Removes the folder that Hydra made for a job, where nothing came of it."""
+    """Remove the folder that Hydra made for a job, if it is empty."""
     with suppress(OSError):
         folder.rmdir()
 
 
 def _record_failure(job: Job, config: RunConfig | None, reason: str) -> None:
-    """Leaves a record of a run that failed, whose earlier one is kept in it where there is one."""
+    """Write the record of a failed run, which keeps the values of an earlier record of that run."""
     overrides, choices = job.origin.overrides, job.origin.choices
     earlier = Summary.peek(job.folder)
-    is_strange = earlier is None and (job.folder / record.SUMMARY).exists()
+    is_unreadable = earlier is None and (job.folder / record.SUMMARY).exists()
     is_complete = earlier is not None and earlier.status is Status.COMPLETED
-    if is_strange or is_complete or (job.folder / record.LOCK).exists():  # not ours to write
+    if is_unreadable or is_complete or (job.folder / record.LOCK).exists():  # must not be overwritten
         return
     if earlier is None:
         job.folder.mkdir(parents=True, exist_ok=True)
         if config is not None:
             files.write_whole(job.folder / record.CONFIG, yaml.safe_dump(as_plain(config), sort_keys=False).encode())
         files.write_whole(job.folder / record.OVERRIDES, yaml.safe_dump(list(overrides)).encode())
-    known = earlier or Summary(status=Status.FAILED)
+    summary = earlier or Summary(status=Status.FAILED)
     replace(
-        known,
+        summary,
         status=Status.FAILED,
         error=reason,
         traceback=traceback.format_exc(),
         ended=files.now(),
-        study=known.study or choices.get("study"),
-        model=known.model or choices.get("model"),
-        optim=known.optim or choices.get("optim"),
-        scheduler=known.scheduler or choices.get("scheduler"),
-        recipe=known.recipe or choices.get("recipe"),
-        seed=config.seed if config is not None and known.seed is None else known.seed,
+        study=summary.study or choices.get("study"),
+        model=summary.model or choices.get("model"),
+        optim=summary.optim or choices.get("optim"),
+        scheduler=summary.scheduler or choices.get("scheduler"),
+        recipe=summary.recipe or choices.get("recipe"),
+        seed=config.seed if config is not None and summary.seed is None else summary.seed,
     ).write(job.folder)
 
 

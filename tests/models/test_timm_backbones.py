@@ -193,7 +193,7 @@ def test_further_arguments_reach_timm_and_others_are_refused() -> None:
     with pytest.raises(UserError, match=r"^test_resnet does not accept model\.args\.depthh \("):
         build(of("test_resnet", depthh=3), 6, weights=None, image_size=32)
     for name in ("num_classes", "pretrained_cfg_overlay", "checkpoint_path"):
-        with pytest.raises(UserError, match=f"model.args.{name} is given by the run itself: leave it out"):
+        with pytest.raises(UserError, match=f"model.args.{name} is set by the run itself: leave it out"):
             of("test_vit", **{name: "x"})
 
 

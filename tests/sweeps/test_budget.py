@@ -1,4 +1,5 @@
 import functools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import hydra
@@ -101,12 +102,12 @@ def test_runs_side_by_side_take_their_share_and_half_of_the_longest_more():
     assert sweep_seconds(runs, 1, 0, Terms(num_workers=2)) == 12 / 2 + 3 / 2
 
 
-def test_sizes_share_out_the_epochs_as_a_training_does():
+def test_training_sizes_divide_the_epochs_as_in_a_training():
     assert RunCost(1.0, (1.0, 2.0)).seconds(5) == 1 + 3 * 1 + 2 * 2
     assert RunCost(1.0, (1.0, 2.0, 5.0)).seconds(3) == 1 + 8
 
 
-def test_equal_steps_cost_the_epochs_that_they_come_to():
+def test_equal_steps_cost_the_epochs_that_they_resolve_to():
     assert RunCost(1.0, (2.0,), ratio=20.0).seconds(3) == 1 + 60 * 2
     assert RunCost(1.0, (2.0,), ratio=2.5).seconds(1) == 1 + 2 * 2, "rounded as a training does"
 
@@ -175,43 +176,53 @@ def test_a_sweep_gets_epochs_once_and_finds_them_in_its_study_later(tmp_path, me
     assert len(measured) == 4, "another time is another budget"
 
 
-def test_what_is_left_out_is_told_and_its_runs_are_not_planned(tmp_path, measured, capsys):
+def test_values_left_out_are_named_and_their_runs_are_not_planned(tmp_path, measured, capsys):
     asked_for = request(tmp_path, minutes=1, cut=("lr_scale",), confirm=5)  # (60 - 15) / 1.15 is 39.1
     found = budget.resolve(asked_for, compose)
     assert (found.epochs, found.cut, found.confirm) == (1, ("lr_scale=10",), 3)  # 6 + 6 runs of 3
     said = capsys.readouterr().err
-    assert "epochs=1 for 6 runs and 6 that confirm" in said
+    assert "epochs=1 for 6 runs and 6 confirming runs" in said
     assert "left out to fit: lr_scale=10" in said
-    assert "confirmed by 3 fresh seeds instead of 5" in said
+    assert "confirmed on 3 fresh seeds instead of 5" in said
     assert len(budget.fitted_jobs(asked_for.jobs, found)) == 6
+    assert budget.cut_in_words(found) == [
+        "study_minutes=1 left out lr_scale=10: where a best value is at that edge of the grid, raise study_minutes "
+        "instead of adding values"
+    ]
+    (sentence,) = budget.cut_in_words(replace(found, cut=("recipe.head_first=False", "data.exclude=None")))
+    assert "left out recipe.head_first=false, data.exclude=null:" in sentence
+    assert budget.cut_in_words(replace(found, cut=())) == budget.cut_in_words(None) == []
 
 
-def test_what_is_too_short_says_what_it_holds_what_would_do_and_what_that_shows(tmp_path, measured):
+def test_too_few_minutes_are_refused_with_what_would_fit_and_could_be_detected(tmp_path, measured):
     # Of eight runs that choose and ten that confirm at least 6 + 6 are left, which take 36 seconds; there are 33.9.
     with pytest.raises(UserError) as error:
         budget.resolve(request(tmp_path, minutes=0.9, cut=("lr_scale",), confirm=5), compose)
     said = str(error.value)
     assert said.startswith(
-        "study_minutes=0.9 holds 2 of 3 seeds of 6 configurations at epochs=1 without lr_scale=10 (the smallest "
+        "study_minutes=0.9 is too short: 2 of 3 seeds of 6 configurations at epochs=1 without lr_scale=10 would fit "
+        "(the smallest detectable"
     )
-    assert "study_minutes=1 holds 3 (the smallest detectable difference" in said
+    assert "set study_minutes=1 for 3 (the smallest detectable difference" in said
     assert "assuming 3,000 test images" in said
     assert not (tmp_path / record.STUDY).exists()
-    with pytest.raises(UserError, match=r"study_minutes=0.1 holds none of 1 seed of 8 configurations at epochs=1: "):
+    with pytest.raises(
+        UserError, match=r"0.1 is too short: none of 1 seed of 8 configurations at epochs=1 would fit; "
+    ):
         budget.resolve(request(tmp_path, minutes=0.1), compose)
 
 
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        (("epochs=3",), "epochs has no effect with study_minutes, which fits them"),
-        (("budget_minutes=3",), "budget_minutes is for each run and study_minutes for all of them"),
-        (("study.cut=[scheduler]",), "study.cut has scheduler, of which this sweep has a single value"),
-        (("study.cut=[seed]",), "study.cut has seed"),
+        (("epochs=3",), "epochs has no effect with study_minutes, which determines the epochs"),
+        (("budget_minutes=3",), "budget_minutes limits each run and study_minutes all runs together"),
+        (("study.cut=[scheduler]",), "study.cut names scheduler, which has a single value in this sweep"),
+        (("study.cut=[seed]",), "study.cut names seed"),
         (("compile=true",), "study_minutes is measured without compiling"),
     ],
 )
-def test_what_does_not_go_together_with_a_budget_is_refused(tmp_path, measured, typed, sentence):
+def test_options_that_contradict_a_budget_are_refused(tmp_path, measured, typed, sentence):
     cut = tuple(text[11:-1] for text in typed if text.startswith("study.cut="))
     with pytest.raises(UserError, match=sentence):
         budget.resolve(request(tmp_path, *typed, rates=("1", "3"), cut=cut), compose)
@@ -224,13 +235,13 @@ def test_a_time_has_to_be_a_number_of_minutes(minutes):
         asked(f"study_minutes={minutes}")
 
 
-def test_what_is_typed_for_a_budget_is_refused_without_one():
+def test_options_of_a_budget_are_refused_without_one():
     with pytest.raises(UserError, match=r"study\.least_epochs has no effect without study_minutes"):
         budget.refuse_idle([["seed=1", "study.least_epochs=2"]], None)
     budget.refuse_idle([["seed=1", "study.least_epochs=2"]], 3)
 
 
-def test_a_sweep_goes_on_with_the_epochs_and_the_part_of_the_grid_that_its_study_has(tmp_path, cache):
+def test_a_resumed_sweep_keeps_the_epochs_and_the_part_of_the_grid_of_its_study(tmp_path, cache):
     folder = tmp_path / "multirun/s"
     base = [text for text in (*DRAWN, *SMALL) if not text.startswith("epochs=")]
     typed = [*base, "recipe=linear_probe", "data.batch_size=16", f"data.cache_dir={cache}", "study.tuned=[lr_scale]"]
@@ -243,7 +254,7 @@ def test_a_sweep_goes_on_with_the_epochs_and_the_part_of_the_grid_that_its_study
     write_study(folder, StudyPlan(budgets=(StudyBudget(7, digest, epochs=1, cut=("lr_scale=3",)),)))
     done = forked("intel_scenes.train", "-m", *typed, "lr_scale=1,3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "study_minutes=7: epochs=1, as study.yaml says" in done.stderr
+    assert "study_minutes=7: epochs=1, from study.yaml" in done.stderr
     assert "1 of 1 runs complete" in done.stdout
     (run,) = (path.parent for path in folder.glob("*/summary.json"))
     overrides = yaml.safe_load((run / record.OVERRIDES).read_text())
@@ -252,7 +263,7 @@ def test_a_sweep_goes_on_with_the_epochs_and_the_part_of_the_grid_that_its_study
     assert read_study(folder).all_planned == (run.name,)
 
 
-def test_the_cost_of_a_run_is_measured_on_its_own_images_and_nothing_is_left_of_that(tmp_path, cache, monkeypatch):
+def test_the_cost_of_a_run_is_measured_on_its_own_images_and_leaves_no_files(tmp_path, cache, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     base = (*DRAWN, *SMALL, f"data.cache_dir={cache}", "data.batch_size=16")
     sizes = run_cost.estimate_run_cost(asked(*base, "recipe.train_size=[16,32]"))

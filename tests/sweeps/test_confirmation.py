@@ -7,7 +7,6 @@ import yaml
 from filelock import FileLock
 
 from intel_scenes import record
-from intel_scenes.config import SweepConfig
 from intel_scenes.errors import UserError
 from intel_scenes.record import Confirmation, StudyPlan, read_study, write_study
 from intel_scenes.sweeps import confirmation
@@ -33,8 +32,7 @@ def jobs(*optimizers, rates=("1", "3")):
 
 
 def asked(study, num_seeds=2, num_arms=None, optimizers=("sgd", "adam")):
-    options = SweepConfig("s", 16, plan=False, redo=None, fail_fast=False, confirm=num_seeds, confirm_best=num_arms)
-    return confirmation.asked_of(jobs(*optimizers), study, options, ["lr_scale"])
+    return confirmation.Asked(study, num_seeds, num_arms, jobs(*optimizers), frozenset(["lr_scale"]))
 
 
 def overrides_of(plan):
@@ -68,7 +66,7 @@ def test_each_arm_is_confirmed_as_validation_chose_it_on_seeds_that_no_run_has(s
     assert plan.tuning_runs == plan.planned
 
 
-def test_confirming_runs_go_seed_by_seed_and_take_from_the_sweep_what_changes_no_result(study):
+def test_confirming_runs_go_seed_by_seed_with_the_neutral_keys_of_the_sweep(study):
     found = confirmation.confirming_jobs(asked(study), confirmation.decide(asked(study)))
     assert found == [
         [*CHOSEN[optim], f"seed={seed}", "data.root=/here"] for seed in (101, 102) for optim in ("adam", "sgd")
@@ -88,7 +86,7 @@ def test_confirming_runs_and_later_tuning_runs_change_no_choice(study):
     assert confirmation.chosen_otherwise(asked(study), first) == ["sgd"]
 
 
-def test_what_was_decided_is_read_without_a_choice(study, monkeypatch):
+def test_a_decision_is_read_without_a_new_choice(study, monkeypatch):
     first = confirmation.decide(asked(study))
     monkeypatch.setattr(confirmation, "chosen_arms", lambda *_: pytest.fail("it is decided"))
     assert confirmation.decide(asked(study)) == first
@@ -110,7 +108,7 @@ def test_a_raised_number_adds_seeds_to_the_same_choice(study):
     assert {arm.seeds for arm in plan.confirmed_arms} == {("101", "102", "103", "104")}
 
 
-def test_the_best_arms_alone_are_confirmed_where_so_asked(study):
+def test_only_the_best_arms_are_confirmed_on_request(study):
     plan = confirmation.decide(asked(study, num_arms=1))
     assert overrides_of(plan) == {"adam": CHOSEN["adam"]}
     for seed in (1, 2):
@@ -120,7 +118,7 @@ def test_the_best_arms_alone_are_confirmed_where_so_asked(study):
     assert [arm.label for arm in both.confirmed_arms] == ["adam", "nadam"]
 
 
-def test_an_arm_that_came_later_is_confirmed_by_the_same_seeds(study):
+def test_an_arm_added_later_is_confirmed_on_the_same_seeds(study):
     first = confirmation.decide(asked(study))
     for seed in (1, 2):
         leave(study, "nadam", "1", seed, valid=0.4)
@@ -156,7 +154,7 @@ def test_the_best_arms_are_those_of_the_sweep(study):
     assert [arm.label for arm in confirmation.decide(other).confirmed[1].arms] == ["nadam"]
 
 
-def test_a_run_that_came_to_the_same_as_another_is_confirmed_as_that_one(study):
+def test_a_run_that_is_the_twin_of_another_is_confirmed_as_that_one(study):
     """With `epochs=10` typed where that is the default, the runs are those that are there already."""
     named = {f"{name}x": [*job, "epochs=10"] for name, job in jobs("sgd").items()}
     twins = {f"{name}x": run_name([*job[1:], "seed=1"]) for name, job in jobs("sgd").items()}
@@ -180,7 +178,7 @@ def test_an_arm_whose_label_has_changed_since_is_not_confirmed_twice(study):
     assert [arm.label for arm in plan.confirmed[1].arms] == ["resnet50/sgd"]
 
 
-def test_seeds_that_are_planned_or_there_are_not_fresh(study):
+def test_seeds_of_planned_or_existing_runs_are_not_fresh(study):
     plan = read_study(study)
     write_study(study, replace(plan, planned=(*plan.planned, "optim=sgd,lr_scale=9,seed=102-abc")))
     leave(study, "sgd", "3", 101, valid=0.1)
@@ -203,8 +201,8 @@ def test_a_process_that_waits_for_another_takes_what_that_one_chose(study):
 def test_without_anything_tuned_every_arm_runs_on_fresh_seeds(tmp_path):
     for optim in ("sgd", "adam"):
         leave(tmp_path, optim, "1", 1, valid=0.5)
-    options = SweepConfig("s", 16, plan=False, redo=None, fail_fast=False, confirm=1)
-    plan = confirmation.decide(confirmation.asked_of(jobs("sgd", "adam", rates=("1",)), tmp_path, options, ()))
+    named = jobs("sgd", "adam", rates=("1",))
+    plan = confirmation.decide(confirmation.Asked(tmp_path, 1, None, named, frozenset()))
     assert {arm.overrides for arm in plan.confirmed_arms} == {
         ("optim=sgd", "lr_scale=1"),
         ("optim=adam", "lr_scale=1"),
@@ -219,14 +217,14 @@ def test_the_choice_of_a_study_stays_with_what_it_confirms(study):
     assert overrides_of(plan)["sgd"] == ("optim=sgd", "lr_scale=1", "study=optimizers")
 
 
-def test_a_chosen_run_that_does_not_say_what_was_typed_is_named(study):
+def test_a_chosen_run_without_its_overrides_is_named(study):
     (study / run_name(["optim=adam", "lr_scale=3", "seed=1"]) / record.OVERRIDES).write_text("- '=,='\n")
-    with pytest.raises(UserError, match=r"was chosen, and its overrides\.yaml does not say how to run it"):
+    with pytest.raises(UserError, match=r"was chosen, but its overrides\.yaml cannot be read"):
         confirmation.decide(asked(study))
     assert not read_study(study).confirmed
 
 
-def test_runs_that_may_choose_are_open_until_they_are_complete_or_failed(study):
+def test_tuning_runs_are_open_until_they_are_complete_or_failed(study):
     plan = read_study(study)
     plan = replace(plan, planned=(*plan.planned, "a", "b", "c", "d"), twins={"d": plan.planned[0]})
     leave_run(study, "a", {"seed": 1}, right(0.5), status="failed")
@@ -238,21 +236,21 @@ def test_runs_that_may_choose_are_open_until_they_are_complete_or_failed(study):
 def test_a_planned_run_that_was_given_up_is_named_with_a_way_out(study):
     own = next(iter(asked(study).named))
     one, two = confirmation.waits_for([own, "lr_scale=100"], asked(study))
-    assert one == f"nothing is confirmed yet: {own} has not completed; the same command goes on"
+    assert one == f"nothing is confirmed yet: {own} is not completed; start the same command again to resume"
     assert two == (
-        f"nothing is confirmed yet: lr_scale=100 has not completed, planned by another sweep of {study}: run it, or "
-        "take it out of planned (or added) in study.yaml"
+        f"nothing is confirmed yet: lr_scale=100, planned by another sweep of {study}, is not completed: run it, or "
+        "remove it from planned (or added) in study.yaml"
     )
     (several,) = confirmation.waits_for(["a", "b"], asked(study))
-    assert "a, b have not completed" in several
-    assert "run them, or take them out" in several
+    assert "a, b, planned by another sweep of" in several
+    assert "run them, or remove them from planned" in several
     assert confirmation.waits_for([], asked(study)) == []
 
 
-def test_nothing_is_chosen_by_a_seed_that_confirms(study):
+def test_a_confirming_seed_cannot_be_used_for_tuning(study):
     plan = confirmation.decide(asked(study))
     confirmation.refuse_confirming_seeds([["optim=sgd", "seed=3"]], plan)
-    with pytest.raises(UserError, match="seed=102 confirms what was chosen"):
+    with pytest.raises(UserError, match="seed=102 is a confirming seed"):
         confirmation.refuse_confirming_seeds([["optim=sgd", "seed=102"]], plan)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from intel_scenes.errors import UserError
-from intel_scenes.sweeps.names import UNNAMED, as_typed, named, run_name, sweep_name
+from intel_scenes.sweeps.names import UNNAMED, as_typed, run_name, sweep_name, with_sweep_name
 
 HASH = re.compile(r"-[0-9a-f]{8}$")
 
@@ -17,7 +17,7 @@ def label(*overrides: str) -> str:
     return HASH.sub("", name)
 
 
-def test_a_name_is_read_as_what_was_typed_and_ends_in_a_short_hash() -> None:
+def test_a_name_reads_like_what_was_typed_and_ends_in_a_short_hash() -> None:
     assert label("seed=2", "model=resnet18") == "model=resnet18,seed=2"
     assert label("optim.lr=0.1", "+trainer.gradient_clip_val=1") == "optim.lr=0.1,trainer.gradient_clip_val=1"
     assert label() == "defaults"
@@ -90,7 +90,7 @@ def test_a_name_is_one_path_component_of_at_most_89_characters(override: str) ->
     assert not name.startswith((".", "-"))
 
 
-def test_long_overrides_that_begin_alike_are_told_apart() -> None:
+def test_long_overrides_with_the_same_beginning_have_different_names() -> None:
     one, other = ("k=[" + ",".join(map(str, [*range(120), last])) + "]" for last in (1, 2))
     assert label(one) == label(other)
     assert run_name([one]) != run_name([other])
@@ -113,7 +113,7 @@ def test_a_name_that_is_cut_keeps_the_seed() -> None:
     assert names[1].endswith("-" + hashlib.sha256(repr(sorted([*LONG, "seed=1", "epochs=3"])).encode()).hexdigest()[:8])
 
 
-def test_a_name_whose_seed_was_never_cut_is_as_it_was() -> None:
+def test_a_name_whose_seed_was_never_cut_is_unchanged() -> None:
     fits = [
         "model=efficientnet_v2_s",
         "optim.lr=0.0125",
@@ -127,7 +127,7 @@ def test_a_name_whose_seed_was_never_cut_is_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("left", ["folder", "plan"])
-def test_a_run_that_is_there_under_an_earlier_name_keeps_it(tmp_path: Path, left: str) -> None:
+def test_an_existing_run_keeps_its_earlier_name(tmp_path: Path, left: str) -> None:
     job = [*LONG, "seed=1"]
     now = run_name(job)
     before = f"{','.join(LONG)[:80]}-{now[-8:]}"
@@ -160,37 +160,49 @@ def test_a_sweeps_name_is_one_short_path_component() -> None:
 
 @pytest.mark.parametrize("flag", ["-m", "--multirun"])
 def test_a_multirun_without_a_name_is_named_after_what_it_sweeps(flag: str) -> None:
-    assert named([flag, "seed=1,2", "epochs=3"]) == [flag, "seed=1,2", "epochs=3", UNNAMED, "sweep.name=by-seed"]
-    assert named(["model=a,b", flag]) == [flag, "model=a,b", UNNAMED, "sweep.name=by-model"]
+    assert with_sweep_name([flag, "seed=1,2", "epochs=3"]) == [
+        flag,
+        "seed=1,2",
+        "epochs=3",
+        UNNAMED,
+        "sweep.name=by-seed",
+    ]
+    assert with_sweep_name(["model=a,b", flag]) == [flag, "model=a,b", UNNAMED, "sweep.name=by-model"]
     other = ["hydra/sweeper=basic", "seed=1,2"]
-    assert named([flag, *other]) == [flag, *other, "sweep.name=by-seed"], "another sweeper takes no mark"
-    assert named([flag, "--config-dir=more", "seed=1,2"])[-1] == "sweep.name=by-seed"
+    assert with_sweep_name([flag, *other]) == [flag, *other, "sweep.name=by-seed"], "another sweeper takes no mark"
+    assert with_sweep_name([flag, "--config-dir=more", "seed=1,2"])[-1] == "sweep.name=by-seed"
 
 
 def test_flags_may_stand_anywhere() -> None:
-    assert named(["study=models", "--cfg", "job"]) == ["--cfg", "job", "study=models", UNNAMED, "sweep.name=models"]
-    assert named(["~optim", "seed=1", "--help"]) == ["--help", "~optim", "seed=1"]
+    assert with_sweep_name(["study=models", "--cfg", "job"]) == [
+        "--cfg",
+        "job",
+        "study=models",
+        UNNAMED,
+        "sweep.name=models",
+    ]
+    assert with_sweep_name(["~optim", "seed=1", "--help"]) == ["--help", "~optim", "seed=1"]
 
 
-def test_no_study_is_no_choice() -> None:
-    with pytest.raises(UserError, match="study=null: leave it out"):
-        named(["-m", "study=null", "seed=1,2"])
+def test_study_null_is_refused() -> None:
+    with pytest.raises(UserError, match="study=null chooses no study, which is the default: leave it out"):
+        with_sweep_name(["-m", "study=null", "seed=1,2"])
 
 
 @pytest.mark.parametrize("arguments", [["-m", "seed=1,2"], ["-m", "seed=1,2", "sweep.name=by-seed"], ["seed=1"]])
-def test_what_was_typed_is_known_of_a_command_that_was_given_a_name(arguments: list[str]) -> None:
-    assert as_typed(named(arguments)) == arguments
+def test_a_command_as_typed_is_recovered_from_one_with_an_added_name(arguments: list[str]) -> None:
+    assert as_typed(with_sweep_name(arguments)) == arguments
 
 
 @pytest.mark.parametrize("name", ["sweep.name=mine", "++sweep.name=mine"])
-def test_a_name_that_was_given_stays(name: str) -> None:
-    assert named(["-m", "seed=1,2", name]) == ["-m", "seed=1,2", name]
+def test_a_typed_name_is_kept(name: str) -> None:
+    assert with_sweep_name(["-m", "seed=1,2", name]) == ["-m", "seed=1,2", name]
 
 
-def test_a_single_run_and_a_question_for_help_have_no_name() -> None:
-    assert named(["seed=1"]) == ["seed=1"]
-    assert named(["--help"]) == ["--help"]
-    assert named([]) == []
+def test_a_single_run_and_help_get_no_sweep_name() -> None:
+    assert with_sweep_name(["seed=1"]) == ["seed=1"]
+    assert with_sweep_name(["--help"]) == ["--help"]
+    assert with_sweep_name([]) == []
 
 
 def test_leaving_images_out_makes_another_run() -> None:
@@ -199,5 +211,5 @@ def test_leaving_images_out_makes_another_run() -> None:
 
 @pytest.mark.parametrize("text", ["sweep.name=", "hydra.run.dir=", "hydra.sweep.dir="])
 def test_a_folder_without_a_name_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match=f"^{re.escape(text)} is empty: give a folder, or leave it out$"):
-        named(["seed=1", text])
+    with pytest.raises(UserError, match=f"^{re.escape(text)} is empty: name a folder, or leave it out$"):
+        with_sweep_name(["seed=1", text])

@@ -16,7 +16,7 @@ def test_other_arguments_are_flags(argument: str) -> None:
     assert not is_override(argument)
 
 
-def test_what_a_key_was_set_to_last_is_its_value() -> None:
+def test_the_last_setting_of_a_key_is_its_value() -> None:
     assert values_by_key(["seed=1", "+optim.lr=1e-1", "seed='2'"]) == {"seed": "2", "optim.lr": "0.1"}
 
 

@@ -27,18 +27,18 @@ def test_a_plan_says_which_metric_chooses_and_is_compared(tmp_path):
     assert written(tmp_path / "usual", "1")["primary_metric"].startswith("val_accuracy_tta chooses, test_accuracy of")
 
 
-def test_what_is_tuned_can_be_said_later(tmp_path, capsys):
+def test_tuned_keys_can_be_added_later(tmp_path, capsys):
     assert written(tmp_path, "1")["tuned"] == []
     found = written(tmp_path, "1", tuned=("lr_scale",), question="Which rate?")
     assert (found["tuned"], found["question"]) == (["lr_scale"], "Which rate?")
     assert capsys.readouterr().err.endswith(
-        "report says so: question was not said and is Which rate?, tuned was not said and is lr_scale\n"
+        "report mentions: question was not specified and is Which rate?, tuned was not specified and is lr_scale\n"
     )
     assert written(tmp_path, "12")["tuned"] == ["lr_scale"]
-    assert "1 runs are added" in capsys.readouterr().err
+    assert "adding 1 run to the 1 of" in capsys.readouterr().err
 
 
-def test_what_is_asked_later_is_told_with_its_date_and_what_was_asked_before(tmp_path):
+def test_a_changed_question_is_recorded_with_its_date_and_the_earlier_one(tmp_path):
     written(tmp_path, "1", compared=("optim",))
     added = written(tmp_path, "1", compared=("model",))["added"]
     assert [(one["runs"], one["changed"]) for one in added] == [([], {"compared": [["optim"], ["model"]]})]
@@ -46,7 +46,7 @@ def test_what_is_asked_later_is_told_with_its_date_and_what_was_asked_before(tmp
     assert written(tmp_path, "1", compared=("model",))["added"] == added, "nothing changed"
 
 
-def test_a_plan_that_was_written_by_hand_is_gone_on_with(tmp_path):
+def test_a_plan_written_by_hand_is_extended(tmp_path):
     (tmp_path / record.STUDY).write_text("tuned: [lr_scale]\n")
     found = written(tmp_path, "12")
     assert (found["tuned"], found["added"][0]["runs"]) == (["lr_scale"], ["1", "2"])
@@ -61,7 +61,7 @@ def test_a_run_that_is_the_same_as_another_is_noted_once(tmp_path):
     assert yaml.safe_load((tmp_path / record.STUDY).read_text())["twins"] == {"a": "b"}
 
 
-def test_a_baseline_is_noted_when_it_is_first_named_with_the_results_that_were_there(tmp_path):
+def test_a_baseline_is_recorded_when_first_named_with_the_number_of_results_by_then(tmp_path):
     written(tmp_path, "12")
     assert plan.note_baseline(tmp_path, "sgd").num_completed == 0
     for seed in (1, 2):
@@ -77,7 +77,7 @@ def test_a_baseline_is_noted_when_it_is_first_named_with_the_results_that_were_t
     assert plan.note_baseline(tmp_path, "sgd").num_completed == 0
 
 
-def test_a_baseline_is_told_and_not_noted_where_nothing_can_be_written(tmp_path, monkeypatch):
+def test_a_baseline_is_returned_but_not_recorded_where_nothing_can_be_written(tmp_path, monkeypatch):
     leave_run(tmp_path, "1", {"optim": "sgd", "seed": 1}, right(0.5))
     assert plan.note_baseline(tmp_path, "sgd").num_completed == 1
     assert not (tmp_path / record.STUDY).exists(), "a folder that no sweep made"
@@ -176,6 +176,6 @@ def test_what_was_added_once_may_go_on(tmp_path):
 
 
 @pytest.mark.parametrize("study", ["tuned: [lr_scale]\n", "command: 3\n", "command: train 'a\n"])
-def test_of_a_plan_that_does_not_tell_what_it_fixes_nothing_is_said(tmp_path, study):
+def test_a_plan_without_fixed_overrides_refuses_nothing(tmp_path, study):
     (tmp_path / record.STUDY).write_text(study)
     assert plan.other_choices({"a": ["model=resnet34"]}, tmp_path, (), compose) == {}

@@ -31,12 +31,12 @@ def shown(config, capsys):
     return say
 
 
-def test_a_run_is_estimated_by_those_of_its_network_and_size(tmp_path, shown):
+def test_a_run_is_estimated_from_runs_of_the_same_network_and_size(tmp_path, shown):
     leave_run(tmp_path, "there", {"seed": 1}, [True] * 6, epochs=2, fit_seconds=60.0)
     assert "run      new  about 2.0 minutes" in shown(tmp_path)  # 30 seconds an epoch, four of them
 
 
-def test_a_run_that_does_not_know_its_time_estimates_nothing(tmp_path, shown):
+def test_runs_without_a_recorded_time_are_not_used_for_estimates(tmp_path, shown):
     leave_run(tmp_path, "there", {"seed": 1}, [True] * 6, fit_seconds=None)
     assert "run      new  new\n" in shown(tmp_path)
     assert Summary.peek(tmp_path / "new") is None
@@ -47,12 +47,12 @@ def test_a_run_that_does_not_know_its_time_estimates_nothing(tmp_path, shown):
     [
         *(
             (json.dumps({"status": status}), action)
-            for status, action in (("interrupted", "continue"), ("failed", "retry"))
+            for status, action in (("interrupted", "resume"), ("failed", "retry"))
         ),
         *((json.dumps({"status": "completed"}), "check"), ("{", "check"), (None, "run")),
     ],
 )
-def test_what_a_run_would_do_is_told_by_its_record(tmp_path, shown, left, action):
+def test_what_a_run_would_do_follows_from_its_record(tmp_path, shown, left, action):
     if left is not None:
         (tmp_path / "new").mkdir()
         (tmp_path / "new" / record.SUMMARY).write_text(left)
@@ -62,7 +62,7 @@ def test_what_a_run_would_do_is_told_by_its_record(tmp_path, shown, left, action
 
 
 @pytest.mark.parametrize("seconds", [60.0, None])
-def test_runs_that_confirm_are_counted_and_estimated_before_they_are_chosen(tmp_path, config, capsys, seconds):
+def test_confirming_runs_are_counted_and_estimated_before_they_are_chosen(tmp_path, config, capsys, seconds):
     leave_run(tmp_path, "there", {"seed": 1}, [True] * 6, epochs=2, fit_seconds=seconds)
     jobs = {f"{optim}{lr}": [f"optim={optim}", f"lr_scale={lr}"] for optim in ("sgd", "adam") for lr in (1, 3)}
     confirming = preview.Confirming(num_arms=2, num_seeds=5, num_unknown=10, examples=[jobs["sgd1"], jobs["adam1"]])
@@ -74,19 +74,19 @@ def test_runs_that_confirm_are_counted_and_estimated_before_they_are_chosen(tmp_
     if seconds:  # 30 seconds an epoch, four of them, for three runs and ten
         assert "about 26 minutes and 0 MB for 13 runs" in said
     else:
-        assert "minutes and disk unknown for 13 runs" in said
+        assert "time and disk space are unknown for 13 runs" in said
     assert "2 arms with 5 seeds: the smallest detectable difference" in said
 
 
-def test_one_seed_that_confirms_each_arm_and_seeds_that_choose_and_test_are_told(tmp_path, config, capsys):
+def test_a_single_confirming_seed_and_tuning_seeds_that_are_tested_are_pointed_out(tmp_path, config, capsys):
     jobs = {f"{optim}{lr}": [f"optim={optim}", f"lr_scale={lr}"] for optim in ("sgd", "adam") for lr in (1, 3)}
     one = preview.Confirming(num_arms=2, num_seeds=1, num_unknown=2, examples=[jobs["sgd1"]])
     for tuned, confirming, expected in (
-        (["lr_scale"], one, "one seed confirms each arm: no difference between arms can be tested"),
+        (["lr_scale"], one, "no difference between arms can be tested with one confirming seed of each"),
         (
             ["lr_scale"],
             None,
-            "the seeds that choose lr_scale are tested too: sweep.confirm=5 tests the choice on five fresh seeds",
+            "the seeds that choose lr_scale are also those that are tested: sweep.confirm=5 tests on five fresh seeds",
         ),
         ([], None, ""),
     ):
@@ -97,7 +97,7 @@ def test_one_seed_that_confirms_each_arm_and_seeds_that_choose_and_test_are_told
         assert ("sweep.confirm" in said) == bool(tuned)
 
 
-def test_what_the_seeds_would_show_is_reckoned_with_the_test_images_that_are_there(tmp_path, config, capsys):
+def test_the_detectable_difference_is_computed_from_the_number_of_test_images(tmp_path, config, capsys):
     for number in range(7):
         for name in ("sea", "street"):
             path = tmp_path / f"images/seg_test/{name}/{number}.jpg"
@@ -116,7 +116,9 @@ def test_what_the_seeds_would_show_is_reckoned_with_the_test_images_that_are_the
         *(("folder", images, 14), ("intel", images, 14), ("synthetic", None, 50), ("intel", nothing, "3,000")),
     ):
         assert f"assuming {expected} test images" in said(source, root)
-    assert "the smallest detectable difference is unknown: data.root has no test images" in said("folder", nothing)
+    assert "the smallest detectable difference is unknown, because data.root has no test images" in said(
+        "folder", nothing
+    )
     leave_run(tmp_path / "earlier", "there", {"seed": 1}, [True] * 6)
     assert "assuming 6 test images" in said("folder", images, "earlier")
 

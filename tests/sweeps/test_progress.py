@@ -2,7 +2,7 @@ from intel_scenes.sweeps import progress
 from intel_scenes.sweeps.progress import Progress
 
 
-def test_a_line_counts_the_runs_and_reckons_the_time_left_by_those_so_far():
+def test_a_line_counts_the_runs_and_estimates_the_time_left():
     begun = Progress(total=36, skipped=2, started="", number=7, failed=1)
     assert begun.line() == "run 7 of 36, 2 skipped, 1 failed"
     begun.seconds = [10.0, 14.0]
@@ -11,7 +11,7 @@ def test_a_line_counts_the_runs_and_reckons_the_time_left_by_those_so_far():
     assert begun.line() == "run 36 of 36, 2 skipped, 1 failed"  # less than 90 seconds are not reported
 
 
-def test_progress_is_known_while_the_sweep_lasts_alone():
+def test_progress_is_available_only_during_the_sweep():
     assert progress.current() is None
     with progress.begun(total=6, skipped=4) as begun:
         assert progress.current() is begun

@@ -134,7 +134,7 @@ def test_a_sweep_leaves_a_plan_its_runs_and_a_table_and_does_nothing_the_second_
     assert [len(added["runs"]) for added in plan["added"]] == [1]
 
 
-def test_a_record_that_is_damaged_fails_by_name_and_is_left_as_it_is(sweep, tmp_path):
+def test_a_corrupt_record_fails_by_name_and_is_left_unchanged(sweep, tmp_path):
     sweep("seed=1")
     (folder,) = (path.parent for path in tmp_path.glob("multirun/s/*/summary.json"))
     (folder / "summary.json").write_text("{")
@@ -148,7 +148,7 @@ def test_a_record_that_is_damaged_fails_by_name_and_is_left_as_it_is(sweep, tmp_
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_runs_that_fail_stop_no_other_and_run_again_when_the_cause_is_mended(sweep, tmp_path):
+def test_failed_runs_do_not_stop_others_and_are_retried_once_the_cause_is_fixed(sweep, tmp_path):
     weights = tmp_path / "w.pth"
     weights.write_text("nothing")
     (tmp_path / "leaver.py").write_text("import sys\ndef leave(*groups, **options):\n    sys.exit(3)\n")
@@ -170,7 +170,7 @@ def test_runs_that_fail_stop_no_other_and_run_again_when_the_cause_is_mended(swe
     assert len([path for path in study.iterdir() if "seed=" in path.name]) < 4, "stopped at the first that failed"
 
 
-def test_a_run_that_cannot_be_configured_by_now_fails_and_leaves_a_record(tmp_path, capsys):
+def test_a_run_that_cannot_be_configured_any_more_fails_and_leaves_a_record(tmp_path, capsys):
     def configure():
         raise UserError("there is no key optim.momentun")
 
@@ -185,7 +185,7 @@ def test_a_run_that_cannot_be_configured_by_now_fails_and_leaves_a_record(tmp_pa
 
 
 @pytest.mark.parametrize("fail_fast", ["true", "false"])
-def test_a_run_that_cannot_be_configured_stops_the_others_where_so_asked(tmp_path, fail_fast):
+def test_a_run_that_cannot_be_configured_stops_the_others_with_fail_fast(tmp_path, fail_fast):
     def configure():
         raise UserError("there is no key optim.momentun")
 
@@ -214,7 +214,7 @@ def test_another_configuration_is_refused_by_name_or_moved_aside(sweep, tmp_path
     assert json.loads((study / name / "summary.json").read_text())["config_digest"] != "other"
 
 
-def test_the_same_run_under_another_name_is_passed_over(sweep, tmp_path):
+def test_the_same_run_under_another_name_is_skipped(sweep, tmp_path):
     assert sweep("seed=2")[0] == 0
     status, said = sweep("seed=2", "lr_scale=1.0")
     assert status == 0, said
@@ -222,7 +222,7 @@ def test_the_same_run_under_another_name_is_passed_over(sweep, tmp_path):
     assert len(collect(tmp_path / "multirun/s")[0]) == 1
 
 
-def test_a_sweep_of_another_network_asks_for_a_name_before_it_joins_a_folder_that_nobody_named(environment, tmp_path):
+def test_a_sweep_of_another_network_asks_for_a_name_before_it_joins_a_folder_with_a_default_name(environment, tmp_path):
     def train(*arguments):
         typed = ("-m", *DRAWN, *SMALL, "epochs=1", "seed=1", *arguments)
         done = forked("intel_scenes.train", *typed, cwd=tmp_path, env=environment)
@@ -237,8 +237,8 @@ def test_a_sweep_of_another_network_asks_for_a_name_before_it_joins_a_folder_tha
     status, said = train("optim.lr=0.01,0.3", "model=resnet18")
     assert (status, said.strip()) == (
         1,
-        f"multirun/by-optim.lr holds runs with model={name}, and this sweep has model=resnet18: "
-        "add sweep.name=NAME for a study of its own, or sweep.name=by-optim.lr to compare them",
+        f"multirun/by-optim.lr holds runs with model={name}, but this sweep has model=resnet18: "
+        "add sweep.name=NAME to start another study, or sweep.name=by-optim.lr to compare its runs with those",
     )
     assert len(summaries(study)) == 2
     status, said = train("optim.lr=0.01", "model=resnet9_x0_5", "sweep.name=by-optim.lr")
@@ -258,7 +258,7 @@ def confirmed(study):
     return plan.confirmed, tuning, {name: found[name] for name in plan.confirming_runs if name in found}
 
 
-def test_what_validation_chose_runs_on_fresh_seeds_once_all_that_may_choose_have_ended(sweep, tmp_path):
+def test_chosen_configurations_run_on_fresh_seeds_once_all_tuning_runs_have_ended(sweep, tmp_path):
     status, said = sweep(*CONFIRMED, "sweep.plan=true")
     assert (status, "4 to run\nthen 4 runs to confirm what validation chooses: 2 arms" in said) == (0, True), said
     study = tmp_path / "multirun/s"
@@ -267,7 +267,7 @@ def test_what_validation_chose_runs_on_fresh_seeds_once_all_that_may_choose_have
     with SoftFileLease(held / ".lock", lease_duration=LEASE_SECONDS):
         status, said = sweep(*CONFIRMED)
     assert status == 3, said
-    assert f"nothing is confirmed yet: {held.name} has not completed; the same command goes on" in said
+    assert f"nothing is confirmed yet: {held.name} is not completed; start the same command again to resume" in said
     assert confirmed(study)[0] == ()
 
     status, said = sweep(*CONFIRMED)
@@ -286,7 +286,7 @@ def test_what_validation_chose_runs_on_fresh_seeds_once_all_that_may_choose_have
 
     before = {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()}
     status, said = sweep(*CONFIRMED)
-    assert (status, "nothing has run" in said, "8 of 8 runs complete" in said) == (0, True, True), said
+    assert (status, "all runs were finished before" in said, "8 of 8 runs complete" in said) == (0, True, True), said
     assert {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()} == before
     status, said = sweep(*CONFIRMED[:-1], "sweep.confirm=3", "sweep.plan=true")
     assert (
@@ -300,7 +300,7 @@ def test_what_validation_chose_runs_on_fresh_seeds_once_all_that_may_choose_have
     ), said
     assert "for 2 runs" in said
     status, said = sweep("optim=sgd", "seed=101")
-    assert (status, "seed=101 confirms what was chosen" in said) == (1, True), said
+    assert (status, "seed=101 is a confirming seed" in said) == (1, True), said
 
 
 def test_a_run_that_an_earlier_sweep_gave_up_is_named_with_a_way_out(sweep, tmp_path):
@@ -310,20 +310,20 @@ def test_a_run_that_an_earlier_sweep_gave_up_is_named_with_a_way_out(sweep, tmp_
     record.write_study(study, replace(plan, planned=(*plan.planned, "lr_scale=100")))
     arguments = ("lr_scale=1", "optim=sgd,adamw", "study.tuned=[lr_scale]", "seed=1", "sweep.confirm=1")
     expected = (
-        "nothing is confirmed yet: lr_scale=100 has not completed, planned by another sweep of multirun/s: run it, or "
-        "take it out of planned (or added) in study.yaml"
+        "nothing is confirmed yet: lr_scale=100, planned by another sweep of multirun/s, is not completed: run it, or "
+        "remove it from planned (or added) in study.yaml"
     )
     _, planned = sweep(*arguments, "sweep.plan=true")
     assert expected in planned
     status, said = sweep(*arguments)
-    assert (status, expected in said, "the same command goes on" in said) == (3, True, False), said
+    assert (status, expected in said, "the same command again" in said) == (3, True, False), said
     plan = record.read_study(study)
     record.write_study(study, replace(plan, planned=plan.planned[:-1]))
     status, said = sweep(*arguments)
-    assert (status, "by seed 101" in said) == (0, True), said
+    assert (status, "on seed 101" in said) == (0, True), said
 
 
-def test_confirmation_that_failed_or_was_broken_off_goes_on_with_the_same_choice(start, sweep, tmp_path):
+def test_a_failed_or_interrupted_confirmation_resumes_with_the_same_choice(start, sweep, tmp_path):
     (tmp_path / "fragile.py").write_text(
         "from pathlib import Path\n"
         "from torch.optim import AdamW\n"
@@ -356,7 +356,7 @@ def test_confirmation_that_failed_or_was_broken_off_goes_on_with_the_same_choice
     (study / name / record.PREDICTIONS).unlink()  # which would contradict that
     status, said = sweep(*arguments)
     assert status == 0, said
-    assert "validation would choose otherwise by now for" in said
+    assert "validation would now choose another configuration of" in said
     assert "4 of 4 runs complete" in said
     now, _, confirming = confirmed(study)
     assert now == entries
@@ -370,7 +370,7 @@ def test_a_switch_of_a_sweep_is_true_or_false(sweep, tmp_path, key):
     assert not (tmp_path / "multirun").exists()
 
 
-def test_a_run_that_is_held_elsewhere_is_left_and_named(sweep, tmp_path):
+def test_a_run_of_another_process_is_skipped_and_named(sweep, tmp_path):
     assert sweep("seed=1")[0] == 0
     study = tmp_path / "multirun/s"
     folder = run_of(study, "seed=1")
@@ -397,7 +397,7 @@ def test_a_run_whose_process_died_three_times_fails_and_is_tried_again_later(swe
     assert sweep("seed=1,2")[0] == 0
 
 
-def test_ctrl_c_saves_shows_what_is_there_and_goes_on(start, sweep, tmp_path):
+def test_ctrl_c_saves_and_compares_and_the_sweep_resumes(start, sweep, tmp_path):
     arguments = ("seed=1,2", "model=resnet9_x0_5", "epochs=15")
     process = start(*arguments)
     study = tmp_path / "multirun/s"
@@ -417,28 +417,37 @@ def test_ctrl_c_saves_shows_what_is_there_and_goes_on(start, sweep, tmp_path):
     ("arguments", "sentence"),
     [
         (["epochs=1,abc"], "epochs=abc must be a whole number"),
-        (["sweep.plan=true", "trainer=ddp", "trainer.devices=2"], "start a sweep for each GPU instead"),
-        (["trainer.devices=2"], "trainer.devices=2 starts processes of its own, which know no sweep"),
-        (["trainer.devices=1,2", "sweep.plan=true"], "set trainer.devices=1, and start a sweep for each GPU instead"),
-        (["+trainer.num_nodes=2"], "trainer.num_nodes=2 starts processes of its own"),
+        (["sweep.plan=true", "trainer=ddp", "trainer.devices=2"], "start the same command once for each GPU instead"),
+        (
+            ["trainer.devices=2"],
+            "trainer.devices=2 starts several processes for each run, which a sweep does not support",
+        ),
+        (
+            ["trainer.devices=1,2", "sweep.plan=true"],
+            "set trainer.devices=1, and start the same command once for each GPU instead",
+        ),
+        (["+trainer.num_nodes=2"], "trainer.num_nodes=2 starts several processes"),
         (["sweep.plan=true", "budget_minutes=1,2"], "epochs has no effect with budget_minutes"),
-        (["seed=1,2", "study_minutes=3"], "epochs has no effect with study_minutes, which fits them: leave one out"),
-        (["seed=1,2", "study_minutes=3,4"], "study_minutes=3,4 is for a whole sweep: give it one value"),
+        (
+            ["seed=1,2", "study_minutes=3"],
+            "epochs has no effect with study_minutes, which determines the epochs: leave one of them out",
+        ),
+        (["seed=1,2", "study_minutes=3,4"], "study_minutes=3,4 applies to the whole sweep: give it one value"),
         (["study=models,optimizers"], "chooses several studies"),
         (["data.root=/a,/b"], "would share the folder"),
-        (["seed=1,2", "dry_run=true"], "dry_run=true is for one run"),
+        (["seed=1,2", "dry_run=true"], "dry_run=true is for a single run"),
         (["seed=1,2", "sweep.confirm=-1"], "sweep.confirm=-1 must be a whole number of at least 0"),
-        (["seed=1,2", "sweep.confirm=2,3"], "sweep.confirm=2,3 is for a whole sweep: give it one value"),
+        (["seed=1,2", "sweep.confirm=2,3"], "sweep.confirm=2,3 applies to the whole sweep: give it one value"),
         (["seed=1,2", "sweep.confirm_best=2"], "sweep.confirm_best=2 has no effect without sweep.confirm=N"),
         (
             ["seed=1,2", "sweep.confirm=2", "hydra/sweeper=basic"],
             "sweep.confirm has no effect with hydra/sweeper=basic",
         ),
-        (["seed=1,2", "sweep.name="], "sweep.name= is empty: give a folder, or leave it out"),
-        (["seed=1,2", "sweep.trials=3"], "sweep.trials has no effect where no key is set to interval(LOW,HIGH)"),
+        (["seed=1,2", "sweep.name="], "sweep.name= is empty: name a folder, or leave it out"),
+        (["seed=1,2", "sweep.trials=3"], "sweep.trials has no effect, because no key is set to interval(LOW,HIGH)"),
     ],
 )
-def test_what_cannot_be_is_refused_before_the_first_run(sweep, tmp_path, arguments, sentence):
+def test_impossible_options_are_refused_before_the_first_run(sweep, tmp_path, arguments, sentence):
     status, said = sweep(*arguments)
     assert status == 1
     assert sentence in said

@@ -29,13 +29,13 @@ def test_a_longer_search_begins_with_the_points_of_a_shorter_one() -> None:
 
 
 @pytest.mark.parametrize("text", ["a=interval(1,1)", "a=interval(2,1)", "a=tag(log,interval(0,1))"])
-def test_an_interval_that_leads_nowhere_is_refused_by_name(text: str) -> None:
+def test_an_empty_interval_is_refused_by_name(text: str) -> None:
     with pytest.raises(UserError, match="from low to high"):
         search(text, trials=4)
 
 
 def test_an_interval_is_for_numbers() -> None:
-    with pytest.raises(UserError, match="an interval is for a number"):
+    with pytest.raises(UserError, match="sets an interval, but this key chooses a file"):
         search("optim=interval(0,1)", trials=2)
 
 

@@ -86,7 +86,7 @@ def test_the_points_of_a_search_are_tried_by_every_combination(monkeypatch: pyte
     assert [point for _, point in others] == [others[0][1]] * 2 != [first] * 2
 
 
-def test_a_file_is_read_once_for_all_jobs_and_anew_where_the_places_to_look_change(
+def test_a_file_is_read_once_for_all_jobs_and_anew_for_another_search_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version.setbase("1.3")
@@ -114,7 +114,7 @@ def test_a_file_is_read_once_for_all_jobs_and_anew_where_the_places_to_look_chan
         ({"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"}, None),
     ],
 )
-def test_how_many_runs_go_on_at_once_is_known_of_some_launchers(
+def test_the_number_of_simultaneous_runs_is_known_for_some_launchers(
     launcher: dict[str, object], expected: int | None
 ) -> None:
     assert _num_workers(OmegaConf.create({"hydra": {"launcher": launcher}})) == expected

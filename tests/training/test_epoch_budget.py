@@ -95,8 +95,11 @@ def test_a_run_with_a_budget_trains_the_epochs_that_it_reports_and_is_complete_w
     [
         (["budget_minutes=1", "epochs=2"], "epochs has no effect with budget_minutes"),
         (["budget_minutes=abc", "epochs=2"], "budget_minutes=abc must be a number above 0"),
-        (["budget_minutes=1", "epochs=2", "recipe=linear_probe"], "budget_minutes is for whole networks"),
-        (["budget_minutes=1", "recipe=linear_probe"], "budget_minutes is for whole networks"),
+        (
+            ["budget_minutes=1", "epochs=2", "recipe=linear_probe"],
+            "budget_minutes does not apply to recipe.trained=head",
+        ),
+        (["budget_minutes=1", "recipe=linear_probe"], "budget_minutes does not apply to recipe.trained=head"),
         (["budget_minutes=0.0001", "recipe.train_size=[24,32]"], "is enough for epochs=1 only, fewer than the 2 sizes"),
         (["budget_minutes=0"], "budget_minutes=0 must be a number above 0"),
         (["budget_minutes=1", "compile=true"], "budget_minutes is measured without compiling"),

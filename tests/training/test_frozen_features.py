@@ -198,7 +198,7 @@ def test_random_weights_have_no_head_first_and_no_layer_wise_decay(run: Run, tmp
     assert default.recipe_resolved == plain.recipe_resolved
     assert default.recipe_resolved["recipe"]["first_lr_scale"] == 1.0
     for option in ("recipe.head_first=true", "recipe.first_lr_scale=0.1"):
-        with pytest.raises(UserError, match=rf"^{option.split('=')[0]} has no effect on random weights"):
+        with pytest.raises(UserError, match=rf"^{option.split('=')[0]} has no effect with random weights"):
             run("model=resnet18", option, folder=tmp_path / "typed")
     assert not (tmp_path / "typed").exists()
 
