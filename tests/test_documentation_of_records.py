@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from intel_scenes import record
-from intel_scenes.auditing.audit import EXCLUDE, PAGE, TABLE
-from intel_scenes.auditing.find import Finding
+from intel_scenes.auditing.audit_images import EXCLUDE, PAGE, TABLE
+from intel_scenes.auditing.findings import Finding
 from intel_scenes.benchmarks.turns import Machine, Row
 from intel_scenes.inference import ensembles, labelled, labelled_files
 from intel_scenes.inference.paired import PairedDifference
