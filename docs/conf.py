@@ -9,10 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from docutils import nodes
-from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
-from sphinx.writers.html5 import HTML5Translator
 
 from intel_scenes import __version__
 
@@ -28,18 +25,14 @@ include_patterns = [
 exclude_patterns = ["**/.*", ".venv*"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
-# Nothing is loaded from elsewhere: the site is read without a network. Formulas are MathML, which browsers show by
-# themselves.
+# Nothing is loaded from elsewhere: the site is read without a network.
 html_theme = "furo"
 html_title = f"intel_scenes {release}"
 html_extra_path = ["site"]
 html_static_path = ["static"]
 html_css_files = ["site.css"]
-html_math_renderer = "mathml"
 html_show_copyright = html_show_sphinx = html_copy_source = False
 
-myst_enable_extensions = ["dollarmath"]
-myst_fence_as_directive = ["math"]
 myst_heading_anchors = 3
 
 # The notebook is run while the site is built, and an error ends the build.
@@ -77,19 +70,6 @@ def with_links_of_the_site(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = LINK.sub(link, source[0])
 
 
-def visit_math(self: HTML5Translator, node: nodes.math) -> None:
-    """Writes a formula in a line."""
-    self.body.append(tex2mathml(node.astext()))
-    raise nodes.SkipNode
-
-
-def visit_math_block(self: HTML5Translator, node: nodes.math_block) -> None:
-    """Writes a formula of its own."""
-    self.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
-    raise nodes.SkipNode
-
-
 def setup(app: Sphinx) -> None:
-    """Adds what Sphinx does not have."""
-    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
+    """Called by Sphinx."""
     app.connect("source-read", with_links_of_the_site)
