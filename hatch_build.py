@@ -10,10 +10,10 @@ RELATIVE = r"\((?!https?:)[^)]*\)"
 
 
 class LongDescription(MetadataHookInterface):
-    """Fills in `readme` of the metadata."""
+    """Metadata hook that fills in `readme`."""
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Leaves out pictures of the repository, and of a link into it all but its text."""
+        """Set `readme` without pictures of the repository, and with the text alone of links into it."""
         text = Path(self.root, "README.md").read_text()
         text = re.sub(rf"!\[[^\]]*\]{RELATIVE}\n*", "", text)
         text = re.sub(rf"\[([^\]]+)\]{RELATIVE}", r"\1", text)

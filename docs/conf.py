@@ -56,7 +56,7 @@ LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|mailto:|#)([
 
 
 def with_links_of_the_site(app: Sphinx, page: str, source: list[str]) -> None:
-    """Links the README to the first page, and leaves of a link to what is no page its text alone."""
+    """Point links to the README to the first page, and replace links to files that are no page by their text."""
 
     def link(match: re.Match[str]) -> str:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(page), match[2]))
@@ -71,5 +71,5 @@ def with_links_of_the_site(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
+    """Connect the function above; Sphinx calls this."""
     app.connect("source-read", with_links_of_the_site)

@@ -1,4 +1,4 @@
-"""The commands of the pages: which there are, whether they compose, and whether they run.
+"""Commands of the documentation: find them, compose them, run them.
 
 A page has its commands in blocks of bash and its Python in blocks of python. They run from the top of the page to its
 end in one folder, which holds `photos`, with no network and no GPU. A comment right before a block says why it does not
@@ -78,34 +78,34 @@ class Block:
 
     @property
     def place(self) -> str:
-        """Where a reader finds it."""
+        """File and line."""
         return f"{named(self.page)}:{self.line}"
 
     def commands(self) -> list[list[str]]:
-        """The simple commands of a bash block, each as its words."""
+        """Return the simple commands of a bash block, each as its words."""
         return list(commands(self.text))
 
 
 def named(page: Path) -> str:
-    """The name of a page as a reader of the repository knows it."""
+    """Return the path of a page in the repository."""
     return str(page.relative_to(ROOT) if page.is_relative_to(ROOT) else page)
 
 
 def blocks(page: Path, languages: Sequence[str] = ("bash", "python")) -> list[Block]:
-    """The blocks of a page in some languages, in their order."""
-    text, several = page.read_text(), []
+    """Return the blocks of a page in some languages, in their order."""
+    text, of_page = page.read_text(), []
     for fence in FENCE.finditer(text):
         if fence["language"] in languages:
             before = text[: fence.start()].rstrip("\n").rpartition("\n")[2]
             marker = MARKER.match(before)
             mode, reason = (marker[1], marker[2]) if marker else (RUN, "")
             line = text.count("\n", 0, fence.start()) + 2
-            several.append(Block(page, line, fence["language"], fence["text"], mode, reason))
-    return several
+            of_page.append(Block(page, line, fence["language"], fence["text"], mode, reason))
+    return of_page
 
 
 def commands(script: str) -> Iterator[list[str]]:
-    """The simple commands of a script of bash: its comments, assignments, redirections and here-documents left out."""
+    """Yield the simple commands of a bash script without comments, assignments, redirections and here-documents."""
     script = REDIRECTION.sub("", HEREDOC.sub(r"\3", script).replace("\\\n", " "))
     for line in script.splitlines():
         words = shlex.shlex(line, posix=True, punctuation_chars=";&|()")
@@ -122,12 +122,12 @@ def commands(script: str) -> Iterator[list[str]]:
 
 
 def _wrapped(command: Sequence[str]) -> list[str]:
-    """The script that another command is given to run."""
+    """Return the script that another command is given to run, such as that of `sbatch --wrap`."""
     return [command[command.index("--wrap") + 1]] if "--wrap" in command[:-1] else []
 
 
 def arguments_of_ours(command: Sequence[str]) -> tuple[str, list[str]] | None:
-    """The name of a command of this package and its arguments; None where it is another program."""
+    """Return the name of a command of this package and its arguments; None for any other program."""
     words = list(command)
     program = Path(words[0]).name
     if program == "intel-scenes":
@@ -140,7 +140,7 @@ def arguments_of_ours(command: Sequence[str]) -> tuple[str, list[str]] | None:
 
 
 def compose(name: str, arguments: Sequence[str]) -> None:
-    """Composes a command and checks every key and value as the command does; of a sweep every value that it names.
+    """Compose a command and check its keys and values as the command does; in a sweep, check every value.
 
     Raises:
         Exception: The command would be refused.
@@ -166,13 +166,13 @@ def compose(name: str, arguments: Sequence[str]) -> None:
 
 
 def _quoted(argument: str) -> str:
-    """Names of runs and images as they are typed, which may hold what means something to Hydra."""
+    """Quote names of runs and images, which may hold characters that mean something to Hydra."""
     key, _, value = argument.partition("=")
     return f"{key}='{value}'" if key in ("run", "images") and not re.search("['\"]", value) else argument
 
 
 def _jobs(typed: Sequence[str], *, can_sweep: bool) -> list[list[str]]:
-    """So many jobs of a sweep that each value stands in one: those of one key beside the first of all others."""
+    """Return jobs of a sweep that hold each of its values: those of one key with the first values of the others."""
     values = []
     for override in OverridesParser.create().parse_overrides(list(typed)):
         if not override.is_sweep_override():
@@ -190,7 +190,7 @@ def _jobs(typed: Sequence[str], *, can_sweep: bool) -> list[list[str]]:
 
 
 def composition_faults(page: Path) -> list[str]:
-    """A sentence for each command of this package on a page that does not compose."""
+    """Return a sentence for each command of this package on a page that does not compose."""
     return [
         f"{block.place}: {shlex.join(command)}: {type(error).__name__}: {str(error).splitlines()[0]}"
         for block in blocks(page, ["bash"])
@@ -212,7 +212,7 @@ def _error_of(block: Block, command: Sequence[str]) -> Exception | None:
 
 
 def faults(page: Path) -> list[str]:
-    """A sentence for each command on a page that no test would look at, or that is left out for no known reason."""
+    """Return a sentence for each command on a page that no test would run or compose, without one of the reasons."""
     text, name = page.read_text(), named(page)
     several = []
     for block in blocks(page):
@@ -244,7 +244,7 @@ def faults(page: Path) -> list[str]:
 
 
 def prepare(place: Path) -> dict[str, str]:
-    """Makes what pages need below `place`; returns the environment of their commands."""
+    """Write the programs and weights that pages need below `place`, and return the environment of their commands."""
     scripts = place / "bin"
     scripts.mkdir(parents=True)
     for name, words in (("intel-scenes", "-m intel_scenes"), ("python", ""), ("python3", "")):
@@ -258,7 +258,7 @@ def prepare(place: Path) -> dict[str, str]:
 
 
 def _write_weights(folder: Path) -> None:
-    """Random weights where torchvision keeps downloaded ones, so that commands with the default weights run."""
+    """Write random weights where torchvision keeps downloaded ones, so that commands with the default weights run."""
     import torch
     from torchvision import models
 
@@ -276,9 +276,9 @@ def _write_weights(folder: Path) -> None:
 
 
 def draw_photos(folder: Path) -> None:
-    """Draws the splits `train`, `val` and `test` of 45, 6 and 8 images of 64 pixels for each of six classes.
+    """Draw the splits `train`, `val` and `test`: 45, 6 and 8 images of 64 pixels for each of six classes.
 
-    So many are more than a batch of every recipe.
+    The 270 training images fill a batch of any recipe.
     """
     from intel_scenes.data.sources import drawn_folder
 
@@ -293,8 +293,10 @@ def draw_photos(folder: Path) -> None:
                     path.rename(place / path.name)
 
 
-def run(page: Path, place: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Runs the blocks of a page one after the other, up to the first that fails; its place and output are in stdout."""
+def run(
+    page: Path, place: Path, environment: Mapping[str, str], stdout: int | None = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
+    """Run the blocks of a page in their order, up to the first that fails, and write what they print to `stdout`."""
     folder = place / "here"
     draw_photos(folder / "photos")
     own = {"HOME": str(place / "home"), "INTEL_SCENES_CACHE": str(place / "cache")}
@@ -303,7 +305,7 @@ def run(page: Path, place: Path, environment: Mapping[str, str]) -> subprocess.C
         [sys.executable, "-m", "tests.documented_commands", "--here", str(page)],
         cwd=folder,
         env=dict(environment) | own,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
@@ -311,7 +313,7 @@ def run(page: Path, place: Path, environment: Mapping[str, str]) -> subprocess.C
 
 
 def _run_here(page: Path) -> int:
-    """Runs the blocks of a page in the current folder; the exit status is that of the first that fails, else 0."""
+    """Run the blocks of a page in the current folder, and return the exit status of the first that fails, else 0."""
     names: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(page):
         if block.mode != RUN:
@@ -330,26 +332,25 @@ def _run_here(page: Path) -> int:
 
 
 def main() -> int:
-    """Tries pages, and shows what they show."""
+    """Try pages, and print what their commands print."""
     parser = argparse.ArgumentParser(description="Try the commands of pages.")
     parser.add_argument("pages", nargs="+", type=Path)
     parser.add_argument("--compose", action="store_true", help="run nothing")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    pages = [page.resolve() for page in asked.pages]
-    if asked.here:
+    options = parser.parse_args()
+    pages = [page.resolve() for page in options.pages]
+    if options.here:
         return _run_here(pages[0])
     failed = False
     for page in pages:
-        told = [*faults(page), *composition_faults(page)]
-        print("\n".join(told) or f"{named(page)}: every command composes")
-        failed = failed or bool(told)
-    if not asked.compose:
+        sentences = [*faults(page), *composition_faults(page)]
+        print("\n".join(sentences) or f"{named(page)}: every command composes")
+        failed = failed or bool(sentences)
+    if not options.compose:
         with TemporaryDirectory() as temporary:
             environment = prepare(Path(temporary))
             for page in pages:
-                done = run(page, Path(temporary, page.stem), environment)
-                print(done.stdout, end="")
+                done = run(page, Path(temporary, page.stem), environment, stdout=None)
                 failed = failed or done.returncode != 0
     return int(failed)
 

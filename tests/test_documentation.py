@@ -56,7 +56,7 @@ def page_of(text: str, folder: Path) -> Path:
     return page
 
 
-def test_commands_of_a_script_are_told_apart() -> None:
+def test_a_script_is_split_into_its_commands() -> None:
     script = """
         A=1 intel-scenes train 'a=[1,2]' \\
             "b=c d"   # a comment; not a command
