@@ -1,10 +1,12 @@
 """Every command and every block of Python on the pages runs, or is composed and says why it does not run."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+import intel_scenes
 from tests.documented_commands import (
     PAGES,
     REASONS,
@@ -36,6 +38,11 @@ def test_every_command_of_a_page_composes(page: Path) -> None:
 def test_python_on_a_page_is_python(page: Path) -> None:
     for block in blocks(page, ["python"]):
         compile(block.text, block.place, "exec")
+
+
+def test_the_reference_has_every_public_name() -> None:
+    listed = re.findall(r"^\.\. auto\w+:: intel_scenes\.(\w+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(intel_scenes.__all__)
 
 
 @pytest.fixture(scope="session")
