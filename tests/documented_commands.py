@@ -225,33 +225,36 @@ def _error_of(block: Block, command: Sequence[str]) -> Exception | None:
 def faults(page: Path) -> list[str]:
     """Return a sentence for each command on a page that no test would run or compose, without one of the reasons."""
     text, name = page.read_text(), named(page)
-    several = []
-    for block in blocks(page):
-        reasons = [reason.strip() for reason in block.reason.split(",")] if block.reason else []
-        several += [
-            f"{block.place}: '{reason}' is none of the reasons {', '.join(REASONS)}"
-            for reason in reasons
-            if reason not in REASONS
-        ]
-        if block.mode == COMPOSE and block.language == "python":
-            several.append(f"{block.place}: Python cannot be composed; it runs, or says `not run`")
-        if block.mode == COMPOSE and block.language == "bash":
-            several += [
-                f"{block.place}: {shlex.join(command)} is no command of this package, which cannot be composed"
-                for command in block.commands()
-                if arguments_of_ours(command) is None
-            ]
+    sentences = [sentence for block in blocks(page) for sentence in _faults_of(block)]
     num_markers, num_marked = len(MARKER.findall(text)), sum(block.mode != RUN for block in blocks(page))
     if num_markers != num_marked:
-        several.append(f"{name}: of {num_markers} comments that say why a block does not run {num_marked} precede one")
+        sentences.append(
+            f"{name}: {num_marked} of {num_markers} comments that say why a block does not run precede one"
+        )
     # Blank out what blocks hold, so that the lines of what is left keep their numbers.
     outside = FENCE.sub(lambda fence: re.sub(r"[^\n]+", "", fence[0]) if fence["language"] else fence[0], text)
-    several += [
+    sentences += [
         f"{name}:{outside.count(chr(10), 0, match.start()) + 1}: a command outside a ```bash block"
         for match in OURS.finditer(outside)
     ]
     shells = [block.place for block in blocks(page, ["sh", "shell", "console", "zsh"])]
-    return several + [f"{place}: write ```bash" for place in shells]
+    return sentences + [f"{place}: write ```bash" for place in shells]
+
+
+def _faults_of(block: Block) -> Iterator[str]:
+    reasons = [reason.strip() for reason in block.reason.split(",")] if block.reason else []
+    for reason in reasons:
+        if reason not in REASONS:
+            yield f"{block.place}: '{reason}' is none of the reasons {', '.join(REASONS)}"
+    if block.language == "python":
+        if block.mode == COMPOSE:
+            yield f"{block.place}: Python cannot be composed; it runs, or says `not run`"
+        return
+    for command in block.commands():
+        if block.mode == COMPOSE and arguments_of_ours(command) is None:
+            yield f"{block.place}: {shlex.join(command)} is no command of this package, which cannot be composed"
+        if block.mode == RUN and Path(command[0]).name == "pip":
+            yield f"{block.place}: pip needs a network, so the block says `not run: needs a network`"
 
 
 def prepare(place: Path) -> dict[str, str]:

@@ -137,6 +137,10 @@ intel-scenes train
 {fence}sh
 ls
 {fence}
+
+{fence}bash
+pip install intel-scenes
+{fence}
 """,
         tmp_path,
     )
@@ -144,7 +148,8 @@ ls
         f"4: 'because' is none of the reasons {', '.join(REASONS)}",
         "4: ls is no command of this package, which cannot be composed",
         "24: Python cannot be composed; it runs, or says `not run`",
-        "of 3 comments that say why a block does not run 2 precede one",
+        "32: pip needs a network, so the block says `not run: needs a network`",
+        "2 of 3 comments that say why a block does not run precede one",
         "12: a command outside a ```bash block",
         "15: a command outside a ```bash block",
         "28: write ```bash",
