@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -42,6 +43,14 @@ def test_the_wheel_brings_its_configuration(installed, tmp_path):
     )
     assert done.stdout.split() == [str(installed / "intel_scenes/cli.py"), str(installed / "intel_scenes/conf")]
     assert (installed / "intel_scenes/py.typed").exists()
+
+
+def test_the_long_description_links_to_nothing_that_lies_beside_the_readme(installed):
+    (metadata,) = installed.glob("*.dist-info/METADATA")
+    _, description = metadata.read_text().split("\n\n", 1)
+    assert description.startswith("# intel_scenes\n")
+    assert "](http" in description
+    assert re.findall(r"\]\((?!https?:)", description) == []
 
 
 def test_the_main_job_of_the_readme_runs_offline(installed, tmp_path):
