@@ -27,9 +27,10 @@ class WandbLogger(loggers.WandbLogger):
 
 
 class MLFlowLogger(loggers.MLFlowLogger):
-    """Lightning's logger, also where it keeps a run in files: MLflow 3 refuses those unless the environment allows them."""
+    """Lightning's logger, allowed to keep a run in files: without a word in the environment MLflow 3 refuses that."""
 
     @wraps(loggers.MLFlowLogger.__init__)  # so that its arguments are known
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+        """Take Lightning's options."""
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         super().__init__(*arguments, **options)

@@ -3,6 +3,7 @@
 import csv
 import json
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,9 @@ def kept_by_wandb(folder: Path) -> dict[str, Any]:
             found |= {"id": message.run.run_id, "project": message.run.project}
         elif kind == "history":
             for item in message.history.item:
-                found["metrics"].setdefault(item.key or "/".join(item.nested_key), []).append(json.loads(item.value_json))
+                found["metrics"].setdefault(item.key or "/".join(item.nested_key), []).append(
+                    json.loads(item.value_json)
+                )
         elif kind == "config":
             found["config"] |= {item.key: json.loads(item.value_json) for item in message.config.update}
         elif kind == "exit":
@@ -142,3 +145,13 @@ def test_each_training_is_a_run_of_wandb_that_ends_with_it_even_after_one_that_f
     assert kept["begun"]["metrics"]["val_loss"] == [1.0], "the next training adds nothing to it"
     assert_kept(kept["run"]["metrics"], tmp_path / "run")
     assert (kept["run"]["project"], kept["run"]["config"]["optim.lr"]) == ("intel_scenes", 0.02)
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_tracker_whose_extra_is_missing_is_named_and_nothing_is_trained(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=rf"^\w+Logger cannot be used: .*{name}.*; see the extras in the README$"):
+        run(*TINY, f"logger={name}")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

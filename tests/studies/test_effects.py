@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 import shutil
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -162,16 +161,11 @@ def test_runs_of_a_seed_are_pairs_whether_they_start_alike_or_not(tmp_path):
         assert compare(tmp_path / study).effects["test_accuracy"] == expected
 
 
-def test_predictions_are_parsed_once_for_all_that_asks_for_their_probabilities(tmp_path, monkeypatch):
+def test_with_a_baseline_arms_are_compared_on_validation_beside_the_effects_on_all_metrics(tmp_path):
     leave_scored(tmp_path)
-    parsed, read = Counter(), record.Predictions.read_splits
-    monkeypatch.setattr(
-        record.Predictions, "read_splits", lambda folder, *splits: parsed.update([folder]) or read(folder, *splits)
-    )
     found = compare(tmp_path, baseline="resnet18/sgd")
     assert len(found.on_validation) == 3
     assert tuple(found.effects) == METRICS
-    assert sorted(parsed.values()) == [1] * 12
 
 
 def test_all_metrics_are_told_in_files_and_json(tmp_path):

@@ -1,30 +1,38 @@
+import math
 from functools import partial
 
 import hydra
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 
 from intel_scenes.keys import conf_folder
 from intel_scenes.models.schedules import warmup_cosine
 from intel_scenes.training.build import build_classifier, build_data, build_network, unguarded
 from intel_scenes.training.epoch_budget import with_steps
-from tests.small import DRAWN, asked
+from tests.small import DRAWN, QUIET, asked
 
 
 @pytest.fixture
-def classifier(cache):
-    """The LightningModule of a configuration, as a run makes it."""
+def made(cache):
+    """The LightningModule of a configuration, as a run makes it, and its images."""
 
-    def made(*overrides):
+    def make(*overrides):
         config = asked(
             *DRAWN, "model.weights=null", "trainer=cpu", "recipe=plain", f"data.cache_dir={cache}", *overrides
         )
         data = build_data(config)
         config = with_steps(config, data, config.epochs, folder=None)
-        return build_classifier(config, build_network(config, None, data), data.splits)
+        return build_classifier(config, build_network(config, None, data), data.splits), data
 
-    return made
+    return make
+
+
+@pytest.fixture
+def classifier(made):
+    """The module alone."""
+    return lambda *overrides: made(*overrides)[0]
 
 
 def test_the_factor_of_a_schedule_is_called_without_a_guard_and_as_it_was():
@@ -62,3 +70,24 @@ def test_the_auxiliary_classifiers_of_a_run_are_trained_as_its_head_is(classifie
     groups = module.configure_optimizers()["optimizer"].param_groups
     rates = {parts[id(parameter)]: group["initial_lr"] for group in groups for parameter in group["params"]}
     assert rates["aux1"] == rates["aux2"] == rates["fc"] == pytest.approx(10 * rates["inception5b"])
+
+
+OPTIMIZERS, SCHEDULERS = (
+    sorted(path.stem for path in (conf_folder() / group).glob("*.yaml")) for group in ("optim", "scheduler")
+)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("optim", OPTIMIZERS)
+def test_every_optimizer_trains_with_every_scheduler(made, optim, scheduler):
+    few = ("model=resnet9_x0_5", "data.image_size=32", "data.batch_size=54", "epochs=2")
+    module, data = made(f"optim={optim}", f"scheduler={scheduler}", *few)
+    before = module.network.fc.weight.clone()
+    trainer = Trainer(
+        **QUIET, max_epochs=2, enable_checkpointing=False, use_distributed_sampler=False, log_every_n_steps=1
+    )
+    trainer.fit(module, data)
+    assert trainer.global_step == 4  # 108 training images make two batches
+    assert not torch.equal(module.network.fc.weight, before)
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+    assert math.isfinite(trainer.callback_metrics["val_loss"])
