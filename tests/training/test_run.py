@@ -269,7 +269,7 @@ def test_bad_input_is_refused_before_anything_is_written(run, tmp_path, override
     assert not list((tmp_path / "run").glob("*"))
 
 
-@pytest.mark.parametrize(("optim", "scheduler"), zip(itertools.cycle(OPTIMIZERS), SCHEDULERS))
+@pytest.mark.parametrize(("optim", "scheduler"), list(zip(itertools.cycle(OPTIMIZERS), SCHEDULERS)))
 def test_every_optimizer_and_every_scheduler_completes_a_run(run, optim, scheduler):
     summary = run(f"optim={optim}", f"scheduler={scheduler}", "model=resnet9_x0_5", "data.batch_size=54")
     assert summary.status == "completed"
