@@ -16,7 +16,6 @@ import termios
 import time
 from contextlib import suppress
 from importlib.metadata import version
-from importlib.util import find_spec
 
 import pytest
 from PIL import Image
@@ -490,16 +489,3 @@ def test_two_devices_count_every_evaluation_image_once(train):
     share = sum(row[2] == row[3] for row in val) / 12
     best = json.loads((folder / "summary.json").read_text())["best_epoch"]
     assert float(history[1 + best].split(",")[7]) == pytest.approx(share, abs=1e-6)
-
-
-@pytest.mark.parametrize("logger", ["csv", "tensorboard"])
-def test_loggers_write_below_the_run_folder(train, logger):
-    done = train(*DRAWN, *SMALL, f"logger={logger}", "epochs=1")
-    assert done.returncode == 0, done.stderr
-    assert list((run_folder(train.place) / "logs").iterdir())
-
-
-@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed, so its absence cannot be tried")
-def test_a_logger_whose_extra_is_missing_says_what_to_install(train):
-    assert_one_sentence(train(*DRAWN, *SMALL, "logger=wandb"), "WandbLogger cannot be used", "wandb")
-    assert not list(train.place.iterdir())

@@ -25,7 +25,7 @@ def test_a_key_without_a_value_is_named_with_the_sentence_beside_it(config_name:
     for key in [key for key in missing if keys.is_public(key.name, config_name)][:1]:
         told = f"{key.name} is not given: set {key.name}=VALUE: {key.sentence}"
         assert refusal(config_name) == told
-        assert len(key.sentence) > 20
+        assert key.sentence
 
 
 def test_a_key_of_a_chosen_file_without_a_value_is_named_too() -> None:

@@ -22,14 +22,16 @@ def test_the_commands_are_listed_with_a_line_each(tmp_path, arguments):
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.startswith("  ")]
     assert {line[1] for line in lines} == {path.stem for path in conf_folder().glob("*.yaml")}
-    assert all(line[0] == "intel-scenes" and len(line[2]) > 20 for line in lines)
+    assert all(line[0] == "intel-scenes" and line[2] for line in lines)
 
 
-def test_it_answers_at_once(tmp_path):
+def test_the_list_of_commands_does_not_import_hydra(tmp_path):
     script = (
         "import sys; sys.modules['hydra'] = None; import runpy; runpy.run_module('intel_scenes', run_name='__main__')"
     )
-    assert python("-c", script, cwd=tmp_path).returncode == 0
+    done = python("-c", script, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  intel-scenes train " in done.stdout
 
 
 def test_it_says_its_version(tmp_path):

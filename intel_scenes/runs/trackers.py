@@ -1,5 +1,7 @@
 """Experiment trackers beside the record."""
 
+import os
+from functools import wraps
 from typing import Any
 
 from lightning.pytorch import loggers
@@ -22,3 +24,13 @@ class WandbLogger(loggers.WandbLogger):
         """Finish the W&B run."""
         super().finalize(status)
         self.experiment.finish(exit_code=0 if status == "success" else 1)
+
+
+class MLFlowLogger(loggers.MLFlowLogger):
+    """Lightning's logger, allowed to keep a run in files: without a word in the environment MLflow 3 refuses that."""
+
+    @wraps(loggers.MLFlowLogger.__init__)  # so that its arguments are known
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+        """Take Lightning's options."""
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        super().__init__(*arguments, **options)

@@ -40,6 +40,25 @@ def test_draws_are_uniform(seed: int) -> None:
         assert stats.kstest(draws[:, number], "uniform").pvalue > 1e-4
 
 
+WORD = 2**64
+
+
+def splitmix64(state: int) -> int:
+    """An output of the generator of Steele et al. (2014), in whole numbers."""
+    mixed = (state + 0x9E3779B97F4A7C15) % WORD
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % WORD
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % WORD
+    return mixed ^ mixed >> 31
+
+
+def test_draws_are_those_of_splitmix64_so_that_a_run_can_be_repeated_by_a_later_version() -> None:
+    assert splitmix64(1234567) == 6457827717110365317  # published with the generator's C code
+    for seed, epoch, index, number in ((7, 2, 5, 0), (7, 2, 5, 41), (0, 0, 0, 3), (2**40, 9, 14033, 45)):
+        stream = splitmix64((splitmix64(splitmix64(seed) + epoch) + index) % WORD)
+        expected = (splitmix64((stream + number * 0x9E3779B97F4A7C15) % WORD) >> 11) / 2**53
+        assert uniform_draws(seed, epoch, np.array([index]), 46)[0, number] == expected
+
+
 @pytest.mark.parametrize("place", [0, 1000, 10**6])
 def test_neighbouring_images_draw_different_numbers(place: int) -> None:
     assert len(np.unique(uniform_draws(7, 0, place + np.arange(2000), 1))) == 2000

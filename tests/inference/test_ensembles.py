@@ -13,12 +13,15 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 from torchvision import models
 
 from intel_scenes import record
+from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.errors import UserError
 from intel_scenes.inference import ensembles
 from intel_scenes.inference.load_run import load_run
 from intel_scenes.models.backbones import build
 from intel_scenes.models.weights import resolve_weights
 from intel_scenes.record import Summary
+from intel_scenes.training.build import build_data
+from tests.small import DRAWN, SMALL, asked
 
 Run = Callable[..., Summary]
 FEW = ("model=resnet18", "epochs=1", "optim.lr=0.02", "data.crop_fraction=1.0")
@@ -69,36 +72,73 @@ def test_a_vote_is_by_majority_and_ties_are_broken_by_the_mean() -> None:
     np.testing.assert_allclose(votes, [[2 / 3, 1 / 3, 0], [1 / 3, 1 / 3, 1 / 3]], atol=1e-5)
 
 
-def test_a_soup_has_the_mean_weights_of_the_members_that_validation_selects(folders: list[Path]) -> None:
-    runs = [load_run(folder) for folder in folders]
-    soup = ensembles.soup(runs)
-    states = [torch.load(run.folder / record.BEST, weights_only=True)["state_dict"] for run in soup.members]
+def by_mean_weights(folders: list[Path], data: SceneDataModule) -> dict[str, np.ndarray]:
+    """Return the predictions of torchvision's network with the mean weights of the runs, for each split."""
+    states = [torch.load(folder / record.BEST, weights_only=True)["state_dict"] for folder in folders]
     network = models.resnet18(num_classes=6).eval()
-    average = {
-        name.removeprefix("network."): torch.stack([state[name] for state in states]).double().mean(0)
-        for name in states[0]
-    }
-    network.load_state_dict(average)
-    best_alone = max(runs, key=lambda run: run.summary.val_accuracy)
-    assert soup.members[0].folder == best_alone.folder
-    labels = runs[0].labels["val"]
-    of_soup, of_best = (accuracy_score(labels, one.probabilities["val"].argmax(1)) for one in (soup, best_alone))
-    assert of_soup >= of_best
-    if len(soup.members) == 1:
-        np.testing.assert_allclose(soup.probabilities["test"], best_alone.probabilities["test"], atol=1e-6)
-    alone = ensembles.soup([best_alone])
-    np.testing.assert_allclose(alone.probabilities["test"], best_alone.probabilities["test"], atol=1e-6)
+    network.load_state_dict(
+        {
+            name.removeprefix("network."): torch.stack([state[name] for state in states]).double().mean(0)
+            for name in states[0]
+        }
+    )
+    stored = {"val": data.images.batch(data.splits.val), "test": data.test_images.batch(data.splits.test)}
+    with torch.inference_mode():
+        return {
+            split: network(data.pipeline.eval_view(batch.images)).softmax(1).numpy() for split, batch in stored.items()
+        }
 
 
-def test_a_soup_is_made_by_the_primary_metric_of_its_runs(folders: list[Path]) -> None:
+def images_of(cache: Path) -> SceneDataModule:
+    return build_data(asked(*DRAWN, *SMALL, *FEW, f"data.cache_dir={cache}"))
+
+
+def test_a_soup_has_the_mean_weights_of_its_members(folders: list[Path], cache: Path) -> None:
+    soup = ensembles.soup([load_run(folder) for folder in folders])
+    members = [run.folder for run in soup.members]
+    assert len(members) > 1, "else nothing is averaged"
+    for split, expected in by_mean_weights(members, images_of(cache)).items():
+        np.testing.assert_allclose(soup.probabilities[split], expected, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+@pytest.mark.parametrize("metric", ["accuracy", record.BALANCED])
+def test_a_soup_leaves_out_what_lowers_the_primary_metric_on_validation(
+    folders: list[Path], cache: Path, tmp_path: Path, metric: str
+) -> None:
+    best, other = folders[0], tmp_path / "other"
+    shutil.copytree(best, other)
+    content = torch.load(other / record.BEST, weights_only=True)
+    for name in ("weight", "bias"):
+        content["state_dict"][f"network.fc.{name}"] *= -3  # so that the mean turns all logits round
+    torch.save(content, other / record.BEST)
+    alone, both = (by_mean_weights(members, images_of(cache))["val"].argmax(1) for members in ([best], [best, other]))
+    # Labels by which the best alone is right more often, and both together in as many classes: the alone's commonest
+    # class where it says so, of the others fewer what both say, and what nobody says for the rest.
+    common = np.bincount(alone).argmax()
+    of_alone = np.flatnonzero(alone == common)[:7]
+    rest = np.setdiff1d(np.arange(len(alone)), of_alone)
+    of_both, of_nobody = rest[: len(of_alone) - 1], rest[len(of_alone) - 1 :]
+    labels = np.full(len(alone), common)
+    labels[of_both] = both[of_both]
+    for image in of_nobody:
+        labels[image] = np.setdiff1d(np.arange(6), [common, alone[image], both[image], *both[of_both]])[0]
+    assert accuracy_score(labels, alone) > accuracy_score(labels, both)
+    assert balanced_accuracy_score(labels, alone) <= balanced_accuracy_score(labels, both)
+    runs = []
+    for run in map(load_run, (best, other)):
+        val = replace(run.predictions["val"], labels=labels)
+        summary = replace(run.summary, primary_metric=metric)
+        runs.append(replace(run, predictions=run.predictions | {"val": val}, summary=summary))
+    members = [run.folder for run in ensembles.soup(runs).members]
+    assert members == ([best] if metric == "accuracy" else [best, other])
+
+
+def test_a_soup_takes_runs_of_one_primary_metric(folders: list[Path]) -> None:
     runs = [load_run(folder) for folder in folders]
-    metric = record.BALANCED
-    balanced = [replace(run, summary=replace(run.summary, primary_metric=metric)) for run in runs]
-    labels, of_runs = runs[0].labels["val"], [run.predictions["val"].predicted for run in runs]
-    best = max(balanced_accuracy_score(labels, predicted) for predicted in of_runs)
-    assert balanced_accuracy_score(labels, ensembles.soup(balanced).probabilities["val"].argmax(1)) >= best
+    balanced = replace(runs[1], summary=replace(runs[1].summary, primary_metric=record.BALANCED))
     with pytest.raises(UserError, match=r"^combine=soup needs runs with the same primary_metric: "):
-        ensembles.soup([runs[0], *balanced[1:]])
+        ensembles.soup([runs[0], balanced])
 
 
 def test_a_vote_has_no_loss(folders: list[Path]) -> None:

@@ -77,10 +77,6 @@ def test_every_classifier_of_torchvision_gives_six_logits_and_can_train_at_its_o
     nested.load_state_dict(dict(nested.state_dict()))  # as a checkpoint holds it: without torch's own notes
 
 
-def test_there_are_eighty_classifiers() -> None:
-    assert len(CLASSIFIERS) >= 80
-
-
 @pytest.mark.parametrize(
     ("model_name", "expected"),
     [

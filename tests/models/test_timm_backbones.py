@@ -68,7 +68,7 @@ def test_preprocessing_is_that_of_timm(name: str) -> None:
     assert (seen.mean, seen.std, seen.interpolation) == tuple(expected[key] for key in ("mean", "std", "interpolation"))
     assert (3, seen.crop_size, seen.crop_size) == expected["input_size"]
     (resize, *_) = timm.data.create_transform(**expected).transforms
-    assert seen.resize_size == resize.size[0] if isinstance(resize.size, tuple) else resize.size
+    assert seen.resize_size == (resize.size[0] if isinstance(resize.size, tuple) else resize.size)
     assert preprocessing_of(of(name)).resize_size == seen.crop_size, "random weights see the whole image"
 
 

@@ -7,6 +7,7 @@ from scipy import stats
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
+from intel_scenes.keys import conf_folder
 from intel_scenes.studies.comparison import compare
 from intel_scenes.studies.render.answer import answer
 from intel_scenes.studies.render.sentences import notes, problems, unplanned
@@ -397,6 +398,17 @@ def test_a_file_name_alone_is_the_label_where_it_is_clear(tmp_path):
         for without in ("nothing", "mixing"):
             leave_run(tmp_path, f"{without}{seed}", {"without": without, "seed": seed}, right(0.9, seed=seed))
     assert {arm.label for arm in compare(tmp_path).arms} == {"nothing", "mixing"}
+
+
+GROUPS = {path.name for path in conf_folder().iterdir() if path.is_dir()}
+
+
+@pytest.mark.parametrize("group", sorted(GROUPS - {"hydra", "logger", "study"}))  # which change no result
+def test_the_name_of_a_file_of_any_group_stands_alone(tmp_path, group):
+    for seed in (1, 2):
+        for name in ("this", "that"):
+            leave_run(tmp_path, f"{name}{seed}", {group: name, "seed": seed}, right(0.9, seed=seed))
+    assert {arm.label for arm in compare(tmp_path).arms} == {"this", "that"}
 
 
 def test_equal_accuracies_tie_whichever_key_holds_them(tmp_path):

@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 import shutil
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -164,16 +163,11 @@ def test_runs_of_a_seed_are_paired_even_with_different_initial_weights(tmp_path)
         assert compare(tmp_path / study).effects["test_accuracy"] == expected
 
 
-def test_predictions_are_parsed_once_for_all_their_readers(tmp_path, monkeypatch):
+def test_with_a_baseline_arms_are_compared_on_validation_beside_the_effects_on_all_metrics(tmp_path):
     leave_scored(tmp_path)
-    parsed, read = Counter(), record.Predictions.read_splits
-    monkeypatch.setattr(
-        record.Predictions, "read_splits", lambda folder, *splits: parsed.update([folder]) or read(folder, *splits)
-    )
     comparison = compare(tmp_path, baseline="resnet18/sgd")
     assert len(comparison.on_validation) == 3
     assert tuple(comparison.effects) == METRICS
-    assert sorted(parsed.values()) == [1] * 12
 
 
 def test_all_metrics_are_in_files_and_json(tmp_path):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -477,19 +478,35 @@ def test_the_workers_of_launchers_leave_the_records_of_a_sequential_sweep(sweep,
         assert same(tmp_path / launcher / "multirun/s", tmp_path / "one/multirun/s")
 
 
+def trained_by(process, study):
+    """Names of the runs that a process has claimed and not completed; a claim stays behind where it was killed."""
+    names = []
+    for lock in study.glob(f"*/{record.LOCK}"):
+        with suppress(FileNotFoundError):  # completed between one look and the next
+            summary = json.loads((lock.parent / record.SUMMARY).read_text())
+            if f"pid={process.pid}\n" in lock.read_text() and summary["status"] == "interrupted":
+                names.append(lock.parent.name)
+    return names
+
+
 @pytest.mark.slow
 def test_a_killed_sweep_and_two_side_by_side_end_like_an_undisturbed_one(start, sweep, tmp_path):
-    arguments = ("optim=sgd,adamw", "seed=1,2,3", "epochs=3")
+    seeds = ",".join(str(seed) for seed in range(1, max(3, NUM_KILLS) + 1))  # a run to kill is left for each kill
+    arguments = ("optim=sgd,adamw", f"seed={seeds}", "epochs=3")
     assert sweep(*arguments, place=tmp_path / "undisturbed")[0] == 0
     chance = random.Random(1)
     place = tmp_path / "killed"
     for _ in range(NUM_KILLS):
         pair = [start(*arguments, place=place) for _ in range(2)]
-        time.sleep(chance.uniform(8, 14))
+        while pair[0].poll() is None and not trained_by(pair[0], place / "multirun/s"):
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.2))
         os.killpg(pair[0].pid, signal.SIGKILL)
         pair[1].send_signal(signal.SIGTERM)
         for process in pair:
             process.communicate()
+        assert pair[0].returncode == -signal.SIGKILL
+        assert trained_by(pair[0], place / "multirun/s"), "the kill hit no run: it left no claim on one that is cut off"
     pair = [start(*arguments, place=place) for _ in range(2)]
     assert {(process.communicate()[0], process.returncode)[1] for process in pair} <= {0, 3}
     assert sweep(*arguments, place=place)[0] == 0

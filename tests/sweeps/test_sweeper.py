@@ -4,15 +4,13 @@ import pytest
 from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode, TaskFunction
-from omegaconf import OmegaConf
 
 import intel_scenes.cli  # noqa: F401  # which conf/ calls
-from hydra_plugins.intel_scenes.sweeper import Composer, _num_workers
+from hydra_plugins.intel_scenes.sweeper import Composer
 from intel_scenes.keys import conf_folder
 from intel_scenes.record import Interval
 from intel_scenes.sweeps import runner
@@ -27,30 +25,34 @@ def sweeper_of(arguments: list[str], train: TaskFunction) -> Sweeper:
     )
 
 
-def test_a_job_is_composed_once_and_runs_as_it_was_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+OWN = "{{_target_: torch.optim.SGD, _partial_: true, lr: {}, momentum: 0.0}}"
+
+
+def test_what_was_checked_is_what_runs_even_where_its_files_change_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
+    own = tmp_path / "more/optim/mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(OWN.format(0.5))
+    arguments = ["sweep.name=s", "optim=mine", "seed=3,4"]
     trained = []
-    sweeper = sweeper_of(["sweep.name=s", "seed=3,4"], trained.append)
-    composed = []
-    compose = ConfigLoaderImpl.load_configuration
-    monkeypatch.setattr(
-        ConfigLoaderImpl, "load_configuration", lambda self, **named: composed.append(1) or compose(self, **named)
-    )
+    sweeper = sweeper_of([f"hydra.searchpath=[{tmp_path / 'more'}]", *arguments], trained.append)
 
     def run(jobs, sweep, compose, launch) -> int:
         assert sweep.is_named
-        assert [compose(job).seed for job in jobs] == [3, 4]
-        assert len(composed) == 2
+        assert [(config.seed, config.optim.lr) for config in map(compose, jobs)] == [(3, 0.5), (4, 0.5)]
+        own.write_text(OWN.format(0.7))
         launch(jobs)
-        assert len(composed) == 2
         launch(jobs[:1])  # again, as for a run that another process held
-        assert len(composed) == 3
         return 0
 
     monkeypatch.setattr(runner, "run", run)
-    with pytest.raises(SystemExit):
-        sweeper.sweep(["sweep.name=s", "seed=3,4"])
-    assert [cfg.seed for cfg in trained] == [3, 4, 3]
+    with pytest.raises(SystemExit) as ended:
+        sweeper.sweep(arguments)
+    assert ended.value.code == 0
+    assert [(cfg.seed, cfg.optim.lr) for cfg in trained[:2]] == [(3, 0.5), (4, 0.5)]
+    assert [cfg.seed for cfg in trained[2:]] == [3]
 
 
 def test_every_combination_of_what_a_study_sweeps_and_what_was_typed_is_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,22 +88,16 @@ def test_the_points_of_a_search_are_tried_by_every_combination(monkeypatch: pyte
     assert [point for _, point in others] == [others[0][1]] * 2 != [first] * 2
 
 
-def test_a_file_is_read_once_for_all_jobs_and_anew_for_another_search_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_are_composed_from_the_files_of_the_search_path_as_it_changes(tmp_path: Path) -> None:
     version.setbase("1.3")
     other = tmp_path / "optim" / "other.yaml"
     other.parent.mkdir()
-    other.write_text("{_target_: torch.optim.SGD, _partial_: true, lr: 0.5, momentum: 0.0}")
-    read, load = [], ConfigRepository.load_config
-    monkeypatch.setattr(ConfigRepository, "load_config", lambda self, path: read.append(path) or load(self, path))
+    other.write_text(OWN.format(0.5))
     composer = Composer(create_config_search_path(str(conf_folder())))
     config = composer.load_configuration("train", ["sweep.name=s"], RunMode.MULTIRUN)
     for seed in (1, 2):
         cfg = composer.load_sweep_config(config, ["optim=adam", f"seed={seed}"])
         assert (cfg.optim._target_, cfg.seed) == ("torch.optim.Adam", seed)
-    assert "optim/adam" in {path.removesuffix(".yaml") for path in read}
-    assert len(read) == len(set(read))
     whole = composer.load_configuration("train", [f"hydra.searchpath=[{tmp_path}]", "optim=other"], RunMode.MULTIRUN)
     assert whole.optim.lr == 0.5
 
@@ -109,12 +105,17 @@ def test_a_file_is_read_once_for_all_jobs_and_anew_for_another_search_path(
 @pytest.mark.parametrize(
     ("launcher", "expected"),
     [
-        ({"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}, 1),
-        ({"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", "n_jobs": 3}, 3),
-        ({"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"}, None),
+        ([], 1),
+        (["hydra/launcher=local_joblib", "hydra.launcher.n_jobs=3"], 3),
+        (["hydra/launcher=slurm"], None),
     ],
 )
 def test_the_number_of_simultaneous_runs_is_known_for_some_launchers(
-    launcher: dict[str, object], expected: int | None
+    launcher: list[str], expected: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _num_workers(OmegaConf.create({"hydra": {"launcher": launcher}})) == expected
+    sweeper = sweeper_of(["sweep.name=s", "seed=3,4", *launcher], lambda _: None)
+    given = []
+    monkeypatch.setattr(runner, "run", lambda jobs, sweep, *_: given.append(sweep.num_workers) or 0)
+    with pytest.raises(SystemExit):
+        sweeper.sweep(["sweep.name=s", "seed=3,4"])
+    assert given == [expected]

@@ -1,3 +1,4 @@
+import math
 import sys
 from dataclasses import replace
 from functools import partial
@@ -6,6 +7,7 @@ import hydra
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 
 from intel_scenes.errors import UserError
 from intel_scenes.keys import conf_folder
@@ -19,22 +21,28 @@ from intel_scenes.training.build import (
     unguarded,
 )
 from intel_scenes.training.epoch_budget import with_steps
-from tests.small import DRAWN, asked
+from tests.small import DRAWN, QUIET, asked
 
 
 @pytest.fixture
-def classifier(cache):
-    """Build the LightningModule of a configuration as a run does."""
+def made(cache):
+    """Build the LightningModule of a configuration and its data module, as a run does."""
 
-    def made(*overrides):
+    def make(*overrides):
         config = asked(
             *DRAWN, "model.weights=null", "trainer=cpu", "recipe=plain", f"data.cache_dir={cache}", *overrides
         )
         data = build_data(config)
         config = with_steps(config, data, config.epochs, folder=None)
-        return build_classifier(config, build_network(config, None, data), data.splits)
+        return build_classifier(config, build_network(config, None, data), data.splits), data
 
-    return made
+    return make
+
+
+@pytest.fixture
+def classifier(made):
+    """The module alone."""
+    return lambda *overrides: made(*overrides)[0]
 
 
 def test_an_unguarded_schedule_has_the_same_factors_without_hydras_check():
@@ -95,3 +103,24 @@ def test_a_missing_tracker_is_reported_with_the_command_that_installs_it(monkeyp
     monkeypatch.setattr("lightning.pytorch.loggers.mlflow._MLFLOW_AVAILABLE", False)
     with pytest.raises(UserError, match=r'; run pip install "intel-scenes\[mlflow\]", or set logger=none$'):
         build_loggers(replace(asked("logger=mlflow"), folder="run"))
+
+
+OPTIMIZERS, SCHEDULERS = (
+    sorted(path.stem for path in (conf_folder() / group).glob("*.yaml")) for group in ("optim", "scheduler")
+)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("optim", OPTIMIZERS)
+def test_every_optimizer_trains_with_every_scheduler(made, optim, scheduler):
+    few = ("model=resnet9_x0_5", "data.image_size=32", "data.batch_size=54", "epochs=2")
+    module, data = made(f"optim={optim}", f"scheduler={scheduler}", *few)
+    before = module.network.fc.weight.clone()
+    trainer = Trainer(
+        **QUIET, max_epochs=2, enable_checkpointing=False, use_distributed_sampler=False, log_every_n_steps=1
+    )
+    trainer.fit(module, data)
+    assert trainer.global_step == 4  # 108 training images make two batches
+    assert not torch.equal(module.network.fc.weight, before)
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+    assert math.isfinite(trainer.callback_metrics["val_loss"])

@@ -3,6 +3,7 @@ import math
 import os
 import resource
 import threading
+import time
 from collections import OrderedDict, UserList
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -305,20 +306,23 @@ def test_a_run_that_another_process_took_over_writes_no_further_epoch(tmp_path: 
         if not next(held):
             raise Busy("taken over")
 
-    with pytest.raises(Busy):
+    with pytest.raises(Busy, match="taken over"):
         fit(tmp_path, tiny(), epochs=3, before_writing=check)
     assert [row["epoch"] for row in history(tmp_path)] == ["0"]
     assert loaded(tmp_path, record.LAST)["epoch"] == 0
 
 
 def test_time_is_summed_over_resumes(tmp_path: Path) -> None:
+    begun = time.perf_counter()
     fit(tmp_path, tiny(), epochs=1)
     last = loaded(tmp_path, record.LAST)
     (state,) = [state for state in last["callbacks"].values() if "fit_seconds" in state]
-    assert 0 < state["fit_seconds"] < 60
+    assert 0 < state["fit_seconds"] < time.perf_counter() - begun
     state["fit_seconds"] = 1000.0
     torch.save(last, tmp_path / record.LAST)
-    assert 1000 < fit(tmp_path, tiny(), epochs=2, resumed=True).fit_seconds < 1060
+    begun = time.perf_counter()
+    found = fit(tmp_path, tiny(), epochs=2, resumed=True).fit_seconds
+    assert 1000 < found < 1000 + time.perf_counter() - begun
 
 
 def test_the_best_file_holds_the_averages_of_weights_and_statistics(tmp_path: Path) -> None:
@@ -370,7 +374,7 @@ def test_with_accumulated_gradients_the_step_is_the_one_that_the_batch_belongs_t
 
 
 def test_an_epoch_that_ends_in_a_loss_that_is_not_finite_is_not_recorded(tmp_path: Path) -> None:
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"^the loss is not finite at step 7 \(epoch 2\)"):
         fit(tmp_path, Breaks(7), epochs=3)
     assert [row["epoch"] for row in history(tmp_path)] == ["0"]
     assert loaded(tmp_path, record.LAST)["epoch"] == 0

@@ -32,7 +32,7 @@ def test_a_compiled_network_learns_what_an_eager_one_learns_and_its_warm_up_is_t
     monkeypatch.setattr(torch.nn.Module, "compile", as_it_is)
     plain = run(*TINY, folder=tmp_path / "plain")
     summary = run(*TINY, "compile=true", folder=tmp_path / "compiled")
-    assert compiled == [{}]
+    assert compiled, "else nothing was compiled"
     assert plain.compile_seconds is None
     assert summary.compile_seconds > 0
     assert summary.init_digest == plain.init_digest

@@ -176,19 +176,30 @@ def test_a_head_is_fitted_as_logistic_regression_does(run: Run, cache: Path) -> 
     np.testing.assert_allclose(probabilities, reference.predict_proba(values), atol=2e-3)
 
 
-def test_a_head_that_is_fitted_first_starts_where_the_probe_ends(run: Run, tmp_path: Path) -> None:
-    weights, _ = random_weights(tmp_path)
-    base = ("model=resnet18", weights, "data.crop_fraction=1.0", "epochs=1", "optim.lr=1e-9", "augment=none")
-    plain = run(*base, folder=tmp_path / "plain")
-    first = run(*base, "recipe.head_first=true", "recipe.trains_norms=false", folder=tmp_path / "first")
+def test_a_head_that_is_fitted_first_starts_as_scikit_learns_logistic_regression_of_the_frozen_features(
+    run: Run, cache: Path, tmp_path: Path
+) -> None:
+    weights, network = random_weights(tmp_path)
+    base = ("recipe=plain", "model=resnet18", weights, "data.crop_fraction=1.0", "epochs=1", "optim.lr=1e-9")
+    plain = run(*base, "augment=none", folder=tmp_path / "plain")
+    first = run(*base, "augment=none", "recipe.head_first=true", "recipe.trains_norms=false", folder=tmp_path / "first")
     assert first.init_digest == plain.init_digest, "what is paired is what came before"
-    assert history(tmp_path / "first")[0]["train_loss"] < history(tmp_path / "plain")[0]["train_loss"]
     state, initial = (
         torch.load(path, weights_only=True) for path in (tmp_path / "first" / record.BEST, tmp_path / "weights.pth")
     )
     norms = [name for name in initial if name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
     assert len(norms) == 60
     assert all(torch.equal(state["state_dict"][f"network.{name}"], initial[name]) for name in norms)
+
+    data = images_of(cache)
+    network.eval().fc = nn.Identity()
+    with torch.inference_mode():
+        features = network(data.pipeline.eval_view(data.images.batch(np.arange(120)).images)).numpy()
+    chosen, labels = data.splits.train, data.splits.scenes.labels
+    reference = LogisticRegression(C=1 / (0.01 * len(chosen)), tol=1e-8, max_iter=10_000)
+    reference.fit(features[chosen], labels[chosen])
+    found = record.Predictions.read(tmp_path / "first", "val").probabilities
+    np.testing.assert_allclose(found, reference.predict_proba(features[data.splits.val]), atol=5e-3)
 
 
 def test_random_weights_have_no_head_first_and_no_layer_wise_decay(run: Run, tmp_path: Path) -> None:
