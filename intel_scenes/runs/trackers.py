@@ -29,8 +29,8 @@ class WandbLogger(loggers.WandbLogger):
 class MLFlowLogger(loggers.MLFlowLogger):
     """Lightning's logger, allowed to keep a run in files: without a word in the environment MLflow 3 refuses that."""
 
-    @wraps(loggers.MLFlowLogger.__init__)  # so that its arguments are known
-    def __init__(self, *arguments: Any, **options: Any) -> None:  # type: ignore[misc]  # noqa: ANN401
+    @wraps(loggers.MLFlowLogger.__init__)  # type: ignore[misc]  # so that its arguments are known
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
         """Take Lightning's options."""
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         super().__init__(*arguments, **options)
