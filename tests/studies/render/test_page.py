@@ -177,7 +177,7 @@ addEventListener("load", () => setTimeout(() => {
   const wide = [...document.querySelectorAll("main *, header *")].filter(
     one => !one.closest(".wide") && one.getBoundingClientRect().right > innerWidth + 1);
   const ends = Object.fromEntries([...document.querySelectorAll("#leaderboard thead th")].map(
-    one => [one.textContent, one.getBoundingClientRect().right]));
+    one => [one.textContent.replace("\u00a0", " "), one.getBoundingClientRect().right]));
   const labels = [...document.querySelectorAll("#minutes .textpoint text")].map(one => one.getBoundingClientRect());
   const over = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
   console.log("probe " + JSON.stringify({
