@@ -29,7 +29,7 @@ class WandbLogger(loggers.WandbLogger):
 class MLFlowLogger(loggers.MLFlowLogger):
     """Lightning's logger, allowed to keep a run in files: without a word in the environment MLflow 3 refuses that."""
 
-    @wraps(loggers.MLFlowLogger.__init__)  # so that its arguments are known
+    @wraps(loggers.MLFlowLogger.__init__)  # type: ignore[misc]  # so that its arguments are known
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
         """Take Lightning's options."""
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
