@@ -76,7 +76,7 @@ EXPECTED = {
     "effects.csv": csv_files.EFFECTS_COLUMNS,
     "interactions.csv": csv_files.INTERACTIONS_COLUMNS,
     "learning_curve.csv": curve_columns(SimpleNamespace(primary="test_accuracy")),
-    "evaluation.json": [*names(ensembles.Evaluation), *names(ensembles.Row, "rows[].")],
+    "evaluation.json": [*names(ensembles.EnsembleScores), *names(ensembles.RunScores, "rows[].")],
     "metrics.json": list(of_metrics()),
     "pairs.csv": ends(names(PairedDifference)),
     "reliability.csv": ends(["kind", *names(Bin)]),
