@@ -259,11 +259,16 @@ def _provenance(comparison: Comparison) -> Rows:
         values = sorted({str(value) for value in recorded if value is not None})
         if values:
             rows.append([name, ", ".join(values)])
-    splits = {(run.summary.num_train, run.summary.num_val, run.summary.num_test) for run in comparison.runs}
-    known = sorted((train, val, test) for train, val, test in splits if train and val and test)
-    if known:
-        counts = [f"{train:,} training, {val:,} validation, {test:,} test" for train, val, test in known]
-        rows.append(["images", "; ".join(counts)])
+    images = {
+        ", ".join(
+            f"{number:,} {split}"
+            for split, number in (("training", one.num_train), ("validation", one.num_val), ("test", one.num_test))
+            if number is not None
+        )
+        for one in (run.summary for run in comparison.runs)
+    }
+    if known := sorted(filter(None, images)):
+        rows.append(["images", "; ".join(known)])
     versions = {json.dumps(run.summary.versions, sort_keys=True) for run in comparison.runs if run.summary.versions}
     rows += [["versions", ", ".join(f"{k} {v}" for k, v in json.loads(one).items())] for one in sorted(versions)]
     duplicates = sorted({path for run in comparison.runs for path in run.summary.test_duplicates or []})
