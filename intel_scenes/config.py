@@ -685,7 +685,7 @@ def of_record(folder: Path) -> RunConfig:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)}): move the folder away") from error
     if not isinstance(plain, Mapping):
-        raise UserError(f"{path} is no configuration: move the folder away")
+        raise UserError(f"{path} is not a configuration: move the folder away")
     for key in keys_without_field(RunConfig, plain):
         log.warning("%s: unknown key %s; it is ignored", path, key)
     try:
@@ -693,7 +693,7 @@ def of_record(folder: Path) -> RunConfig:
     except MissingKey as error:
         raise UserError(f"{path} lacks {error.key}, which every run has: add it there, or run again") from error
     except UserError as error:
-        raise UserError(f"{path} is no valid configuration ({error}): move the folder away") from error
+        raise UserError(f"{path} is not a valid configuration ({error}): move the folder away") from error
 
 
 def check(config: RunConfig, typed: Collection[str] = ()) -> None:
