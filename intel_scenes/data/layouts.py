@@ -152,7 +152,8 @@ def read_labelled(
             differ from `classes`.
     """
     scenes = _read(folder, labels, only=split, classes=classes)
-    present = " and ".join(str(one) for one in scenes)
+    *others, last = map(str, scenes)
+    present = f"{', '.join(others)} and {last}"
     if split is not None and None in scenes:
         raise UserError(
             f"{labels or folder} has no splits: leave out split={split} to evaluate on all of its images, or leave out "
