@@ -184,8 +184,8 @@ def source_of(data: DataConfig) -> Source:
     if data.source == "folder":
         if root is None and data.labels is None:
             raise UserError(
-                "data=folder needs data.root=FOLDER, with the folders train/CLASS and test/CLASS or one folder for each "
-                "class, or data.labels=FILE.csv"
+                "data=folder needs data.root=FOLDER, with the folders train/CLASS and test/CLASS or one folder for "
+                "each class, or data.labels=FILE.csv"
             )
         return Folder(root, _labels_file(data.labels, root) if data.labels else None)
     return Kaggle(root)
