@@ -71,7 +71,9 @@ def _checked(config: BenchConfig, job: Job) -> tuple[list[str], Path]:
         raise UserError(f"what=[] names no benchmark: choose among {', '.join(PARTS)}")
     for part in parts:
         if part not in PARTS:
-            raise UserError(f"what={part} is no benchmark{did_you_mean(part, PARTS)}: choose among {', '.join(PARTS)}")
+            raise UserError(
+                f"what={part} is not a benchmark{did_you_mean(part, PARTS)}: choose among {', '.join(PARTS)}"
+            )
     for key, only in ONLY_FOR.items():
         if key in job.origin.typed and not set(parts) & set(only):
             raise UserError(f"{key} has no effect on what={','.join(parts)}, only on {', '.join(only)}: leave it out")

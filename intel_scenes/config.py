@@ -685,7 +685,7 @@ def of_record(folder: Path) -> RunConfig:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)}): move the folder away") from error
     if not isinstance(plain, Mapping):
-        raise UserError(f"{path} is no configuration: move the folder away")
+        raise UserError(f"{path} is not a configuration: move the folder away")
     for key in keys_without_field(RunConfig, plain):
         log.warning("%s: unknown key %s; it is ignored", path, key)
     try:
@@ -693,7 +693,7 @@ def of_record(folder: Path) -> RunConfig:
     except MissingKey as error:
         raise UserError(f"{path} lacks {error.key}, which every run has: add it there, or run again") from error
     except UserError as error:
-        raise UserError(f"{path} is no valid configuration ({error}): move the folder away") from error
+        raise UserError(f"{path} is not a valid configuration ({error}): move the folder away") from error
 
 
 def check(config: RunConfig, typed: Collection[str] = ()) -> None:
@@ -713,7 +713,10 @@ def check(config: RunConfig, typed: Collection[str] = ()) -> None:
                 "epochs has no effect with budget_minutes, which determines the epochs: leave one of them out"
             )
         if config.compile:
-            raise UserError("budget_minutes is measured without compiling: leave compile out, or set epochs instead")
+            raise UserError(
+                "budget_minutes cannot be combined with compile=true, because its steps are measured without "
+                "compiling: leave compile out, or set epochs instead"
+            )
         if recipe.trained == "head":
             raise UserError(
                 "budget_minutes does not apply to recipe.trained=head, whose epochs are too short to measure: set "
@@ -743,8 +746,8 @@ def _check_subset(config: RunConfig, typed: Collection[str]) -> None:
     counts_epochs = config.scheduler.interval != "step" and config.scheduler.factory.get("factor") != 1  # not constant
     if config.equal_steps and counts_epochs:
         raise UserError(
-            "equal_steps=true does not fit a schedule that counts epochs, because smaller subsets take more of them: "
-            "set scheduler=multistep, or another one that counts steps"
+            "equal_steps=true does not fit a schedule that counts epochs, because it trains smaller subsets for more "
+            "epochs: set scheduler=multistep, or another one that counts steps"
         )
     if config.data.train_fraction < 1 or "data.train_fraction" in typed:  # in a sweep, 1 may be one of its values
         return

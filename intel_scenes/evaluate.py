@@ -51,8 +51,8 @@ def _on_folder(config: EvaluateConfig, names: list[str]) -> None:
     """Evaluate runs on a folder of labelled images."""
     if config.combine != "mean":
         raise UserError(
-            f"combine={config.combine} has no effect with data.root, which always adds the mean of several runs: leave "
-            "it out"
+            f"combine={config.combine} has no effect with data.root, where several runs are always combined by their "
+            "mean: leave it out"
         )
     if config.output_weights:
         raise UserError("output_weights has no effect with data.root: leave one of them out")

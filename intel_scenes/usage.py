@@ -34,7 +34,7 @@ def text(
     if any(group.name == "study" for group in groups):
         parts.append(_heading("Prepared studies, set as study=NAME:", _studies(width)))
     sections = [_section(lines, width) for lines in _sections(config_name, composed, choices)]
-    parts.append(_heading("Keys, set as KEY=VALUE, with their present values:", "\n\n".join(sections)))
+    parts.append(_heading("Keys, set as KEY=VALUE, with their current values:", "\n\n".join(sections)))
     if "trainer" in composed:
         parts.append(
             _filled(

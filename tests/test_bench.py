@@ -58,8 +58,8 @@ def test_a_model_is_measured_in_the_chosen_precision_and_layout(bench, tmp_path)
     [
         (
             ["what=inptu"],
-            "what=inptu is no benchmark (did you mean input?): choose among input, loop, start, sweep, probe, models, "
-            "predict, ablation",
+            "what=inptu is not a benchmark (did you mean input?): choose among input, loop, start, sweep, probe, "
+            "models, predict, ablation",
         ),
         (["repeats=0"], "repeats=0 must be a whole number of at least 1"),
         (["threads=abc"], "threads=abc must be a whole number of at least 1"),

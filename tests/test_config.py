@@ -406,7 +406,7 @@ def test_a_share_of_the_training_images_lies_above_0_and_up_to_1(fraction: str) 
         *(
             (
                 ["data.train_fraction=0.5", "equal_steps=true", f"scheduler={name}"],
-                "equal_steps=true does not fit a schedule that counts epochs, because smaller subsets take more",
+                "equal_steps=true does not fit a schedule that counts epochs, because it trains smaller subsets",
             )
             for name in ("step", "plateau")
         ),

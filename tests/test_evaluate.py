@@ -56,7 +56,7 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         (["run=[a,b]", "views=[flip]"], "views=['flip'] must be one of 1, flip, flip_crops (did you mean flip?)"),
         (["run=[]"], "run=[] names no run: give finished runs as run=[RUN,RUN,...]"),
         (["run=a", "combine=soup"], "combine has no effect with one run: leave it out, or name several runs"),
-        (["run=[a,b]", "output=."], "output=. cannot be written: name a file in a folder that can"),
+        (["run=[a,b]", "output=."], "output=. cannot be written: name a file in a writable folder"),
         (
             ["run=[a,b]", "output_weights=soup.pth"],
             "output_weights has no effect with combine=mean: set combine=soup",
@@ -99,7 +99,8 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         ),
         (
             ["run=[a,b]", "data.root=.", "combine=vote"],
-            "combine=vote has no effect with data.root, which always adds the mean of several runs: leave it out",
+            "combine=vote has no effect with data.root, where several runs are always combined by their mean: leave it "
+            "out",
         ),
         (
             ["run=a", "data.root=.", "output_weights=soup.pth"],

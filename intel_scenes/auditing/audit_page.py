@@ -25,7 +25,7 @@ ODD_KINDS = {
 }
 
 CAVEAT = (
-    "The estimate counts a label as wrong where the frozen backbone is confident of another class, and misses errors "
+    "The estimate counts a label as wrong if the frozen backbone is confident of another class, and misses errors "
     "that the backbone cannot see. It is a hint at the amount of label noise, not a bound, because a network may learn "
     "the very labels that look wrong."
 )

@@ -277,8 +277,8 @@ def _check_excluded_paths(exclude: Collection[str], layout: Layout) -> None:
         return
     if layout.test_fraction is not None and test is not None and unknown[0] in test.paths:
         raise UserError(
-            f"data.exclude lists {unknown[0]}, which belongs to the test split that was cut; only training images can "
-            "be excluded: remove it from that file, or move the image away"
+            f"data.exclude lists {unknown[0]}, which was split off as a test image; only training images can be "
+            "excluded: remove it from that file, or move the image away"
         )
     form = "CLASS/FILE" if train.has_class_folders else "paths as in data.labels"
     raise UserError(

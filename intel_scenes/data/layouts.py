@@ -62,7 +62,7 @@ class Layout:
             return self
         if fraction is None:
             raise UserError(
-                f"{self.train.root} has no test split: set data.test_fraction, such as 0.15, to cut one from its images"
+                f"{self.train.root} has no test split: set data.test_fraction, such as 0.15, to split one off"
             )
         train = self.train
         parts = stratified_split(
@@ -97,7 +97,7 @@ class Layout:
             of_each.append(f"test {len(self.test):,}")
             if self.test_fraction is not None:
                 share = f"{_percent(self.test_fraction)} of {counted(len(self.train) + len(self.test), 'image')}"
-                of_each[-1] += f" (there is no test split: {share}, cut with data.split_seed={self.split_seed})"
+                of_each[-1] += f" (there is no test split: {share}, split off with data.split_seed={self.split_seed})"
         return ", ".join([*of_each, f"{len(self.train.classes)} classes"])
 
 
@@ -152,11 +152,12 @@ def read_labelled(
             differ from `classes`.
     """
     scenes = _read(folder, labels, only=split, classes=classes)
-    present = " and ".join(str(one) for one in scenes)
+    *others, last = map(str, scenes)
+    present = f"{', '.join(others)} and {last}"
     if split is not None and None in scenes:
         raise UserError(
-            f"{labels or folder} has no splits: leave out split={split} to evaluate on all of its images; for the "
-            "splits that a run cut itself, evaluate run=RUN without data.root"
+            f"{labels or folder} has no splits: leave out split={split} to evaluate on all of its images, or leave out "
+            "data.root to evaluate on the splits that the run made itself"
         )
     if split is not None and split not in scenes:
         raise UserError(f"{labels or folder} has no {split} split: choose split={' or split='.join(map(str, scenes))}")

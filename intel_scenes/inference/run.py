@@ -99,7 +99,7 @@ class Run:
         Args:
             images: A folder, a file or a pattern; a PIL image; an array (H, W), (H, W, 3) or (H, W, 4) of uint8, or of
                 floats in 0..1; or several of these.
-            abstain: Leave the class open where its probability is lower.
+            abstain: Leave the class open if its probability is lower.
             views: Test-time augmentation: 1 (none), "flip" or "flip_crops" (ten-crop); None is that of the run.
             batch_size: Number of images per forward pass.
 
@@ -221,8 +221,8 @@ def _of_array(values: object) -> Image.Image:
     is_float = np.issubdtype(array.dtype, np.floating)
     if not has_image_shape or 0 in array.shape or not (is_float or array.dtype == np.uint8):
         raise UserError(
-            f"an array of shape {array.shape} and type {array.dtype} is no image: give (H, W), (H, W, 3) or (H, W, 4) "
-            "of uint8, or of floats in 0..1; pass tensors to run.network()"
+            f"an array of shape {array.shape} and type {array.dtype} is not an image: give (H, W), (H, W, 3) or "
+            "(H, W, 4) of uint8, or of floats in 0..1; pass tensors to run.network()"
         )
     if is_float and not (array.min() >= 0 and array.max() <= 1):
         raise UserError("an array of floats must lie in 0..1: divide it by its maximum value, or convert it to uint8")

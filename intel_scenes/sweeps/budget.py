@@ -244,7 +244,7 @@ def resolve(request: Request, compose: Compose) -> StudyBudget:
     if part.confirm < terms.confirm:
         print(f"  confirmed on {part.confirm} fresh seeds instead of {terms.confirm}", file=sys.stderr)
     if request.num_workers is None:
-        print("  counted as one run after another: this launcher does not tell how many run at once", file=sys.stderr)
+        print("  estimated for one run at a time: this launcher does not tell how many run at once", file=sys.stderr)
     return StudyBudget(
         minutes=float(request.minutes),
         of=request.digest,
@@ -268,7 +268,7 @@ def cut_in_words(budget: StudyBudget | None) -> list[str]:
         return []
     cut = ", ".join(map(in_yaml, budget.cut))
     return [
-        f"{KEY}={budget.minutes:g} left out {cut}: where a best value is at that edge of the grid, raise {KEY} instead "
+        f"{KEY}={budget.minutes:g} left out {cut}: if a best value is at that edge of the grid, raise {KEY} instead "
         "of adding values"
     ]
 
@@ -302,7 +302,7 @@ def _composed(request: Request, compose: Compose) -> dict[tuple[str, ...], RunCo
         )
     if "seed" in (request.study.cut or ()):
         raise UserError(
-            "study.cut names seed, but seeds are cut last anyway, down to three: leave seed out of study.cut"
+            "study.cut names seed, but seeds are always left out last, down to three: leave seed out of study.cut"
         )
     jobs: dict[tuple[str, ...], Overrides] = {}
     for job in request.jobs:
@@ -312,7 +312,10 @@ def _composed(request: Request, compose: Compose) -> dict[tuple[str, ...], RunCo
         if config.budget_minutes is not None:
             raise UserError(f"budget_minutes limits each run and {KEY} all runs together: leave one of them out")
         if config.compile:
-            raise UserError(f"{KEY} is measured without compiling: leave compile out, or set epochs instead")
+            raise UserError(
+                f"{KEY} cannot be combined with compile=true, because its steps are measured without compiling: leave "
+                "compile out, or set epochs instead"
+            )
     check(jobs.values(), compose)
     return configs
 
@@ -373,10 +376,11 @@ def _too_short(request: Request, runs: Sequence[Planned], terms: Terms, spent: f
     which = f"{counted(len(configurations), 'configuration')} at epochs={least.epochs}"
     which += f" without {few(list(map(in_yaml, least.cut)))}" if least.cut else ""
     advice = "sweep fewer values" if request.study.cut else "name factors that may be shortened in study.cut"
+    seeds = counted(least.num_seeds, "seed")
+    fits = f"only {num_fitting} of {seeds} would fit" if num_fitting else "not even one seed would fit"
     return (
-        f"{KEY}={request.minutes:g} is too short: {num_fitting or 'none'} of {counted(least.num_seeds, 'seed')} of "
-        f"{which} would fit{_could_show(least, num_fitting)}; set {KEY}={enough} for "
-        f"{least.num_seeds}{_could_show(least, least.num_seeds)}, or {advice}"
+        f"{KEY}={request.minutes:g} is too short: of {which}, {fits}{_could_show(least, num_fitting)}; set "
+        f"{KEY}={enough} for {seeds}{_could_show(least, least.num_seeds)}, or {advice}"
     )
 
 

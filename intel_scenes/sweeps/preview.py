@@ -83,7 +83,7 @@ def show(
         print(f"  {action:<9}{name}  {text}".rstrip())
     print(", ".join(f"{count} to {action}" for action, count in counts.items()))
     if counts[Action.CHECK]:
-        print("check: the folder holds a record of other files or settings, which may be refused")
+        print("check: the folder holds a record of other files or settings, so the run may be refused")
     if confirming and confirming.num_unknown:
         sizes = f"{counted(confirming.num_arms, 'arm')} with {counted(confirming.num_seeds, 'fresh seed')}"
         sizes += " each" * (confirming.num_arms > 1)
@@ -159,9 +159,7 @@ def _outlook(
     lines = _promise(len(arms), min(map(len, arms.values())), folder, num_test, has_baseline=has_baseline)
     if len({arm_key(job, ()) for job in jobs}) > len(arms):
         chosen = ", ".join(sorted(tuned))
-        lines += [
-            f"the seeds that choose {chosen} are also those that are tested: sweep.confirm=5 tests on five fresh seeds"
-        ]
+        lines += [f"the seeds that choose {chosen} are also tested: sweep.confirm=5 tests on five fresh seeds instead"]
     return lines
 
 

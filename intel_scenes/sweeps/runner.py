@@ -200,7 +200,7 @@ def warn_of_misspelt_baseline(label: str, jobs: Iterable[Overrides], before: Stu
             continue
         similar = get_close_matches(part, values, 1)
         hint = f" (did you mean {similar[0]}?)" if similar else ""
-        print(f"compare.baseline={label}: no run of this sweep sets anything to {part}{hint}", file=sys.stderr)
+        print(f"compare.baseline={label}: no run of this sweep has the value {part}{hint}", file=sys.stderr)
 
 
 def _fitted(

@@ -184,8 +184,8 @@ def source_of(data: DataConfig) -> Source:
     if data.source == "folder":
         if root is None and data.labels is None:
             raise UserError(
-                "data=folder needs data.root=FOLDER, which holds train/CLASS and test/CLASS or only class folders, or "
-                "data.labels=FILE.csv"
+                "data=folder needs data.root=FOLDER, with the folders train/CLASS and test/CLASS or one folder for "
+                "each class, or data.labels=FILE.csv"
             )
         return Folder(root, _labels_file(data.labels, root) if data.labels else None)
     return Kaggle(root)
@@ -237,7 +237,8 @@ def report_images(module: SceneDataModule) -> None:
         num_bytes = module.images.values.nbytes + module.test_images.values.nbytes
         *others, last = (f"{len(stored.labels):,} {split}" for split, stored in module.images_by_split.items())
         log.info(
-            "%s and %s images are stored whole, up to 2:1, with a shorter side of %d px: %s in %s",
+            "%s and %s images are stored whole (of those longer than 2:1, the center), with a shorter side of %d px: "
+            "%s in %s",
             ", ".join(others),
             last,
             module.store_size,
@@ -248,7 +249,7 @@ def report_images(module: SceneDataModule) -> None:
         listed = ", ".join(ignored[:MAX_LISTED]) + (", ..." if len(ignored) > MAX_LISTED else "")
         listed = listed.encode(errors="backslashreplace").decode()  # file names may hold anything
         number = counted(len(ignored), "entry", "entries")
-        log.warning("ignored %s of the class folders that are no image files: %s", number, listed)
+        log.warning("ignored %s in the class folders that are not image files: %s", number, listed)
     if undecoded := [path for reasons in module.unreadable.values() for path in reasons]:
         log.warning("%s could not be decoded; skipped: %s", counted(len(undecoded), "image"), ", ".join(undecoded))
     splits = module.splits

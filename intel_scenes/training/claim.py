@@ -129,8 +129,8 @@ def _count_deaths(folder: Path) -> None:
         deaths = earlier["deaths"] + 1 if earlier["lines"] == lines else 1
     if deaths >= MAX_DEATHS:
         raise UserError(
-            f"the process of {folder.name} was killed {deaths} times in one epoch, as when memory runs out: lower "
-            "data.batch_size or data.image_size, or repeat the command to try again"
+            f"the process of {folder.name} was killed {deaths} times in one epoch, probably because memory ran out: "
+            "lower data.batch_size or data.image_size, or repeat the command to try again"
         )
     files.write_whole(trace, json.dumps({"deaths": deaths, "lines": lines}).encode())
 
@@ -210,7 +210,7 @@ def _move_aside(folder: Path) -> None:
     for entry in sorted(folder.iterdir()):
         if not entry.name.startswith("."):
             entry.rename(aside / entry.name)
-    log.warning("%s held another run; moved to %s", folder.name, aside)
+    log.warning("%s held another run, which was moved to %s", folder.name, aside)
 
 
 def starts_fresh(folder: Path, claim: Claim) -> bool:

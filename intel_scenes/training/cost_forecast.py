@@ -174,7 +174,9 @@ def fitted_epochs(costs: Costs, data: SceneDataModule, minutes: float) -> int:
     limit, fitting = 60 * minutes, 1
     if seconds(1) > limit:
         log.warning(
-            "not even one epoch fits into %g minutes: training one, in about %s", minutes, _duration(seconds(1))
+            "not even one epoch fits into budget_minutes=%g: training one epoch, which takes about %s",
+            minutes,
+            _duration(seconds(1)),
         )
     while seconds(2 * fitting) <= limit:
         fitting *= 2

@@ -92,6 +92,6 @@ def with_steps(config: RunConfig, data: SceneDataModule, epochs: int, folder: Pa
     if config.budget_minutes is not None and epochs < (num_sizes := len(data.train_sizes)):
         raise UserError(
             f"budget_minutes={config.budget_minutes} is enough for epochs={epochs} only, fewer than the {num_sizes} "
-            "sizes of recipe.train_size: raise it, or use fewer sizes"
+            "sizes of recipe.train_size: raise budget_minutes, or use fewer sizes"
         )
     return resolved

@@ -553,7 +553,7 @@ def test_images_of_a_cut_test_split_cannot_be_excluded(drawn: Path, make: Make) 
     assert set(splits.test_scenes.paths).isdisjoint(splits.scenes.paths)
     check_images_against_files(data)
     gone = splits.test_scenes.paths[0]
-    with pytest.raises(UserError, match=rf"^data.exclude lists {gone}, which belongs to the test split that was cut; "):
+    with pytest.raises(UserError, match=rf"^data.exclude lists {gone}, which was split off as a test image; "):
         make(drawn / "seg_train", test_fraction=0.2, exclude={gone})
 
 

@@ -28,7 +28,9 @@ def classes(*folders: str, count: int = 2) -> list[str]:
 
 
 TEN_OF_EACH = ["forest/*10", "sea/*10"]
-CUT = "train 16, val 10 % of train, test 4 (there is no test split: 20 % of 20 images, cut with data.split_seed=0)"
+CUT = (
+    "train 16, val 10 % of train, test 4 (there is no test split: 20 % of 20 images, split off with data.split_seed=0)"
+)
 
 TAKEN = {
     "seg_train and seg_test": (classes("seg_train", "seg_test"), "train 4, val 10 % of train, test 4"),
@@ -54,7 +56,7 @@ TAKEN = {
     "train alone": ([f"train/{name}" for name in TEN_OF_EACH], CUT),
     "train and val without test": (
         [*(f"train/{name}" for name in TEN_OF_EACH), *classes("val")],
-        "train 16, val 4, test 4 (there is no test split: 20 % of 20 images, cut with data.split_seed=0)",
+        "train 16, val 4, test 4 (there is no test split: 20 % of 20 images, split off with data.split_seed=0)",
     ),
     "a class that is called train": (["train/*10", "ship/*10"], CUT),
     "files beside the folders": (["readme.txt", "list.csv", *classes("train", "test")], "train 4, val 10 % of train, "),
@@ -198,7 +200,7 @@ def test_a_test_split_is_cut_by_class_with_identical_images_on_one_side(tmp_path
 
 
 def test_without_a_fraction_no_test_split_is_cut(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r" has no test split: set data.test_fraction, such as 0.15, to cut one "):
+    with pytest.raises(UserError, match=r" has no test split: set data.test_fraction, such as 0.15, to split one "):
         read_layout(write(tmp_path, TEN_OF_EACH)).with_test(None, seed=0)
 
 
@@ -318,7 +320,7 @@ def test_a_labelled_folder_is_read_whole_or_by_split(tmp_path: Path) -> None:
     [
         ("parted", None, None, "{0} has the splits train and test: choose one of them, such as split=test"),
         ("parted", "val", None, "{0} has no val split: choose split=train or split=test"),
-        ("whole", "test", None, "{0} has no splits: leave out split=test to evaluate on all of its images; "),
+        ("whole", "test", None, "{0} has no splits: leave out split=test to evaluate on all of its images, or "),
         (
             "whole",
             None,

@@ -123,8 +123,8 @@ def test_a_misspelt_argument_is_one_sentence(run: Run) -> None:
         ("none", "images=none: there is no such file or folder; give a folder, a file or a pattern"),
         (
             np.zeros((3, 20, 20), np.uint8),
-            "an array of shape (3, 20, 20) and type uint8 is no image: give (H, W), (H, W, 3) or (H, W, 4) of uint8, "
-            "or of floats in 0..1; pass tensors to run.network()",
+            "an array of shape (3, 20, 20) and type uint8 is not an image: give (H, W), (H, W, 3) or (H, W, 4) of "
+            "uint8, or of floats in 0..1; pass tensors to run.network()",
         ),
         (
             np.full((4, 4), 200.0),

@@ -186,7 +186,7 @@ def test_values_left_out_are_named_and_their_runs_are_not_planned(tmp_path, meas
     assert "confirmed on 3 fresh seeds instead of 5" in said
     assert len(budget.fitted_jobs(asked_for.jobs, found)) == 6
     assert budget.cut_in_words(found) == [
-        "study_minutes=1 left out lr_scale=10: where a best value is at that edge of the grid, raise study_minutes "
+        "study_minutes=1 left out lr_scale=10: if a best value is at that edge of the grid, raise study_minutes "
         "instead of adding values"
     ]
     (sentence,) = budget.cut_in_words(replace(found, cut=("recipe.head_first=False", "data.exclude=None")))
@@ -200,14 +200,14 @@ def test_too_few_minutes_are_refused_with_what_would_fit_and_could_be_detected(t
         budget.resolve(request(tmp_path, minutes=0.9, cut=("lr_scale",), confirm=5), compose)
     said = str(error.value)
     assert said.startswith(
-        "study_minutes=0.9 is too short: 2 of 3 seeds of 6 configurations at epochs=1 without lr_scale=10 would fit "
-        "(the smallest detectable"
+        "study_minutes=0.9 is too short: of 6 configurations at epochs=1 without lr_scale=10, only 2 of 3 seeds would "
+        "fit (the smallest detectable"
     )
-    assert "set study_minutes=1 for 3 (the smallest detectable difference" in said
+    assert "set study_minutes=1 for 3 seeds (the smallest detectable difference" in said
     assert "assuming 3,000 test images" in said
     assert not (tmp_path / record.STUDY).exists()
     with pytest.raises(
-        UserError, match=r"0.1 is too short: none of 1 seed of 8 configurations at epochs=1 would fit; "
+        UserError, match=r"0.1 is too short: of 8 configurations at epochs=1, not even one seed would fit; "
     ):
         budget.resolve(request(tmp_path, minutes=0.1), compose)
 
@@ -219,7 +219,7 @@ def test_too_few_minutes_are_refused_with_what_would_fit_and_could_be_detected(t
         (("budget_minutes=3",), "budget_minutes limits each run and study_minutes all runs together"),
         (("study.cut=[scheduler]",), "study.cut names scheduler, which has a single value in this sweep"),
         (("study.cut=[seed]",), "study.cut names seed"),
-        (("compile=true",), "study_minutes is measured without compiling"),
+        (("compile=true",), "study_minutes cannot be combined with compile=true"),
     ],
 )
 def test_options_that_contradict_a_budget_are_refused(tmp_path, measured, typed, sentence):

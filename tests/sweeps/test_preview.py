@@ -58,7 +58,7 @@ def test_what_a_run_would_do_follows_from_its_record(tmp_path, shown, left, acti
         (tmp_path / "new" / record.SUMMARY).write_text(left)
     said = shown(tmp_path)
     assert f"  {action:<9}new  new\n1 to {action}\n" in said
-    assert ("which may be refused" in said) == (action == "check")
+    assert ("may be refused" in said) == (action == "check")
 
 
 @pytest.mark.parametrize("seconds", [60.0, None])
@@ -86,7 +86,7 @@ def test_a_single_confirming_seed_and_tuning_seeds_that_are_tested_are_pointed_o
         (
             ["lr_scale"],
             None,
-            "the seeds that choose lr_scale are also those that are tested: sweep.confirm=5 tests on five fresh seeds",
+            "the seeds that choose lr_scale are also tested: sweep.confirm=5 tests on five fresh seeds instead",
         ),
         ([], None, ""),
     ):

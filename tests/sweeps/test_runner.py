@@ -86,8 +86,8 @@ def run_of(study, text):
 @pytest.mark.parametrize(
     ("baseline", "warning"),
     [
-        ("addam", "compare.baseline=addam: no run of this sweep sets anything to addam (did you mean adam?)\n"),
-        ("optim.lr=3", "compare.baseline=optim.lr=3: no run of this sweep sets anything to 3\n"),
+        ("addam", "compare.baseline=addam: no run of this sweep has the value addam (did you mean adam?)\n"),
+        ("optim.lr=3", "compare.baseline=optim.lr=3: no run of this sweep has the value 3\n"),
         ("adam", ""),
         ("optim.lr=0.10", ""),
         ("nadam", ""),

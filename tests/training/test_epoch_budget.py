@@ -47,7 +47,9 @@ def test_as_many_epochs_as_fit_are_trained_and_at_least_one(minutes, features, e
 
 def test_a_budget_too_small_for_one_epoch_is_reported(caplog):
     fitted_epochs(costs(0), DATA, 0.1)
-    assert caplog.messages == ["not even one epoch fits into 0.1 minutes: training one, in about 10 seconds"]
+    assert caplog.messages == [
+        "not even one epoch fits into budget_minutes=0.1: training one epoch, which takes about 10 seconds"
+    ]
 
 
 def test_each_training_size_is_counted_at_its_own_cost():
@@ -102,7 +104,7 @@ def test_a_run_with_a_budget_trains_the_epochs_that_it_reports_and_is_complete_w
         (["budget_minutes=1", "recipe=linear_probe"], "budget_minutes does not apply to recipe.trained=head"),
         (["budget_minutes=0.0001", "recipe.train_size=[24,32]"], "is enough for epochs=1 only, fewer than the 2 sizes"),
         (["budget_minutes=0"], "budget_minutes=0 must be a number above 0"),
-        (["budget_minutes=1", "compile=true"], "budget_minutes is measured without compiling"),
+        (["budget_minutes=1", "compile=true"], "budget_minutes cannot be combined with compile=true"),
     ],
 )
 def test_options_that_conflict_with_a_budget_are_refused(typed, message, cache, tmp_path):

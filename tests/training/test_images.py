@@ -118,9 +118,10 @@ def test_stored_ignored_and_corrupt_files_are_reported(
     messages = [entry.getMessage() for entry in caplog.records]
     # Of 26 landscapes of 72 x 104 pixels, one of which is none, and 26 portraits of 96 x 64.
     num_bytes = 3 * 32 * (25 * 46 + 26 * 48)
-    stored = "39 train and 12 test images are stored whole, up to 2:1, with a shorter side of 32 px: "
+    stored = "39 train and 12 test images are stored whole (of those longer than 2:1, the center), with a shorter side "
+    stored += "of 32 px: "
     assert f"{stored}{num_bytes / 1e6:.1f} MB in {tmp_path / 'cache'}" in messages
-    ignored = "ignored 2 entries of the class folders that are no image files"
+    ignored = "ignored 2 entries in the class folders that are not image files"
     assert f"{ignored}: {noon}/more/, {noon}/notes.txt" in messages
     assert "1 image could not be decoded; skipped: noon/00.jpg" in messages
 
@@ -164,7 +165,7 @@ def test_a_test_set_that_is_cut_is_reported_and_recorded(
     network = ("model=resnet9_x0_5", "epochs=1")
     summary = run(*photographs, *network)
     assert (summary.num_train, summary.num_val, summary.num_test, summary.test_fraction) == (30, 4, 6, 0.15)
-    cut = "there is no test split: 15 % of 40 images, cut with data.split_seed=0"
+    cut = "there is no test split: 15 % of 40 images, split off with data.split_seed=0"
     assert summary.layout == f"train 34, val 10 % of train, test 6 ({cut}), 2 classes"
     assert f"found: {summary.layout}" in [entry.getMessage() for entry in caplog.records]
     paths = {split: set(paths_of(tmp_path / "run", split)) for split in ("val", "test")}
