@@ -233,9 +233,9 @@ class Summary:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise UserError(f"{path} is no record ({error}): move the folder away") from error
+            raise UserError(f"{path} is not a record ({error}): move the folder away") from error
         if not isinstance(values, dict):
-            raise UserError(f"{path} is no record, because it is no JSON object: move the folder away")
+            raise UserError(f"{path} is not a record, because it is not a JSON object: move the folder away")
         typed = {}
         for one in fields(cls):
             value = values.get(one.name)
@@ -733,7 +733,7 @@ def read_study(folder: Path) -> StudyPlan | None:
     try:
         return _study_plan(content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / STUDY} is no plan of a study: fix it, or move it away") from error
+        raise UserError(f"{folder / STUDY} is not a plan of a study: correct it, or move it away") from error
 
 
 def write_study(folder: Path, plan: StudyPlan) -> None:
@@ -833,5 +833,5 @@ def _text(value: object) -> str | None:
 
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | None):
-        raise TypeError(f"{value} is no list")
+        raise TypeError(f"{value} is not a list")
     return tuple(map(str, value or ()))

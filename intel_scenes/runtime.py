@@ -75,7 +75,7 @@ def make_trainer(config: TrainerConfig, **others: Any) -> Trainer:  # noqa: ANN4
     accelerator = _accelerator(config)
     if accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
         raise UserError(
-            f"trainer.accelerator={accelerator}, but there is no GPU: set trainer=auto, which uses the CPU then"
+            f"trainer.accelerator={accelerator}, but there is no GPU: set trainer=auto, which then uses the CPU"
         )
     # The progress bar is TrainingProgress.
     arguments = as_plain(config) | {

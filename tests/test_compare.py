@@ -57,7 +57,7 @@ def test_a_format_is_all_that_is_printed(compare, tmp_path):
         (["folder=none"], "there is no folder none"),
         (["folder=empty"], "empty holds no runs"),
         (["folder=study", "format=pdf"], "unknown format=pdf: choose one of table, markdown, latex, json"),
-        (["folder=study", "compare.baseline=sdg"], "compare.baseline=sdg is no arm: choose one of adam; sgd"),
+        (["folder=study", "compare.baseline=sdg"], "compare.baseline=sdg is not an arm: choose one of adam; sgd"),
         (["folder=study", "compare.rope=-1"], "compare.rope=-1 must be a number from 0 to 100"),
         (["folder=study", "compare.rope=a"], "compare.rope=a must be a number from 0 to 100"),
         (["folder=broken"], "study.yaml cannot be read"),

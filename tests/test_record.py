@@ -171,7 +171,7 @@ def test_a_folder_without_a_summary_has_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[1]"])
 def test_a_summary_that_holds_something_else_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / record.SUMMARY).write_text(content)
-    with pytest.raises(UserError, match=r"summary\.json is no record"):
+    with pytest.raises(UserError, match=r"summary\.json is not a record"):
         Summary.read(tmp_path)
     assert Summary.peek(tmp_path) is None
 

@@ -166,7 +166,7 @@ def near_groups(audit: Path, paths: Sequence[str]) -> npt.NDArray[np.intp]:
     named = {(row[split], row[path]): None for row in rows for split, path in ENDS}  # in the order of the file
     if unknown := [path for split, path in named if split == "test" and path not in indices]:
         raise UserError(
-            f"compare.audit={audit} names {unknown[0]}, which is no test image of this study: "
+            f"compare.audit={audit} names {unknown[0]}, which is not a test image of this study: "
             "set it to the audit of the same images"
         )
     for row in rows:

@@ -224,4 +224,4 @@ def _arm_named(arms: Sequence[Arm], label: str | None) -> Arm | None:
     for arm in arms:
         if is_named(arm.label, str(label)):
             return arm
-    raise UserError(f"compare.baseline={label} is no arm: choose one of {'; '.join(arm.label for arm in arms)}")
+    raise UserError(f"compare.baseline={label} is not an arm: choose one of {'; '.join(arm.label for arm in arms)}")

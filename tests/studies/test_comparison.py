@@ -156,7 +156,7 @@ def test_a_baseline_is_what_all_others_are_compared_with(tmp_path):
     texts = verdicts(comparison)
     assert texts.pop(("adam", "adamw"), texts.pop(("adamw", "adam"), None)) == ""
     assert set(texts.values()) == {"better"}
-    with pytest.raises(UserError, match=r"is no arm: choose one of .*sgd"):
+    with pytest.raises(UserError, match=r"is not an arm: choose one of .*sgd"):
         compare(tmp_path, baseline="sdg")
 
 
@@ -176,8 +176,8 @@ def test_keys_that_records_of_older_versions_lack_are_null(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        (record.SUMMARY, "{", "is no record"),
-        (record.SUMMARY, "[]", "is no record"),
+        (record.SUMMARY, "{", "is not a record"),
+        (record.SUMMARY, "[]", "is not a record"),
         (record.SUMMARY, '{"status": "completed"}', "but val_accuracy is null"),
         (record.SUMMARY, '{"status": "done"}', "holds status: done, which no run writes"),
         (record.OVERRIDES, "a: 1", "is not a list"),
@@ -389,7 +389,7 @@ def test_an_arm_of_numbers_is_labelled_with_its_key_and_can_be_named_by_its_valu
     comparison = compare(tmp_path, baseline=name)
     assert {arm.label for arm in comparison.arms} == {"optim.lr=0.001", "optim.lr=0.01"}
     assert comparison.baseline == "optim.lr=0.001"
-    with pytest.raises(UserError, match=r"lr_scale=0.001 is no arm: choose one of optim\.lr=0\.01; optim\.lr=0\.001"):
+    with pytest.raises(UserError, match=r"lr_scale=0.001 is not an arm: choose one of optim\.lr=0\.01; optim\.lr=0\.001"):
         compare(tmp_path, baseline="lr_scale=0.001")
 
 

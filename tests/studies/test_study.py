@@ -57,7 +57,7 @@ def test_tables_and_answer_equal_the_files_and_none_is_written(folder: Path) -> 
 
 def test_a_baseline_is_what_all_others_are_compared_with(folder: Path) -> None:
     assert "against baseline sgd" in load_study(folder, baseline="sgd")._repr_html_()
-    with pytest.raises(UserError, match="is no arm: choose one of "):
+    with pytest.raises(UserError, match="is not an arm: choose one of "):
         load_study(folder, baseline="lion")
 
 

@@ -143,7 +143,7 @@ def test_a_corrupt_record_fails_by_name_and_is_left_unchanged(sweep, tmp_path):
     status, said = sweep("seed=1,2")
     assert status == 1, said
     assert f"{folder.name} failed: " in said
-    assert "is no record" in said
+    assert "is not a record" in said
     assert "Traceback" not in said
     assert "1 of 2 runs complete, 1 failed or refused" in said
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -254,7 +254,7 @@ def test_a_failed_run_is_moved_aside_if_its_cause_was_fixed(run, tmp_path):
         (["trainer.accelerator=tpu"], "trainer: "),
         pytest.param(
             ["trainer.accelerator=gpu"],
-            "trainer.accelerator=gpu, but there is no GPU: set trainer=auto, which uses the CPU then",
+            "trainer.accelerator=gpu, but there is no GPU: set trainer=auto, which then uses the CPU",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
         (["+trainer.max_epochs=3"], "trainer.max_epochs is managed by intel_scenes"),

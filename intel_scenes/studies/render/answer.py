@@ -131,24 +131,18 @@ def _others(comparison: Comparison) -> list[str]:
             groups.setdefault(pair.text, []).append(pair)
     if not groups:
         return ["Nothing can be compared: a comparison needs two arms with predictions."]
-    it = (
-        f"the baseline {comparison.reference}"
-        if comparison.baseline
-        else "it"
-        if comparison.is_to_leader
-        else comparison.reference
-    )
+    name = f"{'the baseline ' if comparison.baseline else ''}{comparison.reference}"
     is_unequal = any(arm.is_unequal for arm in comparison.arms if arm.label == comparison.reference)
     words = {
-        BETTER: f"Significantly better than {it}",
-        WORSE: f"Significantly worse than {it}",
-        EQUAL: f"Practically equal to {it}",
-        NONE_SHOWN: f"No significant difference from {it} was found for",
-        UNTESTABLE: f"Cannot be distinguished from {it} with one seed (seed=1,2,3 runs three)",
-        NOT_TUNED: f"Not comparable with {it}, because {'its own' if is_unequal else 'their'} tuning is incomplete",
+        BETTER: f"Significantly better than {name}",
+        WORSE: f"Significantly worse than {name}",
+        EQUAL: f"Practically equal to {name}",
+        NONE_SHOWN: f"No significant difference from {name}",
+        UNTESTABLE: f"Cannot be distinguished from {name} with one seed (seed=1,2,3 runs three)",
+        NOT_TUNED: f"Not comparable with {name}, because {'its own' if is_unequal else 'their'} tuning is incomplete",
     }
     sentences = [
-        f"{words[text]}{'' if text == NONE_SHOWN else ':'} {_listed(groups[text])}." for text in words if text in groups
+        f"{words[text]}: {_listed(groups[text])}." for text in words if text in groups
     ]
     num_arms, num_worse = sum(map(len, groups.values())), len(groups.get(WORSE, []))
     num_untested = len(groups.get(UNTESTABLE, [])) + len(groups.get(NOT_TUNED, []))
@@ -157,7 +151,7 @@ def _others(comparison: Comparison) -> list[str]:
         count = "None" if not num_worse else f"{num_worse}"
         is_or_are = "is" if num_worse < 2 else "are"
         sentences.insert(
-            0, f"{count} of the {num_arms} other arms {is_or_are} significantly worse than {it}{untested}."
+            0, f"{count} of the {num_arms} other arms {is_or_are} significantly worse than {name}{untested}."
         )
     return [*sentences, *sensitivity(comparison)]
 

@@ -108,8 +108,8 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
         f"{v['arm']}: of two values the best is always at the edge of the grid; add one beyond {v['key']}={v['best']}"
     ),
     Kind.NEARLY_EQUAL_IMAGES: lambda *_: (
-        "near-duplicate test images count as independent, which makes intervals too narrow if there are many: "
-        "compare.audit=audit/audit.csv counts each group of them once"
+        "test images count as independent, which makes intervals too narrow if many are near-duplicates: audit the "
+        "images, then set compare.audit=audit/audit.csv, which counts each group of near-duplicates once"
     ),
     Kind.BASELINE_NAMED_LATE: lambda _, v, __: (
         f"the baseline {v['baseline']} was first named {'on ' + v['date'][:10] if v['date'] else 'now'}, when "
