@@ -178,7 +178,7 @@ def test_keys_that_records_of_older_versions_lack_are_null(tmp_path):
     [
         (record.SUMMARY, "{", "is no record"),
         (record.SUMMARY, "[]", "is no record"),
-        (record.SUMMARY, '{"status": "completed"}', "but val_accuracy is None"),
+        (record.SUMMARY, '{"status": "completed"}', "but val_accuracy is null"),
         (record.SUMMARY, '{"status": "done"}', "holds status: done, which no run writes"),
         (record.OVERRIDES, "a: 1", "is not a list"),
         (record.OVERRIDES, "[", "is left out"),

@@ -162,8 +162,8 @@ def _family(comparison: Comparison) -> str:
 
 
 def _has_few_seeds(comparison: Comparison) -> bool:
-    """Return whether a verdict rests on fewer than five seeds, of arms whose seed variances may differ."""
-    return len(comparison.arms) > 2 and any(min(pair.num_seeds) < 5 for pair in comparison.pairs if pair.estimate)
+    """Return whether a verdict rests on fewer than five seeds."""
+    return any(min(pair.num_seeds) < 5 for pair in comparison.pairs if pair.estimate)
 
 
 def _seed_spread(comparison: Comparison) -> Rows:
@@ -260,6 +260,16 @@ def _provenance(comparison: Comparison) -> Rows:
         values = sorted({str(value) for value in recorded if value is not None})
         if values:
             rows.append([name, ", ".join(values)])
+    images = {
+        ", ".join(
+            f"{number:,} {split}"
+            for split, number in (("training", one.num_train), ("validation", one.num_val), ("test", one.num_test))
+            if number is not None
+        )
+        for one in (run.summary for run in comparison.runs)
+    }
+    if known := sorted(filter(None, images)):
+        rows.append(["images", "; ".join(known)])
     versions = {json.dumps(run.summary.versions, sort_keys=True) for run in comparison.runs if run.summary.versions}
     rows += [["versions", ", ".join(f"{k} {v}" for k, v in json.loads(one).items())] for one in sorted(versions)]
     duplicates = sorted({path for run in comparison.runs for path in run.summary.test_duplicates or []})

@@ -160,8 +160,8 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
         f"{v['arm']}: {v['confirmed']} was confirmed and is compared; validation would now choose {v['chosen']}"
     ),
     Kind.SAME_SEEDS_CHOSE: lambda _, v, __: (
-        f"the seeds that are tested also chose {' and '.join(v['tuned'])}, which favours noisy arms (a false winner in "
-        "up to 13 % of simulated studies): sweep.confirm=5 tests the chosen configurations on fresh seeds"
+        f"the seeds that are tested also chose {' and '.join(v['tuned'])}, which favours noisy arms (a false verdict "
+        "in up to 13 % of simulated studies): sweep.confirm=5 tests the chosen configurations on fresh seeds"
     ),
     Kind.IF_FAILED_GUESSED: lambda _, v, __: (
         f"if the failed runs had predicted at chance, {v['a']} against {v['b']} would be: {v['worst']}, "

@@ -28,20 +28,21 @@ TERMS = (  # a text that calls for the term, the term and its meaning
         "other seeds",
         "with the choice made on the other seeds",
         "The best of many results is partly luck. Here each seed is scored with the configuration that the other "
-        "seeds would have chosen, which removes most of this luck.",
+        "seeds would have chosen, which removes the luck of the seeds, but not that of the validation images.",
     ),
     (
         "95 % CI",
         "95 % CI",
-        "Confidence interval: computed in this way, 95 of 100 intervals contain the true value. It counts "
-        "both other seeds and other test images.",
+        "Confidence interval: about 95 of 100 intervals that are computed in this way contain the true value. "
+        "It allows for other seeds and for other test images.",
     ),
     ("fresh seed", "fresh seeds", "Seeds that were trained after the configurations had been chosen."),
     (
         "ignificant",
         "significant",
-        "Differences between equally good arms would rarely be this large. Adjusted for the number of comparisons: "
-        "at most 5 % of studies without any true difference report one.",
+        "Differences between equally good arms would rarely be this large. Adjusted for the number of comparisons "
+        "(Holm): about 5 % of studies without any true difference report one, a few more with three seeds. The "
+        "intervals of differences are adjusted in the same way, so they are wider than 95 % intervals of one pair.",
     ),
     ("points", "points", "Percentage points of accuracy: 92 % is 2 points more than 90 %."),
     (

@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 
 def cross_validated_choice(accuracies: npt.NDArray[np.float64]) -> float | None:
-    """Return the validation accuracy of the leader without the optimism of having chosen it on the same seeds.
+    """Return the mean validation accuracy of a leader chosen on other seeds than those it is scored on.
 
     Leave one seed out: take the leader of the other seeds, read its accuracy at the seed left out, and average over
-    seeds (cross-validated selection: Varma and Simon, BMC Bioinformatics 7, 2006, with seeds as folds).
+    seeds (cross-validated selection: Varma and Simon, BMC Bioinformatics 7, 2006, with seeds as folds). It estimates
+    the result of a choice with one seed fewer. All seeds share the validation images, so their optimism remains.
 
     Args:
         accuracies: (configurations, seeds) with at least one configuration.

@@ -473,3 +473,13 @@ def test_the_page_explains_the_terms_that_its_answer_uses(tmp_path):
     assert {"arm", "95 % CI", "significant", "smallest detectable difference"} <= set(terms)
     assert "fresh seeds" not in terms
     assert "power law" not in terms
+
+
+@pytest.mark.parametrize(("num_seeds", "warns"), [(3, True), (5, False)])
+def test_the_page_has_the_numbers_of_images_and_warns_of_few_seeds(tmp_path, num_seeds, warns):
+    for seed, optim in itertools.product(range(num_seeds), ("sgd", "adam")):
+        leave(tmp_path, optim, seed, 0.8 + 0.01 * seed, num_train=5000)
+    text = page(tmp_path)
+    num_test = compare(tmp_path).runs[0].summary.num_test
+    assert f"<td>5,000 training, {num_test:,} test</td>" in text
+    assert ("rest on fewer than five seeds" in text) is warns
