@@ -41,7 +41,7 @@ def _levels(runs: Sequence[Run], key: str) -> set[str]:
 
 
 def value_of(run: Run, key: str) -> str:
-    """Return the value of a factor as labels write it; for a group without an override, the file that was used."""
+    """Return the value of a factor as labels write it; for a group or model.name without an override, what was used."""
     default = getattr(run.summary, DEFAULTS[key]) if key in DEFAULTS else None
     return as_written(run.overrides.get(key, str(default) if default is not None else "default"))
 

@@ -16,7 +16,10 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 
 from intel_scenes.config import (
+    EPOCHS,
+    FOLDER,
     NO_AUGMENTATION,
+    NUM_STEPS,
     AugmentConfig,
     DataConfig,
     ModelConfig,
@@ -76,10 +79,14 @@ def check_parts(config: RunConfig, typed: Collection[str]) -> None:
 def _check_optimizer(config: RunConfig) -> None:
     """Build the optimizer for one small matrix, which checks the kinds and ranges of its arguments.
 
+    An optimizer that takes the number of steps or epochs is left to `build_classifier`, which knows them.
+
     Raises:
         UserError: The optimizer refuses one of them.
     """
     arguments = as_plain(config.optim)
+    if any(placeholder in str(arguments) for placeholder in (NUM_STEPS, EPOCHS, FOLDER)):
+        return
     if arguments.get("fused") == "auto":
         arguments["fused"] = False
     try:

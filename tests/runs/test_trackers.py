@@ -152,6 +152,7 @@ def test_a_tracker_whose_extra_is_missing_is_named_and_nothing_is_trained(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=rf"^\w+Logger cannot be used: .*{name}.*; see the extras in the README$"):
+    advice = rf'run pip install "intel-scenes\[{name}\]", or set logger=none'
+    with pytest.raises(UserError, match=rf"^\w+Logger cannot be used: .*{name}.*; {advice}$"):
         run(*TINY, f"logger={name}")
     assert not (tmp_path / "run" / record.SUMMARY).exists()

@@ -9,9 +9,11 @@ import torch
 import yaml
 from lightning.pytorch import Trainer
 
+from intel_scenes.config import NUM_STEPS, OptimConfig
 from intel_scenes.errors import UserError
 from intel_scenes.keys import conf_folder
 from intel_scenes.models.schedules import warmup_cosine
+from intel_scenes.sections import from_plain
 from intel_scenes.training.build import (
     build_classifier,
     build_data,
@@ -96,6 +98,25 @@ def test_the_auxiliary_classifiers_of_a_run_are_trained_as_its_head_is(classifie
 def test_wrong_arguments_of_the_optimizer_are_refused_before_any_image_is_read(overrides, message):
     with pytest.raises(UserError, match=message):
         check_parts(asked("data=folder", "data.root=/nowhere", *overrides), ())
+
+
+class WarmedSGD(torch.optim.SGD):
+    """An optimizer that is told the number of steps, as those that warm up by themselves are."""
+
+    def __init__(self, params, lr, num_warmup, num_steps):
+        super().__init__(params, lr)
+        self.share = num_warmup / num_steps
+
+
+def test_an_optimizer_that_takes_the_number_of_steps_is_built_once_they_are_known(cache):
+    optim = {"_target_": "tests.training.test_build.WarmedSGD", "_partial_": True, "lr": 0.1, "num_warmup": 1}
+    config = asked(*DRAWN, "model=resnet9_x0_5", "model.weights=null", "recipe=plain", f"data.cache_dir={cache}")
+    config = replace(config, optim=from_plain(OptimConfig, optim | {"num_steps": NUM_STEPS}))
+    check_parts(config, ())
+    data = build_data(config)
+    config = with_steps(config, data, 2, folder=None)
+    classifier = build_classifier(config, build_network(config, None, data), data.splits)
+    assert classifier.configure_optimizers()["optimizer"].share == 1 / (2 * data.num_batches)
 
 
 def test_a_missing_tracker_is_reported_with_the_command_that_installs_it(monkeypatch):

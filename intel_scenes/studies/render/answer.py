@@ -148,7 +148,7 @@ def _others(comparison: Comparison) -> list[str]:
     num_untested = len(groups.get(UNTESTABLE, [])) + len(groups.get(NOT_TUNED, []))
     if comparison.baseline is None and num_arms > 2 and num_worse + num_untested < num_arms:
         untested = f"; {num_untested} cannot be tested" if num_untested else ""
-        count = "None" if not num_worse else f"{num_worse}"
+        count = str(num_worse or "None")
         is_or_are = "is" if num_worse < 2 else "are"
         sentences.insert(
             0, f"{count} of the {num_arms} other arms {is_or_are} significantly worse than {name}{untested}."

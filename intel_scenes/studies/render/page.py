@@ -10,6 +10,7 @@ import numpy as np
 from plotly.offline import get_plotlyjs
 
 from intel_scenes import files, pages
+from intel_scenes.errors import counted
 from intel_scenes.record import StudyPlan, said
 from intel_scenes.studies.arms import Configuration
 from intel_scenes.studies.choose import Arm, comparable
@@ -221,7 +222,7 @@ def _plan(comparison: Comparison) -> Rows:
         return []
     rows: Rows = []
     for added in plan.added:
-        what = [f"added {len(added.runs)} runs"] if added.runs or not added.changed else []
+        what = [f"added {counted(len(added.runs), 'run')}"] if added.runs or not added.changed else []
         what += [f"changed {key} from {said(old)} to {said(now)}" for key, (old, now) in added.changed.items()]
         rows.append([added.date or "", "; ".join(what), added.command or ""])
     for entry in plan.confirmed:
@@ -229,12 +230,12 @@ def _plan(comparison: Comparison) -> Rows:
         arms = few([arm.label for arm in entry.arms])
         rows.append([entry.date or "", f"confirmed {arms} on {fresh}", entry.command or ""])
     for one in plan.baselines:
-        completed = f"{one.num_completed} runs had completed"
+        completed = f"{counted(one.num_completed, 'run')} had completed"
         if plan.confirmed:
             completed += f", {one.num_confirming} of them confirming"
         rows.append([one.date or "", f"named the baseline {one.label}, when {completed}", ""])
     rows.sort(key=lambda row: row[0])
-    return [[plan.date or "", f"planned {len(plan.planned)} runs", plan.command or ""], *rows]
+    return [[plan.date or "", f"planned {counted(len(plan.planned), 'run')}", plan.command or ""], *rows]
 
 
 def _provenance(comparison: Comparison) -> Rows:

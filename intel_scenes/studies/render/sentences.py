@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from intel_scenes.errors import counted
 from intel_scenes.studies.choose import Edge
 from intel_scenes.studies.naming import few
 from intel_scenes.studies.notices import Kind, Notice
@@ -38,7 +39,7 @@ def _are(num: int) -> str:
 
 
 def _runs_are(num: int) -> str:
-    return f"{num} run{'s' * (num != 1)} {_are(num)}"
+    return f"{counted(num, 'run')} {_are(num)}"
 
 
 def _recipes(recipes: Mapping[str, Sequence[str]]) -> str:
@@ -113,8 +114,8 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
     ),
     Kind.BASELINE_NAMED_LATE: lambda _, v, __: (
         f"the baseline {v['baseline']} was first named {'on ' + v['date'][:10] if v['date'] else 'now'}, when "
-        f"{v['num_completed']} runs had completed: choosing a baseline by its results raises the rate of false "
-        "verdicts above 5 %"
+        f"{counted(v['num_completed'], 'run')} had completed: choosing a baseline by its results raises the rate of "
+        "false verdicts above 5 %"
     ),
     Kind.NOT_COMPARED: lambda _, v, __: (
         f"{v['arm']} was not confirmed, so nothing is compared with it: sweep.confirm=N confirms it"
