@@ -389,7 +389,9 @@ def test_an_arm_of_numbers_is_labelled_with_its_key_and_can_be_named_by_its_valu
     comparison = compare(tmp_path, baseline=name)
     assert {arm.label for arm in comparison.arms} == {"optim.lr=0.001", "optim.lr=0.01"}
     assert comparison.baseline == "optim.lr=0.001"
-    with pytest.raises(UserError, match=r"lr_scale=0.001 is not an arm: choose one of optim\.lr=0\.01; optim\.lr=0\.001"):
+    with pytest.raises(
+        UserError, match=r"lr_scale=0.001 is not an arm: choose one of optim\.lr=0\.01; optim\.lr=0\.001"
+    ):
         compare(tmp_path, baseline="lr_scale=0.001")
 
 

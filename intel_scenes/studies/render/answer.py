@@ -141,9 +141,7 @@ def _others(comparison: Comparison) -> list[str]:
         UNTESTABLE: f"Cannot be distinguished from {name} with one seed (seed=1,2,3 runs three)",
         NOT_TUNED: f"Not comparable with {name}, because {'its own' if is_unequal else 'their'} tuning is incomplete",
     }
-    sentences = [
-        f"{words[text]}: {_listed(groups[text])}." for text in words if text in groups
-    ]
+    sentences = [f"{words[text]}: {_listed(groups[text])}." for text in words if text in groups]
     num_arms, num_worse = sum(map(len, groups.values())), len(groups.get(WORSE, []))
     num_untested = len(groups.get(UNTESTABLE, [])) + len(groups.get(NOT_TUNED, []))
     if comparison.baseline is None and num_arms > 2 and num_worse + num_untested < num_arms:
