@@ -168,8 +168,8 @@ def test_a_key_that_must_be_given_is_named(train):
         ("~recipe.mixup", "every run needs recipe.mixup, but no file or override sets it: set ++recipe.mixup=VALUE"),
         ("~epochs", "every run needs epochs,"),
         ("~augment", "every run needs augment,"),
-        ("model=null", "model=null: model=NAME chooses a file of conf/model, --help lists them"),
-        ("optim={lr:1}", "optim={lr:1}: optim=NAME chooses a file of conf/optim, --help lists them"),
+        ("model=null", "model=null names no file: set model=NAME, a file of conf/model; --help lists them"),
+        ("optim={lr:1}", "optim={lr:1} names no file: set optim=NAME, a file of conf/optim; --help lists them"),
     ],
 )
 def test_what_every_run_needs_cannot_be_taken_out(train, option, told):
@@ -179,7 +179,7 @@ def test_what_every_run_needs_cannot_be_taken_out(train, option, told):
 
 def test_a_group_that_is_null_is_refused_by_every_command(environment, tmp_path):
     done = forked("intel_scenes.audit", "model=null", cwd=tmp_path, env=environment)
-    assert_one_sentence(done, "model=null: model=NAME chooses a file of conf/model, --help lists them")
+    assert_one_sentence(done, "model=null names no file: set model=NAME, a file of conf/model; --help lists them")
 
 
 def test_a_file_of_ones_own_that_includes_itself_is_told(train):
@@ -353,7 +353,7 @@ def test_no_data_and_no_network_says_how_to_get_it_and_names_the_drawn_scenes(tr
 
 def test_weights_that_cannot_be_downloaded_name_the_address_and_the_way_out(train):
     done = train(*DRAWN, *SMALL, "model.weights=DEFAULT")
-    assert_one_sentence(done, "mobilenet_v3_small", "https://", "model.weights=null")
+    assert_one_sentence(done, "mobilenet_v3_small", "https://", "set model.weights to a file, or to null")
     assert not list(train.place.iterdir())
 
 

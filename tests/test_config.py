@@ -258,8 +258,8 @@ def test_augmentation_has_no_effect_on_features_computed_once() -> None:
     for override in ("head_lr_scale=2", "head_first=true", "mixup=0.2", "train_size=64", "views=flip"):
         said = refusal("recipe=linear_probe", f"recipe.{override}")
         assert said.startswith(f"recipe.{override.partition('=')[0]} has no effect with recipe.trained=head")
-    assert said.endswith("leave it at 1")
-    assert refusal("recipe=linear_probe", "recipe.train_size=64").endswith("leave it at null")
+    assert said.endswith("set recipe.views=1")
+    assert refusal("recipe=linear_probe", "recipe.train_size=64").endswith("set recipe.train_size=null")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def predict(place, tmp_path):
 
 def test_many_images_are_counted_and_each_has_a_row_in_the_file(predict, place, tmp_path):
     done = predict("run=latest", "images=photos", f"output={tmp_path}/found.csv", "abstain=0.2")
-    assert (done.returncode, done.stderr) == (0, "predicting images: 30\n")
+    assert (done.returncode, done.stderr) == (0, "predicting images (30 images)\n")
     by, first, *counts, last = done.stdout.splitlines()
     assert by.startswith("predicted by outputs/")
     assert (first, last) == ("30 images", f"written to {tmp_path}/found.csv")

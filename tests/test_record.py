@@ -453,5 +453,5 @@ def test_a_plan_written_by_hand_may_lack_every_key(tmp_path: Path) -> None:
 )
 def test_a_plan_that_is_none_is_refused_by_name(tmp_path: Path, content: str) -> None:
     (tmp_path / record.STUDY).write_text(content)
-    with pytest.raises(UserError, match=r"study\.yaml .*: fix it, or move it away"):
+    with pytest.raises(UserError, match=r"study\.yaml .*: correct it, or move it away"):
         record.read_study(tmp_path)

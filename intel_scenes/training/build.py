@@ -77,15 +77,16 @@ def check_parts(config: RunConfig, typed: Collection[str]) -> None:
 
 
 def _check_optimizer(config: RunConfig) -> None:
-    """Build the optimizer for one small matrix, which checks the kinds and ranges of its arguments.
+    """Build an optimizer of torch for one small matrix, which checks the kinds and ranges of its arguments.
 
-    An optimizer that takes the number of steps or epochs is left to `build_classifier`, which knows them.
+    Others are left to `build_classifier`: they may need the network, or the number of steps or epochs.
 
     Raises:
         UserError: The optimizer refuses one of them.
     """
     arguments = as_plain(config.optim)
-    if any(placeholder in str(arguments) for placeholder in (NUM_STEPS, EPOCHS, FOLDER)):
+    is_of_torch = str(arguments.get("_target_")).startswith("torch.optim.")
+    if not is_of_torch or any(placeholder in str(arguments) for placeholder in (NUM_STEPS, EPOCHS, FOLDER)):
         return
     if arguments.get("fused") == "auto":
         arguments["fused"] = False

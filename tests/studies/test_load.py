@@ -60,7 +60,7 @@ def test_an_invalid_record_is_left_out_by_name(tmp_path, key, value):
     runs, notices = collect(tmp_path)
     assert [run.name for run in runs] == ["a"]
     (notice,) = notices
-    assert sentence(notice).startswith(f"b is left out: {tmp_path}/b/summary.json says")
+    assert sentence(notice).startswith(f"b is left out: {tmp_path}/b/summary.json ")
     assert key in sentence(notice)
 
 

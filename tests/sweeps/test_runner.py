@@ -393,7 +393,7 @@ def test_a_run_whose_process_died_three_times_fails_and_is_tried_again_later(swe
     (folder / DEATHS).write_text(json.dumps({"deaths": 2, "lines": 0}))
     status, said = sweep("seed=1,2")
     assert status == 1, said
-    assert "died 3 times" in json.loads((folder / "summary.json").read_text())["error"]
+    assert "was killed 3 times" in json.loads((folder / "summary.json").read_text())["error"]
     assert "1 of 2 runs complete" in said
     assert sweep("seed=1,2")[0] == 0
 

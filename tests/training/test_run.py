@@ -235,11 +235,11 @@ def test_a_failed_run_is_moved_aside_if_its_cause_was_fixed(run, tmp_path):
         ),
         (
             ["data.batch_size=1", "model=resnet18"],
-            "resnet18 cannot train on a single image of 32 x 32 pixels a step and device (Expected more than 1 value",
+            "resnet18 cannot train on one image of 32 x 32 pixels per step and device (Expected more than 1 value",
         ),
         (
             [*TWO_DEVICES, "data.batch_size=2", "model=resnet18"],
-            "raise data.batch_size to two for each device, or more",
+            "set data.batch_size to at least two per device",
         ),
         (
             [*TWO_DEVICES, "trainer.devices=16"],

@@ -78,14 +78,14 @@ def test_the_answer_names_the_leader_and_the_verdicts_on_the_others(tmp_path):
     first, second = answer(compare(tmp_path))
     assert first.startswith("adam has the best validation accuracy: ")
     assert "(95 % CI " in first
-    assert second.startswith("Significantly worse than adamw: sgd (-")
+    assert second.startswith("Significantly worse than adam: sgd (-")
     leave_study(tmp_path / "one", {"sgd": 0}, 1)
     (first,) = answer(compare(tmp_path / "one"))
     assert "over test images alone" in first
     leave_study(tmp_path / "two", {"sgd": 0, "adam": 0}, 1)
     first, second = answer(compare(tmp_path / "two"))
     assert "one seed, so how much of it is luck of the choice is unknown" in first
-    assert second.startswith("Cannot be distinguished from adamw with one seed (seed=1,2,3 runs three): ")
+    assert second.startswith("Cannot be distinguished from adam with one seed (seed=1,2,3 runs three): ")
 
 
 def test_other_formats_hold_the_same_table(tmp_path):
