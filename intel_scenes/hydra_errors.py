@@ -76,7 +76,11 @@ def _of_type(error: BaseException, config_name: str) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
         names = ", ".join(sorted(error.options))
-        return f"{group}={name}: conf/{group} has no such file{did_you_mean(name, error.options)}; it has {names}"
+        other = f"; model=torchvision model.name={name} takes any of torchvision's, model=timm any of timm's"
+        return (
+            f"{group}={name}: conf/{group} has no such file{did_you_mean(name, error.options)}; it has {names}"
+            f"{other if group == 'model' else ''}"
+        )
     if isinstance(error, OverrideParseException):
         example = "\"run='a=1'\"" if config_name in ("evaluate", "predict") else "\"model.weights='a=1.pth'\""
         return (

@@ -1,6 +1,7 @@
 """Layouts of labelled images: split and class folders, class folders alone, or a labels file."""
 
 import csv
+import logging
 import os
 import re
 import unicodedata
@@ -27,7 +28,10 @@ SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("test", "seg_test"), "test"),
 }
 MAY_BE_A_CLASS = "train"  # a folder "train" beside "car" and "ship" may be a class; "test" and "val" never are
+NOT_A_SPLIT = ("seg_pred", "__MACOSX")  # beside the splits in archives of Kaggle
 COLUMNS = ("path", "label")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +242,9 @@ def _read(
     if not root.is_dir():
         raise UserError(f"the folder {root} does not exist: set data.root to the folder of your images")
     folders: dict[Split | None, Path] = dict(find_splits(root).items())
-    if not folders:
+    if folders:
+        _warn_of_other_folders(_place(root))
+    else:
         folders = {None: _place(root)}
         _check_has_folders(root)
     if only in folders:
@@ -246,6 +252,13 @@ def _read(
     names = {split: _folders(folder) for split, folder in folders.items()}
     _check_classes(names, root, classes)
     return {split: read_scenes(folder, classes=names[split]) for split, folder in folders.items()}
+
+
+def _warn_of_other_folders(place: Path) -> None:
+    """Warn of class folders in a folder beside the splits, which may be a split under an unknown name."""
+    others = [name for name in _folders(place) if name.lower() not in SPLIT_NAMES and name not in NOT_A_SPLIT]
+    if others := [name for name in others if _folders(place / name)]:
+        log.warning("%s is no split and is not used: call it train, val or test if it is one", place / others[0])
 
 
 def read_labels(

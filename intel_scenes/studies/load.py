@@ -104,7 +104,7 @@ def load(folder: Path) -> StudyRecords:
     if not runs:
         reason = ""
         if notices:
-            more = f" and {len(notices) - 1} more" if len(notices) > 1 else ""
+            more = f"; and {len(notices) - 1} more" if len(notices) > 1 else ""
             first = notices[0]
             reason = f" that can be read ({first.runs[0]} is left out: {first.values.get('reason')}{more})"
         raise UserError(f"{folder} holds no runs{reason}: set folder to that of a sweep, such as multirun/models")

@@ -64,9 +64,11 @@ class Study:
 
     def _repr_html_(self) -> str:
         """Return the findings, the arms and the pairs as HTML for a notebook."""
+        reference = self.comparison.reference
+        turned = [pair.turned() if pair.a == reference else pair for pair in self.comparison.pairs]
         pairs = [
             [pair.a, pair.b, "" if pair.difference is None else f"{100 * pair.difference:+.2f}", pair.text]
-            for pair in self.comparison.pairs
+            for pair in turned
         ]
         return pages.render(
             TEMPLATE,

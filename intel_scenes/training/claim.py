@@ -173,7 +173,9 @@ def settle_previous_run(config: RunConfig, facts: Facts, place: Place, claim: Cl
             return
         source = ", the source of the network" if config.model.library == "custom" else ""
         changes = (
-            ", ".join(_changed(place.folder, config)) or f"the data, the weights{source}, the threads or the precision"
+            "the images (data.root)"
+            if summary.data_fingerprint not in (None, facts.data)
+            else ", ".join(_changed(place.folder, config)) or f"the weights{source}, the threads or the precision"
         )
         advice = (
             "set another sweep.name, or sweep.redo=changed, which moves the old run aside"

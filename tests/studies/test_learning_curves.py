@@ -55,7 +55,7 @@ def test_fractions_are_a_planned_factor_and_their_seeds_are_paired(tmp_path):
     leave_curve(tmp_path, ERRORS)
     comparison = compare(tmp_path)
     assert unplanned(comparison.notices) == problems(comparison.notices) == []
-    assert [note for note in notes(comparison.notices) if not note.startswith("near-duplicate")] == []
+    assert [note for note in notes(comparison.notices) if not note.startswith("test images count")] == []
     assert {(pair.is_paired, pair.num_seeds) for pair in comparison.pairs} == {(True, (3, 3))}
 
 

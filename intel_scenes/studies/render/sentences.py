@@ -106,7 +106,8 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
     ),
     Kind.NO_EFFECTS: lambda _, v, __: f"with more than {v['most']} arms, the effects of factors are not estimated",
     Kind.NOT_BRACKETED: lambda _, v, __: (
-        f"{v['arm']}: of two values the best is always at the edge of the grid; add one beyond {v['key']}={v['best']}"
+        f"{v['arm']}: of two values the best is always at the edge of the grid; add a third on the far side of "
+        f"{v['key']}={v['best']}"
     ),
     Kind.NEARLY_EQUAL_IMAGES: lambda *_: (
         "test images count as independent, which makes intervals too narrow if many are near-duplicates: audit the "
