@@ -213,7 +213,7 @@ def forecast(
     weights, state = (_num_bytes(part.state_dict().values()) for part in (network, classifier.network))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     steps = f"{costs.num_timed} steps of " + ", ".join(f"{value:.2g} s" for value in costs.step_seconds.values())
-    steps += " each, on the machine as busy as it is"
+    steps += " each (longer on a busy machine)"
     num_images, head = _num_images(data), linear_head(network)
     checkpoint = state + costs.state_bytes
     # On a CPU the checkpoint is copied in memory, and written while the training continues.
