@@ -185,7 +185,7 @@ def test_a_wrong_argument_or_a_module_that_is_not_there_is_refused(module: str, 
         (("a", None, "custom", "Class"), "model._target_=Class must be package.module.Class"),
         (
             ("a", None, "timm", "a.B"),
-            "model._target_=a.B has no effect with model.library=timm: set model.library=custom",
+            "model._target_=a.B has no effect with model.library=timm: set model.lib",
         ),
         (("a", None, "torchvision", None, {"b": 1}), "model.args.b has no effect with model.library=torchvision"),
         (("a", None, "tim"), "model.library=tim must be one of torchvision, timm, custom (did you mean timm?)"),
