@@ -729,7 +729,7 @@ def read_study(folder: Path) -> StudyPlan | None:
     except FileNotFoundError:
         return None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{folder / STUDY} cannot be read: fix it, or move it away") from error
+        raise UserError(f"{folder / STUDY} cannot be read: correct it, or move it away") from error
     try:
         return _study_plan(content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

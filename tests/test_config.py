@@ -94,7 +94,7 @@ def test_a_record_without_a_later_key_has_the_value_of_its_time(tmp_path: Path) 
         assert of_record(tmp_path) == expected
     for content in ("- a list", "data: null"):
         (tmp_path / "config.yaml").write_text(content)
-        with pytest.raises(UserError, match=r"config\.yaml is no (valid )?configuration.*: move the folder away$"):
+        with pytest.raises(UserError, match=r"config\.yaml is not a (valid )?configuration.*: move the folder away$"):
             of_record(tmp_path)
     del new["recipe"]["views"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(new))

@@ -158,7 +158,7 @@ def test_a_folder_of_other_data_is_refused(run, tmp_path):
     data = drawn_folder(tmp_path, num_train=120, num_test=30, size=40, seed=5)
     run("data=folder", f"data.root={data}")
     shutil.copy(next(data.glob("seg_train/sea/*")), next(data.glob("seg_train/forest/*")))
-    with pytest.raises(UserError, match="another configuration: the data"):
+    with pytest.raises(UserError, match="another configuration: the images"):
         run("data=folder", f"data.root={data}")
 
 
@@ -168,7 +168,7 @@ def test_a_folder_whose_configuration_is_damaged_is_refused(run, tmp_path, conte
     path = tmp_path / "run" / record.CONFIG
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(
-        UserError, match=r"config\.yaml (cannot be read|is no (valid )?configuration).*: move the folder away$"
+        UserError, match=r"config\.yaml (cannot be read|is not a (valid )?configuration).*: move the folder away$"
     ):
         run("epochs=3")
 
