@@ -85,10 +85,14 @@ def without_implied(runs: Sequence[Run], keys: Sequence[str], planned: Sequence[
 
 
 def label_of(values: Mapping[str, str], keys: Sequence[str]) -> str:
-    """Return the label of an arm: file names of groups, `key=value` else, as in `resnet18/sgd/optim.momentum=0.9`."""
+    """Return the label of an arm, as in `resnet18/sgd/optim.momentum=0.9`.
+
+    Files of groups and names of models stand alone, all other values with their key.
+    """
     parts = []
     for key in keys:
-        is_alone = len(keys) == 1 and key in OTHER_GROUPS and values[key].lower() not in NEED_KEY
+        can_stand_alone = key == "model.name" or (len(keys) == 1 and key in OTHER_GROUPS)
+        is_alone = can_stand_alone and values[key].lower() not in NEED_KEY
         parts.append(values[key] if key in record.GROUP_KEYS or is_alone else f"{key}={values[key]}")
     return "/".join(parts) or "all runs"
 
@@ -96,9 +100,10 @@ def label_of(values: Mapping[str, str], keys: Sequence[str]) -> str:
 def is_named(label: str, text: str) -> bool:
     """Return whether a text names the arm with this label.
 
-    The text is the label, the label with keys without their groups, or the values alone; numbers in any notation.
+    The text is the label, the label with keys without their groups, or the values alone; numbers in any notation. The
+    name of a model may have its key.
     """
-    parts = [part.rpartition("=") for part in text.split("/")]
+    parts = [part.rpartition("=") for part in text.replace("model.name=", "").split("/")]
     wanted = "/".join(f"{key}{sign}{as_written(value)}" for key, sign, value in parts)
     short, values = re.sub(r"[\w.]+\.(?=\w+=)", "", label), re.sub(r"[\w.]+=", "", label)
     return text == label or wanted in (label, short, values)

@@ -11,7 +11,7 @@ from tests.studies.simulated_records import leave_run
 @pytest.mark.parametrize(
     ("plan", "files", "labels"),
     [
-        ({"compared": ["model.name"]}, ("/a/lite0.pth", "/b/lite1.pth"), {"model.name=lite0", "model.name=lite1"}),
+        ({"compared": ["model.name"]}, ("/a/lite0.pth", "/b/lite1.pth"), {"lite0", "lite1"}),
         ({}, ("/a/x.pth", "~/y.pth"), {"lite0/model.weights=x.pth", "lite1/model.weights=y.pth"}),
         ({}, ("/a/x.pth", "/b/x.pth"), {"lite0/model.weights=/a/x.pth", "lite1/model.weights=/b/x.pth"}),
     ],
@@ -24,3 +24,6 @@ def test_labels_have_file_names_and_no_key_that_a_planned_name_implies(tmp_path,
             right = np.random.default_rng(seed).random(60) < (0.9 if name == "lite0" else 0.7)
             leave_run(tmp_path, f"{name}-{seed}", typed, right, model=name)
     assert {arm.label for arm in compare(tmp_path).arms} == labels
+    if labels == {"lite0", "lite1"}:
+        for baseline in ("lite0", "model.name=lite0"):
+            assert compare(tmp_path, baseline=baseline).baseline == "lite0"
