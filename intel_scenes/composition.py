@@ -83,7 +83,7 @@ def _resolved(cfg: DictConfig, config_name: str) -> dict[str, Any]:
     except MissingMandatoryValue as error:
         key = str(error.full_key)
         sentence = keys.sentences(config_name).get(key)
-        raise UserError(f"{key} is not given: set {key}=VALUE" + (f": {sentence}" if sentence else "")) from error
+        raise UserError(f"{key} is not given: set {key}=VALUE" + (f" ({sentence})" if sentence else "")) from error
     except OmegaConfBaseException as error:
         raise UserError(str(error).split("\n")[0]) from error
     return plain

@@ -53,7 +53,7 @@ def test_a_format_is_all_that_is_printed(compare, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "folder is not given: set folder=VALUE: folder of a sweep, such as multirun/models"),
+        ([], "folder is not given: set folder=VALUE (folder of a sweep, such as multirun/models"),
         (["folder=none"], "there is no folder none"),
         (["folder=empty"], "empty holds no runs"),
         (["folder=study", "format=pdf"], "unknown format=pdf: choose one of table, markdown, latex, json"),

@@ -23,7 +23,7 @@ def refusal(config_name: str, *overrides: str) -> str:
 def test_a_key_without_a_value_is_named_with_the_sentence_beside_it(config_name: str) -> None:
     missing = [key for key in keys.of_file(keys.conf_folder() / f"{config_name}.yaml") if key.default == "???"]
     for key in [key for key in missing if keys.is_public(key.name, config_name)][:1]:
-        told = f"{key.name} is not given: set {key.name}=VALUE: {key.sentence}"
+        told = f"{key.name} is not given: set {key.name}=VALUE ({key.sentence})"
         assert refusal(config_name) == told
         assert key.sentence
 
@@ -31,7 +31,7 @@ def test_a_key_without_a_value_is_named_with_the_sentence_beside_it(config_name:
 def test_a_key_of_a_chosen_file_without_a_value_is_named_too() -> None:
     assert (
         refusal("train", "model=torchvision")
-        == "model.name is not given: set model.name=VALUE: name of the model in its library"
+        == "model.name is not given: set model.name=VALUE (name of the model in its library)"
     )
 
 

@@ -46,8 +46,8 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
     [
         (
             [],
-            "run is not given: set run=VALUE: a finished run, or a list [RUN,RUN,...]: its folder, the beginning of "
-            "its name below outputs/ or multirun/, the hash that ends the name, or latest",
+            "run is not given: set run=VALUE (a finished run, or a list [RUN,RUN,...]: its folder, the beginning of "
+            "its name below outputs/ or multirun/, the hash that ends the name, or latest)",
         ),
         (["run=a", "+viewss=flip"], "there is no key viewss (did you mean views?); --help lists all keys"),
         (["run=a", "viewss=flip"], "there is no key viewss (did you mean views?); --help lists all keys"),

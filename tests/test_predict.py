@@ -71,8 +71,8 @@ def test_a_few_are_shown_and_what_cannot_be_read_is_named(predict, place, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["images=photos"], "run is not given: set run=VALUE: a finished run: its folder, the beginning of its name,"),
-        (["run=latest"], "images is not given: set images=VALUE: a folder (with its subfolders),"),
+        (["images=photos"], "run is not given: set run=VALUE (a finished run: its folder, the beginning of its name,"),
+        (["run=latest"], "images is not given: set images=VALUE (a folder (with its subfolders),"),
         (["run=[]", "images=photos"], "run=[] names no run: give finished runs as run=RUN or run=[RUN,RUN,...]"),
         (["run=photos", "images=photos"], "photos holds no run (no summary.json): give the folder of a finished run"),
         (["run=[latest,net]", "images=photos"], "run names the same run twice: remove one of the two"),
