@@ -66,9 +66,14 @@ def configuration_page() -> str:
 def _list_of_files(group: str, sentence: str) -> str:
     """Return the heading of a group, and a line for each of its files, the default first."""
     default = _defaults("train").get(group)
-    paths = sorted(keys.files(group), key=lambda path: (path.stem != default, path.stem))
-    lines = [f"- `{path.stem}`{' (default)' * (path.stem == default)}: {_summary(path)}" for path in paths]
+    lines = [f"- `{path.stem}`{' (default)' * (path.stem == default)}: {_summary(path)}" for path in _files(group)]
     return "\n".join([f"### `{group}`", "", f"{_capitalized(sentence)}.", "", *lines, ""])
+
+
+def _files(group: str) -> list[Path]:
+    """Return the files of a group of `train`, the default first."""
+    default = _defaults("train").get(group)
+    return sorted(keys.files(group), key=lambda path: (path.stem != default, path.stem))
 
 
 def _summary(path: Path) -> str:
@@ -138,8 +143,7 @@ def _is_head(key: Key, others: Iterable[Key]) -> bool:
 
 def _rows_of_group(group: str, prefix: str) -> list[Row]:
     """Return a row for each key of a group's files and each comment on it, with the defaults and their files."""
-    default = _defaults("train").get(group)
-    paths = sorted(keys.files(group), key=lambda path: (path.stem != default, path.stem))
+    paths = _files(group)
     sentences = keys.sentences("train")
     files: dict[str, dict[str, dict[str, list[str]]]] = {}  # by key, comment and default
     for path in paths:

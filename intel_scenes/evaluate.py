@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from intel_scenes import cli, files, record
 from intel_scenes.config import EvaluateConfig
 from intel_scenes.errors import UserError
-from intel_scenes.inference.find_run import find_runs, finished_summary
+from intel_scenes.inference.find_run import find_finished_runs
 from intel_scenes.sweeps.runner import Job
 
 if TYPE_CHECKING:  # imports torch, which takes seconds
@@ -34,7 +34,7 @@ def _on_own_images(config: EvaluateConfig, names: list[str]) -> None:
         raise UserError(f"split={config.split} has no effect without data.root=FOLDER: leave it out, or name a folder")
     output = cli.output_file(config.output) if config.output else None
     weights = _weights_file(config, len(names))
-    folders = _finished(names)
+    folders = find_finished_runs(names)
     from intel_scenes.inference.ensembles import evaluate_runs  # imports torch, which takes seconds
 
     evaluation = evaluate_runs(folders, config.combine, config.views, weights, trust=config.trust)
@@ -57,7 +57,7 @@ def _on_folder(config: EvaluateConfig, names: list[str]) -> None:
     if config.output_weights:
         raise UserError("output_weights has no effect with data.root: leave one of them out")
     output = cli.output_folder(config.output) if config.output else None
-    folders = _finished(names)
+    folders = find_finished_runs(names)
     labels = Path(config.data.labels).expanduser() if config.data.labels else None
     root = Path(config.data.root).expanduser() if config.data.root else None
     if root is not None and not root.is_dir():
@@ -82,14 +82,6 @@ def _on_folder(config: EvaluateConfig, names: list[str]) -> None:
     if output:
         write_evaluation(evaluation, output)
         cli.say(f"written to {output}")
-
-
-def _finished(names: list[str]) -> list[Path]:
-    """Return the folders of finished runs, checked before torch is imported."""
-    folders = find_runs(names)
-    for folder in folders:
-        finished_summary(folder)
-    return folders
 
 
 def _weights_file(config: EvaluateConfig, num_runs: int) -> Path | None:

@@ -98,6 +98,11 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def yaml_word(text: str) -> str:
+    """Return the text of a Python value with `true`, `false` and `null` as YAML writes them."""
+    return {"True": "true", "False": "false", "None": "null"}.get(text, text)
+
+
 def shown(value: object) -> object:
     """Return a value as YAML writes it."""
     if value is None or isinstance(value, bool):

@@ -9,7 +9,7 @@ import numpy as np
 from intel_scenes import cli, files
 from intel_scenes.config import PredictConfig
 from intel_scenes.errors import UserError, counted
-from intel_scenes.inference.find_run import find_runs, finished_summary
+from intel_scenes.inference.find_run import find_finished_runs
 from intel_scenes.inference.image_files import find_images, name_of
 from intel_scenes.sweeps.runner import Job
 
@@ -27,9 +27,7 @@ def predict(config: PredictConfig, _job: Job) -> None:
     output = cli.output_file(config.output) if config.output else None
     if output and output.suffix not in FORMS:
         raise UserError(f"output={config.output} must end in {' or '.join(FORMS)}")
-    folders = find_runs(runs)
-    for folder in folders:
-        finished_summary(folder)
+    folders = find_finished_runs(runs)
     paths = find_images(config.images)
 
     import torch  # takes seconds, so paths are checked first

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from intel_scenes import cli, keys
+from intel_scenes import cli, files, keys
 from intel_scenes.composition import configured, refuse_idle_without
 from intel_scenes.config import RunConfig
 from intel_scenes.errors import UserError
@@ -114,7 +114,7 @@ def _texts(overrides: Sequence[str] | Mapping[str, object]) -> list[str]:
 def _text(value: object) -> str:
     """Return a value in Hydra's override grammar."""
     if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+        return str(files.shown(value))
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_text, value))}]"
     if isinstance(value, str | Path) and not UNQUOTED.fullmatch(str(value)):

@@ -71,15 +71,17 @@ def finished_summary(folder: Path) -> Summary:
     return summary
 
 
-def find_runs(names: Sequence[str]) -> list[Path]:
-    """Return the folders of several runs.
+def find_finished_runs(names: Sequence[str]) -> list[Path]:
+    """Return the folders of several finished runs.
 
     Raises:
-        UserError: A name matches no run or several, or a run is named twice.
+        UserError: A name matches no run or several, a run is named twice, or one is not finished.
     """
     folders = [find_run(name) for name in names]
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UserError("run names the same run twice: remove one of the two")
+    for folder in folders:
+        finished_summary(folder)
     return folders
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from intel_scenes import record
+from intel_scenes import files, record
 from intel_scenes.digests import is_neutral
 from intel_scenes.studies.load import Run
 
@@ -51,7 +51,13 @@ def as_written(value: str) -> str:
     try:
         return f"{float(value):.15g}"
     except ValueError:
-        return {"True": "true", "False": "false", "None": "null"}.get(value, value)
+        return files.yaml_word(value)
+
+
+def label_as_written(label: str) -> str:
+    """Return a label that was typed, with its values as labels write them."""
+    parts = (part.rpartition("=") for part in label.split("/"))
+    return "/".join(f"{key}{sign}{as_written(value)}" for key, sign, value in parts)
 
 
 def without_folders(values: Iterable[str]) -> dict[str, str]:
@@ -103,8 +109,7 @@ def is_named(label: str, text: str) -> bool:
     The text is the label, the label with keys without their groups, or the values alone; numbers in any notation. The
     name of a model may have its key.
     """
-    parts = [part.rpartition("=") for part in text.replace("model.name=", "").split("/")]
-    wanted = "/".join(f"{key}{sign}{as_written(value)}" for key, sign, value in parts)
+    wanted = label_as_written(text.replace("model.name=", ""))
     short, values = re.sub(r"[\w.]+\.(?=\w+=)", "", label), re.sub(r"[\w.]+=", "", label)
     return text == label or wanted in (label, short, values)
 

@@ -49,7 +49,7 @@ def values_by_key(overrides: Overrides) -> dict[str, str]:
 def in_yaml(setting: str) -> str:
     """Return a normalized `key=value` with true, false and null as they are typed."""
     key, _, value = setting.partition("=")
-    return f"{key}={({'True': 'true', 'False': 'false', 'None': 'null'}).get(value, value)}"
+    return f"{key}={files.yaml_word(value)}"
 
 
 def shared_and_swept(jobs: Sequence[Overrides]) -> tuple[dict[str, str], set[str]]:

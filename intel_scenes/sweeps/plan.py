@@ -27,7 +27,7 @@ from intel_scenes.record import (
     write_study,
 )
 from intel_scenes.sections import as_plain
-from intel_scenes.studies.naming import as_written, is_named
+from intel_scenes.studies.naming import is_named, label_as_written
 from intel_scenes.sweeps.jobs import Compose
 from intel_scenes.sweeps.names import as_typed
 from intel_scenes.sweeps.overrides import Overrides, of_command, shared_and_swept
@@ -217,8 +217,7 @@ def note_baseline(folder: Path, label: str) -> Baseline:
         folder: Folder of the study.
         label: Label of the arm, as typed.
     """
-    parts = [part.rpartition("=") for part in label.split("/")]
-    label = "/".join(f"{key}{sign}{as_written(value)}" for key, sign, value in parts)
+    label = label_as_written(label)
     if baseline := _named_before(read_study(folder), label):
         return baseline
     try:

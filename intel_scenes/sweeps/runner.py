@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from hydra.core.utils import JobReturn
 
 from intel_scenes import files, record
 from intel_scenes.config import CompareConfig, RunConfig, StudyConfig, SweepConfig
-from intel_scenes.errors import Busy, Refused, Twin, UserError, first_line
+from intel_scenes.errors import Busy, Refused, Twin, UserError, did_you_mean, first_line
 from intel_scenes.record import Interval, Origin, Status, StudyBudget, StudyPlan, Summary, read_study
 from intel_scenes.sections import as_plain
 from intel_scenes.studies.naming import as_written, few
@@ -198,8 +197,7 @@ def warn_of_misspelt_baseline(label: str, jobs: Iterable[Overrides], before: Stu
     for part in (as_written(part.rpartition("=")[2]) for part in label.split("/")):
         if part in (*values, "default") or any(part in name for name in before.all_planned):
             continue
-        similar = get_close_matches(part, values, 1)
-        hint = f" (did you mean {similar[0]}?)" if similar else ""
+        hint = did_you_mean(part, values)
         print(f"compare.baseline={label}: no run of this sweep has the value {part}{hint}", file=sys.stderr)
 
 

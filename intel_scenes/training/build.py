@@ -183,11 +183,7 @@ def source_of(data: DataConfig) -> Source:
     """
     root = Path(data.root).expanduser() if data.root else None
     if data.source == "synthetic":
-        counts = (
-            data.num_train or 0,
-            data.num_test or 0,
-            data.store_size or 0,
-        )  # set for drawn scenes
+        counts = (data.num_train or 0, data.num_test or 0, data.store_size or 0)  # their file sets all three
         return Drawn(*counts, data.drawing_seed or 0)
     if data.source == "folder":
         if root is None and data.labels is None:
