@@ -36,7 +36,12 @@ from tests.process import NO_NETWORK
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "results/README.md", ROOT / "benchmarks/README.md"]
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "results").rglob("*.md"),
+        ROOT / "benchmarks/README.md",
+    ]
 )
 REASONS = (
     "takes minutes",
