@@ -70,6 +70,11 @@ SWITCHES: dict[str, tuple[str | bool, ...]] = {
     **dict.fromkeys(("amsgrad", "capturable", "centered", "decoupled_weight_decay"), (True, False)),
     **dict.fromkeys(("differentiable", "foreach", "maximize", "nesterov"), (True, False)),
 }
+# Ranges of arguments of torch's schedulers, by name, or by key where another class may mean another thing.
+SCHEDULER_LIMITS: dict[str, Above0 | Within] = {
+    **dict.fromkeys(("gamma", "step_size"), Above0()),
+    **{"factory.power": Within(0, math.inf), "factory.end_factor": Within(0, 1)},
+}
 Precision = Annotated[int | str, Choice(("auto", *PRECISIONS))]
 Views = Literal[1, "flip", "flip_crops"]  # kinds of test-time augmentation
 Combine = Literal["mean", "vote", "soup"]  # ways to combine the predictions of several runs
@@ -269,7 +274,8 @@ class SchedulerConfig(Section):
         """
         super().__post_init__()
         for key, value in flatten({"factory": self.factory}).items():
-            if key.rpartition(".")[2] in ("gamma", "step_size") and (reason := Above0().refusal(value)):
+            limits = SCHEDULER_LIMITS.get(key) or SCHEDULER_LIMITS.get(key.rpartition(".")[2])
+            if limits and (reason := limits.refusal(value)):
                 raise UserError(f"scheduler.{key}={shown(value)} {reason}")
         if self.interval != "step" and NUM_STEPS in str(self.factory):
             raise UserError(

@@ -32,7 +32,7 @@ def asked(*overrides: str) -> RunConfig:
     return configured(composed(*overrides), RunConfig)
 
 
-def resolved(*overrides: str) -> RunConfig:
-    """The same once the images are known, which make a single step."""
+def resolved(*overrides: str, num_steps: int = 1) -> RunConfig:
+    """The same once the images are known, which make a single step unless said otherwise."""
     config = asked(*overrides)
-    return config.resolved(folder="run", epochs=config.epochs, num_steps=1)
+    return config.resolved(folder="run", epochs=config.epochs, num_steps=num_steps)

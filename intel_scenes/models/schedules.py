@@ -48,6 +48,25 @@ def warmup_stable_decay(step: int, *, num_steps: int, warmup_fraction: float, de
     return min(1.0, (step + 1) / (warmup + 1), max(0.0, (num_steps - step) / (min(decay, num_steps - warmup) + 1)))
 
 
+def inverse_sqrt(step: int, *, num_steps: int, warmup_fraction: float) -> float:
+    """Return the factor of linear warm-up, then of a fall as one over the root of the step (Vaswani et al. 2017).
+
+    With n steps from 1 and a time scale of w steps it is min(n / w, sqrt(w / n)), which peaks at n = w. The time scale
+    is the first step after warm-up, as in Vaswani et al.; in Zhai et al., "Scaling Vision Transformers", 2022, it is a
+    number of its own. Without warm-up it is a single step: the factor is 1 / sqrt(n).
+
+    Args:
+        step: Step of the training, from 0.
+        num_steps: Number of steps of the whole training.
+        warmup_fraction: Share of the steps in warm-up, at least 0 and below 1.
+
+    Returns:
+        The factor, above 0 at every step of the training.
+    """
+    warmup = _num_steps_of("scheduler.factory.lr_lambda.warmup_fraction", warmup_fraction, num_steps)
+    return min((step + 1) / (warmup + 1), math.sqrt((warmup + 1) / (step + 1)))
+
+
 def multistep(step: int, *, num_steps: int, milestones: Sequence[float], gamma: float) -> float:
     """Return the factor that is multiplied by `gamma` at each of `milestones`, given as shares of the steps."""
     if not all(0 < milestone < 1 for milestone in milestones):

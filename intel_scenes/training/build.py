@@ -77,7 +77,7 @@ def check_parts(config: RunConfig, typed: Collection[str]) -> None:
 
 
 def _check_optimizer(config: RunConfig) -> None:
-    """Build an optimizer of torch for one small matrix, which checks the kinds and ranges of its arguments.
+    """Build an optimizer of torch or ours for one small matrix, which checks the kinds and ranges of its arguments.
 
     Others are left to `build_classifier`: they may need the network, or the number of steps or epochs.
 
@@ -85,8 +85,8 @@ def _check_optimizer(config: RunConfig) -> None:
         UserError: The optimizer refuses one of them.
     """
     arguments = as_plain(config.optim)
-    is_of_torch = str(arguments.get("_target_")).startswith("torch.optim.")
-    if not is_of_torch or any(placeholder in str(arguments) for placeholder in (NUM_STEPS, EPOCHS, FOLDER)):
+    is_known = str(arguments.get("_target_")).startswith(("torch.optim.", "intel_scenes."))
+    if not is_known or any(placeholder in str(arguments) for placeholder in (NUM_STEPS, EPOCHS, FOLDER)):
         return
     if arguments.get("fused") == "auto":
         arguments["fused"] = False

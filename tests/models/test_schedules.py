@@ -1,13 +1,16 @@
+import math
 from collections.abc import Callable
 from functools import partial
 
+import hydra
 import pytest
 import torch
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from intel_scenes.models.schedules import multistep, onecycle, warmup_cosine, warmup_stable_decay
+from intel_scenes.models.schedules import inverse_sqrt, multistep, onecycle, warmup_cosine, warmup_stable_decay
+from tests.small import resolved
 
 FACTORS: dict[str, Callable[..., float]] = {
     "cosine": partial(warmup_cosine, warmup_fraction=0.0),
@@ -15,6 +18,8 @@ FACTORS: dict[str, Callable[..., float]] = {
     "long warmup": partial(warmup_cosine, warmup_fraction=0.95),
     "wsd": partial(warmup_stable_decay, warmup_fraction=0.05, decay_fraction=0.2),
     "only warmup and decay": partial(warmup_stable_decay, warmup_fraction=0.5, decay_fraction=0.5),
+    "inverse_sqrt": partial(inverse_sqrt, warmup_fraction=0.05),
+    "inverse_sqrt without warmup": partial(inverse_sqrt, warmup_fraction=0.0),
     "multistep": partial(multistep, milestones=[0.5, 0.75], gamma=0.1),
 }
 
@@ -57,6 +62,48 @@ def test_warmup_stable_decay_without_both_is_constant() -> None:
     assert factors(partial(warmup_stable_decay, warmup_fraction=0.0, decay_fraction=0.0)) == [1.0] * 10
 
 
+def test_inverse_sqrt_rises_to_its_time_scale_and_falls_as_one_over_the_root() -> None:
+    # two of ten steps rise to the third; then the root of 3 / n for n = 4..10
+    falling = [0.8660254, 0.7745967, 0.7071068, 0.6546537, 0.6123724, 0.5773503, 0.5477226]
+    assert factors(partial(inverse_sqrt, warmup_fraction=0.2)) == pytest.approx([1 / 3, 2 / 3, 1, *falling], abs=1e-7)
+
+
+def test_inverse_sqrt_without_warmup_falls_from_the_first_step() -> None:
+    assert factors(partial(inverse_sqrt, warmup_fraction=0.0), 9)[::4] == pytest.approx([1, 1 / math.sqrt(5), 1 / 3])
+
+
+def test_inverse_sqrt_after_warmup_is_that_of_vaswani_et_al_with_its_peak_at_one() -> None:
+    width, warmup = 512, 4  # in their equation 3, which counts steps from 1 and has no fixed end
+    theirs = [width**-0.5 * min(n**-0.5, n * warmup**-1.5) for n in range(1, 31)]
+    ours = factors(partial(inverse_sqrt, warmup_fraction=0.1), 30)
+    assert ours == pytest.approx([factor / max(theirs) for factor in theirs])
+
+
+# Of ten steps at a rate of 0.5 in the file: the first, the sixth, and the last; what is left once all are taken.
+@pytest.mark.parametrize(
+    ("overrides", "first", "middle", "last", "left"),
+    [
+        (("scheduler=linear",), 0.5, 0.25, 0.05, 0.0),
+        (("scheduler=linear", "scheduler.factory.end_factor=0.1"), 0.5, 0.275, 0.095, 0.05),
+        (("scheduler=power",), 0.5, 0.125, 0.005, 0.0),
+        (("scheduler=power", "scheduler.factory.power=1"), 0.5, 0.25, 0.05, 0.0),
+        (("scheduler=power", "scheduler.factory.power=0.5"), 0.5, 0.3535534, 0.1581139, 0.0),
+        (("scheduler=power", "scheduler.factory.power=0"), 0.5, 0.5, 0.5, 0.5),
+        # a twentieth of ten steps is none
+        (("scheduler=inverse_sqrt",), 0.5, 0.2041241, 0.1581139, 0.1507557),
+    ],
+)
+def test_a_file_has_the_rates_that_its_comment_says(
+    overrides: tuple[str, ...], first: float, middle: float, last: float, left: float
+) -> None:
+    config = resolved(*overrides, num_steps=10)
+    scheduler = hydra.utils.instantiate(config.scheduler.factory, _convert_="all")(optimizer(0.5, 0.05))
+    found = rates(scheduler, 10)
+    assert [of_first for of_first, _ in (found[0], found[5], found[9])] == pytest.approx([first, middle, last])
+    assert scheduler.get_last_lr() == pytest.approx([left, left / 10], rel=1e-6, abs=1e-12)
+    assert all(of_second == pytest.approx(of_first / 10) for of_first, of_second in found)
+
+
 def test_multistep_multiplies_at_each_milestone() -> None:
     expected = [1, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01]
     assert factors(partial(multistep, milestones=[0.8, 0.5], gamma=0.1)) == pytest.approx(expected)
@@ -85,6 +132,8 @@ def test_the_first_step_of_a_short_training_has_passed_no_milestone() -> None:
 def test_a_share_outside_of_the_training_is_refused_by_name(fraction: float) -> None:
     with pytest.raises(ValueError, match=r"warmup_fraction=\S+ must be at least 0 and below 1"):
         warmup_cosine(0, num_steps=10, warmup_fraction=fraction)
+    with pytest.raises(ValueError, match=r"warmup_fraction=\S+ must be"):
+        inverse_sqrt(0, num_steps=10, warmup_fraction=fraction)
     with pytest.raises(ValueError, match=r"warmup_fraction=\S+ must be"):
         warmup_stable_decay(0, num_steps=10, warmup_fraction=fraction, decay_fraction=0.1)
     with pytest.raises(ValueError, match=r"decay_fraction=\S+ must be"):

@@ -70,6 +70,11 @@ PAIRS: dict[tuple[str, str], tuple[tuple[str, ...], Callable[..., Optimizer], Ca
         partial(optim.AdamW, lr=0.0003, weight_decay=0.01),
         partial(lr_scheduler.LambdaLR, lr_lambda=warmed_up),
     ),
+    ("sgd_plain", "power"): (
+        ("optim.lr=0.05",),
+        partial(optim.SGD, lr=0.05),
+        partial(lr_scheduler.LambdaLR, lr_lambda=lambda step: (1 - step / NUM_STEPS) ** 2),
+    ),
     ("rmsprop", "plateau"): (
         ("scheduler.factory.patience=0", "+scheduler.factory.threshold=0.3"),
         partial(optim.RMSprop, lr=0.0001),
@@ -154,11 +159,14 @@ def test_an_optimizer_and_a_scheduler_train_as_in_a_loop_of_plain_torch(
         assert (expected - begun[name]).norm() > 1e-3, "it moved by far more than that"
 
 
-@pytest.mark.parametrize(("name", "key", "share"), [("sgd", "momentum_buffer", 1.0), ("adamw", "exp_avg", 0.1)])
+BUFFERS = [("sgd", "momentum_buffer", 1.0), ("sign", "momentum_buffer", 1.0), ("adamw", "exp_avg", 0.1)]
+
+
+@pytest.mark.parametrize(("name", "key", "share"), BUFFERS)
 def test_gradients_in_sixteen_bits_are_clipped_to_the_norm_that_torch_gives_them(
     name: str, key: str, share: float, run: Run, network: nn.Module, cache: Path, tmp_path: Path
 ) -> None:
-    """After a first step SGD's momentum is the gradient that it was given, and AdamW's a tenth of it."""
+    """After a first step the momentum of SGD and of signs is the gradient that it was given, and AdamW's a tenth."""
     images, labels, (batch, *_), _ = images_of(cache)
     functional.cross_entropy(network(images[batch]), labels[batch]).backward()
     whole = clip_grad_norm_(network.parameters(), float("inf")).item()
