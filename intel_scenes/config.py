@@ -26,6 +26,7 @@ from intel_scenes.sections import (
     Seed,
     Sides,
     Whole,
+    Windows,
     Within,
     from_plain,
     keys_without_field,
@@ -512,6 +513,7 @@ class RunConfig(Section):
     primary_metric: PrimaryMetric = "accuracy"
     equal_steps: bool = False
     study_minutes: Rate | None = None
+    averages: Annotated[tuple[float, ...], Windows()] | None = None
 
     @property
     def lr(self) -> float:

@@ -24,6 +24,7 @@ CONFIG = "config.yaml"
 OVERRIDES = "overrides.yaml"
 SUMMARY = "summary.json"
 HISTORY = "history.csv"
+AVERAGES = "averages.csv"  # only with the key `averages`
 PREDICTIONS = "predictions.csv"
 CURVES = "curves.png"
 CONFUSION, MISTAKES = "confusion.png", "mistakes.png"  # of the test images
@@ -370,6 +371,64 @@ def _epoch(row: Mapping[str, str]) -> Epoch:
 
 
 @dataclass(frozen=True)
+class AveragedEpoch:
+    """Row of `averages.csv`: an average of the weights, or the live weights, at the end of an epoch.
+
+    Losses are cross entropies without label smoothing and class weights; all scores are in evaluation mode.
+
+    Attributes:
+        epoch: Number of the epoch, from 0.
+        step: Optimizer steps so far.
+        window: Share of the steps that is averaged over; 0 for the live weights.
+        train_loss: On all training images where only the head is trained, else on the slice of `train_eval_accuracy`.
+        train_accuracy: On the same images.
+        test_loss: None before the last epoch of the training.
+        test_accuracy: None before the last epoch of the training.
+        weight_norm: Euclidean norm of the parameters with weight decay.
+    """
+
+    epoch: int
+    step: int
+    window: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    test_loss: float | None
+    test_accuracy: float | None
+    weight_norm: float
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Content of `averages.csv`: for each epoch so far the live weights, then each window in ascending order."""
+
+    rows: tuple[AveragedEpoch, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the averages of a run folder; there are none where the file is missing or cannot be read."""
+        try:
+            with (folder / AVERAGES).open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            return cls(tuple(map(_averaged_epoch, rows)))
+        except (OSError, KeyError, TypeError, ValueError):
+            return cls()
+
+    def write(self, folder: Path) -> None:
+        """Write `averages.csv` atomically."""
+        files.write_csv(folder / AVERAGES, AVERAGES_COLUMNS, map(astuple, self.rows))
+
+
+def _averaged_epoch(row: Mapping[str, str]) -> AveragedEpoch:
+    """Convert a row of `averages.csv`; the test columns are empty before the last epoch."""
+    tested = {key: float(row[key]) if row[key] else None for key in ("test_loss", "test_accuracy")}
+    numbers = {key: float(row[key]) for key in AVERAGES_COLUMNS[2:] if key not in tested}
+    values: dict[str, Any] = {"epoch": int(row["epoch"]), "step": int(row["step"]), **numbers, **tested}
+    return AveragedEpoch(**values)
+
+
+@dataclass(frozen=True)
 class Predictions:
     """Rows of `predictions.csv` for one split with N images.
 
@@ -515,6 +574,7 @@ def _whole(numbers: Sequence[str]) -> Labels:
 
 SUMMARY_KEYS = tuple(field.name for field in fields(Summary))
 HISTORY_COLUMNS = tuple(field.name for field in fields(Epoch))
+AVERAGES_COLUMNS = tuple(field.name for field in fields(AveragedEpoch))
 
 
 def keys_of(overrides: Iterable[str]) -> set[str]:
@@ -524,7 +584,7 @@ def keys_of(overrides: Iterable[str]) -> set[str]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files that a killed `write_whole` left in a run folder and its checkpoints."""
-    for name in (CONFIG, OVERRIDES, SUMMARY, HISTORY, PREDICTIONS, CURVES, CONFUSION, MISTAKES, BEST, LAST):
+    for name in (CONFIG, OVERRIDES, SUMMARY, HISTORY, AVERAGES, PREDICTIONS, CURVES, CONFUSION, MISTAKES, BEST, LAST):
         path = folder / name
         for leftover in path.parent.glob(f".{path.name}-*"):
             leftover.unlink(missing_ok=True)

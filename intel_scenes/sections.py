@@ -8,6 +8,7 @@ before, so a record without the key has that value, and only other values are ha
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -73,6 +74,18 @@ class Sides:
         sides = value if isinstance(value, tuple) else (value,)
         is_right = bool(sides) and not any(Whole(1).refusal(side) for side in sides)
         return None if is_right else "must be a number of pixels, or a list of them"
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Constraint: a list of ascending shares above 0."""
+
+    def refusal(self, value: object) -> str | None:
+        """Return what is wrong with a value; None for a valid one."""
+        shares = value if isinstance(value, tuple) else ()
+        is_right = bool(shares) and all(_is_number(share) and 0 < share <= 1 for share in shares)
+        is_right = is_right and all(one < following for one, following in pairwise(shares))
+        return None if is_right else "must be a list of ascending numbers above 0 and up to 1, such as [0.1, 1]"
 
 
 def _is_number(value: object) -> TypeGuard[float]:

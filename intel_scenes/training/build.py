@@ -48,6 +48,7 @@ from intel_scenes.sections import as_plain
 from intel_scenes.training.averaging import WarmedEMA, WarmedNorms
 from intel_scenes.training.checkpoints import FiniteLoss, WholeCheckpointIO
 from intel_scenes.training.frozen_features import linear_head
+from intel_scenes.training.window_averages import WindowAverages
 
 log = logging.getLogger(__name__)
 
@@ -355,8 +356,19 @@ def _optim_arguments(config: RunConfig, network: nn.Module) -> Mapping[str, Any]
     return arguments
 
 
-def build_trainer(config: RunConfig, runtime: Runtime, callbacks: Sequence[Callback]) -> Trainer:
+def build_trainer(
+    config: RunConfig,
+    runtime: Runtime,
+    callbacks: Sequence[Callback],
+    before_writing: Callable[[], None] = lambda: None,
+) -> Trainer:
     """Build the Trainer of a resolved configuration, with further callbacks beside those that every run has.
+
+    Args:
+        config: The resolved configuration.
+        runtime: Device and precision of the training.
+        callbacks: Further callbacks.
+        before_writing: Called before a callback writes a file of the record; raises if the claim on the folder is lost.
 
     Raises:
         UserError: The Trainer refuses its arguments.
@@ -366,6 +378,8 @@ def build_trainer(config: RunConfig, runtime: Runtime, callbacks: Sequence[Callb
         own.append(WarmedNorms())  # before the weight average, which includes the statistics
     if config.recipe.ema_decay is not None:
         own.append(WarmedEMA(config.recipe.ema_decay))
+    if config.averages is not None:
+        own.append(WindowAverages(config.averages, Path(config.folder or ""), runtime, before_writing))
     return make_trainer(
         config.trainer,
         precision=runtime.precision,
@@ -398,6 +412,8 @@ def check_devices(config: RunConfig, data: SceneDataModule, runtime: Runtime) ->
         )
     if config.compile and num_devices > 1:
         raise UserError("compile=true is for one device only: leave it out, or set trainer.devices=1")
+    if config.averages is not None and num_devices > 1:
+        raise UserError("averages is for one device only: leave it out, or set trainer.devices=1")
     if config.budget_minutes is not None and num_devices > 1:
         raise UserError("budget_minutes is for one device only: set epochs instead, or trainer.devices=1")
     if config.data.device_resident is True and runtime.device.type == "cpu":

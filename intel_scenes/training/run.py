@@ -112,7 +112,7 @@ def run(
         classifier = build_classifier(config, head or network, data.splits)
         progress = TrainingProgress(has_bar=config.trainer.enable_progress_bar)
         recorder = EpochRecorder(folder, progress, before_writing=claim.check, primary_metric=config.primary_metric)
-        trainer = build_trainer(config, runtime, [recorder, progress, *callbacks])
+        trainer = build_trainer(config, runtime, [recorder, progress, *callbacks], before_writing=claim.check)
         trainer.loggers = build_loggers(config)
         identified = identity(config, origin, facts, weights, data, network, runtime)
         if runtime.is_first:
