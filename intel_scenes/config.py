@@ -26,6 +26,7 @@ from intel_scenes.sections import (
     Seed,
     Sides,
     Whole,
+    WholeOr,
     Windows,
     Within,
     from_plain,
@@ -92,7 +93,7 @@ class DataConfig(Section):
     root: str | None
     image_size: Count | None
     crop_fraction: Annotated[float, Within(0.01, 1)] | None
-    batch_size: Count
+    batch_size: Annotated[int | Literal["full"], WholeOr(1, "full")]
     val_fraction: InnerFraction
     split_seed: Seed
     store_size: Count | None
@@ -108,6 +109,13 @@ class DataConfig(Section):
     labels: str | None = None
     train_fraction: Annotated[float, Within(1e-9, 1)] = 1
     subset_seed: Seed | None = None
+    passes_per_epoch: Count = 1
+
+    @property
+    def images_per_step(self) -> int:
+        """Number of images of a batch; `batch_size=full` must have been replaced by `RunConfig.with_batch_size`."""
+        assert isinstance(self.batch_size, int)
+        return self.batch_size
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -518,9 +526,11 @@ class RunConfig(Section):
     @property
     def lr(self) -> float:
         """Learning rate of the backbone: `optim.lr` times `lr_scale`, scaled with the batch size by `lr_scaling`."""
-        batches = self.data.batch_size / REFERENCE_BATCH_SIZE
-        factor = {"none": 1.0, "linear": batches, "sqrt": math.sqrt(batches)}[self.lr_scaling]
-        return float(self.optim.lr * self.lr_scale * factor)
+        rate = float(self.optim.lr * self.lr_scale)
+        if self.lr_scaling == "none":
+            return rate
+        batches = self.data.images_per_step / REFERENCE_BATCH_SIZE
+        return rate * (batches if self.lr_scaling == "linear" else math.sqrt(batches))
 
     @property
     def subset_seed(self) -> int:
@@ -533,6 +543,18 @@ class RunConfig(Section):
         if self.model.weights:
             return self.recipe
         return replace(self.recipe, head_first=False, first_lr_scale=1.0)
+
+    def with_batch_size(self, batch_size: int) -> Self:
+        """Return the configuration with the number of images that `data.batch_size=full` stands for.
+
+        From here on the run is the one with that number: digests and record hold it.
+
+        Args:
+            batch_size: Number of images in a full batch; another `data.batch_size` stays as it is.
+        """
+        if self.data.batch_size != "full":
+            return self
+        return replace(self, data=replace(self.data, batch_size=batch_size))
 
     def resolved(self, *, folder: str, epochs: int, num_steps: int) -> Self:
         """Return the configuration with the values that depend on the images.
@@ -744,6 +766,16 @@ def check(config: RunConfig, typed: Collection[str] = ()) -> None:
         check_sizes(config, config.data.store_size)
     if recipe.trained == "head":
         _check_head_alone(config)
+    _check_batches(config)
+
+
+def _check_batches(config: RunConfig) -> None:
+    passes = config.data.passes_per_epoch
+    if passes > 1 and config.recipe.trained != "head":
+        raise UserError(
+            f"data.passes_per_epoch={passes} is for recipe.trained=head only, because an image is augmented once per "
+            "epoch: leave it out, and set epochs instead"
+        )
 
 
 def _check_subset(config: RunConfig, typed: Collection[str]) -> None:

@@ -29,6 +29,19 @@ class Whole:
 
 
 @dataclass(frozen=True)
+class WholeOr:
+    """Constraint: an integer of at least `least`, or a name in its place."""
+
+    least: int
+    name: str
+
+    def refusal(self, value: object) -> str | None:
+        """Return what is wrong with a value; None for a valid one."""
+        reason = Whole(self.least).refusal(value)
+        return f"{reason}, or {self.name}" if reason and value != self.name else None
+
+
+@dataclass(frozen=True)
 class Above0:
     """Constraint: a finite number above 0."""
 

@@ -59,9 +59,35 @@ def test_the_defaults_are_in_order() -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "2.5", "3.0", "abc", "true", "null", "[1]"])
-@pytest.mark.parametrize("key", ["epochs", "data.batch_size", "data.store_size"])
+@pytest.mark.parametrize("key", ["epochs", "data.passes_per_epoch", "data.store_size"])
 def test_counts_are_whole_numbers_from_one(key: str, value: str) -> None:
     assert refusal(f"{key}={value}") == f"{key}={value} must be a whole number of at least 1"
+
+
+def test_a_batch_is_a_number_of_images_or_full() -> None:
+    assert asked("data.batch_size=full").data.batch_size == "full"
+    for value in ("0", "2.5", "true", "null", "all"):
+        assert refusal(f"data.batch_size={value}") == (
+            f"data.batch_size={value} must be a whole number of at least 1, or full"
+        )
+
+
+@pytest.mark.parametrize("scaling", ["none", "linear", "sqrt"])
+def test_full_is_the_number_of_images_as_soon_as_it_is_known(scaling: str) -> None:
+    number, full = (asked("optim.lr=0.02", f"lr_scaling={scaling}", f"data.batch_size={size}") for size in (128, "full"))
+    assert full.with_batch_size(128) == number
+    assert full.with_batch_size(128).lr == pytest.approx({"none": 0.02, "linear": 0.08, "sqrt": 0.04}[scaling])
+    assert number.with_batch_size(7) == number
+
+
+def test_several_passes_per_epoch_are_for_a_head_alone() -> None:
+    check(asked("recipe=linear_probe", "data.passes_per_epoch=3"))
+    with pytest.raises(UserError) as caught:
+        check(asked("data.passes_per_epoch=3"))
+    assert str(caught.value) == (
+        "data.passes_per_epoch=3 is for recipe.trained=head only, because an image is augmented once per epoch: leave "
+        "it out, and set epochs instead"
+    )
 
 
 @pytest.mark.parametrize("key", ["threads", "data.image_size"])

@@ -26,11 +26,12 @@ from intel_scenes.errors import UserError, counted
 # Least batch size of evaluation: without gradients there is memory for it, and small batches take longer per image.
 EVAL_BATCH_SIZE = 64
 MAX_EVAL_FACTOR = 4  # largest multiple of the training batch size, which may have been lowered for lack of memory
+MAX_EVAL_BATCH_SIZE = 256  # larger batches save no time; with frozen features, one that trains the head may be huge
 
 
 def eval_batch_size(batch_size: int) -> int:
     """Return the batch size of evaluation, given that of training."""
-    return max(batch_size, min(EVAL_BATCH_SIZE, MAX_EVAL_FACTOR * batch_size))
+    return min(MAX_EVAL_BATCH_SIZE, max(batch_size, min(EVAL_BATCH_SIZE, MAX_EVAL_FACTOR * batch_size)))
 
 
 class SceneDataModule(LightningDataModule):
@@ -40,7 +41,8 @@ class SceneDataModule(LightningDataModule):
     are (B, num_classes) shares if images are mixed. A validation step takes a `dataloader_idx`.
 
     Attributes:
-        splits: Training, validation and test sets; available after `setup`, as are the next three.
+        splits: Training, validation and test sets; available after `setup`, as are the next four.
+        batch_size: Number of images in a step, over all devices.
         images: Stored images of `splits.scenes`, in their order.
         test_images: Stored images of `splits.test_scenes`, in their order.
         unreadable: Why images cannot be decoded, by split ("train", "test", and "val" if the folder has one) and path.
@@ -49,6 +51,7 @@ class SceneDataModule(LightningDataModule):
     """
 
     splits: Splits
+    batch_size: int
     images: Stored
     test_images: Stored
     unreadable: dict[str, dict[str, str]]
@@ -59,7 +62,7 @@ class SceneDataModule(LightningDataModule):
         pipeline: ImagePipeline,
         *,
         train_sizes: Sequence[int],
-        batch_size: int,
+        batch_size: int | Literal["full"],
         seed: int,
         val_fraction: float | None,
         split_seed: int,
@@ -71,6 +74,7 @@ class SceneDataModule(LightningDataModule):
         exclude: Collection[str] = (),
         train_fraction: float = 1,
         subset_seed: int = 0,
+        passes_per_epoch: int = 1,
     ) -> None:
         """Store the settings; no image is read yet.
 
@@ -78,7 +82,8 @@ class SceneDataModule(LightningDataModule):
             source: Source of the images.
             pipeline: Preprocessing of the images.
             train_sizes: Sides of the training crops, each for an equal part of the epochs; see `size_of`.
-            batch_size: Number of images in a step, over all devices; a smaller training subset becomes one batch.
+            batch_size: Number of images in a step, over all devices; a smaller training subset becomes one batch;
+                "full" is one batch of all training images.
             seed: Seed of the order of the training images.
             val_fraction: Share of the training images to split off for validation if the folder has no validation
                 split; None splits off none.
@@ -92,6 +97,8 @@ class SceneDataModule(LightningDataModule):
             exclude: Paths of training images to leave out. This does not move the others between the sets.
             train_fraction: Share of the training images to train on, after the splits.
             subset_seed: Seed of that subset.
+            passes_per_epoch: Passes over the training images in an epoch; more than one is for unaugmented images,
+                because an image is augmented once per epoch.
         """
         super().__init__()
         self.source, self.cache_dir = source, cache_dir
@@ -102,7 +109,7 @@ class SceneDataModule(LightningDataModule):
         self.train_fraction, self.subset_seed = train_fraction, subset_seed
         self.pipeline: Pipeline = pipeline
         self.view, self.train_sizes = pipeline.view, train_sizes
-        self.batch_size, self.seed = batch_size, seed
+        self.asked_batch_size, self.passes_per_epoch, self.seed = batch_size, passes_per_epoch, seed
         self._is_set_up = False
 
     def prepare_data(self) -> None:
@@ -141,6 +148,7 @@ class SceneDataModule(LightningDataModule):
         whole = cut_splits(readable, kept, test_scenes, self.val_fraction, self.split_seed, own_val)
         self.splits = with_subset(whole, self.train_fraction, self.subset_seed, self.split_seed)
         num_train = len(self.splits.train)
+        self.batch_size = num_train if self.asked_batch_size == "full" else self.asked_batch_size
         if self.batch_size <= (self.splits.num_whole or 0):  # a subset smaller than a batch becomes one batch
             self.batch_size = min(self.batch_size, num_train)
         if self.batch_size > num_train:
@@ -206,12 +214,18 @@ class SceneDataModule(LightningDataModule):
     @property
     def num_batches(self) -> int:
         """Number of full batches of an epoch, over all devices."""
-        return len(self.splits.train) // self.batch_size
+        return self.passes_per_epoch * (len(self.splits.train) // self.batch_size)
 
     def train_dataloader(self) -> TrainBatches:
         """Return the training batches of the Trainer's current epoch."""
         return TrainBatches(
-            self.images, self.splits.train, self.batch_size, self.seed, lambda: self._epoch, *self._ranks
+            self.images,
+            self.splits.train,
+            self.batch_size,
+            self.seed,
+            lambda: self._epoch,
+            *self._ranks,
+            passes=self.passes_per_epoch,
         )
 
     def val_dataloader(self) -> list[EvalBatches]:

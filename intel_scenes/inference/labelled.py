@@ -241,7 +241,7 @@ def _predict(
         inputs: tuple[nn.Module, Stored, Pipeline] = member.network, stored, member.pipeline
         if run.config.recipe.trained == "head" and member.pipeline.tta == 1:
             inputs = _as_features(member, run.config.model.name, stored)
-        predicted = _probabilities(*inputs, eval_batch_size(data.batch_size), member)
+        predicted = _probabilities(*inputs, eval_batch_size(data.images_per_step), member)
     reasons = {scenes.paths[index]: reason for index, reason in sorted(packed.unreadable.items())}
     predictions = Predictions(list(readable.paths), readable.labels, predicted.argmax(1), predicted)
     return _Predicted(predictions, member.temperature, reasons, _notice(run, member.runtime))

@@ -93,7 +93,7 @@ def _check_optimizer(config: RunConfig) -> None:
         arguments["fused"] = False
     try:
         optimizer = hydra.utils.instantiate(arguments, _convert_="all")
-        optimizer([{"params": [nn.Parameter(torch.zeros(2, 2))], "lr": config.lr}])
+        optimizer([{"params": [nn.Parameter(torch.zeros(2, 2))], "lr": config.optim.lr * config.lr_scale}])
     except Exception as error:  # constructors refuse wrong arguments in many ways
         values = ", ".join(f"{key}={value}" for key, value in arguments.items() if not key.startswith("_"))
         call = f"{arguments.get('_target_')}({values})"
@@ -150,6 +150,7 @@ def read_images(
         ImagePipeline(view, augmentation, mixing, tta=tta, seed=seed),
         train_sizes=recipe.train_sizes(default=view.size) if recipe else (view.size,),
         batch_size=data.batch_size,
+        passes_per_epoch=data.passes_per_epoch,
         seed=seed,
         val_fraction=data.val_fraction if cuts_val else None,
         split_seed=data.split_seed,
@@ -277,7 +278,7 @@ def build_network(config: RunConfig, weights: Weights | None, data: SceneDataMod
     name, recipe = config.model.name, config.recipe
     network = libraries.build(config.model, len(data.splits.classes), weights=weights, image_size=data.view.size)
     for size in {data.view.size, *data.train_sizes}:
-        check_image_size(network, name, size, _images_per_norm(config, num_devices))
+        check_image_size(network, name, size, _images_per_norm(config, data.batch_size, num_devices))
     if not recipe.trains_norms and not any(batch_norms(network)):
         raise UserError(f"recipe.trains_norms=false has no effect on {name}, which has no batch norms: leave it out")
     if recipe.head_first and weights and not linear_head(network):
@@ -285,11 +286,10 @@ def build_network(config: RunConfig, weights: Weights | None, data: SceneDataMod
     return network
 
 
-def _images_per_norm(config: RunConfig, num_devices: int) -> int:
+def _images_per_norm(config: RunConfig, batch_size: int, num_devices: int) -> int:
     """Return how many images batch norms see at once in training; two, which suffice, if they are not trained."""
     if not config.recipe.trains_norms or config.recipe.trained == "head":
         return 2
-    batch_size = config.data.batch_size
     return batch_size if config.trainer.others.get("sync_batchnorm") else batch_size // num_devices
 
 

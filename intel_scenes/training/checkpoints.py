@@ -156,16 +156,28 @@ class EpochRecorder(Checkpoint):
         self.fit_seconds = 0.0
         self._lr = math.nan
         self._started = self._train_seconds = 0.0
+        self._num_images = 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        self._started = time.perf_counter()
+        self._started, self._num_images = time.perf_counter(), 0
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Note the learning rate of the step, before a scheduler changes it."""
         self._lr = float(optimizer.param_groups[0]["lr"])
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+    ) -> None:
+        """Count the images of a batch, over all devices."""
+        self._num_images += len(batch[1]) * trainer.world_size
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock of the training part."""
@@ -175,7 +187,6 @@ class EpochRecorder(Checkpoint):
         """Write the files of the epoch."""
         self.before_writing()
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        num_images = trainer.num_training_batches * trainer.datamodule.batch_size  # type: ignore[attr-defined]
         epoch = Epoch(
             epoch=trainer.current_epoch,
             step=trainer.global_step,
@@ -185,7 +196,7 @@ class EpochRecorder(Checkpoint):
             train_eval_accuracy=metrics["train_eval_accuracy"],
             val_loss=metrics["val_loss"],
             val_accuracy=metrics["val_accuracy"],
-            images_per_second=num_images / self._train_seconds,
+            images_per_second=self._num_images / self._train_seconds,
             val_balanced_accuracy=metrics.get("val_balanced_accuracy"),
         )
         self.history = replace(self.history, epochs=(*self.history.epochs, epoch))

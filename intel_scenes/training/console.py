@@ -103,9 +103,9 @@ def _imbalance(summary: Summary, splits: Splits, counts: npt.NDArray[np.intp]) -
 def _few_steps(summary: Summary, steps_per_epoch: int) -> list[str]:
     """Return a line with advice if a training has too few steps to learn much."""
     num_steps = (summary.epochs or 0) * steps_per_epoch
-    if num_steps >= FEW_STEPS or not summary.batch_size or not summary.num_train:
+    if num_steps >= FEW_STEPS or not summary.batch_size:
         return []
-    smaller = min(summary.num_train * (summary.epochs or 0) // FEW_STEPS, summary.batch_size // 2)
+    smaller = min(num_steps * summary.batch_size // FEW_STEPS, summary.batch_size // 2)
     lower = f", or lower data.batch_size to {smaller}" if smaller >= SMALLEST_BATCH else ""
     return [f"         only {counted(num_steps, 'step')} in all, too few to learn much: raise epochs{lower}"]
 

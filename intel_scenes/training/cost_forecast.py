@@ -215,6 +215,7 @@ def forecast(
     steps = f"{costs.num_timed} steps of " + ", ".join(f"{value:.2g} s" for value in costs.step_seconds.values())
     steps += " each (longer on a busy machine)"
     num_images, head = _num_images(data), linear_head(network)
+    passes = f" ({data.passes_per_epoch} passes)" if data.passes_per_epoch > 1 else ""
     checkpoint = state + costs.state_bytes
     # On a CPU the checkpoint is copied in memory, and written while the training continues.
     peak = costs.peak_bytes and costs.peak_bytes + (checkpoint if runtime.device.type == "cpu" else 0)
@@ -225,7 +226,7 @@ def forecast(
     )
     return [
         f"{len(splits.train):,} training images in {counted(costs.num_batches, 'batch', 'batches')} of "
-        f"{data.batch_size}, {costs.num_batches * num_epochs:,} steps with epochs={num_epochs}; "
+        f"{data.batch_size}{passes}, {costs.num_batches * num_epochs:,} steps with epochs={num_epochs}; "
         f"{len(splits.val):,} validation and {len(splits.test):,} test images",
         f"{parameters:,} parameters; GFLOP per image: {forward:.2f} to evaluate at {data.view.size} px, "
         f"{' to '.join(f'{gflop:.2f}' for gflop in sorted({min(training), max(training)}))} to train",

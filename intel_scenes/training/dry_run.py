@@ -27,7 +27,7 @@ def dry_run(config: RunConfig, origin: Origin) -> list[str]:
     torch.set_num_threads(runtime.threads)
     weights = resolve_weights(config.model)
     data = build_data(config, origin.typed)
-    config = at_equal_steps(config, data)
+    config = at_equal_steps(config.with_batch_size(data.batch_size), data)
     check_devices(config, data, runtime)
     is_budget = config.budget_minutes is not None
     epochs = epochs_within_budget(config, weights, data, runtime) if is_budget else config.epochs

@@ -43,7 +43,8 @@ def epochs_ratio(config: RunConfig, data: SceneDataModule) -> float:
     """Return the epochs of a subset per epoch of the configuration: above 1 only with `equal_steps`."""
     if not config.equal_steps:
         return 1.0
-    num_whole = (data.splits.num_whole or len(data.splits.train)) // config.data.batch_size
+    num_images = data.splits.num_whole or len(data.splits.train)
+    num_whole = config.data.passes_per_epoch * (num_images // config.data.images_per_step)
     steps_of_all, steps = (
         config.trainer.num_steps(config.trainer.num_batches(number), 1) for number in (num_whole, data.num_batches)
     )

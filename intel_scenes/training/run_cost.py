@@ -90,6 +90,7 @@ def _estimated(config: RunConfig) -> RunCost:
     started = time.perf_counter()
     weights = resolve_weights(config.model)
     data = build_data(config)
+    config = config.with_batch_size(data.batch_size)
     check_devices(config, data, runtime)
     facts_of(config, weights, data)
     network = build_network(config, weights, data, runtime.num_devices)

@@ -144,3 +144,27 @@ def test_batches_that_are_kept_do_not_change(images: Stored) -> None:
     batches = TrainBatches(images, CHOSEN, 2, seed=1, epoch=lambda: 0)
     held = list(batches)
     assert [shown(batch) for batch in held] == train(images, batch_size=2)
+
+
+def test_an_epoch_of_several_passes_has_the_batches_of_as_many_epochs_of_one(images: Stored) -> None:
+    of_one = [train(images, epoch=epoch) for epoch in range(6)]
+    of_three = [
+        [shown(batch) for batch in TrainBatches(images, CHOSEN, 8, 1, lambda epoch=epoch: epoch, passes=3)]
+        for epoch in (0, 1)
+    ]
+    assert of_three == [sum(of_one[:3], []), sum(of_one[3:], [])]
+    assert len(of_three[0]) == len(TrainBatches(images, CHOSEN, 8, 1, lambda: 0, passes=3)) == 18
+
+
+def test_a_full_batch_of_features_holds_each_image_once_and_is_gathered_once() -> None:
+    features = Stored(torch.arange(NUM, dtype=torch.float32)[:, None], torch.arange(NUM) % 7, torch.arange(NUM))
+    first, second = TrainBatches(features, CHOSEN, 49, 1, lambda: 0, passes=2)
+    assert first.images[:, 0].tolist() == first.indices.tolist() == CHOSEN.tolist()
+    assert first.labels.tolist() == [index % 7 for index in CHOSEN]
+    assert second is first
+
+
+def test_a_full_batch_of_images_has_a_new_order_for_each_pass_because_neighbours_are_mixed(images: Stored) -> None:
+    (first,), (second,) = train(images, batch_size=49), train(images, batch_size=49, epoch=1)
+    assert first != second
+    assert sorted(first) == sorted(second) == CHOSEN.tolist()

@@ -260,6 +260,17 @@ def test_the_fingerprint_does_not_depend_on_the_place_the_seeds_or_the_stored_si
     assert moved.splits.fingerprint == data.splits.fingerprint
 
 
+@pytest.mark.parametrize(("batch_size", "expected"), [(64, 64), (256, 256), (257, 256), (12_630, 256)])
+def test_evaluation_batches_of_huge_training_batches_stay_small(batch_size: int, expected: int) -> None:
+    assert datamodule.eval_batch_size(batch_size) == expected
+
+
+def test_a_full_batch_is_the_whole_training_split_or_its_subset(drawn: Path, make: Make) -> None:
+    full, half = make(drawn, batch_size="full"), make(drawn, batch_size="full", train_fraction=0.5)
+    assert (full.batch_size, full.num_batches) == (48, 1)
+    assert (half.batch_size, half.num_batches) == (24, 1)
+
+
 def test_a_batch_larger_than_the_training_split_is_an_error(drawn: Path, make: Make) -> None:
     assert make(drawn, batch_size=48).batch_size == 48
     with pytest.raises(UserError) as caught:
@@ -337,10 +348,10 @@ def test_evaluation_yields_every_image_of_a_split_once_in_order(split: str, draw
 
 @pytest.mark.parametrize(
     ("batch_size", "most", "expected"),
-    [(1, 64, [4, 4, 4]), (2, 64, [6, 6]), (2, 5, [4, 4, 4]), (5, 4, [4, 4, 4]), (12, 4, [12])],
+    [(1, 64, [4, 4, 4]), (2, 64, [6, 6]), (2, 5, [4, 4, 4]), (5, 4, [4, 4, 4]), (12, 4, [12]), ("full", 4, [12])],
 )
 def test_evaluation_batches_are_larger_than_small_training_batches(
-    batch_size: int, most: int, expected: list[int], drawn: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+    batch_size: int | str, most: int, expected: list[int], drawn: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datamodule, "EVAL_BATCH_SIZE", most)
     data = make(drawn, batch_size=batch_size)

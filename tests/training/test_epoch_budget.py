@@ -151,6 +151,16 @@ def test_equal_steps_are_as_many_epochs_as_take_the_steps_of_all_images(num_trai
     assert at_equal_steps(asked("epochs=30", "data.train_fraction=0.5"), data).epochs == 30
 
 
+def test_equal_steps_count_all_passes_of_an_epoch():
+    splits = SimpleNamespace(train=np.arange(24), num_whole=48)
+    data = SimpleNamespace(splits=splits, num_batches=5 * 3)  # 8 images in each of 15 batches
+    config = asked(
+        *("recipe=linear_probe", "epochs=30", "data.batch_size=8", "data.passes_per_epoch=5"),
+        *("data.train_fraction=0.5", "equal_steps=true"),
+    )
+    assert at_equal_steps(config, data).epochs == 60
+
+
 def test_equal_steps_are_those_of_the_optimizer_which_takes_several_batches():
     data = SimpleNamespace(splits=SimpleNamespace(train=np.arange(631), num_whole=12632), batch_size=256, num_batches=2)
     config = asked(
