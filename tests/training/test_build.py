@@ -95,7 +95,7 @@ def test_the_auxiliary_classifiers_of_a_run_are_trained_as_its_head_is(classifie
         (["optim=rmsprop", "optim.alpha=-1"], r"Invalid alpha value: -1; correct a value of optim$"),
         (
             ["optim=sign", "optim.momentum=1"],
-            r"SignSGD\(.*\) fails with .*Invalid momentum value: 1; correct a value of",
+            r"^optim: .*\.SignSGD\(.*\) fails with .*Invalid momentum value: 1;",
         ),
     ],
 )
