@@ -283,7 +283,9 @@ def schedule_of(path: Path) -> dict[str, Any]:
             id="no patience",
         ),
         pytest.param(
-            {"optimizer": SignSGD, "lr": 0.01, "scheduler": partial(StepLR, step_size=1, gamma=0.5)}, False, id="sign"
+            {"optimizer": partial(SignSGD, lr=0), "lr": 0.01, "scheduler": partial(StepLR, step_size=1, gamma=0.5)},
+            False,
+            id="sign",
         ),
         *(pytest.param(schedule_of(path), True, id=path.stem) for path in SCHEDULERS),
     ],
