@@ -1,6 +1,6 @@
 """Descent along the sign of the momentum, which torch does not have."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class SignSGD(Optimizer):
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if not weights:
                 continue
-            directions: Sequence[Tensor] = [weight.grad for weight in weights]
+            directions: list[Tensor] | tuple[Tensor, ...] = [weight.grad for weight in weights]
             if group["weight_decay"]:
                 directions = torch._foreach_add(directions, weights, alpha=group["weight_decay"])
             if group["momentum"]:

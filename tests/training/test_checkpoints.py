@@ -24,6 +24,7 @@ from intel_scenes import files, record
 from intel_scenes.errors import Busy, UserError
 from intel_scenes.keys import conf_folder
 from intel_scenes.models.classifier import SceneClassifier
+from intel_scenes.models.sign import SignSGD
 from intel_scenes.training.averaging import WarmedEMA
 from intel_scenes.training.build import unguarded
 from intel_scenes.training.checkpoints import EpochRecorder, FiniteLoss, WholeCheckpointIO
@@ -280,6 +281,11 @@ def schedule_of(path: Path) -> dict[str, Any]:
             {"scheduler": partial(ReduceLROnPlateau, patience=0, factor=0.5), "interval": "validation", "lr": 1.0},
             True,
             id="no patience",
+        ),
+        pytest.param(
+            {"optimizer": partial(SignSGD, lr=0), "lr": 0.01, "scheduler": partial(StepLR, step_size=1, gamma=0.5)},
+            False,
+            id="sign",
         ),
         *(pytest.param(schedule_of(path), True, id=path.stem) for path in SCHEDULERS),
     ],

@@ -39,10 +39,7 @@ VARIANTS = {
         *("scheduler=plateau", "scheduler.factory.patience=1", "recipe.ema_decay=0.8"),
         *("recipe.cutmix=0.5", "recipe.train_size=[32,40]", "recipe.views=flip"),
     ),
-    "head alone": (
-        *("recipe=linear_probe", "model=resnet18", "data.image_size=32", "data.batch_size=8"),
-        *("optim=sign", "scheduler=inverse_sqrt", "lr_scale=10"),
-    ),
+    "head alone": ("recipe=linear_probe", "model=resnet18", "data.image_size=32", "data.batch_size=8", "lr_scale=10"),
 }
 TURNS = ("plain", HALF, "steps by epoch", HALF, "head alone", HALF)  # half of the kills
 TIMING = {"started", "ended", "fit_seconds", "features_seconds", "images_per_second", "peak_memory_bytes"}

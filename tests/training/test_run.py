@@ -223,7 +223,7 @@ def test_a_failed_run_is_moved_aside_if_its_cause_was_fixed(run, tmp_path):
         (["scheduler=linear", "scheduler.factory.end_factor=1.5"], "end_factor=1.5 must be a number from 0 to 1"),
         (
             ["scheduler=power", "scheduler.factory.power=-1"],
-            "scheduler.factory.power=-1 must be a number from 0 to inf",
+            "factory.power=-1 must be a number from 0 to inf",
         ),
         (
             ["++trainer.limit_train_batches=0.1"],
