@@ -41,7 +41,7 @@ Array = npt.NDArray[np.float64]
 GRADIENT_NOISE = "gradient_noise.csv"
 OUTCOMES = ("val_accuracy", "val_loss", "test_accuracy")
 OF_GRID = ("seed", "lr_scale", "optim.lr", "lr_scaling", "data.batch_size")  # keys that make a cell, not a series
-NUM_DRAWS = 2000
+NUM_DRAWS = 1000
 NOISE_REACH = 100.0  # B_noise is searched from the smallest batch over this to the largest times this
 
 
@@ -160,20 +160,26 @@ class Series:
         return next((fit.value for fit in self.fits if fit.parameter == parameter), None)
 
 
-def vertex(rates: Array, means: Array) -> float:
-    """Return the rate at the vertex of the parabola in the log of the rate through the highest mean and its neighbours.
+def vertices(rates: Array, means: Array) -> Array:
+    """Return the logarithm of the rate at the vertex of the parabola through the highest mean and its neighbours.
 
     Args:
         rates: (R,) rates in ascending order.
-        means: (R,) means; where the highest is at an edge, its rate is returned.
+        means: (D, R) means of D repetitions; where the highest is at an edge, the logarithm of its rate is returned.
+
+    Returns:
+        (D,) logarithms of the best rates.
     """
-    middle = int(np.argmax(means))
-    if middle in (0, len(rates) - 1):
-        return float(rates[middle])
-    x, y = np.log(rates[middle - 1 : middle + 2]), means[middle - 1 : middle + 2]
+    logs = np.log(rates)
+    highest = means.argmax(axis=1)
+    around = np.clip(highest, 1, len(rates) - 2)[:, None] + np.arange(-1, 2)
+    x, y = logs[around], np.take_along_axis(means, around, axis=1)
     slopes = np.diff(y) / np.diff(x)
-    curvature = (slopes[1] - slopes[0]) / (x[2] - x[0])
-    return float(np.exp((x[0] + x[1]) / 2 - slopes[0] / (2 * curvature)) if curvature < 0 else rates[middle])
+    curvature = (slopes[:, 1] - slopes[:, 0]) / (x[:, 2] - x[:, 0])
+    is_peak = (around[:, 1] == highest) & (curvature < 0)
+    shift = np.divide(slopes[:, 0], 2 * curvature, out=np.zeros(len(means)), where=is_peak)
+    best: Array = np.where(is_peak, (x[:, 0] + x[:, 1]) / 2 - shift, logs[highest])
+    return best
 
 
 def power_law(batch_sizes: Array, log_rates: Array) -> tuple[Array, Array]:
@@ -202,7 +208,7 @@ def saturating_law(batch_sizes: Array, log_rates: Array) -> tuple[Array, Array]:
     Returns:
         (D,) log lr_max and (D,) B_noise, from the bounds of `noise_bounds`.
     """
-    noises = np.geomspace(*noise_bounds(batch_sizes), 1001)  # steps of 1 to 2 %
+    noises = np.geomspace(*noise_bounds(batch_sizes), 601)  # steps of 2 to 3 %
     shapes = -np.log1p(noises[:, None] / batch_sizes)
     centred = shapes - shapes.mean(axis=1, keepdims=True)
     # The sum of squares, without the part that does not depend on B_noise.
@@ -234,7 +240,7 @@ def series_of(study: Path, outcome: str = "val_accuracy", *, seed: int = 0) -> l
     for run in runs:
         name = label_of({key: value_of(run, key) for key in others}, others) if others else ""
         by_name.setdefault(name, []).append(run)
-    return [_series(name, _batches(of_name, outcome), seed) for name, of_name in sorted(by_name.items())]
+    return [analysed(name, _batches(of_name, outcome), seed=seed) for name, of_name in sorted(by_name.items())]
 
 
 def _batches(runs: Sequence[Run], outcome: str) -> tuple[Batch, ...]:
@@ -267,10 +273,17 @@ def _outcome(run: Run, key: str) -> float:
     return float(getattr(run.summary, key)) if run.is_completed else 1 / num_classes
 
 
-def _series(name: str, batches: tuple[Batch, ...], seed: int) -> Series:
+def analysed(name: str, batches: Sequence[Batch], *, seed: int = 0) -> Series:
+    """Return the best rates of the batches of a series, and the laws fitted to those that lie inside the grid.
+
+    Args:
+        name: Values of the other factors.
+        batches: By batch size.
+        seed: Seed of the simulated repetitions.
+    """
     rng = np.random.default_rng(seed)
     draws = _repetitions(batches, rng)
-    log_best = np.log([vertex(batch.rates, batch.means) for batch in batches])
+    log_best = np.array([vertices(batch.rates, batch.means[None])[0] for batch in batches])
     best, noises = [], []
     for index, batch in enumerate(batches):
         signal_and_noise = gradient_noise(batch.cells[batch.best])
@@ -297,7 +310,7 @@ def _series(name: str, batches: tuple[Batch, ...], seed: int) -> Series:
         sizes = np.array([batches[index].batch_size for index in inside], float)
         of_fits = draws[:, inside] if draws is not None else None
         fits = _fits(name, sizes, log_best[inside], of_fits, noises, rng)
-    return Series(name, batches, tuple(best), tuple(fits))
+    return Series(name, tuple(batches), tuple(best), tuple(fits))
 
 
 def _repetitions(batches: Sequence[Batch], rng: np.random.Generator) -> Array | None:
@@ -317,7 +330,7 @@ def _repetitions(batches: Sequence[Batch], rng: np.random.Generator) -> Array | 
     for batch in batches:
         scale = deviations[:, None] / math.sqrt(batch.values.shape[1])
         means = batch.means + scale * rng.standard_normal((NUM_DRAWS, len(batch.rates)))
-        columns.append(np.log([vertex(batch.rates, one) for one in means]))
+        columns.append(vertices(batch.rates, means))
     return np.stack(columns, axis=1)
 
 
@@ -487,7 +500,8 @@ def _plot_best(axes: Axes, series: Series) -> None:
     axes.set_yscale("log")
     plots.log_ticks(axes.xaxis, [batch.batch_size for batch in series.batches])
     plots.style(axes, "best rate, 95 % interval; hollow: at an edge", "batch size (images)", "best learning rate")
-    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 GRID_COLUMNS = ("series", "batch_size", "lr", "num_seeds", "mean", "sd", "num_failed")

@@ -8,7 +8,7 @@ over seeds and test images, on fresh seeds where the choice was confirmed on suc
   for all pairs of arms; here the family is what the question asks, each scheduler against `constant` within each
   optimizer, so that Holm's adjustment is less strict.
 - The difference in gains is the gain of a scheduler for one optimizer minus that for another: the interaction,
-  scheduler by scheduler. Its family is all of these differences. `interactions.csv` has the F test of all schedulers together.
+  scheduler by scheduler. Its family is all of these differences. `interactions.csv` has the F test of all schedulers.
 - A gain is `not tuned` where the best rate of one of its arms lies at an edge of the grid, or had fewer trials.
 """
 
