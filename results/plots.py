@@ -40,13 +40,18 @@ def style(axes: Axes, title: str, x: str, y: str) -> None:
 def log_ticks(axis: Axis, values: Sequence[float]) -> None:
     """Label a logarithmic axis, which may span less than a decade, with plain numbers at these values."""
     axis.set_major_locator(FixedLocator(sorted(set(values))))
-    axis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_locator(NullLocator())
 
 
 def even_ticks(low: float, high: float, num: int = 4) -> list[float]:
     """Return values between two positive numbers at nearly equal ratios, of two digits each."""
     return [float(f"{value:.2g}") for value in np.geomspace(low, high, num)]
+
+
+def three_digits(value: float) -> str:
+    """Return a number with three digits, without an exponent below a million."""
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -438,12 +438,14 @@ def sentences(all_series: Sequence[Series]) -> list[str]:
             texts.append(f"{start}nothing is fitted: fewer than two batches have their best rate inside the grid")
         for fit in series.fits:
             bound = ", a bound of what is searched" if fit.at_bound else ""
-            texts.append(f"{start}{fit.law}, {fit.parameter}: {fit.value:.3g}{_between(fit)}{bound}")
+            texts.append(f"{start}{fit.law}, {fit.parameter}: {plots.three_digits(fit.value)}{_between(fit)}{bound}")
     return texts
 
 
 def _between(row: BestRate | Fit) -> str:
-    return "" if row.low is None or row.high is None else f" ({row.low:.3g} to {row.high:.3g})"
+    if row.low is None or row.high is None:
+        return ""
+    return f" ({plots.three_digits(row.low)} to {plots.three_digits(row.high)})"
 
 
 def plot(all_series: Sequence[Series], outcome: str, path: Path) -> None:
@@ -487,19 +489,27 @@ def _plot_best(axes: Axes, series: Series) -> None:
         axes.errorbar(best.batch_size, best.best_lr, yerr=error, fmt="o", color="black", ms=5, fillstyle=fill)
     sizes = np.geomspace(series.batches[0].batch_size, series.batches[-1].batch_size, 100)
     for law, scale, shape, color, label in (
-        ("saturating", "lr_max", "B_noise", plots.COLORS[0], "lr_max / (1 + B_noise/B), B_noise = {:.3g}"),
-        ("power", "lr_at_1", "exponent", plots.COLORS[1], "B to the power {:.2f}"),
+        ("saturating", "lr_max", "B_noise", plots.COLORS[0], "lr_max / (1 + B_noise/B), B_noise = {}"),
+        ("power", "lr_at_1", "exponent", plots.COLORS[1], "B to the power {}"),
     ):
         values = series.value(scale), series.value(shape)
         if values[0] is not None and values[1] is not None:
             curve = np.exp(_predicted(law, sizes, math.log(values[0]), values[1]))
-            axes.plot(sizes, curve, color=color, lw=1.2, label=label.format(values[1]))
+            axes.plot(sizes, curve, color=color, lw=1.2, label=label.format(plots.three_digits(values[1])))
     if measured := series.value("noise_scale"):
-        axes.axvline(measured, color=plots.COLORS[2], ls="--", lw=1.2, label=f"gradient noise scale {measured:.3g}")
+        axes.axvline(
+            measured,
+            color=plots.COLORS[2],
+            ls="--",
+            lw=1.2,
+            label=f"gradient noise scale {plots.three_digits(measured)}",
+        )
+    if any(best.edge for best in series.best):
+        axes.plot([], [], "o", color="black", ms=5, fillstyle="none", label="at an edge of the grid, not fitted")
     axes.set_xscale("log")
     axes.set_yscale("log")
     plots.log_ticks(axes.xaxis, [batch.batch_size for batch in series.batches])
-    plots.style(axes, "best rate, 95 % interval; hollow: at an edge", "batch size (images)", "best learning rate")
+    plots.style(axes, "best rate by batch", "batch size (images)", "best learning rate, 95 % interval")
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 

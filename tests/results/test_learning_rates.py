@@ -9,6 +9,7 @@ import pytest
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
+from results import plots
 from results.learning_rates import analyse
 from tests.studies.simulated_records import leave_run, right
 
@@ -95,12 +96,12 @@ def test_a_constant_or_linear_best_rate_has_exponent_0_or_1_and_says_nothing_abo
 
 def test_the_intervals_cover_the_truth_in_most_simulated_studies():
     covered = []
-    for number in range(40):
+    for number in range(25):
         series = analyse.analysed("", simulated(root, sd=0.002, rng=number))
         exponent = next(fit for fit in series.fits if fit.parameter == "exponent")
         covered.append((exponent.low <= 0.5 <= exponent.high, series.best[2].low <= root(256) <= series.best[2].high))
 
-    assert np.mean(covered, axis=0).min() >= 0.85  # 95 % less three standard errors of 3.4 points
+    assert np.mean(covered, axis=0).min() >= 0.8  # 95 % less three standard errors of 4.4 points, rounded
 
 
 def test_an_optimum_at_an_edge_is_named_and_excluded():
@@ -196,7 +197,8 @@ def test_the_validation_loss_can_choose_instead(tmp_path):
     assert [best.best_lr for best in series.best] == pytest.approx([0.08, 0.16])
 
 
-def test_the_command_writes_three_tables_and_a_picture(tmp_path, capsys):
+def test_the_command_writes_three_tables_and_a_picture(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(plots, "DPI", 40)
     leave_study(tmp_path / "study", root, batches=(16, 64), rates=RATES[:6], seeds=(1, 2))
 
     analyse.main([str(tmp_path / "study"), str(tmp_path / "out")])

@@ -9,6 +9,7 @@ from scipy import stats
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
+from results import plots
 from results.optimizers import analyse
 from tests.studies.simulated_records import leave_run, right
 
@@ -175,7 +176,8 @@ def test_seeds_that_agree_by_chance_leave_the_uncertainty_of_one_image():
     assert analyse.Difference((0.01, 0.01, 0.01), 0.001).error == pytest.approx(0.001 / math.sqrt(3))
 
 
-def test_the_command_writes_a_table_and_a_picture(tmp_path, capsys):
+def test_the_command_writes_a_table_and_a_picture(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(plots, "DPI", 40)
     leave_study(tmp_path / "study", offset=0.01)
 
     analyse.main([str(tmp_path / "study"), str(tmp_path / "out")])
