@@ -334,16 +334,17 @@ def _judged(family: Sequence[tuple[Row, Difference]], *, evaluated: bool) -> lis
 
 
 def sentences(rows: Sequence[Row]) -> list[str]:
-    """Return the differences in the gap in words."""
+    """Return the differences in words, without those at single losses."""
     texts = []
     for row in rows:
-        if row.measure == "gap" and row.at != EQUAL_LOSS:
+        if row.at != EQUAL_LOSS:
             interval = "one seed"
             if row.low_holm is not None and row.high_holm is not None:
                 interval = f"{100 * row.low_holm:+.2f} to {100 * row.high_holm:+.2f}"
             place = f"{row.within}, " * bool(row.within) + f"{row.rate} rates, {row.at}"
+            measure = row.measure.replace("val_", "validation ")
             texts.append(
-                f"{place}: gap of {row.a} minus that of {row.b} {100 * row.difference:+.2f} points "
+                f"{place}: {measure} of {row.a} minus that of {row.b} {100 * row.difference:+.2f} points "
                 f"({interval}; {row.verdict})"
             )
     return texts

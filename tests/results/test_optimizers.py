@@ -148,6 +148,26 @@ def test_a_best_rate_at_an_edge_of_the_grid_gets_no_verdict(tmp_path):
     assert rows_of(tmp_path)["gap", "best", "last epoch"].verdict == "not tuned"
 
 
+def test_default_rates_may_come_from_a_study_of_their_own_with_more_seeds(tmp_path):
+    leave_study(tmp_path / "tuned", offset=0.0, seeds=(1, 2))
+    leave_study(tmp_path / "defaults", offset=0.03, seeds=(3, 4, 5, 6))
+
+    groups = analyse.groups_of(tmp_path / "tuned", tmp_path / "defaults")
+
+    rows = {row.rate: row for row in analyse.compared(groups) if (row.measure, row.at) == ("gap", "last epoch")}
+    assert (rows["best"].num_seeds, rows["default"].num_seeds) == (2, 4)
+    assert rows["default"].difference - rows["best"].difference == pytest.approx(0.03, abs=0.003)
+
+
+def test_a_study_of_default_rates_with_another_rate_is_refused(tmp_path):
+    leave_study(tmp_path / "tuned", offset=0.0, seeds=(1, 2))
+    for optim in ("sgd", "adam"):
+        leave_curve(tmp_path / "other", {"optim": optim, "lr_scale": 3, "seed": 1}, speed=0.1, offset=0)
+
+    with pytest.raises(UserError, match="lr_scale is not 1"):
+        analyse.groups_of(tmp_path / "tuned", tmp_path / "other")
+
+
 def test_a_loss_that_rises_again_is_reached_where_it_was_reached_first():
     curve = analyse.Curve(np.array([1.0, 0.5, 0.8, 0.25]), {"gap": np.array([0.0, 0.1, 0.9, 0.2])}, 0)
 
