@@ -372,7 +372,7 @@ def plot(groups: Sequence[Group], rows: Sequence[Row], path: Path) -> None:
         if losses:
             plots.log_ticks(right.xaxis, plots.even_ticks(min(losses), max(losses)))
         right.invert_xaxis()
-        right.legend(frameon=False, fontsize=9)
+        right.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     plots.save(figure, path)
 
 

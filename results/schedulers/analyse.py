@@ -8,7 +8,8 @@ over seeds and test images, on fresh seeds where the choice was confirmed on suc
   for all pairs of arms; here the family is what the question asks, each scheduler against `constant` within each
   optimizer, so that Holm's adjustment is less strict.
 - The difference in gains is the gain of a scheduler for one optimizer minus that for another: the interaction,
-  scheduler by scheduler. Its family is all of these differences. `interactions.csv` has the F test of all schedulers.
+  scheduler by scheduler. Its family is all of these differences. `interactions.csv` has the F test of all schedulers,
+  which estimates the seed variance from other cells, so that the two can disagree near 5 %.
 - A gain is `not tuned` where the best rate of one of its arms lies at an edge of the grid, or had fewer trials.
 """
 
@@ -90,7 +91,7 @@ def rows_of(comparison: Comparison) -> list[Row]:
         for (optim, scheduler) in arms
         if scheduler != CONSTANT and (optim, CONSTANT) in arms
     ]
-    optims = sorted({optim for optim, _ in arms}, key=lambda optim: (not optim.startswith("sgd"), optim))
+    optims = list(dict.fromkeys(optim for optim, _ in arms))
     schedulers = sorted({scheduler for _, scheduler in arms} - {CONSTANT})
     differences = [
         _difference(arms, one, other, scheduler)
@@ -112,7 +113,7 @@ def arms_of(comparison: Comparison) -> dict[tuple[str, str], Arm]:
     arms = {(arm.tested.values["optim"], arm.tested.values["scheduler"]): arm for arm in comparable(comparison.arms)}
     if not any(scheduler == CONSTANT for _, scheduler in arms):
         raise UserError(f"{comparison.folder} has no run with scheduler={CONSTANT}: add it")
-    return dict(sorted(arms.items()))
+    return dict(sorted(arms.items(), key=lambda item: (not item[0][0].startswith("sgd"), item[0])))  # SGD first
 
 
 def _gain(
@@ -220,15 +221,18 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     """Draw the gain of each scheduler for each optimizer, and the differences in gains."""
     gains, differences = ([row for row in rows if row.what == what] for what in (GAIN, DIFFERENCE))
     order = sorted({row.scheduler for row in gains}, key=lambda name: _mean_gain(gains, name))
-    figure = plots.figure_of(1.6 + 0.45 * len(order))
+    figure = plots.figure_of(1.7 + 0.45 * len(order))
     left, right = figure.subplots(1, 2, sharey=True)
-    unit = "points of test accuracy"
+    unit = "points of test accuracy, 95 % interval"
     _plot_values(left, [(row.optim, row) for row in gains], order, 0)
     plots.style(left, f"gain over {CONSTANT}", unit, "")
     _plot_values(right, [(f"{row.optim} minus {row.against}", row) for row in differences], order, 2)
     plots.style(right, "difference in gains", unit, "")
     left.set_yticks(range(len(order)), order)
-    figure.supxlabel("Holm-adjusted 95 % intervals; hollow: a rate at an edge of its grid", fontsize=8)
+    left.set_ylim(-0.6, len(order) - 0.4)
+    if any(row.verdict == NOT_TUNED for row in rows):
+        right.plot([], [], "o", color="black", ms=5, mfc="white", label="hollow: a rate at an edge")
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     plots.save(figure, path)
 
 
@@ -251,7 +255,6 @@ def _plot_values(axes: Axes, labelled: Sequence[tuple[str, Row]], order: Sequenc
         color = plots.COLORS[(first_color + number) % len(plots.COLORS)]
         axes.plot([], [], "os^Dv"[number % 5], color=color, label=label)
     axes.axvline(0, color="black", lw=0.8)
-    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
 
 
 def main(arguments: Sequence[str]) -> None:
