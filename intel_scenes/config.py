@@ -522,6 +522,12 @@ class RunConfig(Section):
     equal_steps: bool = False
     study_minutes: Rate | None = None
     averages: Annotated[tuple[float, ...], Windows()] | None = None
+    noise_scale: Annotated[int, Whole(0)] = 0
+
+    @property
+    def untimed(self) -> str | None:
+        """Option whose time the measured steps of a budget do not include; None where all is included."""
+        return "compile=true" if self.compile else f"noise_scale={self.noise_scale}" if self.noise_scale else None
 
     @property
     def lr(self) -> float:
@@ -742,10 +748,10 @@ def check(config: RunConfig, typed: Collection[str] = ()) -> None:
             raise UserError(
                 "epochs has no effect with budget_minutes, which determines the epochs: leave one of them out"
             )
-        if config.compile:
+        if config.untimed:
             raise UserError(
-                "budget_minutes cannot be combined with compile=true, because its steps are measured without "
-                "compiling: leave compile out, or set epochs instead"
+                f"budget_minutes cannot be combined with {config.untimed}, whose time is not part of its measured "
+                "steps: leave it out, or set epochs instead"
             )
         if recipe.trained == "head":
             raise UserError(

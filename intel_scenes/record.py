@@ -25,6 +25,7 @@ OVERRIDES = "overrides.yaml"
 SUMMARY = "summary.json"
 HISTORY = "history.csv"
 AVERAGES = "averages.csv"  # only with the key `averages`
+GRADIENT_NOISE = "gradient_noise.csv"  # only with the key `noise_scale`
 PREDICTIONS = "predictions.csv"
 CURVES = "curves.png"
 CONFUSION, MISTAKES = "confusion.png", "mistakes.png"  # of the test images
@@ -429,6 +430,65 @@ def _averaged_epoch(row: Mapping[str, str]) -> AveragedEpoch:
 
 
 @dataclass(frozen=True)
+class EpochNoise:
+    """Row of `gradient_noise.csv`.
+
+    Attributes:
+        epoch: Number of the epoch, from 0.
+        step: Optimizer steps so far.
+        small_batch: Images of a small batch.
+        large_batch: Images of a large batch.
+        num_large: Large batches of the measurement.
+        small_norm: Mean squared norm of the gradient of small batches.
+        large_norm: Mean squared norm of the gradient of large batches.
+        signal: Estimate of the squared norm of the gradient over all training images.
+        noise: Estimate of the trace of the covariance of the gradients of single images.
+        noise_scale: Noise divided by signal, in images; None where the signal is not positive.
+    """
+
+    epoch: int
+    step: int
+    small_batch: int
+    large_batch: int
+    num_large: int
+    small_norm: float
+    large_norm: float
+    signal: float
+    noise: float
+    noise_scale: float | None
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """Content of `gradient_noise.csv`: the gradient noise of the epochs of a run so far, from the first one."""
+
+    epochs: tuple[EpochNoise, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the gradient noise of a run folder; it is empty where the file is missing or cannot be read."""
+        try:
+            with (folder / GRADIENT_NOISE).open(newline="") as file:
+                return cls(tuple(map(_epoch_noise, csv.DictReader(file))))
+        except (OSError, KeyError, TypeError, ValueError):
+            return cls()
+
+    def write(self, folder: Path) -> None:
+        """Write `gradient_noise.csv` atomically."""
+        files.write_csv(folder / GRADIENT_NOISE, GRADIENT_NOISE_COLUMNS, map(astuple, self.epochs))
+
+
+def _epoch_noise(row: Mapping[str, str]) -> EpochNoise:
+    values = [row[key] for key in GRADIENT_NOISE_COLUMNS]
+    epoch, step, small_batch, large_batch, num_large = map(int, values[:5])
+    small_norm, large_norm, signal, noise = map(float, values[5:9])
+    scale = float(values[9]) if values[9] else None
+    return EpochNoise(
+        epoch, step, small_batch, large_batch, num_large, small_norm, large_norm, signal, noise, noise_scale=scale
+    )
+
+
+@dataclass(frozen=True)
 class Predictions:
     """Rows of `predictions.csv` for one split with N images.
 
@@ -575,6 +635,7 @@ def _whole(numbers: Sequence[str]) -> Labels:
 SUMMARY_KEYS = tuple(field.name for field in fields(Summary))
 HISTORY_COLUMNS = tuple(field.name for field in fields(Epoch))
 AVERAGES_COLUMNS = tuple(field.name for field in fields(AveragedEpoch))
+GRADIENT_NOISE_COLUMNS = tuple(field.name for field in fields(EpochNoise))
 
 
 def keys_of(overrides: Iterable[str]) -> set[str]:
@@ -584,7 +645,8 @@ def keys_of(overrides: Iterable[str]) -> set[str]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files that a killed `write_whole` left in a run folder and its checkpoints."""
-    for name in (CONFIG, OVERRIDES, SUMMARY, HISTORY, AVERAGES, PREDICTIONS, CURVES, CONFUSION, MISTAKES, BEST, LAST):
+    tables = (HISTORY, AVERAGES, GRADIENT_NOISE, PREDICTIONS)
+    for name in (CONFIG, OVERRIDES, SUMMARY, *tables, CURVES, CONFUSION, MISTAKES, BEST, LAST):
         path = folder / name
         for leftover in path.parent.glob(f".{path.name}-*"):
             leftover.unlink(missing_ok=True)

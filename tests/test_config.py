@@ -74,7 +74,9 @@ def test_a_batch_is_a_number_of_images_or_full() -> None:
 
 @pytest.mark.parametrize("scaling", ["none", "linear", "sqrt"])
 def test_full_is_the_number_of_images_as_soon_as_it_is_known(scaling: str) -> None:
-    number, full = (asked("optim.lr=0.02", f"lr_scaling={scaling}", f"data.batch_size={size}") for size in (128, "full"))
+    number, full = (
+        asked("optim.lr=0.02", f"lr_scaling={scaling}", f"data.batch_size={size}") for size in (128, "full")
+    )
     assert full.with_batch_size(128) == number
     assert full.with_batch_size(128).lr == pytest.approx({"none": 0.02, "linear": 0.08, "sqrt": 0.04}[scaling])
     assert number.with_batch_size(7) == number

@@ -48,6 +48,12 @@ def test_what_every_loss_and_choice_was_before_weights_and_metrics_is_not_hashed
     assert digests(from_plain(RunConfig, now), FACTS) == digests(from_plain(RunConfig, before), FACTS)
 
 
+def test_what_was_never_measured_before_is_not_hashed() -> None:
+    before = as_plain(resolved())
+    assert before.pop("noise_scale") == 0
+    assert digests(from_plain(RunConfig, before), FACTS) == digested("noise_scale=0")
+
+
 @pytest.mark.parametrize(
     "override",
     [
@@ -68,7 +74,7 @@ def test_what_does_not_change_the_result_does_not_change_the_digests(override: s
         *("data.batch_size=16", "data.image_size=64", "data.split_seed=1", "augment=flip", "recipe.ema_decay=0.9"),
         *("augment.rotate=10", "augment.vertical_flip=0.5", "augment.saturation=0.1"),
         *("recipe.label_smoothing=0.2", "+trainer.gradient_clip_val=1"),
-        *("recipe.class_weight=0.5", "primary_metric=balanced_accuracy"),
+        *("recipe.class_weight=0.5", "primary_metric=balanced_accuracy", "noise_scale=4"),
     ],
 )
 def test_what_changes_the_result_changes_both_digests(override: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
-from intel_scenes.record import History, Normalization, Predictions, Status, Summary
+from intel_scenes.record import GradientNoise, History, Normalization, Predictions, Status, Summary
 
 CONTRACT = {
     *("status", "error", "traceback", "started", "ended"),
@@ -34,6 +34,8 @@ def test_the_contract_is_kept() -> None:
     assert [*Status] == ["completed", "failed", "interrupted"]
     columns = "epoch,step,lr,train_loss,train_accuracy,train_eval_accuracy,val_loss,val_accuracy,images_per_second"
     assert ",".join(record.HISTORY_COLUMNS) == f"{columns},val_balanced_accuracy"
+    columns = "epoch,step,small_batch,large_batch,num_large,small_norm,large_norm,signal,noise,noise_scale"
+    assert (record.GRADIENT_NOISE, ",".join(record.GRADIENT_NOISE_COLUMNS)) == ("gradient_noise.csv", columns)
     assert (record.CONFIG, record.OVERRIDES, record.SUMMARY) == ("config.yaml", "overrides.yaml", "summary.json")
     assert (record.HISTORY, record.PREDICTIONS, record.CURVES) == ("history.csv", "predictions.csv", "curves.png")
     assert (record.CONFUSION, record.MISTAKES) == ("confusion.png", "mistakes.png")
@@ -47,6 +49,7 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path
         ".mistakes.png-a0",
         ".summary.json-a1",
         ".history.csv-b2",
+        ".gradient_noise.csv-b2",
         "checkpoints/.last.ckpt-c3",
         "checkpoints/.best.ckpt-d4",
     }
@@ -216,6 +219,21 @@ def test_a_history_that_cannot_be_read_is_empty(tmp_path: Path, rows: str) -> No
     (tmp_path / record.HISTORY).write_text(f"{','.join(record.HISTORY_COLUMNS)}\n{rows}")
     assert History.read(tmp_path) == History()
     assert History.read(tmp_path / "none") == History()
+
+
+def test_a_gradient_noise_is_read_by_epoch_and_written_as_it_was(tmp_path: Path) -> None:
+    rows = "0,10,16,1024,4,6.5,0.625,0.5,98.0,196.0\n1,20,16,1024,4,3.5,0.03125,-0.015625,54.5,\n"
+    content = f"{','.join(record.GRADIENT_NOISE_COLUMNS)}\n{rows}"
+    (tmp_path / record.GRADIENT_NOISE).write_text(content)
+    measured = GradientNoise.read(tmp_path)
+    assert [epoch.noise_scale for epoch in measured.epochs] == [196, None]
+    assert (measured.epochs[1].signal, measured.epochs[1].large_batch) == (-0.015625, 1024)
+    measured.write(tmp_path / "again")
+    assert (tmp_path / "again/gradient_noise.csv").read_text() == content
+    for text in (content.replace("98.0", "many"), "epoch,step\n0,10\n"):
+        (tmp_path / record.GRADIENT_NOISE).write_text(text)
+        assert GradientNoise.read(tmp_path) == GradientNoise()
+    assert GradientNoise.read(tmp_path / "none") == GradientNoise()
 
 
 HEAD = "split,path,label,predicted,ice,sea\n"

@@ -40,7 +40,7 @@ class ForwardPass(NamedTuple):
 
 
 def forward_pass(
-    network: nn.Module,
+    network: Callable[[Tensor], Any],
     images: Tensor,
     targets: Tensor,
     *,

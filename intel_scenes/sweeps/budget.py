@@ -311,10 +311,10 @@ def _composed(request: Request, compose: Compose) -> dict[tuple[str, ...], RunCo
     for config in configs.values():
         if config.budget_minutes is not None:
             raise UserError(f"budget_minutes limits each run and {KEY} all runs together: leave one of them out")
-        if config.compile:
+        if config.untimed:
             raise UserError(
-                f"{KEY} cannot be combined with compile=true, because its steps are measured without compiling: leave "
-                "compile out, or set epochs instead"
+                f"{KEY} cannot be combined with {config.untimed}, whose time is not part of its measured steps: leave "
+                "it out, or set epochs instead"
             )
     check(jobs.values(), compose)
     return configs

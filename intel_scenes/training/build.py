@@ -414,6 +414,8 @@ def check_devices(config: RunConfig, data: SceneDataModule, runtime: Runtime) ->
         raise UserError("compile=true is for one device only: leave it out, or set trainer.devices=1")
     if config.averages is not None and num_devices > 1:
         raise UserError("averages is for one device only: leave it out, or set trainer.devices=1")
+    if config.noise_scale and num_devices > 1:
+        raise UserError("noise_scale is for one device only: leave it out, or set trainer.devices=1")
     if config.budget_minutes is not None and num_devices > 1:
         raise UserError("budget_minutes is for one device only: set epochs instead, or trainer.devices=1")
     if config.data.device_resident is True and runtime.device.type == "cpu":

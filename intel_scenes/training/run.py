@@ -42,6 +42,7 @@ from intel_scenes.training.epoch_budget import (
     with_steps,
 )
 from intel_scenes.training.frozen_features import Head, add_backbone, fit_head, frozen_features
+from intel_scenes.training.gradient_noise import NoiseRecorder
 from intel_scenes.training.identity import facts_of, identity
 from intel_scenes.training.other_epochs import hint_of_other_epochs
 
@@ -112,7 +113,9 @@ def run(
         classifier = build_classifier(config, head or network, data.splits)
         progress = TrainingProgress(has_bar=config.trainer.enable_progress_bar)
         recorder = EpochRecorder(folder, progress, before_writing=claim.check, primary_metric=config.primary_metric)
-        trainer = build_trainer(config, runtime, [recorder, progress, *callbacks], before_writing=claim.check)
+        noise = [NoiseRecorder(folder, config.noise_scale, claim.check)] if config.noise_scale else []
+        own = [recorder, progress, *noise, *callbacks]
+        trainer = build_trainer(config, runtime, own, before_writing=claim.check)
         trainer.loggers = build_loggers(config)
         identified = identity(config, origin, facts, weights, data, network, runtime)
         if runtime.is_first:

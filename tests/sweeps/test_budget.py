@@ -220,6 +220,7 @@ def test_too_few_minutes_are_refused_with_what_would_fit_and_could_be_detected(t
         (("study.cut=[scheduler]",), "study.cut names scheduler, which has a single value in this sweep"),
         (("study.cut=[seed]",), "study.cut names seed"),
         (("compile=true",), "study_minutes cannot be combined with compile=true"),
+        (("noise_scale=4",), "study_minutes cannot be combined with noise_scale=4"),
     ],
 )
 def test_options_that_contradict_a_budget_are_refused(tmp_path, measured, typed, sentence):

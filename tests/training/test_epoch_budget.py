@@ -105,6 +105,7 @@ def test_a_run_with_a_budget_trains_the_epochs_that_it_reports_and_is_complete_w
         (["budget_minutes=0.0001", "recipe.train_size=[24,32]"], "is enough for epochs=1 only, fewer than the 2 sizes"),
         (["budget_minutes=0"], "budget_minutes=0 must be a number above 0"),
         (["budget_minutes=1", "compile=true"], "budget_minutes cannot be combined with compile=true"),
+        (["budget_minutes=1", "noise_scale=4"], "budget_minutes cannot be combined with noise_scale=4"),
     ],
 )
 def test_options_that_conflict_with_a_budget_are_refused(typed, message, cache, tmp_path):

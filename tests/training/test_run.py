@@ -251,6 +251,8 @@ def test_a_failed_run_is_moved_aside_if_its_cause_was_fixed(run, tmp_path):
             "12 validation images are fewer than the 16 devices: set trainer.devices=12 or lower, or raise "
             "data.val_fraction",
         ),
+        ([*TWO_DEVICES, "noise_scale=4"], "noise_scale is for one device only: leave it out, or set trainer.devices=1"),
+        (["noise_scale=-1"], "noise_scale=-1 must be a whole number of at least 0"),
         (["num_steps=3"], "num_steps=3 is set by the run itself"),
         (["data.device_resident=true"], "data.device_resident=true has no effect on a CPU: leave it at auto"),
         (["trainer.precision=bf17"], "precision=bf17 must be one of"),
