@@ -132,13 +132,13 @@ def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second
     low, high = summary["test_accuracy_interval"]
     minutes, seconds = divmod(round(summary["fit_seconds"]), 60)
     shown = dict(line.strip().split("  ", 1) for line in first.stdout.splitlines() if line.startswith("  "))
-    assert shown["train accuracy"].split()[0] == f"{summary['train_accuracy']:.1%}"
+    assert shown["train accuracy"].strip().split("   ")[0] == f"{100 * summary['train_accuracy']:.1f} %"
     accuracy, best = shown["validation accuracy"].strip().split("   ")
-    assert accuracy == f"{summary['val_accuracy']:.1%}"
+    assert accuracy == f"{100 * summary['val_accuracy']:.1f} %"
     assert best == f"best epoch: {summary['best_epoch'] + 1} of 2"
-    assert shown["test accuracy"].split()[0] == f"{summary['test_accuracy']:.1%}"
+    assert shown["test accuracy"].strip().split("   ")[0] == f"{100 * summary['test_accuracy']:.1f} %"
     assert shown["training time"].strip() == f"{minutes} min {seconds} s"
-    assert f"95 % interval {low:.1%} to {high:.1%}" in first.stdout
+    assert f"95 % interval {100 * low:.1f} % to {100 * high:.1f} %" in first.stdout
     assert str(folder.relative_to(train.place)) in first.stdout
     assert [path.name for path in train.place.iterdir()] == ["outputs"]
     assert (summary["model"], summary["optim"], summary["recipe"]) == ("mobilenet_v3_small", "adamw", "default")

@@ -184,7 +184,7 @@ def test_keys_that_records_of_older_versions_lack_are_null(tmp_path):
         (record.OVERRIDES, "[", "is left out"),
         (record.PREDICTIONS, "split,path\n", "has no test images"),
         (record.PREDICTIONS, None, "cannot be read"),
-        (record.PREDICTIONS, "split,path,label,predicted\ntest,a/b.jpg,0,0,\n", "1 test images and 100.00% accuracy"),
+        (record.PREDICTIONS, "split,path,label,predicted\ntest,a/b.jpg,0,0,\n", "1 test images and 100.00 % accuracy"),
     ],
 )
 def test_a_corrupt_record_gives_a_notice_and_the_others_are_compared(tmp_path, file, content, said):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from intel_scenes.errors import counted
+from intel_scenes.errors import counted, percentage
 from intel_scenes.studies.choose import Edge
 from intel_scenes.studies.naming import few
 from intel_scenes.studies.notices import Kind, Notice
@@ -102,7 +102,7 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
     Kind.CROSS_FITTED: lambda _, v, __: (
         f"exploratory, without verdicts: {'balanced ' * v['is_balanced']}test accuracy with the choice made on the "
         "other seeds (cross-validated over seeds; it estimates tuning with one seed fewer): "
-        f"{few([f'{arm} {100 * value:.1f} %' for arm, value in v['accuracies'].items()], 6)}"
+        f"{few([f'{arm} {percentage(value)}' for arm, value in v['accuracies'].items()], 6)}"
     ),
     Kind.NO_EFFECTS: lambda _, v, __: f"with more than {v['most']} arms, the effects of factors are not estimated",
     Kind.NOT_BRACKETED: lambda _, v, __: (
