@@ -168,13 +168,14 @@ def show(summary: Summary, folder: Path, *, is_one_of_many: bool) -> None:
     interval, best_epoch, fit_seconds = summary.test_accuracy_interval, summary.best_epoch, summary.fit_seconds
     if interval is None or best_epoch is None or fit_seconds is None:
         raise UserError(f"{folder / record.SUMMARY} is marked completed but lacks results: move the folder away")
-    minutes, seconds = divmod(round(fit_seconds), 60)
+    training, of_features = _minutes(fit_seconds), summary.features_seconds
     train, val, test = map(percentage, (summary.train_accuracy, summary.val_accuracy, summary.test_accuracy))
     balanced_val, balanced_test = map(percentage, (summary.val_balanced_accuracy, summary.test_balanced_accuracy))
     low, high = map(percentage, interval)
     if is_one_of_many:
         balanced = f"balanced {balanced_val}, " if summary.metric == record.BALANCED else ""
-        print(f"  validation accuracy {val}, {balanced}training time {minutes} min {seconds} s")
+        time = f"features {_minutes(of_features)}, training" if of_features else "training time"
+        print(f"  validation accuracy {val}, {balanced}{time} {training}")
         return
     best = f"best epoch: {best_epoch + 1} of {summary.epochs}"
     print(f"\n{summary.architecture}, {summary.optim}, {summary.scheduler}, seed {summary.seed}")
@@ -184,8 +185,15 @@ def show(summary: Summary, folder: Path, *, is_one_of_many: bool) -> None:
     if summary.metric == record.BALANCED:
         chose = f"{balanced_val} on validation, which chose the epoch"
         print(f"  balanced accuracy    {balanced_test:>7}   on test; {chose}")
-    print(f"  training time         {minutes} min {seconds} s")
+    if of_features:
+        print(f"  features              {_minutes(of_features)}, computed once for all runs with this backbone")
+    print(f"  training time         {training}")
     print(f"  written to            {os.path.relpath(folder)}")
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _with_quoted_names(argument: str) -> str:
