@@ -152,7 +152,7 @@ def compare(
     study = load(folder)
     aligned = align(study.runs, audit)
     grouped = group(study, aligned)
-    choice = choose(grouped.candidates, grouped.tuned, study.plan.searched, bounds or {})
+    choice = choose(grouped.candidates, grouped.tuned, study.plan.searched, bounds or {}, study.plan.cut)
     arms = choice.arms
     baseline_arm = _arm_named(arms, baseline)
     reader = Reader()

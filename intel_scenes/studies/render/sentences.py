@@ -15,6 +15,8 @@ def edge_advice(edge: Edge) -> str:
     """Return where at the edge of the search space a best value lies, and how to extend the space."""
     if edge.searched:
         return f"at the edge of the searched interval {edge.searched.low:g} to {edge.searched.high:g}: widen it"
+    if edge.cut:
+        return f"at the edge of the grid, where study_minutes left out {_cut(edge)}: raise study_minutes"
     return f"at the edge of the grid{f': add {edge.key}={edge.beyond}' if edge.beyond else ''}"
 
 
@@ -22,8 +24,14 @@ def edge_step(edge: Edge) -> str:
     """Return the same as an instruction with its reason."""
     if edge.searched:
         return f"widen the interval {edge.searched.low:g} to {edge.searched.high:g}: the best value is at its edge"
+    if edge.cut:
+        return f"raise study_minutes, which left out {_cut(edge)}: the best value is at the edge of the grid"
     add = f"add {edge.key}={edge.beyond}" if edge.beyond else f"add a value beyond {edge.key}={edge.best}"
     return f"{add}: the best value is at the edge of the grid"
+
+
+def _cut(edge: Edge) -> str:
+    return few([f"{edge.key}={value}" for value in edge.cut])
 
 
 def _by_value(arms: Mapping[str, Sequence[str]]) -> str:
