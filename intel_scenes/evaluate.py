@@ -103,7 +103,8 @@ def _line(row: "RunScores") -> str:
     loss, error = ("  -  " if value is None else f"{value:.3f}" for value in (row.test_loss, row.test_ece))
     return (
         f"validation accuracy {percentage(row.val_accuracy):>7}  test accuracy {percentage(row.test_accuracy):>7} "
-        f"({low} to {high})  loss {loss}  calibration error {error}  {row.name}"
+        f"({low} to {high})  balanced {percentage(row.test_balanced_accuracy):>7}  loss {loss}  "
+        f"calibration error {error}  {row.name}"
     )
 
 

@@ -37,6 +37,7 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
         f"validation accuracy {100 * of_both['val_accuracy']:5.1f} %  "
         f"test accuracy {100 * of_both['test_accuracy']:5.1f} % ("
     )
+    assert f" %)  balanced {100 * of_both['test_balanced_accuracy']:5.1f} %  loss " in both
     alone = evaluate("run=seed1")
     assert (alone.returncode, alone.stderr) == (0, "")
     assert alone.stdout == f"{first}\n"
