@@ -23,6 +23,8 @@ def audit(config: AuditConfig, _job: Job) -> None:
     if EXCLUDE in names and result.num_excluded:
         images = counted(result.num_excluded, "training image")
         cli.say(f"to train without the {images} in {EXCLUDE}: data.exclude={os.path.join(place, EXCLUDE)}")
+    elif EXCLUDE in names:
+        cli.say(f"{EXCLUDE} lists no image: there is nothing to leave out")
 
 
 if __name__ == "__main__":

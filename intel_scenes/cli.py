@@ -26,7 +26,7 @@ from yaml import YAMLError
 from intel_scenes import __version__, config, keys, record, usage
 from intel_scenes.composition import configured, refuse_idle_without
 from intel_scenes.config import RunConfig
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, percentage
 from intel_scenes.hydra_errors import sentence
 from intel_scenes.record import Origin, Summary
 from intel_scenes.sweeps import names
@@ -168,21 +168,32 @@ def show(summary: Summary, folder: Path, *, is_one_of_many: bool) -> None:
     interval, best_epoch, fit_seconds = summary.test_accuracy_interval, summary.best_epoch, summary.fit_seconds
     if interval is None or best_epoch is None or fit_seconds is None:
         raise UserError(f"{folder / record.SUMMARY} is marked completed but lacks results: move the folder away")
-    minutes, seconds = divmod(round(fit_seconds), 60)
+    training, of_features = _minutes(fit_seconds), summary.features_seconds
+    train, val, test = map(percentage, (summary.train_accuracy, summary.val_accuracy, summary.test_accuracy))
+    balanced_val, balanced_test = map(percentage, (summary.val_balanced_accuracy, summary.test_balanced_accuracy))
+    low, high = map(percentage, interval)
     if is_one_of_many:
-        balanced = f"balanced {summary.val_balanced_accuracy:.1%}, " if summary.metric == record.BALANCED else ""
-        print(f"  validation accuracy {summary.val_accuracy:.1%}, {balanced}training time {minutes} min {seconds} s")
+        balanced = f"balanced {balanced_val}, " if summary.metric == record.BALANCED else ""
+        time = f"features {_minutes(of_features)}, training" if of_features else "training time"
+        print(f"  validation accuracy {val}, {balanced}{time} {training}")
         return
     best = f"best epoch: {best_epoch + 1} of {summary.epochs}"
     print(f"\n{summary.architecture}, {summary.optim}, {summary.scheduler}, seed {summary.seed}")
-    print(f"  train accuracy       {summary.train_accuracy:6.1%}   in evaluation mode, without augmentation")
-    print(f"  validation accuracy  {summary.val_accuracy:6.1%}   {best}")
-    print(f"  test accuracy        {summary.test_accuracy:6.1%}   95 % interval {interval[0]:.1%} to {interval[1]:.1%}")
+    print(f"  train accuracy       {train:>7}   in evaluation mode, without augmentation")
+    print(f"  validation accuracy  {val:>7}   {best}")
+    print(f"  test accuracy        {test:>7}   95 % interval {low} to {high}")
     if summary.metric == record.BALANCED:
-        test, val = summary.test_balanced_accuracy, summary.val_balanced_accuracy
-        print(f"  balanced accuracy    {test:6.1%}   on test; {val:.1%} on validation, which chose the epoch")
-    print(f"  training time         {minutes} min {seconds} s")
+        chose = f"{balanced_val} on validation, which chose the epoch"
+        print(f"  balanced accuracy    {balanced_test:>7}   on test; {chose}")
+    if of_features:
+        print(f"  features              {_minutes(of_features)}, computed once for all runs with this backbone")
+    print(f"  training time         {training}")
     print(f"  written to            {os.path.relpath(folder)}")
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _with_quoted_names(argument: str) -> str:

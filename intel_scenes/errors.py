@@ -58,6 +58,11 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def percentage(fraction: float | None, digits: int = 1) -> str:
+    """Return a fraction as the texts of all commands and pages write it, `92.4 %`, or `-` if it is unknown."""
+    return "-" if fraction is None else f"{100 * fraction:.{digits}f} %"
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return ` (did you mean A or B?)` with the choices that are spelled like a word, or nothing."""
     near = difflib.get_close_matches(word, list(choices))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from intel_scenes import cli, files, record
 from intel_scenes.config import EvaluateConfig
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, percentage
 from intel_scenes.inference.find_run import find_finished_runs
 from intel_scenes.sweeps.runner import Job
 
@@ -99,11 +99,12 @@ def _weights_file(config: EvaluateConfig, num_runs: int) -> Path | None:
 
 
 def _line(row: "RunScores") -> str:
-    low, high = row.test_accuracy_interval
+    low, high = map(percentage, row.test_accuracy_interval)
     loss, error = ("  -  " if value is None else f"{value:.3f}" for value in (row.test_loss, row.test_ece))
     return (
-        f"validation accuracy {row.val_accuracy:6.1%}  test accuracy {row.test_accuracy:6.1%} ({low:.1%} to "
-        f"{high:.1%})  loss {loss}  calibration error {error}  {row.name}"
+        f"validation accuracy {percentage(row.val_accuracy):>7}  test accuracy {percentage(row.test_accuracy):>7} "
+        f"({low} to {high})  balanced {percentage(row.test_balanced_accuracy):>7}  loss {loss}  "
+        f"calibration error {error}  {row.name}"
     )
 
 

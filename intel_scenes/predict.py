@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from intel_scenes import cli, files
 from intel_scenes.config import PredictConfig
-from intel_scenes.errors import UserError, counted
+from intel_scenes.errors import UserError, counted, percentage
 from intel_scenes.inference.find_run import find_finished_runs
 from intel_scenes.inference.image_files import find_images, name_of
 from intel_scenes.sweeps.runner import Job
@@ -63,12 +63,12 @@ def write(table: "Table", output: Path) -> None:
         files.write_whole(output, (json.dumps(list(table.rows()), indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def _row_text(row: dict[str, object]) -> str:
+def _row_text(row: dict[str, Any]) -> str:
     if row["error"]:
         return f"cannot be read: {row['error']}"
     predicted = row["class"] or f"left open (most likely {row['left_open']})"
-    others = [f"{row[name]} {row[f'{name}_probability']:.1%}" for name in ("second", "third") if row[name]]
-    return f"{predicted} {row['probability']:.1%}, then {', '.join(others)}"
+    others = [f"{row[name]} {percentage(row[f'{name}_probability'])}" for name in ("second", "third") if row[name]]
+    return f"{predicted} {percentage(row['probability'])}, then {', '.join(others)}"
 
 
 def _counts(table: "Table") -> list[str]:

@@ -821,6 +821,11 @@ class StudyPlan:
         return tuple(dict.fromkeys([*self.planned, *(name for one in self.added for name in one.runs)]))
 
     @property
+    def cut(self) -> tuple[str, ...]:
+        """Values that `study_minutes` left out of a sweep, as `KEY=VALUE`; a later sweep may have run them."""
+        return tuple(dict.fromkeys(value for budget in self.budgets for value in budget.cut))
+
+    @property
     def confirmed_arms(self) -> tuple[ConfirmedArm, ...]:
         """Confirmed configurations, each once with all its fresh seeds and their runs."""
         arms: dict[tuple[str, ...], ConfirmedArm] = {}

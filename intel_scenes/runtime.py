@@ -97,11 +97,6 @@ def _accelerator(config: TrainerConfig) -> str:
     return "cpu" if config.accelerator == "auto" and not torch.cuda.is_available() else config.accelerator
 
 
-def is_on_cpu(config: TrainerConfig) -> bool:
-    """Return whether a run trains on the CPU."""
-    return _accelerator(config) == "cpu"
-
-
 def _cluster(config: TrainerConfig) -> list[ClusterEnvironment]:
     """Return the cluster environment of a run, where Lightning would choose a wrong one.
 

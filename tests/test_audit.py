@@ -10,6 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
+from intel_scenes.audit import audit
 from intel_scenes.auditing.audit_images import audit_images
 from intel_scenes.auditing.audit_page import summary_text, write
 from intel_scenes.composition import configured
@@ -54,11 +55,15 @@ def place(images, tmp_path):
     return tmp_path
 
 
-def audited(root, cache, *overrides):
-    """Return the result of an audit in this process."""
+def audit_config(root, cache, *overrides):
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         cfg = compose("audit", [*SMALL, f"data.root={root}", f"data.cache_dir={cache}", *overrides])
-    return audit_images(configured(cfg, AuditConfig))
+    return configured(cfg, AuditConfig)
+
+
+def audited(root, cache, *overrides):
+    """Return the result of an audit in this process."""
+    return audit_images(audit_config(root, cache, *overrides))
 
 
 def rows(folder, kind):
@@ -104,6 +109,21 @@ def test_all_issues_are_found_printed_and_listed(place):
     assert text.count('<img src="data:image/jpeg;base64,') > 8
     listed = [line for line in (folder / "exclude.txt").read_text().splitlines() if not line.startswith("#")]
     assert listed == ["dusk/00.png", "noon/copy.png", "noon/02.png"]
+
+
+def test_a_list_without_images_is_called_empty(images, cache, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for split in ("seg_train", "seg_test"):
+        for name in COLOURS:
+            shutil.copytree(images / split / name, tmp_path / "clean" / split / name)
+    for path in ("noon/copy.png", "noon/twin.png", "dusk/broken.png"):
+        (tmp_path / "clean/seg_train" / path).unlink()
+    (tmp_path / "clean/seg_test/noon/leak.png").unlink()
+    audit(audit_config(tmp_path / "clean", cache), None)
+    assert capsys.readouterr().out.endswith(
+        "written to audit: audit.html, audit.csv, exclude.txt\n"
+        "exclude.txt lists no image: there is nothing to leave out\n"
+    )
 
 
 def test_data_exclude_leaves_out_what_an_audit_lists(images, cache, tmp_path):

@@ -15,12 +15,16 @@ import sys
 import termios
 import time
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from intel_scenes import cli
 from intel_scenes.data.sources import drawn_folder
+from intel_scenes.record import Status, Summary
 from tests.process import NO_NETWORK, forked, python
 from tests.small import DRAWN, SMALL
 
@@ -132,13 +136,13 @@ def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second
     low, high = summary["test_accuracy_interval"]
     minutes, seconds = divmod(round(summary["fit_seconds"]), 60)
     shown = dict(line.strip().split("  ", 1) for line in first.stdout.splitlines() if line.startswith("  "))
-    assert shown["train accuracy"].split()[0] == f"{summary['train_accuracy']:.1%}"
+    assert shown["train accuracy"].strip().split("   ")[0] == f"{100 * summary['train_accuracy']:.1f} %"
     accuracy, best = shown["validation accuracy"].strip().split("   ")
-    assert accuracy == f"{summary['val_accuracy']:.1%}"
+    assert accuracy == f"{100 * summary['val_accuracy']:.1f} %"
     assert best == f"best epoch: {summary['best_epoch'] + 1} of 2"
-    assert shown["test accuracy"].split()[0] == f"{summary['test_accuracy']:.1%}"
-    assert shown["training time"].strip() == f"{minutes} min {seconds} s"
-    assert f"95 % interval {low:.1%} to {high:.1%}" in first.stdout
+    assert shown["test accuracy"].strip().split("   ")[0] == f"{100 * summary['test_accuracy']:.1f} %"
+    assert shown["training time"].strip() == (f"{minutes} min {seconds} s" if minutes else f"{seconds} s")
+    assert f"95 % interval {100 * low:.1f} % to {100 * high:.1f} %" in first.stdout
     assert str(folder.relative_to(train.place)) in first.stdout
     assert [path.name for path in train.place.iterdir()] == ["outputs"]
     assert (summary["model"], summary["optim"], summary["recipe"]) == ("mobilenet_v3_small", "adamw", "default")
@@ -146,6 +150,21 @@ def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second
     assert second.returncode == 0
     assert "is complete" in second.stderr
     assert json.loads((folder / "summary.json").read_text()) == summary
+
+
+def test_the_seconds_of_features_are_told_beside_those_of_the_training(capsys):
+    summary = Summary(
+        **{"status": Status.COMPLETED, "test_accuracy_interval": (0.9, 0.95), "best_epoch": 1, "epochs": 3},
+        **{"val_accuracy": 0.924, "test_accuracy": 0.93, "fit_seconds": 3.2, "features_seconds": 249.4},
+    )
+    cli.show(summary, Path("a"), is_one_of_many=True)
+    assert capsys.readouterr().out == "  validation accuracy 92.4 %, features 4 min 9 s, training 3 s\n"
+    cli.show(summary, Path("a"), is_one_of_many=False)
+    shown = capsys.readouterr().out
+    assert "  features              4 min 9 s, computed" in shown
+    assert "  training time         3 s\n" in shown
+    cli.show(replace(summary, features_seconds=None), Path("a"), is_one_of_many=True)
+    assert capsys.readouterr().out == "  validation accuracy 92.4 %, training time 3 s\n"
 
 
 def test_taking_out_what_the_recipe_does_not_have_is_refused(train):

@@ -34,8 +34,10 @@ def test_runs_are_shown_alone_and_as_one(run, evaluate, tmp_path):
     assert found["members"] == ["seed1", "seed2"]
     of_both = found["rows"][2]
     assert both.startswith(
-        f"validation accuracy {of_both['val_accuracy']:6.1%}  test accuracy {of_both['test_accuracy']:6.1%} ("
+        f"validation accuracy {100 * of_both['val_accuracy']:5.1f} %  "
+        f"test accuracy {100 * of_both['test_accuracy']:5.1f} % ("
     )
+    assert f" %)  balanced {100 * of_both['test_balanced_accuracy']:5.1f} %  loss " in both
     alone = evaluate("run=seed1")
     assert (alone.returncode, alone.stderr) == (0, "")
     assert alone.stdout == f"{first}\n"
@@ -148,7 +150,7 @@ def test_a_folder_of_labelled_images_is_evaluated(run, evaluate, cache, tmp_path
     heading, name, accuracy, *_, last = done.stdout.splitlines()
     assert heading == f"30 test images of {images}"
     assert name == "outputs/model=resnet9,seed=1-0a"
-    assert accuracy.split()[:2] == ["accuracy", f"{summary.test_accuracy:.1%}"]
+    assert accuracy.split()[:2] == ["accuracy", f"{100 * summary.test_accuracy:.1f}"]
     assert last == "written to found"
     found = json.loads((tmp_path / "found/metrics.json").read_text())
     assert found["rows"][0]["loss"] == summary.test_loss

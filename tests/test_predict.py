@@ -59,9 +59,10 @@ def test_a_few_are_shown_and_what_cannot_be_read_is_named(predict, place, tmp_pa
     )
     _, first, second, _ = done.stdout.splitlines()
     read, broken = json.loads((tmp_path / "found.json").read_text())
+    numbers = [f"{100 * read[key]:.1f}" for key in ("probability", "second_probability", "third_probability")]
     assert first.split() == [
-        *(str(one), read["class"], f"{read['probability']:.1%},", "then"),
-        *(read["second"], f"{read['second_probability']:.1%},", read["third"], f"{read['third_probability']:.1%}"),
+        *(str(one), read["class"], numbers[0], "%,", "then"),
+        *(read["second"], numbers[1], "%,", read["third"], numbers[2], "%"),
     ]
     assert second.endswith("broken.jpg  cannot be read: no image format that Pillow knows")
     assert (broken["class"], broken["probability"]) == (None, None)

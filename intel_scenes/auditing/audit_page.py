@@ -11,7 +11,7 @@ from intel_scenes.auditing.audit_images import EXCLUDE, NO_CLEANLAB, PAGE, TABLE
 from intel_scenes.auditing.findings import MAX_NEAR_PAIRS, Finding
 from intel_scenes.auditing.label_issues import LabelIssues
 from intel_scenes.data.progress_bar import bar
-from intel_scenes.errors import counted
+from intel_scenes.errors import counted, percentage
 
 NUM_SHOWN = 36  # findings of each kind that are shown with their images
 NUM_PAIRS = 10  # class pairs in the table
@@ -86,18 +86,18 @@ def headline(result: AuditResult) -> list[str]:
     train, test = result.label_issues["train"], result.label_issues["test"]
     pairs_of_classes = _class_pairs(train, result)[1:]
     confused = f", most often between {pairs_of_classes[0][0].replace(' / ', ' and ', 1)}" if pairs_of_classes else ""
-    limit = _percent(1 - test.noise, 0)
+    limit = percentage(1 - test.noise, 0)
     consequence = "" if limit == "100 %" else f"; a perfect classifier would then reach about {limit} test accuracy"
     sentences.append(
-        f"An estimated {_percent(train.noise)} of the training labels and {_percent(test.noise)} of the test labels "
-        f"are wrong{confused}{consequence}."
+        f"An estimated {percentage(train.noise)} of the training labels and {percentage(test.noise)} of the test "
+        f"labels are wrong{confused}{consequence}."
     )
     if (check := result.recovery) is not None:
         sentences.append(
-            f"Of {check.flipped} training labels that were flipped for the check, {_percent(check.recall)} are flagged "
-            f"(recall) and {_percent(check.early)} are among the first {_percent(check.depth, 0)} of the ranking; "
-            f"{_percent(check.precision)} of the flagged labels had been flipped (precision, a lower bound, because "
-            "others were wrong before)."
+            f"Of {check.flipped} training labels that were flipped for the check, {percentage(check.recall)} are "
+            f"flagged (recall) and {percentage(check.early)} are among the first {percentage(check.depth, 0)} of the "
+            f"ranking; {percentage(check.precision)} of the flagged labels had been flipped (precision, a lower bound, "
+            "because others were wrong before)."
         )
     return sentences
 
@@ -107,10 +107,6 @@ def _labels_differ(pairs: Sequence[Finding]) -> str:
     if number == len(pairs):
         return "with a different label"
     return f"{number} with a different label" if number else "with the same label"
-
-
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %"
 
 
 def _counts(result: AuditResult) -> list[list[str]]:
@@ -124,7 +120,7 @@ def _counts(result: AuditResult) -> list[list[str]]:
         [f"near-duplicate pairs (distance up to {result.near})", *_pair_counts(result, _of(result, "near"))],
     ]
     for split, issues in result.label_issues.items():
-        details = f"of {len(issues.order):,}; {_percent(issues.noise)} estimated to be wrong"
+        details = f"of {len(issues.order):,}; {percentage(issues.noise)} estimated to be wrong"
         rows.append([f"likely wrong {split} labels", int(issues.flagged.sum()), details])
     return [[str(cell) for cell in row] for row in rows]
 
@@ -147,7 +143,7 @@ def _class_pairs(issues: LabelIssues, result: AuditResult) -> list[list[str]]:
         if not issues.confusion[a, b] + issues.confusion[b, a]:
             continue
         confused = f"{issues.confusion[a, b]} + {issues.confusion[b, a]}"
-        rows.append([f"{classes[a]} / {classes[b]}", confused, f"{share * number:.0f}", _percent(share, 2)])
+        rows.append([f"{classes[a]} / {classes[b]}", confused, f"{share * number:.0f}", percentage(share, 2)])
     return rows
 
 

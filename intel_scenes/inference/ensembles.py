@@ -46,6 +46,8 @@ class RunScores:
     temperature: float | None
     test_loss_calibrated: float | None
     test_ece_calibrated: float | None
+    val_balanced_accuracy: float
+    test_balanced_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,13 @@ def evaluate_runs(
 
 
 def _row(name: str, probabilities: Mapping[str, Probabilities], labels: Mapping[str, Labels]) -> RunScores:
-    val_accuracy = scores(probabilities["val"], labels["val"]).accuracy
-    return RunScores(name=name, val_accuracy=val_accuracy, **asdict(calibrated_results(probabilities, labels)))
+    return RunScores(
+        name=name,
+        val_accuracy=scores(probabilities["val"], labels["val"]).accuracy,
+        **asdict(calibrated_results(probabilities, labels)),
+        val_balanced_accuracy=_primary(record.BALANCED, probabilities["val"], labels["val"]),
+        test_balanced_accuracy=_primary(record.BALANCED, probabilities["test"], labels["test"]),
+    )
 
 
 def _without_probabilities(row: RunScores) -> RunScores:

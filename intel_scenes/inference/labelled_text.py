@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from intel_scenes.errors import counted
+from intel_scenes.errors import counted, percentage
 from intel_scenes.inference.labelled import ClassScores, FolderEvaluation, FolderScores
 from intel_scenes.inference.paired import PairedDifference
 
@@ -24,17 +24,17 @@ def evaluation_text(evaluation: FolderEvaluation) -> str:
 
 
 def _in_full(row: FolderScores) -> list[str]:
-    low, high = row.accuracy_interval
+    low, high = map(percentage, row.accuracy_interval)
     width = max(len("class"), *(len(one.name) for one in row.classes))
     return [
         row.name,
-        f"  accuracy                 {row.accuracy:6.1%}   95 % interval {low:.1%} to {high:.1%}, over images",
-        f"  balanced accuracy        {row.balanced_accuracy:6.1%}   mean recall of the classes",
-        f"  macro F1                 {row.macro_f1:6.1%}   mean F1 of the classes",
+        f"  accuracy                 {percentage(row.accuracy):>7}   95 % interval {low} to {high}, over images",
+        f"  balanced accuracy        {percentage(row.balanced_accuracy):>7}   mean recall of the classes",
+        f"  macro F1                 {percentage(row.macro_f1):>7}   mean F1 of the classes",
         f"  negative log-likelihood  {row.loss:6.3f}{_calibrated(row, row.loss_calibrated)}",
         f"  calibration error        {row.ece:6.3f}{_calibrated(row, row.ece_calibrated)}",
         "",
-        f"  {'class':{width}}   images  precision  recall      F1",
+        f"  {'class':{width}}   images  precision   recall       F1",
         *(f"  {one.name:{width}}  {_of_class(one)}" for one in row.classes),
     ]
 
@@ -44,15 +44,15 @@ def _calibrated(row: FolderScores, value: float | None) -> str:
 
 
 def _of_class(one: ClassScores) -> str:
-    shares = ("     -" if value is None else f"{value:6.1%}" for value in (one.precision, one.recall, one.f1))
-    return f"{one.num_images:7,}     {'  '.join(shares)}"
+    shares = (f"{percentage(value):>7}" for value in (one.precision, one.recall, one.f1))
+    return f"{one.num_images:7,}    {'  '.join(shares)}"
 
 
 def _in_short(row: FolderScores) -> str:
-    low, high = row.accuracy_interval
+    low, high = map(percentage, row.accuracy_interval)
     return (
-        f"accuracy {row.accuracy:6.1%} ({low:.1%} to {high:.1%})  balanced {row.balanced_accuracy:6.1%}  macro F1 "
-        f"{row.macro_f1:6.1%}  loss {row.loss:.3f}  calibration error {row.ece:.3f}  {row.name}"
+        f"accuracy {percentage(row.accuracy):>7} ({low} to {high})  balanced {percentage(row.balanced_accuracy):>7}  "
+        f"macro F1 {percentage(row.macro_f1):>7}  loss {row.loss:.3f}  calibration error {row.ece:.3f}  {row.name}"
     )
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from intel_scenes import pages, record
 from intel_scenes.config import Views
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, percentage
 from intel_scenes.inference import load_run as records
 from intel_scenes.inference.find_run import find_run
 from intel_scenes.inference.image_files import find_images, name_of
@@ -151,7 +151,7 @@ class Run:
 
     def __repr__(self) -> str:
         """Return folder, model and test accuracy."""
-        return f"Run({str(self.folder)!r}: {self.summary.model_name}, test accuracy {_percent(self.summary)})"
+        return f"Run({str(self.folder)!r}: {self.summary.model_name}, test accuracy {_test_accuracy(self.summary)})"
 
     def _repr_html_(self) -> str:
         """Return settings, results and curves as HTML, for a notebook."""
@@ -162,11 +162,11 @@ class Run:
             ["optimizer", f"{summary.optim}, {summary.scheduler}, lr {summary.lr:g}" if summary.lr else summary.optim],
             ["recipe", f"{summary.recipe}, {summary.epochs} epochs, batch size {summary.batch_size}"],
             ["seed", summary.seed],
-            ["validation accuracy", f"{summary.val_accuracy or 0:.1%}"],
-            ["test accuracy", _percent(summary)],
+            ["validation accuracy", percentage(summary.val_accuracy)],
+            ["test accuracy", _test_accuracy(summary)],
         ]
         if summary.metric == record.BALANCED:
-            rows.append(["balanced test accuracy", f"{summary.test_balanced_accuracy or 0:.1%}"])
+            rows.append(["balanced test accuracy", percentage(summary.test_balanced_accuracy)])
         content = curves.read_bytes() if curves.is_file() else b""
         # In a run folder from elsewhere curves.png may be a link to any file: embed nothing but a PNG.
         picture = base64.b64encode(content).decode() if content.startswith(PNG) else ""
@@ -190,10 +190,10 @@ def load_run(name: str | Path, *, trust: bool = False) -> Run:
     return Run(folder, records.load_run(folder, with_predictions=False).summary, trust)
 
 
-def _percent(summary: Summary) -> str:
+def _test_accuracy(summary: Summary) -> str:
     low, high = summary.test_accuracy_interval or (None, None)
-    interval = "" if low is None or high is None else f" ({low:.1%} to {high:.1%})"
-    return f"{summary.test_accuracy or 0:.1%}{interval}"
+    interval = "" if low is None or high is None else f" ({percentage(low)} to {percentage(high)})"
+    return f"{percentage(summary.test_accuracy)}{interval}"
 
 
 def _named(images: Images) -> Iterable[tuple[str, Readable]]:

@@ -26,6 +26,7 @@ _OLD_DENSENET_KEY = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.
 log = logging.getLogger(__name__)
 
 _SIZES_THAT_FIT: set[tuple[str, int, int]] = set()
+_LOADED_HEADLESS: set[str] = set()  # sources of weights, of which a line has told so
 _BUILT_FOR_ONE_SIZE = ("vit_", "maxvit_")
 _HEAD_NAMES = "names_of_heads"  # attribute that marks a network as not torchvision's
 
@@ -229,7 +230,9 @@ def load(network: nn.Module, model_name: str, state: OrderedDict[str, Tensor], s
             f"{source} does not fit {model_name} ({'; '.join(misfits[:3])}{more}): "
             f"set model.weights to a file of {model_name} weights, or to null for random weights."
         )
-    if left_out:
+    # Once in a process: each run of a sweep loads the same weights. An estimate of its cost loads them in silence.
+    if left_out and log.isEnabledFor(logging.INFO) and str(source) not in _LOADED_HEADLESS:
+        _LOADED_HEADLESS.add(str(source))
         log.info("%s: loaded without its head (other number of classes); the new head starts at random", source)
 
 

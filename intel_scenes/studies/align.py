@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intel_scenes import files, record
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, percentage
 from intel_scenes.probabilities import balanced_accuracy, confusion_of
 from intel_scenes.record import Predictions
 from intel_scenes.studies.load import Run
@@ -191,8 +191,8 @@ def _read_predictions(run: Run) -> _TestPredictions:
     assert recorded is not None, "a completed summary has its test accuracy"
     if num_test not in (None, len(read.paths)) or abs(accuracy - recorded) > 1e-6:
         raise UserError(
-            f"{record.PREDICTIONS} has {len(read.paths)} test images and {accuracy:.2%} accuracy, but {record.SUMMARY} "
-            f"says {num_test} and {recorded:.2%}"
+            f"{record.PREDICTIONS} has {len(read.paths)} test images and {percentage(accuracy, 2)} accuracy, but "
+            f"{record.SUMMARY} says {num_test} and {percentage(recorded, 2)}"
         )
     if len(read.paths) < 2 or highest >= len(classes):
         raise UserError(

@@ -161,6 +161,7 @@ class Grouped:
         bundled: Compared factors whose values are determined by the recipe, after which arms are named alone.
         candidates: Candidates of each arm that has a completed run.
         notices: Notices for the reader.
+        file_names: What labels have in the place of each path.
     """
 
     compared: tuple[str, ...]
@@ -168,6 +169,7 @@ class Grouped:
     bundled: tuple[str, ...]
     candidates: tuple[Candidates, ...]
     notices: tuple[Notice, ...]
+    file_names: Mapping[str, str]
 
 
 def group(study: StudyRecords, aligned: Aligned) -> Grouped:
@@ -207,7 +209,9 @@ def group(study: StudyRecords, aligned: Aligned) -> Grouped:
         for label, all_ in by_label.items()
     ]
     with_runs = tuple(one for one in candidates if one.configurations)
-    return Grouped(tuple(compared), tuple(tuned), tuple(bundled), with_runs, log.all_notices())
+    written = [without_folders(value_of(run, key) for run in [*usable, *study.failed]) for key in named]
+    file_names = {path: name for names in written for path, name in names.items() if name != path}
+    return Grouped(tuple(compared), tuple(tuned), tuple(bundled), with_runs, log.all_notices(), file_names)
 
 
 def _by_factors(runs: Sequence[Run], factors: Sequence[str]) -> list[tuple[dict[str, str], list[Run]]]:

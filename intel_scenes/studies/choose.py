@@ -9,7 +9,7 @@ import numpy as np
 from intel_scenes.record import Interval
 from intel_scenes.studies.arms import Candidates, Configuration
 from intel_scenes.studies.notices import Kind, Notice
-from intel_scenes.studies.statistics.selection import at_edge, best_of, beyond, cross_validated_choice
+from intel_scenes.studies.statistics.selection import at_edge, best_of, beyond, cross_validated_choice, cut_beyond
 
 RATES = ("lr_scale", "optim.lr")  # keys that set the learning rate
 
@@ -23,12 +23,14 @@ class Edge:
         best: The best value.
         searched: Interval that the values were sampled from; None for a grid.
         beyond: Next value of the grid beyond the edge, for a learning rate; None where none is suggested.
+        cut: Values of the grid beyond the edge that `study_minutes` left out.
     """
 
     key: str
     best: str
     searched: Interval | None
     beyond: str | None
+    cut: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +106,7 @@ def choose(
     tuned: Sequence[str],
     searched: Mapping[str, Interval],
     bounds: Mapping[str, Sequence[float]],
+    cut: Sequence[str] = (),
 ) -> Choice:
     """Choose by mean validation accuracy within each arm, and order the arms by it.
 
@@ -112,6 +115,7 @@ def choose(
         tuned: Factors whose values are chosen.
         searched: Intervals of the factors whose values were sampled.
         bounds: Natural bounds of keys, such as 0 for weight decay; a best value at such a bound is not at an edge.
+        cut: Values that `study_minutes` left out, as `KEY=VALUE`.
     """
     notices: list[Notice] = []
     most = max((_budget([*one.configurations, *one.lost]) for one in candidates), default=(0, 0))
@@ -119,7 +123,7 @@ def choose(
     for one in candidates:
         ordered, of_arm = _ordered(one)
         tried = [*ordered, *one.lost]
-        possible = (_edge_of(key, ordered[0], tried, searched.get(key), bounds.get(key, ())) for key in tuned)
+        possible = (_edge_of(key, ordered[0], tried, searched.get(key), bounds.get(key, ()), cut) for key in tuned)
         edges = tuple(edge for edge in possible if edge)
         of_arm += [
             Notice(Kind.NOT_BRACKETED, (), {"arm": one.label, "key": key, "best": ordered[0].values[key]})
@@ -171,12 +175,16 @@ def _edge_of(
     tried: Sequence[Configuration],
     searched: Interval | None,
     bounds: Sequence[float],
+    cut: Sequence[str],
 ) -> Edge | None:
     """Return the edge at which the best value of a tuned factor lies, or None."""
     best, values = chosen.values[key], [one.values[key] for one in tried]
     if not at_edge(best, values, searched) or float(best) in bounds:
         return None
-    return Edge(key, best, searched, beyond(best, values) if key in RATES and not searched else None)
+    if searched:
+        return Edge(key, best, searched, None)
+    left_out = cut_beyond(best, values, [text.partition("=")[2] for text in cut if text.startswith(f"{key}=")])
+    return Edge(key, best, searched, beyond(best, values) if key in RATES else None, tuple(left_out))
 
 
 def _is_one_of_two(best: str, tried: Sequence[str]) -> bool:

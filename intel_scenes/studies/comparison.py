@@ -15,7 +15,7 @@ from intel_scenes.studies.choose import Arm, choose, comparable
 from intel_scenes.studies.effects import effects_of
 from intel_scenes.studies.learning_curves import Series, series_of
 from intel_scenes.studies.load import Run, StudyRecords, load
-from intel_scenes.studies.naming import is_named
+from intel_scenes.studies.naming import is_named, with_file_names
 from intel_scenes.studies.notices import Kind, Notice
 from intel_scenes.studies.pairs import OneSeed, Pair, compare_arms, single_runs
 from intel_scenes.studies.scores import Reader
@@ -152,9 +152,9 @@ def compare(
     study = load(folder)
     aligned = align(study.runs, audit)
     grouped = group(study, aligned)
-    choice = choose(grouped.candidates, grouped.tuned, study.plan.searched, bounds or {})
+    choice = choose(grouped.candidates, grouped.tuned, study.plan.searched, bounds or {}, study.plan.cut)
     arms = choice.arms
-    baseline_arm = _arm_named(arms, baseline)
+    baseline_arm = _arm_named(arms, baseline, grouped.file_names)
     reader = Reader()
     validated = on_validation(arms, baseline_arm, reader) if baseline_arm else Validated()
     tested = compare_arms(arms, baseline_arm, rope)
@@ -180,7 +180,7 @@ def compare(
             *check(study, grouped, arms),
             *tested.notices,
             *factorial.notices,
-            *_baseline_named_late(study, baseline_arm),
+            *_baseline_named_late(study, baseline_arm, grouped.file_names),
             *([Notice(Kind.NEARLY_EQUAL_IMAGES)] if audit is None and tested.pairs else []),
         ),
         curves=series_of(arms, factors),
@@ -197,14 +197,15 @@ def _not_compared(arms: Sequence[Arm], baseline: Arm | None) -> list[Notice]:
     return [Notice(Kind.NOT_COMPARED, (), {"arm": arm.label, "is_unconfirmed": is_unconfirmed})]
 
 
-def _baseline_named_late(study: StudyRecords, baseline: Arm | None) -> list[Notice]:
+def _baseline_named_late(study: StudyRecords, baseline: Arm | None, file_names: Mapping[str, str]) -> list[Notice]:
     """Return a notice where the baseline was named after results existed on which verdicts are based."""
     plan = study.plan
     typed = [text.partition("=")[2] for text in (plan.command or "").split() if text.startswith("compare.baseline=")]
-    if baseline is None or any(is_named(baseline.label, value) for value in typed):
+    if baseline is None or any(is_named(baseline.label, with_file_names(value, file_names)) for value in typed):
         return []
     confirming = set(plan.confirming_runs)
-    named = next((one for one in plan.baselines if is_named(baseline.label, one.label)), None)
+    by_label = [(with_file_names(one.label, file_names), one) for one in plan.baselines]
+    named = next((one for label, one in by_label if is_named(baseline.label, label)), None)
     if named is None:
         num_results = sum(run.name in confirming or not confirming for run in study.runs)
     else:
@@ -213,8 +214,8 @@ def _baseline_named_late(study: StudyRecords, baseline: Arm | None) -> list[Noti
     return [Notice(Kind.BASELINE_NAMED_LATE, (), values)] if num_results else []
 
 
-def _arm_named(arms: Sequence[Arm], label: str | None) -> Arm | None:
-    """Return the arm that a label names; see `is_named`.
+def _arm_named(arms: Sequence[Arm], label: str | None, file_names: Mapping[str, str]) -> Arm | None:
+    """Return the arm that a label names, with paths or the file names that labels have for them; see `is_named`.
 
     Raises:
         UserError: There is no such arm.
@@ -222,6 +223,6 @@ def _arm_named(arms: Sequence[Arm], label: str | None) -> Arm | None:
     if label is None:
         return None
     for arm in arms:
-        if is_named(arm.label, str(label)):
+        if is_named(arm.label, with_file_names(str(label), file_names)):
             return arm
     raise UserError(f"compare.baseline={label} is not an arm: choose one of {'; '.join(arm.label for arm in arms)}")

@@ -67,6 +67,13 @@ def without_folders(values: Iterable[str]) -> dict[str, str]:
     return names if len(set(names.values())) == len(names) else {value: value for value in unique}
 
 
+def with_file_names(label: str, names: Mapping[str, str]) -> str:
+    """Return a label that was typed with whole paths, with the file names that labels have in their places."""
+    for path in sorted(names, key=len, reverse=True):
+        label = label.replace(path, names[path])
+    return label
+
+
 def with_recipe(runs: Sequence[Run], factors: Sequence[str], planned: Sequence[str]) -> list[str]:
     """Return unplanned keys whose values are determined by the recipe; arms are then named after the recipe alone."""
     if "recipe" not in factors:

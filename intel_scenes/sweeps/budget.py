@@ -263,7 +263,7 @@ def fitted_jobs(jobs: Sequence[Overrides], budget: StudyBudget) -> list[Override
 
 
 def cut_in_words(budget: StudyBudget | None) -> list[str]:
-    """Return a sentence on the values that a budget left out, which a comparison may otherwise advise to add."""
+    """Return a sentence on the values that a budget left out, which nobody should add by hand."""
     if budget is None or not budget.cut:
         return []
     cut = ", ".join(map(in_yaml, budget.cut))

@@ -17,7 +17,7 @@ from intel_scenes.config import CompareConfig, RunConfig, StudyConfig, SweepConf
 from intel_scenes.errors import Busy, Refused, Twin, UserError, did_you_mean, first_line
 from intel_scenes.record import Interval, Origin, Status, StudyBudget, StudyPlan, Summary, read_study
 from intel_scenes.sections import as_plain
-from intel_scenes.studies.naming import as_written, few
+from intel_scenes.studies.naming import as_written, few, with_file_names
 from intel_scenes.sweeps import budget, confirmation, plan, preview, progress
 from intel_scenes.sweeps.jobs import Compose, check, finished_jobs, named_jobs
 from intel_scenes.sweeps.overrides import Overrides, values_by_key
@@ -194,8 +194,9 @@ def warn_of_misspelt_baseline(label: str, jobs: Iterable[Overrides], before: Stu
     """Print a warning if the baseline names a value that no run has, before the runs instead of after them."""
     typed = [(key, value) for job in jobs for key, value in values_by_key(job).items()]
     values = {as_written(value) for key, value in typed if not key.startswith("compare.")}
-    for part in (as_written(part.rpartition("=")[2]) for part in label.split("/")):
-        if part in (*values, "default") or any(part in name for name in before.all_planned):
+    file_names = {value: value.rpartition("/")[2] for value in values if "/" in value}
+    for part in (as_written(part.rpartition("=")[2]) for part in with_file_names(label, file_names).split("/")):
+        if part in (*values, *file_names.values(), "default") or any(part in name for name in before.all_planned):
             continue
         hint = did_you_mean(part, values)
         print(f"compare.baseline={label}: no run of this sweep has the value {part}{hint}", file=sys.stderr)

@@ -12,7 +12,7 @@ from intel_scenes import files, record
 from intel_scenes.data import progress_bar
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.splits import Splits
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, percentage
 from intel_scenes.models.norms import batch_norms
 from intel_scenes.models.predicting import probabilities
 from intel_scenes.models.scores import calibrated_results, scores
@@ -150,9 +150,9 @@ def warn_of_evaluation_gap(network: nn.Module, epochs: Sequence[Epoch]) -> None:
         "evaluation may use another image size than training (recipe.train_size)"
     )
     log.warning(
-        "accuracy on training images was %.0f %% while training, but is %.0f %% in evaluation mode: %s; train longer",
-        100 * training,
-        100 * evaluating,
+        "accuracy on training images was %s while training, but is %s in evaluation mode: %s; train longer",
+        percentage(training, 0),
+        percentage(evaluating, 0),
         cause,
     )
 

@@ -43,7 +43,7 @@ from intel_scenes.models.class_weights import class_weights
 from intel_scenes.models.classifier import SceneClassifier
 from intel_scenes.models.norms import batch_norms
 from intel_scenes.models.weights import Weights
-from intel_scenes.runtime import Runtime, is_on_cpu, make_trainer, resolve_precision
+from intel_scenes.runtime import Runtime, make_trainer
 from intel_scenes.sections import as_plain
 from intel_scenes.training.averaging import WarmedEMA, WarmedNorms
 from intel_scenes.training.checkpoints import FiniteLoss, WholeCheckpointIO
@@ -293,7 +293,7 @@ def _images_per_norm(config: RunConfig, batch_size: int, num_devices: int) -> in
     return batch_size if config.trainer.others.get("sync_batchnorm") else batch_size // num_devices
 
 
-def build_classifier(config: RunConfig, network: nn.Module, splits: Splits) -> SceneClassifier:
+def build_classifier(config: RunConfig, network: nn.Module, splits: Splits, runtime: Runtime) -> SceneClassifier:
     """Build the LightningModule of a network, or of its head alone, for the classes of the images.
 
     Raises:
@@ -304,7 +304,7 @@ def build_classifier(config: RunConfig, network: nn.Module, splits: Splits) -> S
         classifier = SceneClassifier(
             network,
             classifiers(network),
-            hydra.utils.instantiate(_optim_arguments(config, network), _convert_="all"),
+            hydra.utils.instantiate(_optim_arguments(config, network, runtime), _convert_="all"),
             unguarded(hydra.utils.instantiate(scheduler.factory, _convert_="all")),
             interval=scheduler.interval,
             num_classes=len(splits.classes),
@@ -339,19 +339,18 @@ def unguarded(factory: Callable[..., Any]) -> Callable[..., Any]:
     return partial(factory.func, *factory.args, **keywords)
 
 
-def _optim_arguments(config: RunConfig, network: nn.Module) -> Mapping[str, Any]:
+def _optim_arguments(config: RunConfig, network: nn.Module, runtime: Runtime) -> Mapping[str, Any]:
     """Return the configuration of the optimizer with `fused` resolved.
 
     In 16-bit precision Lightning refuses to clip the gradients of a fused optimizer. `fused=auto` is for SGD: on a CPU
     torch's fused one takes 0.6 times as long as the plain one for the many small tensors of a MobileNetV2, and 1.4
     times as long for the large ones of a ResNet.
     """
-    arguments, trainer = as_plain(config.optim), config.trainer
+    arguments = as_plain(config.optim)
     if arguments.get("fused") == "auto":
         sizes = [parameter.numel() for parameter in network.parameters()]
-        arguments["fused"] = not is_on_cpu(trainer) or sum(sizes) < LARGE_TENSOR * len(sizes)
-    precision = resolve_precision(trainer.precision, trainer.accelerator)
-    if trainer.others.get("gradient_clip_val") and precision != "32-true":
+        arguments["fused"] = runtime.device.type != "cpu" or sum(sizes) < LARGE_TENSOR * len(sizes)
+    if config.trainer.others.get("gradient_clip_val") and runtime.precision != "32-true":
         arguments.pop("fused", None)
     return arguments
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from intel_scenes import record
 from intel_scenes.data.splits import Splits
-from intel_scenes.errors import counted
+from intel_scenes.errors import counted, percentage
 from intel_scenes.record import Epoch, History, Summary
 from intel_scenes.runtime import Runtime, emulates
 
@@ -170,7 +170,7 @@ class TrainingProgress(Callback):
 def _line(row: Epoch, val: float, num_epochs: int, seconds_left: float) -> str:
     """Return the line of an epoch under `HEADER`, with the primary metric on validation; epochs count from 1."""
     accuracies = "".join(
-        f"{100 * accuracy:{width}.1f} %"
+        f"{percentage(accuracy):>{width + 2}}"
         for accuracy, width in ((row.train_accuracy, 9), (row.train_eval_accuracy, 6), (val, 6))
     )
     minutes = seconds_left / 60

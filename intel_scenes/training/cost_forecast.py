@@ -138,7 +138,7 @@ def time_run(
     """
     network = build_network(config, weights, data, runtime.num_devices)
     head = Head(network, config.model.name) if config.recipe.trained == "head" else None
-    classifier = build_classifier(config, head or network, data.splits)
+    classifier = build_classifier(config, head or network, data.splits, runtime)
     costs = time_parts(
         classifier,
         network,

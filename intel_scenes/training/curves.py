@@ -5,6 +5,7 @@ import io
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from intel_scenes.errors import percentage
 from intel_scenes.record import BALANCED, History
 
 TRAIN, VAL = "#D55E00", "#0072B2"  # Okabe and Ito, distinguishable with color vision deficiency
@@ -45,11 +46,11 @@ def plot_curves(history: History) -> bytes:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
     accuracy.plot(best.epoch + 1, val, "o", color=VAL, fillstyle="none", markersize=10)
-    gap = best.train_eval_accuracy - best.val_accuracy
-    title = f"validation accuracy {val:.1%} at epoch {best.epoch + 1}"
-    accuracy.set_title(f"balanced {title}" if is_balanced else f"{title}, gap to train {gap:+.1%}", y=1.0)
+    gap = 100 * (best.train_eval_accuracy - best.val_accuracy)
+    title = f"validation accuracy {percentage(val)} at epoch {best.epoch + 1}"
+    accuracy.set_title(f"balanced {title}" if is_balanced else f"{title}, gap to train {gap:+.1f} points", y=1.0)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120, pil_kwargs={"compress_level": 1})
     return content.getvalue()

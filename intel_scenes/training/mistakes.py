@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from intel_scenes.errors import percentage
 from intel_scenes.record import Predictions
 from intel_scenes.training.lettering import INK, LARGE, MARGIN, PAPER, SMALL, SOFT, shortened
 
@@ -50,7 +51,7 @@ def render_mistakes(root: Path, predictions: Predictions, classes: Sequence[str]
         page.paste(_thumbnail(root / path), (left, top))
         lines = (
             (f"true: {classes[predictions.labels[index]]}", INK),
-            (f"predicted: {classes[predicted]} {predictions.probabilities[index, predicted]:.1%}", INK),
+            (f"predicted: {classes[predicted]} {percentage(predictions.probabilities[index, predicted])}", INK),
             (path, SOFT),
         )
         for number, (text, color) in enumerate(lines):

@@ -110,7 +110,7 @@ def run(
         torch.manual_seed(config.seed)
         network = build_network(config, weights, data, runtime.num_devices)
         head = Head(network, config.model.name) if config.recipe.trained == "head" else None
-        classifier = build_classifier(config, head or network, data.splits)
+        classifier = build_classifier(config, head or network, data.splits, runtime)
         progress = TrainingProgress(has_bar=config.trainer.enable_progress_bar)
         recorder = EpochRecorder(folder, progress, before_writing=claim.check, primary_metric=config.primary_metric)
         noise = [NoiseRecorder(folder, config.noise_scale, claim.check)] if config.noise_scale else []

@@ -182,7 +182,7 @@ def _trial(
         head_fit = seconds_of(lambda: fit_head(head.layer, features.images, features.splits.train, 0.0), runtime.device)
         head.layer.reset_parameters()
     started = time.perf_counter()
-    classifier = build_classifier(head_config, head, data.splits)
+    classifier = build_classifier(head_config, head, data.splits, runtime)
     recorder, starts = EpochRecorder(folder), _Starts()
     trainer = build_trainer(head_config, runtime, [recorder, starts])
     if memory.is_resident(config.data.device_resident, runtime.device, features.images.values.nbytes):

@@ -57,6 +57,14 @@ def test_the_mean_of_runs_is_scored_as_scikit_learn_does(folders: list[Path]) ->
         assert row.test_accuracy == pytest.approx(accuracy_score(labels, probabilities.argmax(1)))
 
 
+def test_the_balanced_accuracy_counts_each_class_alike() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    labels = {"val": np.array([0, 1, 1, 1]), "test": np.array([0, 0, 0, 1])}  # the first class is always predicted
+    row = ensembles._row("a", {"val": probabilities, "test": probabilities}, labels)
+    assert (row.val_accuracy, row.test_accuracy) == (0.25, 0.75)
+    assert (row.val_balanced_accuracy, row.test_balanced_accuracy) == (0.5, 0.5)
+
+
 def test_a_vote_is_by_majority_and_ties_are_broken_by_the_mean() -> None:
     def of_run(*rows: tuple[float, float, float]) -> dict[str, np.ndarray]:
         return {split: np.array(rows) for split in ("val", "test")}

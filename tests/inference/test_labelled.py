@@ -161,7 +161,8 @@ def test_of_several_runs_each_has_a_line_and_each_pair_too() -> None:
     heading, first, _, mean, *_, difference = evaluation_text(found).splitlines()
     assert heading == "1,000 test images of photos"
     assert first == (
-        "1  accuracy  50.0% (25.0% to 75.0%)  balanced  50.0%  macro F1  40.0%  loss 0.700  calibration error 0.100  a"
+        "1  accuracy  50.0 % (25.0 % to 75.0 %)  balanced  50.0 %  macro F1  40.0 %  loss 0.700  "
+        "calibration error 0.100  a"
     )
     assert mean.endswith("  mean of 2")
     assert difference == (

@@ -140,7 +140,7 @@ def test_what_is_no_image_is_one_sentence(run: Run, images: object, said: str) -
 
 def test_a_notebook_shows_settings_results_and_curves(run: Run) -> None:
     page = run._repr_html_()
-    assert f"{run.summary.test_accuracy:.1%}" in page
+    assert f"{100 * run.summary.test_accuracy:.1f} %" in page
     assert "resnet9_x0_5" in page
     assert '<img src="data:image/png;base64,iVBOR' in page
     assert repr(run).startswith(f"Run('{run.folder}': resnet9_x0_5, test accuracy")
@@ -159,7 +159,7 @@ def test_hostile_values_in_a_record_do_no_harm(run: Run, tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"summary\.json is corrupt: precision=a must be one of "):
         changed(run, tmp_path / "a", precision="a").predict(image)
     balanced = changed(run, tmp_path / "c", primary_metric=record.BALANCED, test_balanced_accuracy=0.123)
-    assert "12.3%" in balanced._repr_html_()
+    assert "12.3 %" in balanced._repr_html_()
     of_zero = changed(run, tmp_path / "b", temperature=0)
     np.testing.assert_allclose(of_zero.predict(image)["probability"], run.predict(image)["probability"], rtol=1e-3)
     (of_zero.folder / record.CURVES).unlink()

@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,6 +144,21 @@ def test_weights_for_the_same_classes_load_with_their_head(tmp_path: Path, suffi
         (torch.save if suffix == ".pth" else safetensors.torch.save_file)(theirs.state_dict(), path)
     with torch.no_grad():
         assert torch.equal(from_file("resnet18", path)(images(64)), theirs(images(64)))
+
+
+def test_a_file_that_is_loaded_without_its_head_is_told_once_and_not_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    one, other = tmp_path / "one.pth", tmp_path / "other.pth"
+    for path in (one, other):
+        torch.save(imagenet("mobilenet_v2", num_classes=3).state_dict(), path)
+    logging.disable(logging.INFO)  # as while the cost of a sweep is estimated
+    from_file("mobilenet_v2", one)
+    logging.disable(logging.NOTSET)
+    for path in (one, one, other, one):
+        from_file("mobilenet_v2", path)
+    assert [line.partition(": loaded without its head")[0] for line in caplog.messages] == [str(one), str(other)]
 
 
 @pytest.mark.parametrize("model_name", ["googlenet", "inception_v3"])

@@ -76,6 +76,33 @@ def test_validation_chooses_the_tuned_values_within_an_arm(tmp_path):
     assert verdicts(comparison) == {("sgd", "adam"): "not tuned"}
 
 
+@pytest.mark.parametrize(
+    ("best", "compared", "told"),
+    [
+        (
+            *(10, ["sgd", "adam"]),
+            "adam: not comparable, because the best lr_scale=10 is at the edge of the grid, where study_minutes left "
+            "out lr_scale=30: raise study_minutes",
+        ),
+        (
+            *(10, ["adam"]),
+            "; raise study_minutes, which left out lr_scale=30: the best value is at the edge of the grid.",
+        ),
+        (0.1, ["adam"], "; add lr_scale=0.01: the best value is at the edge of the grid."),
+    ],
+)
+def test_at_an_edge_that_study_minutes_cut_no_value_is_to_be_added(tmp_path, best, compared, told):
+    budget = {"minutes": 9.0, "of": "a", "epochs": 2, "cut": ["lr_scale=30", "lr_scale=x", "optim.lr=50"]}
+    plan = {"compared": ["optim"], "tuned": ["lr_scale"], "budgets": [budget]}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(plan))
+    for optim in compared:
+        for scale in (0.1, 1, 10):
+            val = 0.9 if scale == (1 if optim == "sgd" else best) else 0.7
+            leave(tmp_path, optim, 1, 0.8, typed={"lr_scale": scale}, val_accuracy=val)
+    comparison = compare(tmp_path)
+    assert told in "\n".join([*problems(comparison.notices), *answer(comparison)])
+
+
 def test_one_seed_per_arm_gives_mcnemars_test_and_no_verdict(tmp_path):
     leave(tmp_path, "sgd", 1, 0.9)
     leave(tmp_path, "adam", 1, 0.5)
@@ -184,7 +211,7 @@ def test_keys_that_records_of_older_versions_lack_are_null(tmp_path):
         (record.OVERRIDES, "[", "is left out"),
         (record.PREDICTIONS, "split,path\n", "has no test images"),
         (record.PREDICTIONS, None, "cannot be read"),
-        (record.PREDICTIONS, "split,path,label,predicted\ntest,a/b.jpg,0,0,\n", "1 test images and 100.00% accuracy"),
+        (record.PREDICTIONS, "split,path,label,predicted\ntest,a/b.jpg,0,0,\n", "1 test images and 100.00 % accuracy"),
     ],
 )
 def test_a_corrupt_record_gives_a_notice_and_the_others_are_compared(tmp_path, file, content, said):

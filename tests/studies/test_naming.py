@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
+from intel_scenes.errors import UserError
 from intel_scenes.studies.comparison import compare
 from tests.studies.simulated_records import leave_run
 
@@ -24,6 +25,12 @@ def test_labels_have_file_names_and_no_key_that_a_planned_name_implies(tmp_path,
             right = np.random.default_rng(seed).random(60) < (0.9 if name == "lite0" else 0.7)
             leave_run(tmp_path, f"{name}-{seed}", typed, right, model=name)
     assert {arm.label for arm in compare(tmp_path).arms} == labels
+    if not plan:  # a baseline may be typed as its label is, or with the whole path of the file
+        for label in (label for label in labels if label.startswith("lite1")):
+            for baseline in (label, f"lite1/model.weights={files[1]}", f"lite1/{files[1]}"):
+                assert compare(tmp_path, baseline=baseline).baseline == label
+        with pytest.raises(UserError, match=r"elsewhere/x\.pth is not an arm: choose one of"):
+            compare(tmp_path, baseline="lite0/model.weights=/elsewhere/x.pth")
     if labels == {"lite0", "lite1"}:
         for baseline in ("lite0", "model.name=lite0"):
             assert compare(tmp_path, baseline=baseline).baseline == "lite0"

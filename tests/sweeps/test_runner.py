@@ -99,6 +99,13 @@ def test_a_misspelt_baseline_is_told_before_the_runs(capsys, baseline, warning):
     assert capsys.readouterr().err == warning
 
 
+@pytest.mark.parametrize("baseline", ["a.pth", "model.weights=/w/a.pth", "adam/model.weights=/w/a.pth"])
+def test_a_baseline_may_name_a_file_of_weights_with_or_without_its_folder(capsys, baseline):
+    jobs = [["optim=adam", f"model.weights=/w/{name}.pth"] for name in "ab"]
+    warn_of_misspelt_baseline(baseline, jobs, StudyPlan())
+    assert capsys.readouterr().err == ""
+
+
 def test_a_sweep_leaves_a_plan_its_runs_and_a_table_and_does_nothing_the_second_time(sweep, tmp_path):
     status, said = sweep("optim=sgd,adamw", "seed=1,2")
     study = tmp_path / "multirun/s"

@@ -14,6 +14,7 @@ from intel_scenes.config import NUM_STEPS, OptimConfig
 from intel_scenes.errors import UserError
 from intel_scenes.keys import conf_folder
 from intel_scenes.models.schedules import warmup_cosine
+from intel_scenes.runtime import runtime_of_trainer
 from intel_scenes.sections import from_plain
 from intel_scenes.training.build import (
     build_classifier,
@@ -37,7 +38,8 @@ def made(cache):
         )
         data = build_data(config)
         config = with_steps(config, data, config.epochs, folder=None)
-        return build_classifier(config, build_network(config, None, data), data.splits), data
+        runtime = runtime_of_trainer(config.trainer, 1)
+        return build_classifier(config, build_network(config, None, data), data.splits, runtime), data
 
     return make
 
@@ -120,7 +122,8 @@ def test_an_optimizer_that_takes_the_number_of_steps_is_built_once_they_are_know
     check_parts(config, ())
     data = build_data(config)
     config = with_steps(config, data, 2, folder=None)
-    classifier = build_classifier(config, build_network(config, None, data), data.splits)
+    runtime = runtime_of_trainer(config.trainer, 1)
+    classifier = build_classifier(config, build_network(config, None, data), data.splits, runtime)
     assert classifier.configure_optimizers()["optimizer"].share == 1 / (2 * data.num_batches)
 
 

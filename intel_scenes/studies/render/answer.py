@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import mode
 
+from intel_scenes.errors import percentage
 from intel_scenes.studies.arms import Configuration
 from intel_scenes.studies.choose import RATES, Arm
 from intel_scenes.studies.comparison import Comparison
@@ -91,11 +92,11 @@ def _better_first(one: LevelDifference) -> tuple[str, str, str]:
 
 def _leader(comparison: Comparison) -> list[str]:
     leader = comparison.arms[0]
-    accuracy = f"{100 * leader.chosen.val_accuracy:.1f} %{_corrected(comparison)}"
+    accuracy = f"{percentage(leader.chosen.val_accuracy)}{_corrected(comparison)}"
     tied = [arm.label for arm in comparison.arms[1:] if arm.chosen.val_accuracy == leader.chosen.val_accuracy]
     num_fresh = len(leader.confirmed.runs) if leader.confirmed else 0
     fresh = f" on {num_fresh} fresh seed{'s' * (num_fresh > 1)}" if num_fresh else ""
-    test = f"{100 * leader.tested.test_accuracy:.1f} %{_interval(leader.tested)}{fresh}."
+    test = f"{percentage(leader.tested.test_accuracy)}{_interval(leader.tested)}{fresh}."
     if len(comparison.arms) == 1:
         return [f"{comparison.on_val.capitalize()} {accuracy}. {comparison.on_test.capitalize()} {test}"]
     if tied:
@@ -108,7 +109,7 @@ def _leader(comparison: Comparison) -> list[str]:
 
 def _corrected(comparison: Comparison) -> str:
     if comparison.corrected is not None:
-        return f" ({100 * comparison.corrected:.1f} % with the choice made on the other seeds)"
+        return f" ({percentage(comparison.corrected)} with the choice made on the other seeds)"
     if len(comparison.arms) > 1 and len(comparison.arms[0].chosen.runs) == 1:
         return " (one seed, so how much of it is luck of the choice is unknown)"
     return ""

@@ -1,6 +1,7 @@
 """CSV files of a comparison: accuracies are fractions, and a cell is empty if its value is unknown."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,11 +11,13 @@ from intel_scenes import files
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.load import Run
 from intel_scenes.studies.render.learning_curves import curve_columns, curve_rows
+from intel_scenes.studies.statistics.estimates import Estimate
 
 RESULTS, PAIRWISE, EFFECTS, INTERACTIONS = "results.csv", "pairwise.csv", "effects.csv", "interactions.csv"
 PAIRWISE_COLUMNS = (
     *("a", "b", "metric", "difference", "low", "high", "low_holm", "high_holm", "p_value", "p_holm", "p_better"),
     *("num_seeds_a", "num_seeds_b", "paired", "verdict", "low_bonferroni", "high_bonferroni"),
+    *("standard_error", "degrees_of_freedom"),
 )
 LEARNING_CURVE = "learning_curve.csv"
 EFFECTS_COLUMNS = (
@@ -67,7 +70,7 @@ def pairwise(comparison: Comparison) -> list[list[object]]:
         rows.append(
             [
                 *(pair.a, pair.b, comparison.primary, pair.difference, low, high, *holm, *p_values, pair.p_better),
-                *(*pair.num_seeds, pair.is_paired, pair.text, *simultaneous),
+                *(*pair.num_seeds, pair.is_paired, pair.text, *simultaneous, *_standard_error(pair.estimate)),
             ]
         )
     for one in comparison.on_validation:
@@ -84,8 +87,18 @@ def pairwise(comparison: Comparison) -> list[list[object]]:
                 None,
                 estimate.p_value(),
             ]
-            rows.append([*unadjusted, None, None, *estimate.num_seeds, estimate.is_paired, None, None, None])
+            rows.append(
+                [
+                    *(*unadjusted, None, None, *estimate.num_seeds, estimate.is_paired, None, None, None),
+                    *_standard_error(estimate),
+                ]
+            )
     return rows
+
+
+def _standard_error(estimate: Estimate | None) -> tuple[float, float] | tuple[None, None]:
+    """Return the standard error of a difference and the degrees of freedom of its t distribution."""
+    return (math.sqrt(estimate.variance), estimate.degrees_of_freedom) if estimate else (None, None)
 
 
 def effects(comparison: Comparison) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 
+from intel_scenes.errors import percentage
 from intel_scenes.studies.statistics.estimates import Components
 from intel_scenes.studies.statistics.verdicts import Design
 
@@ -33,7 +34,7 @@ def would_show(
             earlier.components, num_arms, has_baseline, earlier.is_paired, earlier.accuracy, earlier.degrees
         )
         source = "by the variances of the completed runs"
-    chances = [f"{100 * size:g}: {100 * design.power_of_leader(size, num_seeds):.0f} %" for size in SMALLER]
+    chances = [f"{100 * size:g}: {percentage(design.power_of_leader(size, num_seeds), 0)}" for size in SMALLER]
     return [
         f"{num_arms} arms with {num_seeds} seeds: {detectable(design, num_seeds)} ({source})",
         f"power for an arm that is better than all others by this many points: {', '.join(chances)}",

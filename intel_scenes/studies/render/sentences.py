@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from intel_scenes.errors import counted
+from intel_scenes.errors import counted, percentage
 from intel_scenes.studies.choose import Edge
 from intel_scenes.studies.naming import few
 from intel_scenes.studies.notices import Kind, Notice
@@ -15,6 +15,8 @@ def edge_advice(edge: Edge) -> str:
     """Return where at the edge of the search space a best value lies, and how to extend the space."""
     if edge.searched:
         return f"at the edge of the searched interval {edge.searched.low:g} to {edge.searched.high:g}: widen it"
+    if edge.cut:
+        return f"at the edge of the grid, where study_minutes left out {_cut(edge)}: raise study_minutes"
     return f"at the edge of the grid{f': add {edge.key}={edge.beyond}' if edge.beyond else ''}"
 
 
@@ -22,8 +24,14 @@ def edge_step(edge: Edge) -> str:
     """Return the same as an instruction with its reason."""
     if edge.searched:
         return f"widen the interval {edge.searched.low:g} to {edge.searched.high:g}: the best value is at its edge"
+    if edge.cut:
+        return f"raise study_minutes, which left out {_cut(edge)}: the best value is at the edge of the grid"
     add = f"add {edge.key}={edge.beyond}" if edge.beyond else f"add a value beyond {edge.key}={edge.best}"
     return f"{add}: the best value is at the edge of the grid"
+
+
+def _cut(edge: Edge) -> str:
+    return few([f"{edge.key}={value}" for value in edge.cut])
 
 
 def _by_value(arms: Mapping[str, Sequence[str]]) -> str:
@@ -102,7 +110,7 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
     Kind.CROSS_FITTED: lambda _, v, __: (
         f"exploratory, without verdicts: {'balanced ' * v['is_balanced']}test accuracy with the choice made on the "
         "other seeds (cross-validated over seeds; it estimates tuning with one seed fewer): "
-        f"{few([f'{arm} {100 * value:.1f} %' for arm, value in v['accuracies'].items()], 6)}"
+        f"{few([f'{arm} {percentage(value)}' for arm, value in v['accuracies'].items()], 6)}"
     ),
     Kind.NO_EFFECTS: lambda _, v, __: f"with more than {v['most']} arms, the effects of factors are not estimated",
     Kind.NOT_BRACKETED: lambda _, v, __: (

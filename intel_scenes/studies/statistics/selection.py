@@ -77,6 +77,19 @@ def at_edge(chosen: str, tried: Sequence[str], bounds: Sequence[float] | None = 
     return min(number - low, high - number) < (high - low) / 20
 
 
+def cut_beyond(chosen: str, tried: Sequence[str], cut: Sequence[str]) -> list[str]:
+    """Return the numbers left out of a grid that lie beyond the edge at which the chosen number lies."""
+    number, is_largest = float(chosen), float(chosen) == max(map(float, tried))
+    return [text for text in cut if (_number(text) > number if is_largest else _number(text) < number)]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # a name among numbers lies beyond none
+        return math.nan
+
+
 def beyond(chosen: str, tried: Sequence[str]) -> str | None:
     """Return the next value of a grid beyond the edge at which the chosen number lies.
 

@@ -186,6 +186,11 @@ addEventListener("load", () => setTimeout(() => {
     places: document.querySelectorAll(".plot[data-drawn]").length,
     drawn: document.querySelectorAll(".plot[data-drawn] .plot-container").length,
     ends: ends,
+    narrowest: Math.min(...[...document.querySelectorAll("#differences svg, #minutes svg")].map(
+      one => one.getBoundingClientRect().width).filter(one => one > 0)),
+    scrolling: [...document.querySelectorAll(".wide")].filter(
+      one => one.querySelector(".plot") && one.scrollWidth > one.clientWidth
+        && !one.closest(".single, .pairs")).length,
     labels: labels.length,
     colliding: labels.filter((a, i) => labels.some((b, j) => i < j && over(a, b))).length,
     accuracies: document.querySelector("#leaderboard table").getBoundingClientRect().top,
@@ -214,6 +219,8 @@ def test_a_browser_draws_every_figure_of_36_arms_without_an_error_or_an_overflow
     assert probe["accuracies"] < 800, "the leaderboard starts in the first view"
     assert max(probe["ends"]["val %"], probe["ends"]["test %"]) < width
     assert probe["ends"]["against the leader"] < 1400
+    assert probe["narrowest"] >= 480, "figures with names of arms are drawn so wide, and scroll where the page is not"
+    assert probe["scrolling"] == 0, "all other figures fit"
     assert probe["labels"] > 0
     assert probe["colliding"] == 0
 

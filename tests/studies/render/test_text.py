@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import yaml
+from scipy import integrate, stats
 from statsmodels.stats.multitest import multipletests
 
 from intel_scenes.config import CompareConfig
@@ -52,6 +53,44 @@ def test_pairwise_has_a_row_for_each_pair_adjusted_by_holm(tmp_path):
         assert (row["verdict"] == "better") == (low_holm > 0)
         assert (row["metric"], row["num_seeds_a"], row["paired"]) == ("test_accuracy", "3", "True")
     assert {row["verdict"] for row in pairs if "adam" in (row["a"], row["b"])} == {"better"}
+
+
+def test_the_standard_error_of_a_pair_is_that_of_the_documented_formula(tmp_path):
+    leave_study(tmp_path, {"sgd": 0, "adam": 2}, 3)
+    compare_and_write(tmp_path, OPTIONS)
+    (pair,) = rows(tmp_path / "pairwise.csv")
+    correct = {
+        arm: np.array(
+            [
+                [row["label"] == row["predicted"] for row in rows(path) if row["split"] == "test"]
+                for path in sorted(tmp_path.glob(f"optim={arm},seed=*/predictions.csv"))
+            ],
+            float,
+        )
+        for arm in ("sgd", "adam")
+    }
+    y = correct[pair["a"]] - correct[pair["b"]]
+    (num_seeds, n), seeds, images = y.shape, y.mean(axis=1), y.mean(axis=0)
+    degrees = num_seeds - 1
+    ms_seed = n * seeds.var(ddof=1)
+    ms_rest = ((y - seeds[:, None] - images + y.mean()) ** 2).sum() / (degrees * (n - 1))
+    known = max(0, images.var(ddof=1) - ms_rest / num_seeds)
+
+    def integral(power):  # of docs/statistics.md, to all digits
+        def integrand(u):
+            t = ms_rest / num_seeds + u ** (1 / 0.6)
+            return t ** (-degrees / 2 - 0.6) * np.exp(-degrees * ms_seed / num_seeds / (2 * t)) / (known + t) ** power
+
+        return integrate.quad(integrand, 0, np.inf, limit=500)[0]
+
+    precision = integral(1) / integral(0)
+    cv2 = integral(2) / integral(0) / precision**2 - 1 + 2 * (known * precision) ** 2 / (n - 1)
+    error, freedom = float(pair["standard_error"]), float(pair["degrees_of_freedom"])
+    assert error == pytest.approx(1 / np.sqrt(precision * n), rel=1e-3)
+    assert freedom == pytest.approx(2 / cv2, rel=1e-2)
+    half = stats.t.ppf(0.975, freedom) * error
+    assert float(pair["low"]) == pytest.approx(float(pair["difference"]) - half)
+    assert float(pair["high"]) == pytest.approx(float(pair["difference"]) + half)
 
 
 def test_reading_a_folder_twice_gives_the_same_bytes(tmp_path):
