@@ -85,8 +85,13 @@ def grown(
             recent size, such as Adam.
     """
     steps_per_pass, most = num_images // batch_size, num_images / batch_size
-    shares = [rate and rate / highest for rate, highest in zip(rates, itertools.accumulate(rates, max), strict=True)]
-    growths = [share**-exponent if share**exponent * most > 1 else most for share in shares]
+    highest = list(itertools.accumulate(rates, max))
+    falls = [(rate and rate / top) ** exponent for rate, top in zip(rates, highest, strict=True)]
+    growths = [1 / fall if fall * most > 1 else most for fall in falls]
+    kept = [
+        top if growth < most else rate * most ** (1 / exponent)
+        for rate, top, growth in zip(rates, highest, growths, strict=True)
+    ]
     sizes: list[tuple[int, ...]] = []
     factors: list[float] = []
     for start in range(0, num_passes * steps_per_pass, steps_per_pass):
@@ -99,7 +104,7 @@ def grown(
                 of_pass[-1] += rest
                 break
             of_pass.append(min(size, rest))
-            factors.append(rates[step] / lr * growths[step] ** (1 / exponent))
+            factors.append(kept[step] / lr)
             rest -= of_pass[-1]
         sizes.append(tuple(of_pass))
     return Growth(tuple(sizes), tuple(factors))
