@@ -86,7 +86,7 @@ def grown(
     """
     steps_per_pass, most = num_images // batch_size, num_images / batch_size
     highest = list(itertools.accumulate(rates, max))
-    falls = [(rate and rate / top) ** exponent for rate, top in zip(rates, highest, strict=True)]
+    falls = [(rate / top if top else 1.0) ** exponent for rate, top in zip(rates, highest, strict=True)]
     growths = [1 / fall if fall * most > 1 else most for fall in falls]
     kept = [
         top if growth < most else rate * most ** (1 / exponent)

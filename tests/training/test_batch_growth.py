@@ -40,6 +40,7 @@ HALVED = ("scheduler=step", "scheduler.factory.step_size=1", "scheduler.factory.
         ([1, 1, 1, 0.5], 10, 1, [[4, 4, 2], [4, 6]], [1, 1, 1, 1, 1]),
         ([1, 1, 1, 1], 9, 1, [[4, 5], [4, 5]], [1, 1, 1, 1]),
         # A warm-up stays, and a second rise: f is relative to the largest rate so far.
+        ([0, 1, 0.5, 0.5], 16, 1, [[4, 4, 8]], [0, 1, 1]),
         ([0.5, 1, 0.5, 2], 16, 1, [[4, 4, 8]], [0.5, 1, 1]),
     ],
 )
