@@ -523,6 +523,7 @@ class RunConfig(Section):
     study_minutes: Rate | None = None
     averages: Annotated[tuple[float, ...], Windows()] | None = None
     noise_scale: Annotated[int, Whole(0)] = 0
+    batch_growth: Rate | None = None
 
     @property
     def untimed(self) -> str | None:
@@ -782,6 +783,20 @@ def _check_batches(config: RunConfig) -> None:
             f"data.passes_per_epoch={passes} is for recipe.trained=head only, because an image is augmented once per "
             "epoch: leave it out, and set epochs instead"
         )
+    if config.batch_growth is None:
+        return
+    trainer = config.trainer
+    for refused, is_set, reason in (
+        ("data.batch_size=full", config.data.batch_size == "full", "is all training images and cannot grow"),
+        ("scheduler.interval=validation", config.scheduler.interval == "validation", "sets the rate while it trains"),
+        ("budget_minutes", config.budget_minutes is not None, "times steps of one size"),
+        ("study_minutes", config.study_minutes is not None, "times steps of one size"),
+        ("compile=true", config.compile, "would compile for each batch size"),
+        ("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches > 1, "makes steps of equal batches"),
+        ("trainer.limit_train_batches", trainer.limit_train_batches != 1, "leaves out images"),
+    ):
+        if is_set:
+            raise UserError(f"batch_growth cannot be combined with {refused}, which {reason}: leave one of them out")
 
 
 def _check_subset(config: RunConfig, typed: Collection[str]) -> None:

@@ -74,9 +74,8 @@ def test_a_batch_is_a_number_of_images_or_full() -> None:
 
 @pytest.mark.parametrize("scaling", ["none", "linear", "sqrt"])
 def test_full_is_the_number_of_images_as_soon_as_it_is_known(scaling: str) -> None:
-    number, full = (
-        asked("optim.lr=0.02", f"lr_scaling={scaling}", f"data.batch_size={size}") for size in (128, "full")
-    )
+    options = ("optim.lr=0.02", f"lr_scaling={scaling}")
+    number, full = (asked(*options, f"data.batch_size={size}") for size in (128, "full"))
     assert full.with_batch_size(128) == number
     assert full.with_batch_size(128).lr == pytest.approx({"none": 0.02, "linear": 0.08, "sqrt": 0.04}[scaling])
     assert number.with_batch_size(7) == number
@@ -90,6 +89,28 @@ def test_several_passes_per_epoch_are_for_a_head_alone() -> None:
         "data.passes_per_epoch=3 is for recipe.trained=head only, because an image is augmented once per epoch: leave "
         "it out, and set epochs instead"
     )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["data.batch_size=full"], "data.batch_size=full, which is all training images and cannot grow"),
+        (["scheduler=plateau"], "scheduler.interval=validation, which sets the rate while it trains"),
+        (["recipe=plain", "budget_minutes=3"], "budget_minutes, which times steps of one size"),
+        (["study_minutes=3"], "study_minutes, which times steps of one size"),
+        (["compile=true"], "compile=true, which would compile for each batch size"),
+        (
+            ["++trainer.accumulate_grad_batches=2"],
+            "trainer.accumulate_grad_batches, which makes steps of equal batches",
+        ),
+        (["++trainer.limit_train_batches=3"], "trainer.limit_train_batches, which leaves out images"),
+    ],
+)
+def test_batch_growth_is_refused_where_the_number_of_batches_is_fixed(overrides: list[str], sentence: str) -> None:
+    check(asked("batch_growth=1", "++trainer.limit_train_batches=1.0"))
+    with pytest.raises(UserError) as caught:
+        check(asked("batch_growth=1", *overrides))
+    assert str(caught.value) == f"batch_growth cannot be combined with {sentence}: leave one of them out"
 
 
 @pytest.mark.parametrize("key", ["threads", "data.image_size"])

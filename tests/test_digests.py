@@ -75,6 +75,7 @@ def test_what_does_not_change_the_result_does_not_change_the_digests(override: s
         *("augment.rotate=10", "augment.vertical_flip=0.5", "augment.saturation=0.1"),
         *("recipe.label_smoothing=0.2", "+trainer.gradient_clip_val=1"),
         *("recipe.class_weight=0.5", "primary_metric=balanced_accuracy", "noise_scale=4"),
+        *("batch_growth=1", "data.passes_per_epoch=2"),
     ],
 )
 def test_what_changes_the_result_changes_both_digests(override: str) -> None:

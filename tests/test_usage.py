@@ -38,7 +38,9 @@ def test_every_group_has_a_sentence(config_name: str) -> None:
 def test_a_sentence_is_the_comment_behind_the_value() -> None:
     found = {key.name: key for key in keys.of_file(keys.conf_folder() / "data" / "intel.yaml")}
     assert found["data.batch_size"] == keys.Key(
-        "data.batch_size", 32, "global batch size: images per step, over all devices"
+        "data.batch_size",
+        32,
+        "global batch size: images per step, over all devices; full is all training images in one batch",
     )
     assert found["data.cache_dir"].sentence == "folder of the decoded images, shared by all runs"
     sentences = [keys.sentences("train", frozenset({("data", name)}))["data.root"] for name in ("intel", "synthetic")]

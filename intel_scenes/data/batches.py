@@ -1,7 +1,6 @@
 """Batches of an epoch: a function of (seed, epoch, image) that does not depend on the number of devices."""
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +24,9 @@ class TrainBatches:
 
     `batch_size` is the global batch size: each rank takes its slice, so the number of ranks does not change which
     images a step sees. BatchNorm and mixing see only the slice of a rank.
+
+    `sizes`, if there are any, are the numbers of images in each batch, by pass over all epochs, in place of
+    `batch_size`.
     """
 
     stored: Stored
@@ -35,22 +37,32 @@ class TrainBatches:
     rank: int = 0
     num_ranks: int = 1
     passes: int = 1
+    sizes: Sequence[Sequence[int]] = ()
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return self.passes * (len(self.chosen) // self.batch_size)
+        return sum(len(sizes) for _, sizes in self._passes())
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield this rank's slices of the batches of the current epoch."""
-        if self.batch_size == len(self.chosen) and self.num_ranks == 1 and self.stored.values.ndim == 2:
-            yield from itertools.repeat(self._all_features, self.passes)
-            return
-        share, num_used = self.batch_size // self.num_ranks, len(self.chosen) // self.batch_size * self.batch_size
+        for number, sizes in self._passes():
+            if list(sizes) == [len(self.chosen)] and self.num_ranks == 1 and self.stored.values.ndim == 2:
+                yield self._all_features
+                continue
+            shuffled, start = order(self.seed, number, len(self.chosen)), 0
+            for size in sizes:
+                share = size // self.num_ranks
+                first = start + self.rank * share
+                yield self.stored.batch(self.chosen[shuffled[first : first + share]])
+                start += size
+
+    def _passes(self) -> Iterator[tuple[int, Sequence[int]]]:
+        """Return the number of each pass of the current epoch, and the number of images in each of its batches."""
         first = self.epoch() * self.passes
-        for number in range(first, first + self.passes):
-            shuffled = order(self.seed, number, len(self.chosen))
-            for start in range(self.rank * share, num_used, self.batch_size):
-                yield self.stored.batch(self.chosen[shuffled[start : start + share]])
+        full_batches = [self.batch_size] * (len(self.chosen) // self.batch_size)
+        # Lightning asks for the length after the last epoch, too, of which there are no `sizes`.
+        passes = self.sizes[first : first + self.passes] if self.sizes else [full_batches] * self.passes
+        return enumerate(passes, first)
 
     @cached_property
     def _all_features(self) -> Batch:

@@ -42,7 +42,8 @@ class SceneDataModule(LightningDataModule):
 
     Attributes:
         splits: Training, validation and test sets; available after `setup`, as are the next four.
-        batch_size: Number of images in a step, over all devices.
+        batch_size: Number of images in a step, over all devices; at first, if the batch grows.
+        sizes: Numbers of images in each batch, by pass over all epochs, if the batch grows; else empty.
         images: Stored images of `splits.scenes`, in their order.
         test_images: Stored images of `splits.test_scenes`, in their order.
         unreadable: Why images cannot be decoded, by split ("train", "test", and "val" if the folder has one) and path.
@@ -52,6 +53,7 @@ class SceneDataModule(LightningDataModule):
 
     splits: Splits
     batch_size: int
+    sizes: Sequence[Sequence[int]] = ()
     images: Stored
     test_images: Stored
     unreadable: dict[str, dict[str, str]]
@@ -205,6 +207,12 @@ class SceneDataModule(LightningDataModule):
         features.pipeline = FeaturePipeline()
         return features
 
+    def with_sizes(self, sizes: Sequence[Sequence[int]]) -> Self:
+        """Return a copy whose training batches have these numbers of images, by pass over all epochs."""
+        grown = copy(self)
+        grown.sizes = sizes
+        return grown
+
     def on(self, device: torch.device) -> Self:
         """Return a copy whose stored training and validation images are resident on a device."""
         resident = copy(self)
@@ -213,7 +221,7 @@ class SceneDataModule(LightningDataModule):
 
     @property
     def num_batches(self) -> int:
-        """Number of full batches of an epoch, over all devices."""
+        """Number of full batches of an epoch, over all devices; without growth."""
         return self.passes_per_epoch * (len(self.splits.train) // self.batch_size)
 
     def train_dataloader(self) -> TrainBatches:
@@ -226,6 +234,7 @@ class SceneDataModule(LightningDataModule):
             lambda: self._epoch,
             *self._ranks,
             passes=self.passes_per_epoch,
+            sizes=self.sizes,
         )
 
     def val_dataloader(self) -> list[EvalBatches]:

@@ -72,7 +72,7 @@ class WarmedNorms(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Copy the statistics that the batch will change."""
-        step = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1
+        step = trainer.fit_loop.total_batch_idx + 1  # over all epochs, which may differ in their number of batches
         self._before = [
             (statistics, [statistic.clone() for statistic in statistics], newest_weight(step, momentum) / momentum)
             for momentum, statistics in self._statistics.items()

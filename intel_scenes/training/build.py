@@ -46,6 +46,7 @@ from intel_scenes.models.weights import Weights
 from intel_scenes.runtime import Runtime, make_trainer
 from intel_scenes.sections import as_plain
 from intel_scenes.training.averaging import WarmedEMA, WarmedNorms
+from intel_scenes.training.batch_growth import Growth, grown, rates_of
 from intel_scenes.training.checkpoints import FiniteLoss, WholeCheckpointIO
 from intel_scenes.training.frozen_features import linear_head
 from intel_scenes.training.window_averages import WindowAverages
@@ -299,14 +300,14 @@ def build_classifier(config: RunConfig, network: nn.Module, splits: Splits, runt
     Raises:
         UserError: The optimizer or the scheduler refuses its arguments.
     """
-    recipe, scheduler = config.effective_recipe, config.scheduler
+    recipe, growth = config.effective_recipe, growth_of(config, len(splits.train))
     try:
         classifier = SceneClassifier(
             network,
             classifiers(network),
             hydra.utils.instantiate(_optim_arguments(config, network, runtime), _convert_="all"),
-            unguarded(hydra.utils.instantiate(scheduler.factory, _convert_="all")),
-            interval=scheduler.interval,
+            growth.scheduler if growth else _scheduler(config),
+            interval="step" if growth else config.scheduler.interval,
             num_classes=len(splits.classes),
             lr=config.lr,
             head_lr_scale=recipe.head_lr_scale,
@@ -320,6 +321,57 @@ def build_classifier(config: RunConfig, network: nn.Module, splits: Splits, runt
     except (TypeError, ValueError, ArithmeticError, hydra.errors.HydraException) as error:
         raise UserError(f"optim or scheduler fails with {first_line(error)}; correct a value of it") from error
     return classifier.to(memory_format=torch.channels_last)
+
+
+def growth_of(config: RunConfig, num_images: int) -> Growth | None:
+    """Return the steps of a run with `batch_growth`; None without.
+
+    Args:
+        config: Configuration whose schedule has the number of steps of a run without growth.
+        num_images: Number of training images.
+
+    Raises:
+        UserError: The batch cannot grow, or the scheduler refuses its arguments.
+    """
+    if config.batch_growth is None:
+        return None
+    batch_size, passes = config.data.images_per_step, config.data.passes_per_epoch
+    steps_per_epoch = passes * (num_images // batch_size)
+    if batch_size >= num_images:
+        raise UserError(
+            f"batch_growth has no effect with data.batch_size={batch_size}, which is all {num_images} training images: "
+            "lower data.batch_size, or leave batch_growth out"
+        )
+    interval = config.scheduler.interval
+    assert interval != "validation", "refused by `check`"
+    try:
+        rates = rates_of(
+            _scheduler(config),
+            lr=config.lr,
+            interval=interval,
+            num_steps=config.epochs * steps_per_epoch,
+            steps_per_epoch=steps_per_epoch,
+        )
+    except (TypeError, ValueError, ArithmeticError, hydra.errors.HydraException) as error:
+        raise UserError(f"scheduler fails with {first_line(error)}; correct a value of it") from error
+    if rates == sorted(rates):
+        raise UserError(
+            "batch_growth has no effect with a schedule that never lowers the learning rate: choose another scheduler, "
+            "such as scheduler=cosine, or leave batch_growth out"
+        )
+    return grown(
+        rates,
+        lr=config.lr,
+        batch_size=batch_size,
+        num_images=num_images,
+        num_passes=config.epochs * passes,
+        exponent=config.batch_growth,
+    )
+
+
+def _scheduler(config: RunConfig) -> Callable[..., Any]:
+    """Return the factory that takes an optimizer and returns the scheduler."""
+    return unguarded(hydra.utils.instantiate(config.scheduler.factory, _convert_="all"))
 
 
 def weights_of_classes(config: RunConfig, splits: Splits) -> Tensor | None:
@@ -379,6 +431,7 @@ def build_trainer(
         own.append(WarmedEMA(config.recipe.ema_decay))
     if config.averages is not None:
         own.append(WindowAverages(config.averages, Path(config.folder or ""), runtime, before_writing))
+    reloads = {"reload_dataloaders_every_n_epochs": 1} if config.batch_growth else {}  # epochs differ in length
     return make_trainer(
         config.trainer,
         precision=runtime.precision,
@@ -389,6 +442,7 @@ def build_trainer(
         default_root_dir=config.folder,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
+        **reloads,
     )
 
 
@@ -415,6 +469,8 @@ def check_devices(config: RunConfig, data: SceneDataModule, runtime: Runtime) ->
         raise UserError("averages is for one device only: leave it out, or set trainer.devices=1")
     if config.noise_scale and num_devices > 1:
         raise UserError("noise_scale is for one device only: leave it out, or set trainer.devices=1")
+    if config.batch_growth is not None and num_devices > 1:
+        raise UserError("batch_growth is for one device only: leave it out, or set trainer.devices=1")
     if config.budget_minutes is not None and num_devices > 1:
         raise UserError("budget_minutes is for one device only: set epochs instead, or trainer.devices=1")
     if config.data.device_resident is True and runtime.device.type == "cpu":

@@ -45,7 +45,15 @@ def is_described(series: RunSeries) -> bool:
     return series in _described
 
 
-def describe(summary: Summary, splits: Splits, runtime: Runtime, series: RunSeries, *, steps_per_epoch: int) -> None:
+def describe(
+    summary: Summary,
+    splits: Splits,
+    runtime: Runtime,
+    series: RunSeries,
+    *,
+    steps_per_epoch: int,
+    grown_steps: int | None = None,
+) -> None:
     """Log device, images, network, recipe and length of a run, one line each; of later runs of a study only one line.
 
     Args:
@@ -53,23 +61,30 @@ def describe(summary: Summary, splits: Splits, runtime: Runtime, series: RunSeri
         splits: The images.
         runtime: Device and precision of the training.
         series: Series of the run.
-        steps_per_epoch: Batches per epoch.
+        steps_per_epoch: Batches per epoch, without growth.
+        grown_steps: Steps of the whole training, if the batch grows.
     """
     is_first = not is_described(series)
-    log.info("\n".join(_description(summary, splits, steps_per_epoch, is_short=not is_first)))
+    log.info("\n".join(_description(summary, splits, steps_per_epoch, grown_steps, is_short=not is_first)))
     if is_first and emulates(runtime.precision, runtime.device):
         log.warning("this processor emulates %s in software; trainer.precision=32 is faster", runtime.precision)
     if series.folder is not None:
         _described.add(series)
 
 
-def _description(summary: Summary, splits: Splits, steps_per_epoch: int, *, is_short: bool) -> list[str]:
+def _description(
+    summary: Summary, splits: Splits, steps_per_epoch: int, grown_steps: int | None, *, is_short: bool
+) -> list[str]:
     choices = {"optim": summary.optim, "scheduler": summary.scheduler}
     chosen = [f"{group} {name}" for group, name in choices.items() if name]
     settings = ", ".join([*chosen, f"lr {summary.lr:g}", f"batch size {summary.batch_size}"])
+    num_steps = grown_steps or (summary.epochs or 0) * steps_per_epoch
     batches = counted(steps_per_epoch, "batch", "batches")
     if is_short:  # what is constant in a study stands in the full description, and what differs in the run's name
-        return [f"  {summary.architecture}, {settings}, {counted(summary.epochs or 0, 'epoch')} of {batches}"]
+        epochs = counted(summary.epochs or 0, "epoch")
+        length = f", {num_steps:,} steps of a growing batch" if grown_steps else f" of {batches}"
+        return [f"  {summary.architecture}, {settings}, {epochs}{length}"]
+    length = f"{num_steps:,} steps of a growing batch in all" if grown_steps else f"of {batches} each"
     of_class = np.bincount(splits.scenes.labels[splits.train], minlength=len(splits.classes))
     counts = ", ".join(f"{name} {count:,}" for name, count in zip(splits.classes, of_class, strict=True))
     whole = f" of {splits.num_whole:,} (data.train_fraction={summary.train_fraction:g})" if splits.num_whole else ""
@@ -81,8 +96,8 @@ def _description(summary: Summary, splits: Splits, steps_per_epoch: int, *, is_s
         f"network: {summary.architecture}, {summary.parameters:,} parameters, {summary.image_size} px, "
         f"{summary.weights or 'random'} weights",
         f"recipe:  {f'{summary.recipe}, ' if summary.recipe else ''}{settings}, seed {summary.seed}",
-        f"epochs:  {summary.epochs}, of {batches} each; numbered from 1 here, from 0 in history.csv",
-        *_few_steps(summary, steps_per_epoch),
+        f"epochs:  {summary.epochs}, {length}; numbered from 1 here, from 0 in history.csv",
+        *_few_steps(summary, num_steps),
     ]
 
 
@@ -100,9 +115,8 @@ def _imbalance(summary: Summary, splits: Splits, counts: npt.NDArray[np.intp]) -
     return [f"         {rarest} has less than a tenth of the images of {commonest}, {others}{advice}"]
 
 
-def _few_steps(summary: Summary, steps_per_epoch: int) -> list[str]:
+def _few_steps(summary: Summary, num_steps: int) -> list[str]:
     """Return a line with advice if a training has too few steps to learn much."""
-    num_steps = (summary.epochs or 0) * steps_per_epoch
     if num_steps >= FEW_STEPS or not summary.batch_size:
         return []
     smaller = min(num_steps * summary.batch_size // FEW_STEPS, summary.batch_size // 2)

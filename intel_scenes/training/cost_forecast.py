@@ -215,7 +215,11 @@ def forecast(
     steps = f"{costs.num_timed} steps of " + ", ".join(f"{value:.2g} s" for value in costs.step_seconds.values())
     steps += " each (longer on a busy machine)"
     num_images, head = _num_images(data), linear_head(network)
-    passes = f" ({data.passes_per_epoch} passes)" if data.passes_per_epoch > 1 else ""
+    grown, passes = [size for sizes in data.sizes for size in sizes], data.passes_per_epoch
+    batches = f"{counted(costs.num_batches, 'batch', 'batches')} of {data.batch_size}"
+    batches = f"batches that grow from {data.batch_size} to {max(grown):,}" if grown else batches
+    timed = f" with batches of {data.batch_size}" if grown else ""
+    batches += f" ({passes} passes)" if passes > 1 else ""
     checkpoint = state + costs.state_bytes
     # On a CPU the checkpoint is copied in memory, and written while the training continues.
     peak = costs.peak_bytes and costs.peak_bytes + (checkpoint if runtime.device.type == "cpu" else 0)
@@ -225,15 +229,15 @@ def forecast(
         "unless data.cache_dir has them; all runs of this backbone at this size share them"
     )
     return [
-        f"{len(splits.train):,} training images in {counted(costs.num_batches, 'batch', 'batches')} of "
-        f"{data.batch_size}{passes}, {costs.num_batches * num_epochs:,} steps with epochs={num_epochs}; "
+        f"{len(splits.train):,} training images in {batches}, "
+        f"{len(grown) or costs.num_batches * num_epochs:,} steps with epochs={num_epochs}; "
         f"{len(splits.val):,} validation and {len(splits.test):,} test images",
         f"{parameters:,} parameters; GFLOP per image: {forward:.2f} to evaluate at {data.view.size} px, "
         f"{' to '.join(f'{gflop:.2f}' for gflop in sorted({min(training), max(training)}))} to train",
         *([once] if costs.features_seconds else []),
         f"time: about {_duration(sum(seconds) / num_epochs)} per epoch and {_duration(total)} in all on "
         f"{runtime.device}, {runtime.precision}, threads={runtime.threads}; measured on {steps}",
-        f"memory: about {peak / 1e9:.1f} GB" if peak else "memory: unknown on this system",
+        f"memory: about {peak / 1e9:.1f} GB{timed}" if peak else "memory: unknown on this system",
         f"disk: about {weights / 1e6:.0f} MB, and {checkpoint / 1e6:.0f} MB more during training"
         + (f", {features / 1e6:.0f} MB of features" if features else ""),
     ]

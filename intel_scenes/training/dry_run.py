@@ -9,7 +9,12 @@ from intel_scenes.record import Origin
 from intel_scenes.runtime import runtime_of_trainer
 from intel_scenes.training.build import build_data, check_devices, check_parts
 from intel_scenes.training.cost_forecast import forecast, time_run
-from intel_scenes.training.epoch_budget import at_equal_steps, epochs_within_budget, with_steps
+from intel_scenes.training.epoch_budget import (
+    at_equal_steps,
+    epochs_within_budget,
+    with_growing_batches,
+    with_steps,
+)
 
 
 def dry_run(config: RunConfig, origin: Origin) -> list[str]:
@@ -32,6 +37,7 @@ def dry_run(config: RunConfig, origin: Origin) -> list[str]:
     is_budget = config.budget_minutes is not None
     epochs = epochs_within_budget(config, weights, data, runtime) if is_budget else config.epochs
     config = with_steps(config, data, epochs, folder=None)
+    data = with_growing_batches(data, config)
     warn_of_late_steps(config)
     timed = time_run(config, weights, data, runtime)
     return forecast(

@@ -12,6 +12,7 @@ from intel_scenes.errors import UserError
 from intel_scenes.models.weights import Weights
 from intel_scenes.record import Summary
 from intel_scenes.runtime import Runtime
+from intel_scenes.training.build import growth_of
 from intel_scenes.training.claim import as_user_errors
 from intel_scenes.training.cost_forecast import fitted_epochs, time_run
 
@@ -76,6 +77,17 @@ def epochs_within_budget(config: RunConfig, weights: Weights | None, data: Scene
     return epochs
 
 
+def with_growing_batches(data: SceneDataModule, config: RunConfig) -> SceneDataModule:
+    """Return the data of a run whose batch grows with batches that do; without `batch_growth` nothing changes.
+
+    Args:
+        data: The images, or their features.
+        config: Configuration of the run, from `with_steps`.
+    """
+    growth = growth_of(config, len(data.splits.train))
+    return data.with_sizes(growth.sizes) if growth else data
+
+
 def with_steps(config: RunConfig, data: SceneDataModule, epochs: int, folder: Path | None) -> RunConfig:
     """Return the configuration of a run with its number of epochs and of steps.
 
@@ -90,6 +102,8 @@ def with_steps(config: RunConfig, data: SceneDataModule, epochs: int, folder: Pa
     """
     num_steps = config.trainer.num_steps(config.trainer.num_batches(data.num_batches), epochs)
     resolved = config.resolved(folder=str(folder or Path()), epochs=epochs, num_steps=num_steps)
+    if growth := growth_of(resolved, len(data.splits.train)):
+        resolved = replace(resolved, num_steps=growth.num_steps)  # the schedule keeps the steps of a run without growth
     if config.budget_minutes is not None and epochs < (num_sizes := len(data.train_sizes)):
         raise UserError(
             f"budget_minutes={config.budget_minutes} is enough for epochs={epochs} only, fewer than the {num_sizes} "

@@ -39,6 +39,7 @@ from intel_scenes.training.epoch_budget import (
     epochs_within_budget,
     known_epochs,
     unshared_epochs,
+    with_growing_batches,
     with_steps,
 )
 from intel_scenes.training.frozen_features import Head, add_backbone, fit_head, frozen_features
@@ -102,6 +103,7 @@ def run(
         config = with_steps(config, data, epochs, folder)
         if summary := completed(config, facts, folder):  # or have completed the run
             return summary
+        data = with_growing_batches(data, config)
         settle_previous_run(config, facts, place, claim)
         warn_of_late_steps(config)
 
@@ -120,7 +122,14 @@ def run(
         identified = identity(config, origin, facts, weights, data, network, runtime)
         if runtime.is_first:
             steps_per_epoch = config.trainer.num_batches(data.num_batches)
-            describe(identified, data.splits, runtime, series, steps_per_epoch=steps_per_epoch)
+            describe(
+                identified,
+                data.splits,
+                runtime,
+                series,
+                steps_per_epoch=steps_per_epoch,
+                grown_steps=config.num_steps if data.sizes else None,
+            )
             if hint := hint_of_other_epochs(place, origin.overrides, identified):
                 log.info(hint)
 

@@ -152,8 +152,20 @@ def test_an_epoch_of_several_passes_has_the_batches_of_as_many_epochs_of_one(ima
         [shown(batch) for batch in TrainBatches(images, CHOSEN, 8, 1, lambda epoch=epoch: epoch, passes=3)]
         for epoch in (0, 1)
     ]
-    assert of_three == [sum(of_one[:3], []), sum(of_one[3:], [])]
+    assert of_three == [[*of_one[0], *of_one[1], *of_one[2]], [*of_one[3], *of_one[4], *of_one[5]]]
     assert len(of_three[0]) == len(TrainBatches(images, CHOSEN, 8, 1, lambda: 0, passes=3)) == 18
+
+
+def test_batches_of_given_sizes_show_each_image_of_a_pass_once_in_its_order(images: Stored) -> None:
+    sizes = [[8, 16, 25], [49], [40, 9], [24, 25]]
+    for epoch in (0, 1):
+        batches = TrainBatches(images, CHOSEN, 8, 1, lambda epoch=epoch: epoch, passes=2, sizes=sizes)
+        seen = [shown(batch) for batch in batches]
+        assert [len(batch) for batch in seen] == [*sizes[2 * epoch], *sizes[2 * epoch + 1]]
+        assert len(batches) == len(seen)
+        images_of_epoch = np.concatenate(seen)
+        for number, of_pass in enumerate((images_of_epoch[:49], images_of_epoch[49:])):
+            assert of_pass.tolist() == CHOSEN[order(1, 2 * epoch + number, 49)].tolist()
 
 
 def test_a_full_batch_of_features_holds_each_image_once_and_is_gathered_once() -> None:
