@@ -7,7 +7,11 @@ Reads the records of runs in one or more study folders and writes into the outpu
 - `decay.csv`: D of each schedule, what it gains over a constant rate;
 - `averaging.csv`: the share of D that averaging recovers, by window;
 - `predictions.csv`: each row of the question's table: source, prediction, rule, what was measured, verdict;
+- `wanted.csv`: runs that are missing: the next rate where the best is at an end of the grid, seeds that confirm;
 - `excess.png`, `decay.png`.
+
+Intervals are Student's over seeds, paired where two cells are compared. Those of the test accuracy are for these test
+images: others are not part of them.
 
 All optimizers minimize the same function: the penalty is part of the gradient (adam, not adamw; without decay the two
 are the same). Rates are tuned on seed 1 and measured on the others: see `cells`.
@@ -38,6 +42,7 @@ from results.open_question.claims import Answer, batch_label
 from results.open_question.intervals import Estimate, mean, ratio
 from results.open_question.optimum import optima
 from results.open_question.runs import AVERAGING, CONSTANT, Cell, read_trials
+from results.open_question.wanted import wanted
 
 CELL_COLUMNS = ("problem", "optimizer", "batch", "schedule", "regime", "passes")
 INTERVAL = ("low", "high")
@@ -82,7 +87,10 @@ def answers(study: Study) -> list[Answer]:
 
 
 def write_tables(study: Study, output: Path) -> None:
-    """Write the four tables."""
+    """Write the five tables."""
+    columns = (*CELL_COLUMNS, "lr", "seed", "reason")
+    rows = ((*_named(one.cell), one.lr, one.seed, one.reason) for one in wanted(study))
+    files.write_csv(output / "wanted.csv", columns, rows)
     measured = [f"{outcome}_{name}" for outcome in OUTCOMES for name in ("lr", "edge", "value", *INTERVAL, "seeds")]
     columns = (*CELL_COLUMNS, *measured, "excess", "excess_low", "excess_high", "screened_excess", "noise_scale")
     files.write_csv(output / "cells.csv", columns, _cell_rows(study))
@@ -91,14 +99,14 @@ def write_tables(study: Study, output: Path) -> None:
     columns = (*CELL_COLUMNS, "outcome", "window", "lr", "share_of_D", *INTERVAL, "D", "D_low", "D_high", "seeds")
     files.write_csv(output / "averaging.csv", columns, _averaging_rows(study))
     columns = ("source", "prediction", "rule", "scope", "measured", "value", *INTERVAL, "verdict")
-    rows = (
+    judged = (
         (
             *(one.claim.source, one.claim.prediction, one.claim.rule, one.scope, one.measured),
             *(*_written(one.estimate), one.verdict),
         )
         for one in answers(study)
     )
-    files.write_csv(output / "predictions.csv", columns, rows)
+    files.write_csv(output / "predictions.csv", columns, judged)
 
 
 def _written(estimate: Estimate) -> tuple[float | None, float | None, float | None]:

@@ -46,8 +46,8 @@ def decay_figure(study: Study, path: Path) -> None:
         for axes, points in ((by_batch, batches), (by_scale, sorted(scales, key=lambda point: point[0]))):
             _draw(axes, points, f"C{number}", "o", name)
     for axes, label in ((by_batch, "images per batch"), (by_scale, "images per batch / gradient noise scale")):
+        axes.set(xscale="log" if axes.lines else "linear", xlabel=label)  # the noise scale may not have been measured
         axes.axhline(0, color="#999999", linewidth=0.8)
-        axes.set(xscale="log", xlabel=label)
         axes.set_yscale("symlog", linthresh=1e-4)
     by_batch.set_ylabel("D: training loss that decay saves")
     _finish(figure, 4, path)
@@ -97,6 +97,8 @@ def _exponential(log: Estimate) -> Estimate:
 
 def _draw(axes: Axes, points: Sequence[tuple[float, Estimate]], color: str, marker: str, label: str) -> None:
     """Draw estimates with their intervals where they have one."""
+    if not points:
+        return
     places, estimates = [place for place, _ in points], [estimate for _, estimate in points]
     values = [one.value for one in estimates]
     axes.plot(places, values, marker=marker, color=color, label=label, linewidth=1.2, markersize=4.5)

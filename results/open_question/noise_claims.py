@@ -66,19 +66,21 @@ def answers(study: Study) -> list[Answer]:
 
 
 def stationary_cells(study: Study, optimizer: str) -> dict[tuple[float, int], float]:
-    """Return the mean log excess at the last step by (rate, batch), where the training is stationary for every seed."""
+    """Return the mean log excess at the last step by (rate, batch), of the longest training that is stationary."""
     if study.main is None or study.main not in study.optima:
         return {}
     lowest = study.optima[study.main].value
-    cells: dict[tuple[float, int], list[float]] = defaultdict(list)
+    by_place: dict[tuple[int, float, int], list[Trial]] = defaultdict(list)
     for trial in study.trials:
         cell = trial.cell
         is_meant = (cell.problem, cell.optimizer, cell.schedule) == (study.main, optimizer, CONSTANT)
         if is_meant and not cell.is_full:
-            excess = trial.objective - lowest
-            cells[trial.lr, cell.batch_size].append(math.log(excess) if _is_stationary(trial, lowest) else math.nan)
-    means = {place: float(np.mean(logs)) for place, logs in cells.items()}
-    return {place: value for place, value in means.items() if not math.isnan(value)}
+            by_place[cell.passes, trial.lr, cell.batch_size].append(trial)
+    return {
+        (lr, batch_size): float(np.mean([math.log(trial.objective - lowest) for trial in trials]))
+        for (_, lr, batch_size), trials in sorted(by_place.items(), key=lambda one: one[0])
+        if all(_is_stationary(trial, lowest) for trial in trials)
+    }
 
 
 def _is_stationary(trial: Trial, lowest: float) -> bool:
