@@ -21,7 +21,7 @@ import argparse
 import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from intel_scenes import files
@@ -88,16 +88,8 @@ def answers(study: Study) -> list[Answer]:
 
 def write_tables(study: Study, output: Path) -> None:
     """Write the five tables."""
-    columns = (*CELL_COLUMNS, "lr", "seed", "reason")
-    rows = ((*_named(one.cell), one.lr, one.seed, one.reason) for one in wanted(study))
-    files.write_csv(output / "wanted.csv", columns, rows)
-    measured = [f"{outcome}_{name}" for outcome in OUTCOMES for name in ("lr", "edge", "value", *INTERVAL, "seeds")]
-    columns = (*CELL_COLUMNS, *measured, "excess", "excess_low", "excess_high", "screened_excess", "noise_scale")
-    files.write_csv(output / "cells.csv", columns, _cell_rows(study))
-    columns = (*CELL_COLUMNS, "outcome", "D", *INTERVAL, "share_of_excess", "share_low", "share_high", "seeds")
-    files.write_csv(output / "decay.csv", columns, _decay_rows(study))
-    columns = (*CELL_COLUMNS, "outcome", "window", "lr", "share_of_D", *INTERVAL, "D", "D_low", "D_high", "seeds")
-    files.write_csv(output / "averaging.csv", columns, _averaging_rows(study))
+    for name, (columns, rows) in _tables(study).items():
+        files.write_csv(output / name, (*CELL_COLUMNS, *columns), rows)
     columns = ("source", "prediction", "rule", "scope", "measured", "value", *INTERVAL, "verdict")
     judged = (
         (
@@ -107,6 +99,23 @@ def write_tables(study: Study, output: Path) -> None:
         for one in answers(study)
     )
     files.write_csv(output / "predictions.csv", columns, judged)
+
+
+def _tables(study: Study) -> dict[str, tuple[tuple[str, ...], Iterable[tuple[object, ...]]]]:
+    """Return by file name the columns after those of the cell, and the rows."""
+    of_outcomes = [f"{outcome}_{name}" for outcome in OUTCOMES for name in ("lr", "edge", "value", *INTERVAL, "seeds")]
+    excess = ("excess", "excess_low", "excess_high", "screened_excess", "noise_scale")
+    share_of_excess = ("share_of_excess", "share_low", "share_high", "seeds")
+    missing = ((*_named(one.cell), one.lr, one.seed, one.reason) for one in wanted(study))
+    return {
+        "cells.csv": ((*of_outcomes, *excess), _cell_rows(study)),
+        "decay.csv": (("outcome", "D", *INTERVAL, *share_of_excess), _decay_rows(study)),
+        "averaging.csv": (
+            ("outcome", "window", "lr", "share_of_D", *INTERVAL, "D", "D_low", "D_high", "seeds"),
+            _averaging_rows(study),
+        ),
+        "wanted.csv": (("lr", "seed", "reason"), missing),
+    }
 
 
 def _written(estimate: Estimate) -> tuple[float | None, float | None, float | None]:

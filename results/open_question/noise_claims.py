@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from results.open_question.cells import DECAYED, Study, Tuned, gain
@@ -15,8 +16,8 @@ from results.open_question.runs import CONSTANT, Trial
 
 SGD = ("sgd_plain", "sgd")
 NORMALIZED = ("adam", "sign")
-STEADY = 0.05  # largest change of the mean excess between the last two quarters of a stationary training
-FEWEST_EPOCHS, FEWEST_CELLS, FEWEST_BATCHES = 8, 4, 2
+STEADY, PART = 0.1, 0.4  # largest change of the mean excess between the last two such parts of a stationary training
+FEWEST_EPOCHS, FEWEST_CELLS, FEWEST_BATCHES = 4, 4, 2
 LOWEST_SLOPE, HIGHEST_SLOPE = 0.75, 1.25
 SMALL, LARGE = 16, 1024
 NUM_SHUFFLES, LARGEST_P = 9_999, 0.05
@@ -26,8 +27,8 @@ SLOPE = Claim(
     "Robbins and Monro 1951; Bottou, Curtis and Nocedal 2018",
     "at a constant rate the excess loss is linear in lr/B",
     f"held if the interval of the slope of log excess on log(lr/B) lies within {LOWEST_SLOPE} to {HIGHEST_SLOPE}, "
-    f"refuted if it lies outside; over cells below the full batch whose mean excess of the last quarter of epochs is "
-    f"within {STEADY:.0%} of that of the quarter before",
+    f"refuted if it lies outside; over cells below the full batch whose mean excess over seeds and the last {PART:.0%} "
+    f"of the epochs is within {STEADY:.0%} of that of the {PART:.0%} before",
 )
 VANISHING = Claim(
     SLOPE.source,
@@ -79,20 +80,19 @@ def stationary_cells(study: Study, optimizer: str) -> dict[tuple[float, int], fl
     return {
         (lr, batch_size): float(np.mean([math.log(trial.objective - lowest) for trial in trials]))
         for (_, lr, batch_size), trials in sorted(by_place.items(), key=lambda one: one[0])
-        if all(_is_stationary(trial, lowest) for trial in trials)
+        if _is_stationary(trials, lowest)
     }
 
 
-def _is_stationary(trial: Trial, lowest: float) -> bool:
-    quarter = len(trial.curve) // 4
-    if len(trial.curve) < FEWEST_EPOCHS:
+def _is_stationary(trials: Sequence[Trial], lowest: float) -> bool:
+    """Return whether the excess of one cell, averaged over its seeds, has stopped to fall and can be resolved."""
+    num_epochs = min(len(trial.curve) for trial in trials)  # one where a seed diverged
+    excess = np.array([trial.curve[:num_epochs] for trial in trials]) - lowest
+    length = int(PART * num_epochs)
+    if num_epochs < FEWEST_EPOCHS or not RESOLUTION < excess.min() <= excess.max() < math.inf:
         return False
-    late, before = (
-        float(np.mean(part)) - lowest for part in (trial.curve[-quarter:], trial.curve[-2 * quarter : -quarter])
-    )
-    if not all(RESOLUTION < one < math.inf for one in (late, before, trial.objective - lowest)):
-        return False
-    return abs(late / before - 1) < STEADY
+    late, before = excess[:, -length:].mean(), excess[:, -2 * length : -length].mean()
+    return bool(abs(late / before - 1) < STEADY)
 
 
 def _slope(study: Study, optimizer: str) -> Answer | None:
@@ -105,7 +105,10 @@ def _slope(study: Study, optimizer: str) -> Answer | None:
         return Answer(SLOPE, optimizer, text, UNKNOWN, Verdict.UNDECIDED)
     logs = list(cells.values())
     (slope,), (in_rate, in_batch) = slopes(logs, list(rates - batches)), slopes(logs, list(rates), list(batches))
-    text = f"slope {slope} over {len(cells)} cells; apart: {in_rate} in lr, {in_batch} in B"
+    text = (
+        f"slope {slope} over {len(cells)} cells; apart: {in_rate} in lr, {in_batch} in B (reshuffled passes may raise "
+        "the first towards 2)"
+    )
     return Answer(SLOPE, optimizer, text, slope, within(slope, LOWEST_SLOPE, HIGHEST_SLOPE))
 
 
@@ -170,7 +173,7 @@ def _noise_scale(study: Study) -> list[Answer]:
     return [Answer(NOISE_SCALE, "all optimizers", text, estimate, verdict)]
 
 
-Ranks = Sequence[np.ndarray]
+Ranks = Sequence[npt.NDArray[np.float64]]
 
 
 def _agreement(ranks: Ranks, gains: Ranks) -> float:

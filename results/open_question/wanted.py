@@ -7,7 +7,7 @@ from typing import NamedTuple
 from results.open_question.cells import OUTCOMES, SCREENING_SEED, Study, Tuned
 from results.open_question.runs import AVERAGING, CONSTANT, GROWING, Cell
 
-CONFIRMING_SEEDS = (2, 3, 4, 5)
+CONFIRMING_SEEDS = (2, 3, 4, 5, 6)
 
 
 class Wanted(NamedTuple):

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from results.open_question.cells import Study
 from results.open_question.optimum import Optimum
 from results.open_question.runs import Cell, Noise, Problem, Trial
 
-LOWEST, NUM_TRAIN, EPOCHS = 0.3, 6_000, 20
+LOWEST, NUM_TRAIN, EPOCHS = 0.3, 6_000, 5
 MAIN = Problem("mobilenet_v2", "head", 0.001, "all")
 SEEDS = (1, 2, 3, 4, 5)
 
@@ -70,7 +70,7 @@ def trials(
         )
 
 
-def study(*groups: Iterator[Trial], beta: float = 1.5) -> Study:
+def study(*groups: Iterable[Trial], beta: float = 1.5) -> Study:
     every = [trial for group in groups for trial in group]
     return Study(
         every, {trial.cell.problem: optimum(beta=beta) for trial in every if trial.cell.problem.trained == "head"}
