@@ -38,6 +38,8 @@ class Estimate:
 
     def __str__(self) -> str:
         """Return value and interval in words."""
+        if not self.num:
+            return "unknown (no fresh seeds)"
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 

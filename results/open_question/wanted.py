@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
-from results.open_question.cells import OUTCOMES, SCREENING_SEED, Study, Tuned
+from results.open_question.cells import OUTCOMES, SCREENING_SEED, Study, Tuned, windows
 from results.open_question.runs import AVERAGING, CONSTANT, GROWING, Cell
 
 CONFIRMING_SEEDS = (2, 3, 4, 5, 6)
@@ -20,13 +21,22 @@ class Wanted(NamedTuple):
 
 
 def wanted(study: Study) -> list[Wanted]:
-    """Return the missing runs, each once. A cell at an end of its grid is extended first and confirmed afterwards."""
+    """Return the missing runs, each once. A cell at an end of its grid is extended first and confirmed afterwards.
+
+    Of the averages of a cell only the window that the screening seed found best is confirmed, which decides the rows.
+    """
     found: dict[tuple[Cell, float, int], Wanted] = {}
     for outcome in OUTCOMES:
-        for tuned in study.tuned[outcome].values():
+        for tuned in filter(partial(_decides, study), study.tuned[outcome].values()):
             for one in _extension(study, tuned) if tuned.edge else _confirmation(study, tuned):
                 found.setdefault((one.cell, one.lr, one.seed), one)
     return sorted(found.values())
+
+
+def _decides(study: Study, tuned: Tuned) -> bool:
+    constant = study.tuned[tuned.outcome].get(_trained(tuned.cell))
+    averages = windows(study, constant) if constant else []
+    return tuned not in averages or tuned is min(averages, key=lambda one: one.screened)
 
 
 def _trained(cell: Cell) -> Cell:

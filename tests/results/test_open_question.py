@@ -3,16 +3,22 @@
 import csv
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
+import torch
+import torchvision
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
+from intel_scenes.config import of_record
 from intel_scenes.errors import UserError
+from intel_scenes.record import Summary
+from intel_scenes.training.build import build_data
 from results.open_question import analyse, noise_claims, optimum, problem_claims, schedule_claims
 from results.open_question.cells import gain_estimate
 from results.open_question.claims import Answer, Claim
@@ -173,6 +179,27 @@ def test_the_optimum_is_computed_once_and_no_run_may_lie_below_it(
     leave_run(tmp_path / "study" / "b", lowest=lowest, excess=-1e-4, seed=2)
     with pytest.raises(UserError, match=r"b ends at .* below the optimum"):
         optimum.optima(read_trials([tmp_path / "study"]), tmp_path)
+
+
+def test_features_are_the_input_of_the_last_layer_for_the_training_images(
+    run: Callable[..., Summary | None], tmp_path: Path
+) -> None:
+    folder = tmp_path / "probe"
+    probe = ("recipe=linear_probe", "recipe.label_smoothing=0", "optim=sgd", "data.crop_fraction=1.0", "epochs=1")
+    run(*probe, "data.batch_size=16", "data.train_fraction=0.5", folder=folder)
+    inputs, labels, num_classes = optimum.training_features(folder)
+    network = torchvision.models.mobilenet_v3_small(num_classes=num_classes).eval()
+    checkpoint = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
+    torch.nn.ModuleDict({"network": network}).load_state_dict(checkpoint["state_dict"])
+    seen: list[torch.Tensor] = []
+    network.classifier[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    data = build_data(of_record(folder))
+    batch = data.images.batch(data.splits.train)
+    with torch.inference_mode():
+        network(data.pipeline.eval_view(batch.images))
+    assert inputs == pytest.approx(seen[0].numpy(), abs=1e-5)
+    assert labels.tolist() == batch.labels.tolist()
+    assert len(labels) == len(data.splits.train) < 120 * 0.5
 
 
 # Intervals
@@ -469,10 +496,19 @@ def test_an_error_is_one_sentence(tmp_path: Path, capsys) -> None:
 
 
 def test_what_is_missing_is_the_next_rate_or_the_seeds_that_confirm() -> None:
-    at_edge = (trial for trial in trials("sgd", 16, "constant", 0.1) if trial.lr <= 1)
-    screened = (trial for trial in trials("adam", 16, "averaging 0.1", 0.1) if trial.seed in (1, 3))
-    found = [(one.cell.optimizer, one.cell.schedule, one.lr, one.seed) for one in wanted(study(at_edge, screened))]
+    at_edge = [trial for trial in trials("sgd", 16, "constant", 0.1) if trial.lr <= 1]
+    averages = [
+        trial
+        for window, excess, best in (("0.1", 0.02, 4.0), ("1", 0.03, 8.0))
+        for trial in trials("adam", 16, f"averaging {window}", excess, best=best)
+        if trial.seed in (1, 3)
+    ]
+    live = trials("adam", 16, "constant", 0.1)
+    found = [
+        (one.cell.optimizer, one.cell.schedule, one.lr, one.seed) for one in wanted(study(at_edge, averages, live))
+    ]
     assert found == [
-        *(("adam", "constant", 1.0, seed) for seed in (2, 4, 5, 6)),
+        ("adam", "constant", 1.0, 6),
+        *(("adam", "constant", 4.0, seed) for seed in (2, 4, 5, 6)),  # of the better window alone
         ("sgd", "constant", 3.0, 1),
     ]
