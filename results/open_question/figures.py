@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from results.open_question.cells import DECAYED, Study, Tuned, gain_estimate, windows
 from results.open_question.intervals import Estimate, mean
@@ -30,7 +32,8 @@ def excess_figure(study: Study, path: Path) -> None:
         for schedule, (label, color, marker) in LINES.items():
             _draw_excess(axes, study, _line(study, optimizer, schedule), label, color, marker)
         axes.set(title=name, xscale="log", yscale="log")
-        axes.set(xlabel="images per batch (last: all of them)", ylabel="training loss above the optimum")
+        axes.set_ylabel("training loss above the optimum")
+        _mark_batches(axes, study)
         axes.label_outer()
     _finish(figure, 3, path)
 
@@ -39,25 +42,38 @@ def decay_figure(study: Study, path: Path) -> None:
     """Draw D of the better decayed schedule against the batch size, and against the batch over the noise scale."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     by_batch, by_scale = figure.subplots(1, 2, sharey=True)
+    by_batch.set_yscale("symlog", linthresh=1e-4)
     for number, (optimizer, name) in enumerate(NAMES.items()):
         cells = [(one, gain_estimate(one, decayed)) for one, decayed in _decayed(study, optimizer)]
         batches = [(float(one.cell.batch_size), value) for one, value in cells]
         scales = [(one.cell.batch_size / one.noise_scale, value) for one, value in cells if one.noise_scale]
         for axes, points in ((by_batch, batches), (by_scale, sorted(scales, key=lambda point: point[0]))):
             _draw(axes, points, f"C{number}", "o", name)
-    for axes, label in ((by_batch, "images per batch"), (by_scale, "images per batch / gradient noise scale")):
-        axes.set(xscale="log" if axes.lines else "linear", xlabel=label)  # the noise scale may not have been measured
+    for axes in (by_batch, by_scale):
+        axes.set_xscale("log" if axes.lines else "linear")  # the noise scale may not have been measured
         axes.axhline(0, color="#999999", linewidth=0.8)
-        axes.set_yscale("symlog", linthresh=1e-4)
+    _mark_batches(by_batch, study)
+    by_scale.set_xlabel("images per batch / gradient noise scale")
     by_batch.set_ylabel("D: training loss that decay saves")
     _finish(figure, 4, path)
+
+
+def _mark_batches(axes: Axes, study: Study) -> None:
+    cells = {one.cell.batch_size: one.cell for one in study.constant("training", study.main, regime="samples")}
+    labels = ["all" if cell.is_full else f"{size:,}" for size, cell in cells.items()]
+    axes.set_xticks(list(cells), labels=labels)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("images per batch")
 
 
 def _finish(figure: Figure, ncols: int, path: Path) -> None:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=ncols, frameon=False)
+    handles: dict[str, Artist] = {}
+    for axes in figure.axes:
+        shown, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, shown, strict=True))
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=ncols, frameon=False)
     figure.savefig(path, dpi=150, metadata={"Software": None})  # no version, so that equal figures are equal files
 
 

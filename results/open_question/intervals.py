@@ -79,10 +79,9 @@ def ratio(numerators: Mapping[int, float], denominators: Mapping[int, float]) ->
     variances = np.cov(above, below) / num * float(stats.t.ppf((1 + LEVEL) / 2, num - 1)) ** 2
     # The ratios r for which the mean of above - r * below is not significantly different from 0.
     square, linear, constant = b**2 - variances[1, 1], a * b - variances[0, 1], a**2 - variances[0, 0]
-    discriminant = linear**2 - square * constant
-    if square <= 0 or discriminant < 0:
+    if square <= 0:
         return Estimate(value, -math.inf, math.inf, num)
-    half = math.sqrt(discriminant)
+    half = math.sqrt(max(0.0, linear**2 - square * constant))  # 0 where the ratio is the same for all seeds
     return Estimate(value, float((linear - half) / square), float((linear + half) / square), num)
 
 
@@ -107,6 +106,11 @@ def above(estimate: Estimate, bound: float = 0.0) -> Verdict:
     if estimate.low > bound:
         return Verdict.HELD
     return Verdict.REFUTED if estimate.high <= bound else Verdict.UNDECIDED
+
+
+def below(estimate: Estimate, bound: float = 0.0) -> bool:
+    """Return whether the interval lies at or below a bound."""
+    return estimate.high <= bound
 
 
 def within(estimate: Estimate, low: float, high: float) -> Verdict:

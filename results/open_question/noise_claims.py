@@ -9,8 +9,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from results.open_question.cells import DECAYED, Study, Tuned, gain
-from results.open_question.claims import Answer, Claim, or_not_run
-from results.open_question.intervals import UNKNOWN, Verdict, above, all_of, mean, paired, slopes, within
+from results.open_question.claims import MARGIN, Answer, Claim, or_not_run
+from results.open_question.intervals import UNKNOWN, Verdict, above, all_of, below, mean, paired, slopes, within
 from results.open_question.optimum import RESOLUTION
 from results.open_question.runs import CONSTANT, Trial
 
@@ -33,12 +33,13 @@ SLOPE = Claim(
 VANISHING = Claim(
     SLOPE.source,
     "D vanishes at full batch",
-    f"held if D({SMALL}) - D(full) lies above 0, refuted if it does not reach above 0",
+    f"held if D(full) lies below {MARGIN:.0%} of D({SMALL}), refuted if D({SMALL}) - D(full) does not reach above 0",
 )
 NORMALIZED_STEPS = Claim(
     "step size of normalized methods (derived here)",
     "at full batch D of SGD goes to 0, D of Adam and sign stays positive",
-    "held if at full batch D and D - D(sgd_plain) lie above 0, refuted if one of them does not reach above 0",
+    f"held if D and D - D(sgd_plain) lie above 0 and D(sgd_plain) below {MARGIN:.0%} of D, refuted if D or D - "
+    "D(sgd_plain) does not reach above 0",
 )
 NOISE_SCALE = Claim(
     "McCandlish et al. 2018",
@@ -51,7 +52,7 @@ SMALL_BATCHES = Claim(
     "Marek 2025 (2507.07101); Sreckovic 2025 (2506.12543)",
     "the lead of Adam over SGD shrinks at small batches",
     f"lead: objective of SGD minus that of Adam, each at its best rate and schedule; held if lead({LARGE}) - "
-    f"lead({SMALL}) lies above 0, refuted if it does not reach above 0",
+    f"lead({SMALL}) and lead({LARGE}) lie above 0, refuted if the difference does not reach above 0",
 )
 
 
@@ -118,6 +119,11 @@ def _decay_gain(study: Study, constant: Tuned) -> dict[int, float]:
     return gain(constant, decayed) if decayed else {}
 
 
+def _held_only(verdict: Verdict, condition: bool) -> Verdict:
+    """Return a verdict that is undecided instead of held where a further condition is not met."""
+    return Verdict.UNDECIDED if verdict is Verdict.HELD and not condition else verdict
+
+
 def _full(study: Study, optimizer: str) -> list[Tuned]:
     return study.constant("training", study.main, optimizer=optimizer, is_full=True)
 
@@ -129,9 +135,10 @@ def _vanishing(study: Study, optimizer: str) -> list[Answer]:
         for full in _full(study, optimizer):
             at_full = _decay_gain(study, full)
             difference = mean(paired(at_small, at_full).values())
+            verdict = _held_only(above(difference), below(mean(paired(at_full, at_small, MARGIN).values())))
             text = f"D({SMALL}) {mean(at_small.values())}, D(full) {mean(at_full.values())}"
             scope = f"{optimizer}, full batch at equal {full.cell.regime}"
-            found.append(Answer(VANISHING, scope, text, difference, above(difference)))
+            found.append(Answer(VANISHING, scope, text, difference, verdict))
     return found
 
 
@@ -142,7 +149,8 @@ def _normalized(study: Study, optimizer: str) -> list[Answer]:
             at_own, at_plain = _decay_gain(study, own), _decay_gain(study, plain)
             own_gain, difference = mean(at_own.values()), mean(paired(at_own, at_plain).values())
             text = f"D({optimizer}) {own_gain}, D(sgd_plain) {mean(at_plain.values())}"
-            verdict = all_of([above(own_gain), above(difference)])
+            vanishes = below(mean(paired(at_plain, at_own, MARGIN).values()))
+            verdict = _held_only(all_of([above(own_gain), above(difference)]), vanishes)
             scope = f"{optimizer}, equal {own.cell.regime}"
             found.append(Answer(NORMALIZED_STEPS, scope, text, difference, verdict))
     return found
@@ -206,8 +214,9 @@ def _lead(study: Study, optimizer: str, batch_size: int) -> dict[int, float]:
 
 def _small_batches(study: Study, optimizer: str) -> Answer | None:
     at_small, at_large = (_lead(study, optimizer, batch_size) for batch_size in (SMALL, LARGE))
-    difference = mean(paired(at_large, at_small).values())
+    difference, lead = mean(paired(at_large, at_small).values()), mean(at_large.values())
     if not difference.num:
         return None
-    text = f"lead({SMALL}) {mean(at_small.values())}, lead({LARGE}) {mean(at_large.values())}"
-    return Answer(SMALL_BATCHES, optimizer, text, difference, above(difference))
+    verdict = _held_only(above(difference), above(lead) is Verdict.HELD)
+    text = f"lead({SMALL}) {mean(at_small.values())}, lead({LARGE}) {lead}"
+    return Answer(SMALL_BATCHES, optimizer, text, difference, verdict)
