@@ -1,17 +1,20 @@
 """Train the runs of the open question: `python -m results.open_question.run WEIGHTS STUDY_FOLDER`.
 
-Complete runs are skipped, so a stopped command continues where it was started again. See README.md for the design.
+Each cell (optimizer, batch size, schedule, length) tries four rates on one seed, and more while the best is at an end of
+the grid. Then its chosen rates are trained on fresh seeds. Complete runs are skipped, so a stopped command continues
+when it is started again.
 """
 
 import argparse
-import csv
+import logging
 import math
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -19,179 +22,192 @@ from tqdm import tqdm
 
 from intel_scenes import UserError, start_run
 from intel_scenes.record import Status, Summary
+from results.open_question.cells import SCREENING_SEED, Study
+from results.open_question.runs import AVERAGING, CONSTANT, GROWING, read_averages, read_trials
+from results.open_question.wanted import wanted
 
 WEIGHT_DECAY = 0.01
 BASE = (
     *("model=mobilenet_v2", "recipe=linear_probe", "recipe.label_smoothing=0", f"optim.weight_decay={WEIGHT_DECAY}"),
-    *("data.train_fraction=0.5", "data.subset_seed=1", "averages=[0.02,0.1,0.3,1]", "threads=1", "trainer=cpu"),
+    *("averages=[0.02,0.1,0.3,1]", "threads=1", "trainer=cpu"),
 )
-# The lowest exponent k of the four rates 2**k that each optimizer tries first, by regime and batch size.
+HALF = ("data.train_fraction=0.5", "data.subset_seed=1")
+# The lowest exponent k of the four rates 2**k that each optimizer tries first, by passes and batch size.
 LOWEST = {
-    "samples": {
-        "sgd_plain": {"16": -9, "64": -8, "256": -8, "1024": -8, "full": -7},
-        "sgd": {"16": -11, "64": -10, "256": -9, "1024": -9, "full": -8},
-        "adam": {"16": -13, "64": -12, "256": -11, "1024": -9, "full": -8},
-        "sign": {"16": -17, "64": -16, "256": -15, "1024": -12, "full": -9},
-    },
-    "steps": {
-        "sgd_plain": {"1024": -8, "full": -8},
-        "sgd": {"1024": -9, "full": -9},
-        "adam": {"1024": -11, "full": -11},
-        "sign": {"1024": -15, "full": -15},
-    },
+    "sgd_plain": {"16": -9, "64": -8, "256": -8, "1024": -8, "full": -7, "1024 long": -8, "full long": -8},
+    "sgd": {"16": -11, "64": -10, "256": -9, "1024": -9, "full": -8, "1024 long": -9, "full long": -9},
+    "adam": {"16": -13, "64": -12, "256": -11, "1024": -9, "full": -8, "1024 long": -11, "full long": -11},
+    "sign": {"16": -17, "64": -16, "256": -15, "1024": -12, "full": -9, "1024 long": -15, "full long": -15},
 }
-OPTIMIZERS = tuple(LOWEST["samples"])
+OPTIMIZERS = tuple(LOWEST)
 GROWTH = {"sgd_plain": 1, "sgd": 1, "adam": 2, "sign": 2}
-WSD = ("scheduler=wsd", "scheduler.factory.lr_lambda.warmup_fraction=0")
-SCHEDULES = {"constant": ("scheduler=constant",), "linear": ("scheduler=linear",), "cooldown": WSD}
-# Validation and averages are evaluated after every epoch, which is several passes over the 6,316 images.
-SAMPLES = ("epochs=5", "data.passes_per_epoch=4")  # 126,320 images for every batch size
-STEPS = {"1024": ("epochs=6", "data.passes_per_epoch=56"), "full": ("epochs=5", "data.passes_per_epoch=400")}
-SCREENING_SEED, FRESH_SEEDS = 1, (2, 3, 4, 5, 6)
+SCHEDULES = {
+    CONSTANT: ("scheduler=constant",),
+    "linear": ("scheduler=linear",),
+    "wsd": ("scheduler=wsd", "scheduler.factory.lr_lambda.warmup_fraction=0"),
+    "linear to 0.1": ("scheduler=linear", "scheduler.factory.end_factor=0.1"),
+    **{f"power {power}": ("scheduler=power", f"scheduler.factory.power={power}") for power in ("0.5", "2", "3")},
+}
+# Epochs, and passes over the images in each: validation and averages are evaluated after every epoch.
+LENGTHS = {5: (5, 1), 20: (5, 4), 80: (5, 16), 336: (6, 56), 2000: (5, 400)}
+SAMPLES, STEPS = 20, {"1024": 336, "full": 2000}  # passes at equal samples, and at 2,000 steps or more
 NUM_RATES, MOST_RATES = 4, 9
-OUTCOMES = ("objective", "val_loss")  # each chooses a rate
+NUM_LARGE = 16  # large batches that measure the gradient noise
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One combination of the study, which tunes its own rate.
+class Place:
+    """A cell, and the images that it is trained on.
 
     Attributes:
         optimizer: File of `conf/optim`.
         batch_size: As in `data.batch_size`.
-        schedule: Key of `SCHEDULES`, or "growth".
-        regime: "samples" or "steps": what is held equal.
+        schedule: Key of `SCHEDULES`, or `growing`.
+        passes: Key of `LENGTHS`.
+        exclude: File of excluded images; None trains on half of all images.
     """
 
     optimizer: str
     batch_size: str
     schedule: str
-    regime: str
+    passes: int
+    exclude: Path | None = None
 
     @property
-    def overrides(self) -> tuple[str, ...]:
+    def overrides(self) -> list[str]:
         """Overrides of its runs, without rate and seed."""
-        is_growing = self.schedule == "growth"
-        schedule = SCHEDULES["linear" if is_growing else self.schedule]
+        is_growing = self.schedule == GROWING
         growth = (f"batch_growth={GROWTH[self.optimizer]}",) if is_growing else ()
-        length = SAMPLES if self.regime == "samples" else STEPS[self.batch_size]
-        return (*BASE, f"optim={self.optimizer}", f"data.batch_size={self.batch_size}", *schedule, *growth, *length)
+        epochs, passes = LENGTHS[self.passes]
+        images = HALF if self.exclude is None else (f"data.exclude='{self.exclude}'",)
+        length = (f"epochs={epochs}", f"data.passes_per_epoch={passes}")
+        optimizer = (f"optim={self.optimizer}", f"data.batch_size={self.batch_size}")
+        schedule = SCHEDULES["linear" if is_growing else self.schedule]
+        return [*BASE, *images, *optimizer, *schedule, *growth, *length]
 
     @property
-    def first_rates(self) -> range:
-        """Exponents of the rates that are tried first."""
-        lowest = LOWEST[self.regime][self.optimizer][self.batch_size]
-        return range(lowest, lowest + NUM_RATES)
+    def first_rates(self) -> list[float]:
+        """The rates that are tried first."""
+        is_long = self.passes == STEPS.get(self.batch_size)
+        lowest = LOWEST[self.optimizer][f"{self.batch_size} long" if is_long else self.batch_size]
+        return [2.0**exponent for exponent in range(lowest, lowest + NUM_RATES)]
 
-    def folder(self, study: Path, rate: int, seed: int) -> Path:
+    def folder(self, study: Path, lr: float, seed: int) -> Path:
         """Return the folder of a run."""
-        name = f"{self.optimizer},batch={self.batch_size},{self.schedule},{self.regime},lr={rate_of(rate)},seed={seed}"
-        return study / name
+        images = f",{self.exclude.stem}" if self.exclude else ""
+        cell = f"{self.optimizer},batch={self.batch_size},{self.schedule},passes={self.passes}{images}"
+        return study / f"{cell},lr={lr:.3g},seed={seed}".replace(" ", "-")
 
 
-def rate_of(exponent: int) -> str:
-    """Return the rate 2**exponent with three digits."""
-    return f"{2.0**exponent:.3g}"
+def places(exclude: Path | None) -> list[Place]:
+    """Return all cells; what decides most comes first.
 
-
-def cells() -> list[Cell]:
-    """Return all cells; those of the deciding comparisons come first."""
-    schedules = (*SCHEDULES, "growth")
-    samples = [
-        Cell(optimizer, batch_size, schedule, "samples")
-        for schedule, batch_size, optimizer in product(schedules, ("16", "256", "64", "1024", "full"), OPTIMIZERS)
-        if not (schedule == "growth" and batch_size == "full")  # nothing is left to grow
-    ]
-    steps = [
-        Cell(optimizer, batch_size, schedule, "steps")
-        for batch_size, schedule, optimizer in product(STEPS, SCHEDULES, OPTIMIZERS)
-    ]
-    return [*steps, *samples]
-
-
-def outcomes(cell: Cell, study: Path, rate: int, seed: int, weights: Path) -> tuple[float, float]:
-    """Train a run unless it is complete, and return the objective and the validation loss of its last weights.
-
-    A run whose loss is not finite has infinite outcomes.
+    Args:
+        exclude: File of excluded images that thins the classes; None leaves out that row.
     """
-    folder = cell.folder(study, rate, seed)
+    batches = ("16", "256", "64", "1024", "full")
+    main = [
+        *(Place(name, size, how, SAMPLES) for how, size, name in product((CONSTANT, "linear"), batches, OPTIMIZERS)),
+        *(Place(name, size, how, STEPS[size]) for size, how, name in product(STEPS, (CONSTANT, "linear"), OPTIMIZERS)),
+        *(Place(name, size, GROWING, SAMPLES) for size, name in product(batches[:-1], OPTIMIZERS)),
+        *(Place(name, size, "wsd", SAMPLES) for size, name in product(batches, OPTIMIZERS)),
+        *(Place(name, size, "wsd", STEPS[size]) for size, name in product(STEPS, OPTIMIZERS)),
+    ]
+    floors = product((5, 20, 80), ("linear", "linear to 0.1"), ("sgd_plain", "adam"))
+    powers = product([name for name in SCHEDULES if name.startswith("power")], ("sgd_plain", "adam"))
+    rows = [
+        *(Place(name, "64", how, passes) for passes, how, name in floors),
+        *(Place(name, "64", how, SAMPLES) for how, name in powers),
+    ]
+    if exclude is not None:
+        thinned = product(("64", "1024", "full"), ("sgd", "adam"))
+        rows += [Place(name, size, CONSTANT, SAMPLES, exclude) for size, name in thinned]
+    return list(dict.fromkeys([*main, *rows]))
+
+
+def train(place: Place, lr: float, seed: int, study: Path, weights: Path, further: Iterable[str] = ()) -> None:
+    """Train a run unless it is complete, or its loss was not finite."""
+    folder = place.folder(study, lr, seed)
     summary = Summary.peek(folder)
-    if summary is None or summary.status not in (Status.COMPLETED, Status.FAILED):
-        overrides = [f"model.weights='{weights}'", *cell.overrides, f"optim.lr={rate_of(rate)}", f"seed={seed}"]
-        try:
-            start_run(overrides, folder=folder, quiet=True)
-        except UserError as error:
-            if "not finite" not in str(error):
-                raise
-        summary = Summary.peek(folder)
-    if summary is None or summary.status is Status.FAILED:
+    if summary is not None and summary.status in (Status.COMPLETED, Status.FAILED):
+        return
+    overrides = [f"model.weights='{weights}'", *place.overrides, f"optim.lr={lr}", f"seed={seed}", *further]
+    try:
+        start_run(overrides, folder=folder, quiet=True)
+    except UserError as error:
+        if "not finite" not in str(error):
+            raise
+
+
+def criteria(place: Place, study: Path, lr: float) -> tuple[float, float]:
+    """Return the objective and the validation loss of the last weights of a screened run; infinite if it diverged."""
+    last = [row for row in read_averages(place.folder(study, lr, SCREENING_SEED)) if not row.window][-1:]
+    if not last:
         return math.inf, math.inf
-    with (folder / "averages.csv").open(newline="") as file:
-        last = [row for row in csv.DictReader(file) if float(row["window"]) == 0][-1]
-    objective = float(last["train_loss"]) + WEIGHT_DECAY / 2 * float(last["weight_norm"]) ** 2
-    return objective, float(last["val_loss"])
+    return last[0].train_loss + WEIGHT_DECAY / 2 * last[0].weight_norm ** 2, last[0].val_loss
 
 
-def tune(cell: Cell, study: Path, weights: Path) -> set[int]:
-    """Screen the rates of a cell, extended while the best of an outcome is at an edge; return the chosen ones."""
-    tried: dict[int, tuple[float, float]] = {}
-    wanted: Iterable[int] = cell.first_rates
-    while True:
-        tried |= {rate: outcomes(cell, study, rate, SCREENING_SEED, weights) for rate in wanted}
-        chosen = {min(tried, key=lambda rate: tried[rate][place]) for place in range(len(OUTCOMES))}
-        beyond = {min(tried) - 1} if min(tried) in chosen else set()
-        beyond |= {max(tried) + 1} if max(tried) in chosen else set()
-        if not beyond or len(tried) >= MOST_RATES:
-            return chosen
-        wanted = sorted(beyond)
+def screen(study: Path, weights: Path, place: Place) -> None:
+    """Try rates on one seed, and more while the best for an outcome is at an end of the grid."""
+    rates, results = place.first_rates, dict[float, tuple[float, float]]()
+    while rates and len(results) < MOST_RATES:
+        for lr in rates:
+            train(place, lr, SCREENING_SEED, study, weights)
+            results[lr] = criteria(place, study, lr)
+        lowest, highest = min(results), max(results)
+        best = {min(results, key=lambda lr: results[lr][outcome]) for outcome in (0, 1)}
+        rates = ([lowest / 2] if lowest in best else []) + ([highest * 2] if highest in best else [])
 
 
-def confirm(cell: Cell, study: Path, weights: Path) -> None:
-    """Train the chosen rates of a cell on the fresh seeds."""
-    for rate, seed in product(sorted(tune(cell, study, weights)), FRESH_SEEDS):
-        outcomes(cell, study, rate, seed, weights)
+def confirm(study: Path, weights: Path, task: tuple[Place, float, int]) -> None:
+    """Train a chosen rate on a fresh seed."""
+    place, lr, seed = task
+    further = [f"noise_scale={NUM_LARGE}"] if place.schedule == CONSTANT and place.exclude is None else []
+    train(place, lr, seed, study, weights, further)
 
 
-def _in_turn(task: tuple[bool, Cell, Path, Path]) -> Cell:
-    is_confirming, cell, study, weights = task
-    (confirm if is_confirming else tune)(cell, study, weights)
-    return cell
+def confirming(study: Path, ordered: Sequence[Place]) -> list[tuple[Place, float, int]]:
+    """Return place, rate and seed of the runs that confirm what the screening seed chose."""
+    by_key = {
+        (place.optimizer, place.batch_size, place.schedule, place.passes, place.exclude is None): place
+        for place in ordered
+    }
+    tasks = []
+    for cell, lr, seed, _ in (one for one in wanted(Study(read_trials([study]), {})) if one.seed != SCREENING_SEED):
+        batch_size = "full" if cell.is_full else str(cell.batch_size)
+        schedule = CONSTANT if cell.schedule.startswith(AVERAGING) else cell.schedule
+        key = (cell.optimizer, batch_size, schedule, cell.passes, cell.problem.images == "all")
+        if key in by_key:
+            tasks.append((by_key[key], lr, seed))
+    return sorted(tasks, key=lambda task: ordered.index(task[0]))
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run all cells: first their screening, then the fresh seeds."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Screen all cells, then train the chosen rates on fresh seeds."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("weights", type=Path, help="file of ImageNet weights of mobilenet_v2")
     parser.add_argument("study", type=Path, help="folder of the runs")
+    parser.add_argument("--exclude", type=Path, help="file of excluded images, which adds cells with thinned classes")
     parser.add_argument("--workers", type=int, default=2, help="number of runs at the same time")
     parser.add_argument("--stages", nargs="+", default=["screen", "confirm"], choices=["screen", "confirm"])
-    parser.add_argument("--plan", action="store_true", help="only print the number of runs and the expected hours")
     options = parser.parse_args(arguments)
-    if options.plan:
-        print("\n".join(_plan()))
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
-        for stage in options.stages:
-            tasks = [(stage == "confirm", cell, options.study, options.weights) for cell in cells()]
-            for _ in tqdm(pool.map(_in_turn, tasks), total=len(tasks), desc=f"{stage}: cells", file=sys.stderr):
-                pass
+    ordered = places(options.exclude and options.exclude.resolve())
+    study, weights = options.study, options.weights.resolve()
+    with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        if "screen" in options.stages:
+            _shown(pool.map(partial(screen, study, weights), ordered), len(ordered), "cells")
+        if "confirm" in options.stages:
+            tasks = confirming(study, ordered)
+            _shown(pool.map(partial(confirm, study, weights), tasks), len(tasks), "fresh seeds")
 
 
-SECONDS = {"16": 15.0, "64": 7.0, "256": 5.0, "1024": 4.0, "full": 4.0}  # of one run in the samples regime, measured
-SECONDS_OF_STEPS = {"1024": 14.0, "full": 45.0}
-
-
-def _plan() -> Iterator[str]:
-    of_regime = {"samples": SECONDS, "steps": SECONDS_OF_STEPS}
-    seconds = [of_regime[cell.regime][cell.batch_size] for cell in cells()]
-    screening, confirming = NUM_RATES * sum(seconds), len(FRESH_SEEDS) * sum(seconds)
-    least = NUM_RATES * len(seconds)
-    yield f"{len(seconds)} cells, {least} runs or more to screen, then {len(FRESH_SEEDS)} seeds of each choice"
-    yield f"about {screening / 3600:.1f} hours to screen and {confirming / 3600:.1f} or more to confirm, in one process"
+def _shown(results: Iterable[None], number: int, label: str) -> None:
+    for _ in tqdm(results, total=number, desc=label, file=sys.stderr):
+        pass
 
 
 if __name__ == "__main__":
     started = time.monotonic()
+    logging.basicConfig(format="%(message)s")
     main(sys.argv[1:])
     print(f"{(time.monotonic() - started) / 3600:.2f} hours")
