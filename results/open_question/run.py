@@ -1,7 +1,7 @@
 """Train the runs of the open question: `python -m results.open_question.run WEIGHTS STUDY_FOLDER`.
 
-Each cell (optimizer, batch size, schedule, length) tries four rates on one seed, and more while the best is at an end of
-the grid. Then its chosen rates are trained on fresh seeds. Complete runs are skipped, so a stopped command continues
+Each cell (optimizer, batch size, schedule, length) tries four rates on one seed, and more while the best is at an end
+of the grid. Then its chosen rates are trained on fresh seeds. Complete runs are skipped, so a stopped command continues
 when it is started again.
 """
 
