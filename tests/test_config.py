@@ -467,6 +467,13 @@ def test_what_has_no_effect_on_a_share_of_the_training_images_is_refused(typed: 
         check(asked(*typed), keys)
 
 
+@pytest.mark.parametrize("windows", ["[]", "0.5", "[0, 0.5]", "[0.5, 1.5]", "[1, 0.5]", "[0.5, 0.5]", "[true]"])
+def test_windows_of_averages_are_ascending_shares(windows: str) -> None:
+    expected = "must be a list of ascending numbers above 0 and up to 1, such as [0.1, 1]"
+    with pytest.raises(UserError, match=rf"^averages=.* {re.escape(expected)}$"):
+        asked(f"averages={windows}")
+
+
 def test_all_training_images_may_be_one_of_the_shares_of_a_sweep() -> None:
     typed = ["data.train_fraction=1", "equal_steps=true", "data.subset_seed=1", "scheduler=constant"]
     check(asked(*typed), {text.partition("=")[0] for text in typed})

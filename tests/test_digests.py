@@ -75,7 +75,7 @@ def test_what_does_not_change_the_result_does_not_change_the_digests(override: s
         *("augment.rotate=10", "augment.vertical_flip=0.5", "augment.saturation=0.1"),
         *("recipe.label_smoothing=0.2", "+trainer.gradient_clip_val=1"),
         *("recipe.class_weight=0.5", "primary_metric=balanced_accuracy", "noise_scale=4"),
-        *("batch_growth=1", "data.passes_per_epoch=2"),
+        *("batch_growth=1", "data.passes_per_epoch=2", "averages=[0.1]"),
     ],
 )
 def test_what_changes_the_result_changes_both_digests(override: str) -> None:
@@ -97,6 +97,7 @@ def test_the_seed_changes_the_digest_of_the_run_and_not_of_its_configuration() -
         *((text, True) for text in ("optim.lr=0.1", "scheduler=step", "epochs=3", "seed=2", "recipe.views=flip")),
         *((text, True) for text in ("recipe.class_weight=1", "primary_metric=balanced_accuracy")),
         *((text, False) for text in ("optim=sgd", "data.batch_size=16", "model=resnet18", "recipe.mixup=0.2")),
+        ("averages=[0.1]", False),
     ],
 )
 def test_a_budget_depends_on_what_an_epoch_costs(override: str, is_free: bool) -> None:

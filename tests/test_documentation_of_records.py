@@ -19,7 +19,7 @@ from intel_scenes.inference import ensembles, labelled, labelled_files
 from intel_scenes.inference.paired import PairedDifference
 from intel_scenes.inference.predict import Predicted
 from intel_scenes.inference.reliability import Bin
-from intel_scenes.record import Epoch, EpochNoise, Predictions, StudyPlan, Summary
+from intel_scenes.record import AveragedEpoch, Epoch, EpochNoise, Predictions, StudyPlan, Summary
 from intel_scenes.studies.load import Run
 from intel_scenes.studies.render import csv_files
 from intel_scenes.studies.render.learning_curves import curve_columns
@@ -72,6 +72,7 @@ EXPECTED = {
     "summary.json": names(Summary),
     "history.csv": names(Epoch),
     "gradient_noise.csv": names(EpochNoise),
+    "averages.csv": names(AveragedEpoch),
     "study.yaml": list(of_plan()),
     "pairwise.csv": csv_files.PAIRWISE_COLUMNS,
     "effects.csv": csv_files.EFFECTS_COLUMNS,
@@ -115,7 +116,8 @@ def test_the_columns_of_results_are_what_was_typed_the_keys_of_the_summary_and_t
 
 def test_the_page_names_the_files_of_a_run_and_of_a_study():
     of_run = [record.CONFIG, record.OVERRIDES, record.SUMMARY, record.HISTORY, record.PREDICTIONS, record.CURVES]
-    of_run += [record.GRADIENT_NOISE, record.CONFUSION, record.MISTAKES, record.BEST, record.LAST, record.LOCK]
+    of_run += [record.AVERAGES, record.GRADIENT_NOISE, record.CONFUSION, record.MISTAKES]
+    of_run += [record.BEST, record.LAST, record.LOCK]
     assert sorted(named("Folder of a run")) == sorted([*of_run, "logs", "wandb"])
     tables = [csv_files.RESULTS, csv_files.PAIRWISE, csv_files.EFFECTS, csv_files.INTERACTIONS]
     of_study = [record.STUDY, record.STUDY_LOCK, *tables, csv_files.LEARNING_CURVE, REPORT, ".replaced", ".stopped"]

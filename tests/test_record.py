@@ -9,7 +9,7 @@ import pytest
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
-from intel_scenes.record import GradientNoise, History, Normalization, Predictions, Status, Summary
+from intel_scenes.record import Averages, GradientNoise, History, Normalization, Predictions, Status, Summary
 
 CONTRACT = {
     *("status", "error", "traceback", "started", "ended"),
@@ -38,6 +38,9 @@ def test_the_contract_is_kept() -> None:
     assert (record.GRADIENT_NOISE, ",".join(record.GRADIENT_NOISE_COLUMNS)) == ("gradient_noise.csv", columns)
     assert (record.CONFIG, record.OVERRIDES, record.SUMMARY) == ("config.yaml", "overrides.yaml", "summary.json")
     assert (record.HISTORY, record.PREDICTIONS, record.CURVES) == ("history.csv", "predictions.csv", "curves.png")
+    scores = "train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy"
+    assert ",".join(record.AVERAGES_COLUMNS) == f"epoch,step,window,{scores},weight_norm"
+    assert record.AVERAGES == "averages.csv"
     assert (record.CONFUSION, record.MISTAKES) == ("confusion.png", "mistakes.png")
     assert (record.BEST, record.LAST) == ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
 
@@ -50,6 +53,7 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path
         ".summary.json-a1",
         ".history.csv-b2",
         ".gradient_noise.csv-b2",
+        ".averages.csv-b3",
         "checkpoints/.last.ckpt-c3",
         "checkpoints/.best.ckpt-d4",
     }
@@ -194,6 +198,28 @@ def test_a_history_is_read_by_epoch_and_written_as_it_was(tmp_path: Path) -> Non
     history.write(tmp_path / "again")
     assert (tmp_path / "again/history.csv").read_text() == content
     assert replace(history, primary_metric="balanced_accuracy").best.epoch == 0
+
+
+def test_averages_are_read_by_row_and_written_as_they_were(tmp_path: Path) -> None:
+    content = (
+        "epoch,step,window,train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy,weight_norm\n"
+        "0,10,0.0,0.5,0.75,0.625,0.7,,,2.5\n"
+        "1,20,0.1,0.25,0.875,0.375,0.8,0.4,0.85,3.5\n"
+    )
+    (tmp_path / "averages.csv").write_text(content)
+    averages = Averages.read(tmp_path)
+    first, last = averages.rows
+    assert (first.epoch, first.step, first.window, first.test_loss, first.test_accuracy) == (0, 10, 0, None, None)
+    assert (last.val_accuracy, last.test_loss, last.test_accuracy, last.weight_norm) == (0.8, 0.4, 0.85, 3.5)
+    averages.write(tmp_path / "again")
+    assert (tmp_path / "again/averages.csv").read_text() == content
+
+
+@pytest.mark.parametrize("content", [None, "epoch,step\n0,10\n", "\n", "no table"])
+def test_a_folder_without_averages_has_none(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "averages.csv").write_text(content)
+    assert Averages.read(tmp_path).rows == ()
 
 
 def test_a_history_without_the_balanced_accuracy_has_none(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import logging
 import statistics
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -41,8 +41,9 @@ class Costs:
         num_batches: Batches per epoch.
         evaluation_seconds: Seconds to evaluate an image without test-time augmentation.
         features_seconds: Seconds to compute the frozen features of all images; 0 if the run uses none.
-        state_bytes: Bytes of the optimizer's state and of the weight average, beside the weights.
+        state_bytes: Bytes of the optimizer's state and of the weight averages, beside the weights.
         peak_bytes: Peak memory in bytes; None if the system does not report it.
+        num_evaluations: Evaluations after each epoch: with `averages` one more, and one for each window.
     """
 
     step_seconds: Mapping[int, float]
@@ -52,10 +53,11 @@ class Costs:
     features_seconds: float
     state_bytes: int
     peak_bytes: int | None
+    num_evaluations: int = 1
 
     def epoch_seconds(self, data: SceneDataModule, size: int) -> float:
         """Return the seconds of an epoch with its evaluations, at a side of the images in pixels."""
-        num_evaluated = len(data.splits.val) + len(data.splits.train_eval)
+        num_evaluated = self.num_evaluations * (len(data.splits.val) + len(data.splits.train_eval))
         return self.num_batches * self.step_seconds[size] + self.evaluation_seconds * num_evaluated
 
 
@@ -67,7 +69,8 @@ def time_parts(
     num_batches: int,
     head_first: bool,
     runtime: Runtime,
-    averages: bool = False,
+    num_averages: int = 0,
+    num_evaluations: int = 1,
     num_steps: int = NUM_STEPS,
 ) -> Costs:
     """Time a few steps at each training size.
@@ -79,7 +82,8 @@ def time_parts(
         num_batches: Batches per epoch.
         head_first: Whether the run begins with fitting the head to frozen features.
         runtime: Device and precision of the training.
-        averages: Whether the run keeps an average of the weights.
+        num_averages: Number of averages of the weights that the run keeps.
+        num_evaluations: Evaluations after each epoch.
         num_steps: Steps to time at each size, after a warm-up step.
     """
     memory.begin(runtime.device)
@@ -92,18 +96,21 @@ def time_parts(
     assert isinstance(configured, dict)
     optimizer = configured["optimizer"]
     assert isinstance(optimizer, torch.optim.Optimizer)
-    average = deepcopy(classifier) if averages else None
+    averages = [deepcopy(classifier) for _ in range(num_averages)]
     steps = {
-        size: _step_seconds(classifier, optimizer, average, inputs, size, runtime, num_steps)
+        size: _step_seconds(classifier, optimizer, averages, inputs, size, runtime, num_steps)
         for size in dict.fromkeys(data.train_sizes)
     }
     state = [value for values in optimizer.state.values() for value in values.values()]
-    state += average.state_dict().values() if average else []
+    state += [value for average in averages for value in average.state_dict().values()]
     image_seconds = evaluation_seconds(classifier, inputs, runtime)
     peak_bytes = memory.peak(runtime.device)
     if head_first:
         features_seconds = image_seconds * num_images  # the same network without its last layer
-    return Costs(steps, num_steps, num_batches, image_seconds, features_seconds, _num_bytes(state), peak_bytes)
+    state_bytes = _num_bytes(state)
+    return Costs(
+        steps, num_steps, num_batches, image_seconds, features_seconds, state_bytes, peak_bytes, num_evaluations
+    )
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,8 @@ def time_run(
         num_batches=config.trainer.num_batches(data.num_batches),
         head_first=config.effective_recipe.head_first,
         runtime=runtime,
-        averages=config.recipe.ema_decay is not None,
+        num_averages=(config.recipe.ema_decay is not None) + len(config.averages or ()),
+        num_evaluations=2 + len(config.averages) if config.averages else 1,
         num_steps=num_steps,
     )
     return TimedRun(costs, classifier, network)
@@ -258,7 +266,7 @@ def _num_bytes(values: Iterable[object]) -> int:
 def _step_seconds(
     classifier: SceneClassifier,
     optimizer: torch.optim.Optimizer,
-    average: SceneClassifier | None,
+    averages: Sequence[SceneClassifier],
     data: SceneDataModule,
     size: int,
     runtime: Runtime,
@@ -275,7 +283,7 @@ def _step_seconds(
         optimizer.zero_grad()
         forward_backward(classifier.network, images, targets, runtime, label_smoothing=label_smoothing)
         optimizer.step()
-        if average:
+        for average in averages:
             averaging.move(average, classifier, 0.5)
 
     step()

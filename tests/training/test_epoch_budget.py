@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,6 +44,10 @@ DATA = SimpleNamespace(splits=SPLITS, train_sizes=[64])
 )
 def test_as_many_epochs_as_fit_are_trained_and_at_least_one(minutes, features, expected):
     assert fitted_epochs(costs(features), DATA, minutes) == expected
+
+
+def test_each_evaluation_after_an_epoch_is_counted():
+    assert replace(costs(), num_evaluations=6).epoch_seconds(DATA, 64) == pytest.approx(10 + 6 * 0.2)
 
 
 def test_a_budget_too_small_for_one_epoch_is_reported(caplog):

@@ -36,7 +36,7 @@ VARIANTS = {
     ),
     HALF: (
         *("model=mobilenet_v2", "data.image_size=40", "data.batch_size=16", "optim=sgd", "optim.lr=0.02"),
-        *("scheduler=plateau", "scheduler.factory.patience=1", "recipe.ema_decay=0.8"),
+        *("scheduler=plateau", "scheduler.factory.patience=1", "recipe.ema_decay=0.8", "averages=[0.1,1]"),
         *("recipe.cutmix=0.5", "recipe.train_size=[32,40]", "recipe.views=flip"),
     ),
     "head alone": ("recipe=linear_probe", "model=resnet18", "data.image_size=32", "data.batch_size=8", "lr_scale=10"),
@@ -124,6 +124,9 @@ def tensors(value):
 def assert_equal_runs(folder, expected, variant):
     assert history(folder) == history(expected)
     assert (folder / record.PREDICTIONS).read_bytes() == (expected / record.PREDICTIONS).read_bytes()
+    averages = [place / record.AVERAGES for place in (folder, expected)]
+    assert [path.exists() for path in averages] == [variant == HALF] * 2
+    assert variant != HALF or averages[0].read_bytes() == averages[1].read_bytes()
     ours, theirs = (json.loads((place / record.SUMMARY).read_text()) for place in (folder, expected))
     assert {k: v for k, v in ours.items() if k not in TIMING} == {k: v for k, v in theirs.items() if k not in TIMING}
     for name in (record.BEST, record.LAST):
