@@ -185,7 +185,7 @@ def _number(text: str) -> float:
 
 
 def read_trials(folders: Sequence[Path]) -> list[Trial]:
-    """Return the trials of all runs in study folders; a run that is in two of them counts once.
+    """Return the trials of all runs in study folders; a run that was made twice, or is in two of them, counts once.
 
     Raises:
         UserError: There is no run, or two different runs fill the same place.
@@ -198,9 +198,10 @@ def read_trials(folders: Sequence[Path]) -> list[Trial]:
             continue
         for trial in _trials_of(folder, summary):
             place = trial.cell, trial.lr, trial.seed
-            if other := trials.get(place):
+            other = trials.get(place, trial)
+            if other.curve != trial.curve:
                 raise UserError(f"{folder} and {other.folder} differ in a key that is not a factor here: move one away")
-            trials[place] = trial
+            trials[place] = trial if other.noise is None else other  # `noise_scale` measures, and changes nothing
             seen.add(summary.config_digest or "")
     if not trials:
         raise UserError(f"{', '.join(map(str, folders))} holds no finished run with {AVERAGES}: run the study first")

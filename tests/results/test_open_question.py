@@ -89,7 +89,11 @@ def test_a_run_in_two_studies_counts_once_and_two_runs_in_one_place_are_refused(
     for name in ("first", "second"):
         leave_run(tmp_path / name / "a", config_digest="same")
     assert len(read_trials([tmp_path / "first", tmp_path / "second"])) == 1
-    leave_run(tmp_path / "second" / "b", config_digest="other")
+    leave_run(tmp_path / "second" / "b", config_digest="with noise_scale")
+    (tmp_path / "second" / "b" / "gradient_noise.csv").write_text("signal,noise\n2,30\n")
+    (trial,) = read_trials([tmp_path / "first", tmp_path / "second"])
+    assert trial.noise == (2.0, 30.0)
+    leave_run(tmp_path / "second" / "c", config_digest="other", excess=0.2)
     with pytest.raises(UserError, match="differ in a key that is not a factor here"):
         read_trials([tmp_path / "first", tmp_path / "second"])
 
