@@ -1,7 +1,7 @@
 """Write the training images to leave out so that the classes become unequal: `python -m ...thin SEG_TRAIN FILE`.
 
-Of the class of rank k, in alphabetical order, a share of 1/k is kept (Zipf's law): all buildings, half of the forests, a
-sixth of the streets.
+Of the class of rank k, in alphabetical order, a share of 1/k is kept (Zipf's law): all buildings, half of the forests,
+a sixth of the streets.
 """
 
 import sys
