@@ -1,8 +1,9 @@
 """Train the runs of the open question: `python -m results.open_question.run WEIGHTS STUDY_FOLDER`.
 
-Each cell (optimizer, batch size, schedule, length) tries four rates on one seed, and more while the best is at an end
-of the grid. Then its chosen rates are trained on fresh seeds. Complete runs are skipped, so a stopped command continues
-when it is started again.
+Three stages. `screen`: each cell (optimizer, batch size, schedule, length) tries four rates on one seed, and more while
+the best is at an end of the grid. `extend`: cells at a constant rate try more where the best rate for the average of
+the weights is at an end, since averages like larger rates than the weights themselves. `confirm`: the chosen rates are
+trained on fresh seeds. Complete runs are skipped, so a stopped command continues when it is started again.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import math
 import multiprocessing
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,10 +23,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from intel_scenes import UserError, start_run
-from intel_scenes.record import Status, Summary
+from intel_scenes.record import Averages, Status, Summary
 from results.open_question.cells import SCREENING_SEED, Study
-from results.open_question.runs import AVERAGING, CONSTANT, GROWING, read_averages, read_trials
-from results.open_question.wanted import wanted
+from results.open_question.runs import CONSTANT, GROWING, has_diverged, read_trials
+from results.open_question.wanted import Wanted, wanted
 
 WEIGHT_DECAY = 0.01
 BASE = (
@@ -53,6 +55,7 @@ LENGTHS = {5: (5, 1), 20: (5, 4), 80: (5, 16), 336: (6, 56), 2000: (5, 400)}
 SAMPLES, STEPS = 20, {"1024": 336, "full": 2000}  # passes at equal samples, and at 2,000 steps or more
 NUM_RATES, MOST_RATES = 4, 9
 NUM_LARGE = 16  # large batches that measure the gradient noise
+STAGES = ("screen", "extend", "confirm")
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def train(place: Place, lr: float, seed: int, study: Path, weights: Path, furthe
     """Train a run unless it is complete, or its loss was not finite."""
     folder = place.folder(study, lr, seed)
     summary = Summary.peek(folder)
-    if summary is not None and summary.status in (Status.COMPLETED, Status.FAILED):
+    if summary is not None and (summary.status is Status.COMPLETED or has_diverged(summary)):
         return
     overrides = [f"model.weights='{weights}'", *place.overrides, f"optim.lr={lr}", f"seed={seed}", *further]
     try:
@@ -141,10 +144,12 @@ def train(place: Place, lr: float, seed: int, study: Path, weights: Path, furthe
 
 def criteria(place: Place, study: Path, lr: float) -> tuple[float, float]:
     """Return the objective and the validation loss of the last weights of a screened run; infinite if it diverged."""
-    last = [row for row in read_averages(place.folder(study, lr, SCREENING_SEED)) if not row.window][-1:]
-    if not last:
+    folder = place.folder(study, lr, SCREENING_SEED)
+    summary = Summary.peek(folder)
+    if summary is None or summary.status is not Status.COMPLETED:  # its epochs before it diverged do not count
         return math.inf, math.inf
-    return last[0].train_loss + WEIGHT_DECAY / 2 * last[0].weight_norm ** 2, last[0].val_loss
+    last = [row for row in Averages.read(folder).rows if row.window == 0][-1]
+    return last.train_loss + WEIGHT_DECAY / 2 * last.weight_norm**2, last.val_loss
 
 
 def screen(study: Path, weights: Path, place: Place) -> None:
@@ -159,46 +164,63 @@ def screen(study: Path, weights: Path, place: Place) -> None:
         rates = ([lowest / 2] if lowest in best else []) + ([highest * 2] if highest in best else [])
 
 
-def confirm(study: Path, weights: Path, task: tuple[Place, float, int]) -> None:
-    """Train a chosen rate on a fresh seed."""
+def train_task(study: Path, weights: Path, task: tuple[Place, float, int]) -> None:
+    """Train a rate on a seed; fresh seeds at a constant rate measure the gradient noise too."""
     place, lr, seed = task
-    further = [f"noise_scale={NUM_LARGE}"] if place.schedule == CONSTANT and place.exclude is None else []
+    is_measured = seed != SCREENING_SEED and place.schedule == CONSTANT and place.exclude is None
+    further = [f"noise_scale={NUM_LARGE}"] if is_measured else []
     train(place, lr, seed, study, weights, further)
+
+
+def extending(study: Path, ordered: Sequence[Place]) -> list[tuple[Place, float, int]]:
+    """Return place, rate and seed of the next rates where the best one is at an end of the grid."""
+    trials = read_trials([study])
+    tried = Counter(trial.cell for trial in trials if trial.seed == SCREENING_SEED)
+    missing = wanted(Study(trials, {}))
+    return _tasks(ordered, [one for one in missing if one.seed == SCREENING_SEED and tried[one.cell] < MOST_RATES])
 
 
 def confirming(study: Path, ordered: Sequence[Place]) -> list[tuple[Place, float, int]]:
     """Return place, rate and seed of the runs that confirm what the screening seed chose."""
+    missing = wanted(Study(read_trials([study]), {}))
+    return _tasks(ordered, [one for one in missing if one.seed != SCREENING_SEED])
+
+
+def _tasks(ordered: Sequence[Place], missing: Iterable[Wanted]) -> list[tuple[Place, float, int]]:
+    """Return place, rate and seed of missing runs, in the order of the places."""
     by_key = {
         (place.optimizer, place.batch_size, place.schedule, place.passes, place.exclude is None): place
         for place in ordered
     }
     tasks = []
-    for cell, lr, seed, _ in (one for one in wanted(Study(read_trials([study]), {})) if one.seed != SCREENING_SEED):
+    for cell, lr, seed, _ in missing:
         batch_size = "full" if cell.is_full else str(cell.batch_size)
-        schedule = CONSTANT if cell.schedule.startswith(AVERAGING) else cell.schedule
-        key = (cell.optimizer, batch_size, schedule, cell.passes, cell.problem.images == "all")
+        key = (cell.optimizer, batch_size, cell.schedule, cell.passes, cell.problem.images == "all")
         if key in by_key:
             tasks.append((by_key[key], lr, seed))
     return sorted(tasks, key=lambda task: ordered.index(task[0]))
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Screen all cells, then train the chosen rates on fresh seeds."""
+    """Screen all cells, extend their grids, then train the chosen rates on fresh seeds."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("weights", type=Path, help="file of ImageNet weights of mobilenet_v2")
     parser.add_argument("study", type=Path, help="folder of the runs")
     parser.add_argument("--exclude", type=Path, help="file of excluded images, which adds cells with thinned classes")
     parser.add_argument("--workers", type=int, default=2, help="number of runs at the same time")
-    parser.add_argument("--stages", nargs="+", default=["screen", "confirm"], choices=["screen", "confirm"])
+    parser.add_argument("--stages", nargs="+", default=STAGES, choices=STAGES)
     options = parser.parse_args(arguments)
     ordered = places(options.exclude and options.exclude.resolve())
     study, weights = options.study, options.weights.resolve()
     with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         if "screen" in options.stages:
             _shown(pool.map(partial(screen, study, weights), ordered), len(ordered), "cells")
+        if "extend" in options.stages:
+            while tasks := extending(study, ordered):
+                _shown(pool.map(partial(train_task, study, weights), tasks), len(tasks), "further rates")
         if "confirm" in options.stages:
             tasks = confirming(study, ordered)
-            _shown(pool.map(partial(confirm, study, weights), tasks), len(tasks), "fresh seeds")
+            _shown(pool.map(partial(train_task, study, weights), tasks), len(tasks), "fresh seeds")
 
 
 def _shown(results: Iterable[None], number: int, label: str) -> None:

@@ -11,6 +11,7 @@ from intel_scenes import record
 from intel_scenes.errors import UserError
 from results import plots
 from results.learning_rates import analyse
+from tests.results.simulated_question import leave_noise
 from tests.studies.simulated_records import leave_run, right
 
 BATCHES = (16, 64, 256, 1024, 4096)
@@ -173,9 +174,7 @@ def test_fewer_than_three_rates_are_refused(tmp_path):
 def test_the_noise_scale_is_noise_over_signal_each_averaged_first(tmp_path):
     leave_study(tmp_path, saturating, batches=(16, 256, 4096), rates=RATES[2:8])
     for folder in tmp_path.iterdir():
-        with (folder / "gradient_noise.csv").open("w", newline="") as file:
-            # Mean signal 1 and mean noise 150; the mean of the ratios would be 550.
-            csv.writer(file).writerows([("signal", "noise", "noise_scale"), (1.8, 90, 50), (0.2, 210, 1050)])
+        leave_noise(folder, (1.8, 90), (0.2, 210))  # the mean of the ratios would be 550
 
     (series,) = analyse.series_of(tmp_path)
 

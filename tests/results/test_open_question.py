@@ -25,7 +25,7 @@ from results.open_question.claims import Answer, Claim
 from results.open_question.intervals import Estimate, Verdict, all_of, mean, ratio, slopes, within
 from results.open_question.runs import read_trials, schedule_of
 from results.open_question.wanted import wanted
-from tests.results.simulated_question import LOWEST, leave_run, other_problem, study, trials
+from tests.results.simulated_question import LOWEST, leave_noise, leave_run, other_problem, study, trials
 
 HELD, REFUTED, UNDECIDED, NOT_RUN = Verdict.HELD, Verdict.REFUTED, Verdict.UNDECIDED, Verdict.NOT_RUN
 
@@ -90,7 +90,7 @@ def test_a_run_in_two_studies_counts_once_and_two_runs_in_one_place_are_refused(
         leave_run(tmp_path / name / "a", config_digest="same")
     assert len(read_trials([tmp_path / "first", tmp_path / "second"])) == 1
     leave_run(tmp_path / "second" / "b", config_digest="with noise_scale")
-    (tmp_path / "second" / "b" / "gradient_noise.csv").write_text("signal,noise\n2,30\n")
+    leave_noise(tmp_path / "second" / "b", (2, 30))
     (trial,) = read_trials([tmp_path / "first", tmp_path / "second"])
     assert trial.noise == (2.0, 30.0)
     leave_run(tmp_path / "second" / "c", config_digest="other", excess=0.2)
@@ -127,8 +127,7 @@ def test_schedules_are_named_by_what_distinguishes_them(name: str, settings: dic
 
 def test_noise_and_signal_are_averaged_apart_over_the_second_half(tmp_path: Path) -> None:
     folder = leave_run(tmp_path / "a")
-    lines = ["epoch,signal,noise", "0,100,1", "1,50,1", "2,1,30", "3,3,10"]
-    (folder / "gradient_noise.csv").write_text("\n".join(lines) + "\n")
+    leave_noise(folder, (100, 1), (50, 1), (1, 30), (3, 10))
     (trial,) = read_trials([tmp_path])
     assert trial.noise == (2.0, 20.0)
 
