@@ -11,7 +11,8 @@ Reads the records of runs in one or more study folders and writes into the outpu
 - `excess.png`, `decay.png`.
 
 Intervals are Student's over seeds, paired where two cells are compared. Those of the test accuracy are for these test
-images: others are not part of them.
+images: others are not part of them. They are not adjusted for the number of cells and rows: where the truth lies at the
+bound of a rule, one interval in forty refutes it by chance, and a row that is refuted by one of seven cells more often.
 
 All optimizers minimize the same function: the penalty is part of the gradient (adam, not adamw; without decay the two
 are the same). Rates are tuned on seed 1 and measured on the others: see `cells`.

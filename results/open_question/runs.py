@@ -79,8 +79,12 @@ class Cell:
         """What is held equal: `samples`, `steps`, or the number of passes in words."""
         if self.passes == SAMPLES_PASSES:
             return "samples"
-        steps = self.passes * max(1, self.num_train // self.batch_size)
-        return "steps" if LEAST_STEPS <= steps <= MOST_STEPS else f"{self.passes} passes"
+        return "steps" if self.has_equal_steps else f"{self.passes} passes"
+
+    @property
+    def has_equal_steps(self) -> bool:
+        """Whether it takes about 2,000 steps, so that batches compare at equal steps; also true at equal samples."""
+        return LEAST_STEPS <= self.passes * max(1, self.num_train // self.batch_size) <= MOST_STEPS
 
     def with_schedule(self, schedule: str) -> "Cell":
         """Return the same cell under another schedule."""

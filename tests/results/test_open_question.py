@@ -275,10 +275,12 @@ def test_a_rate_at_the_end_of_the_grid_is_marked() -> None:
 BATCHES = (16, 64, 256, 1024)
 
 
-@pytest.mark.parametrize(("exponent", "verdict"), [(1.0, HELD), (0.5, REFUTED)])
+@pytest.mark.parametrize(("exponent", "verdict"), [(1.0, HELD), (0.5, REFUTED), (1.6, UNDECIDED), (2.2, REFUTED)])
 def test_slope_of_the_excess(exponent: float, verdict: Verdict) -> None:
     cells = [
-        trials("sgd", batch, "constant", 0.1 * (lr / batch) ** exponent, best=lr) for batch in BATCHES for lr in (1, 2)
+        trials("sgd", batch, "constant", 0.1 * (16 * lr / batch) ** exponent, best=lr)
+        for batch in BATCHES
+        for lr in (1, 2)
     ]
     answer = only(noise_claims.answers(study(*_at_their_rates(cells))), noise_claims.SLOPE)
     assert answer.verdict is verdict
@@ -311,10 +313,15 @@ def decay(optimizer: str, batch: int, gained: float, **more):
     )
 
 
-@pytest.mark.parametrize(("at_full", "verdict"), [(0.001, HELD), (0.1, REFUTED), (0.05, UNDECIDED), (0.03, UNDECIDED)])
+@pytest.mark.parametrize(
+    ("at_full", "verdict"),
+    [(0.001, HELD), (0.1, REFUTED), (0.05, UNDECIDED), (0.03, UNDECIDED), (-0.03, UNDECIDED)],
+)
 def test_whether_decay_stops_helping_at_full_batch(at_full: float, verdict: Verdict) -> None:
     spread = 0.1 if at_full == 0.05 else 0.01  # 0.03 is less than 0.052, but has not vanished
-    made = study(*decay("sgd", 16, 0.052, spread=spread), *decay("sgd", 6_000, at_full))
+    twenty_steps = decay("sgd", 6_000, -0.04)  # equal samples, which decide nothing
+    full = decay("sgd", 6_000, at_full, passes=2_000)
+    made = study(*decay("sgd", 16, 0.052, spread=spread), *twenty_steps, *full)
     answer = only(noise_claims.answers(made), noise_claims.VANISHING)
     assert answer.verdict is verdict
     assert answer.estimate.value == pytest.approx(0.052 - at_full)
@@ -325,20 +332,35 @@ def test_whether_decay_stops_helping_at_full_batch(at_full: float, verdict: Verd
     [(0.1, 0.001, HELD), (0.1, 0.05, UNDECIDED), (0.05, 0.1, REFUTED), (-0.01, -0.03, REFUTED)],
 )
 def test_whether_normalized_steps_need_decay_at_full_batch(of_adam: float, of_sgd: float, verdict: Verdict) -> None:
-    made = study(*decay("adam", 6_000, of_adam), *decay("sgd_plain", 6_000, of_sgd))
+    gains = {"adam": of_adam, "sgd_plain": of_sgd}
+    made = study(*(cell for name, gained in gains.items() for cell in decay(name, 6_000, gained, passes=2_000)))
     assert only(noise_claims.answers(made), noise_claims.NORMALIZED_STEPS).verdict is verdict
 
 
 @pytest.mark.parametrize(
-    ("gains", "verdict"),
-    [((0.2, 0.1, 0.05, 0.01), HELD), ((0.1, 0.01, 0.2, 0.05), REFUTED), ((0.01, 0.05, 0.1, 0.2), REFUTED)],
+    ("gains", "at_equal_steps", "verdict"),
+    [
+        ((0.2, 0.1, 0.05, 0.01), (0.2, 0.01), HELD),
+        ((0.2, 0.1, 0.05, 0.01), (0.2, 0.3), REFUTED),  # only because larger batches took fewer steps
+        ((0.2, 0.1, 0.05, 0.01), (0.2,), UNDECIDED),
+        ((0.1, 0.01, 0.2, 0.05), (0.2, 0.01), REFUTED),
+        ((0.01, 0.05, 0.1, 0.2), (0.2, 0.01), REFUTED),
+    ],
 )
-def test_whether_decay_helps_below_the_noise_scale(gains: tuple[float, ...], verdict: Verdict) -> None:
+def test_whether_decay_helps_below_the_noise_scale(
+    gains: tuple[float, ...], at_equal_steps: tuple[float, ...], verdict: Verdict
+) -> None:
     cells = [
         group
         for optimizer in ("sgd_plain", "sgd", "adam")
         for batch, gained in zip(BATCHES, gains, strict=True)
         for group in decay(optimizer, batch, gained, noise_scale=200.0)
+    ]
+    cells += [
+        group
+        for optimizer in ("sgd_plain", "adam")
+        for batch, passes, gained in zip((60, 1_000), (20, 333), at_equal_steps, strict=False)
+        for group in decay(optimizer, batch, gained, passes=passes)
     ]
     assert only(noise_claims.answers(study(*cells)), noise_claims.NOISE_SCALE).verdict is verdict
 
@@ -393,12 +415,13 @@ def test_averaging_is_undecided_where_decay_gains_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gains", "verdict"), [((0.01, 0.02, 0.04), HELD), ((0.02, 0.02, 0.01), REFUTED), ((-0.03, -0.02, -0.01), REFUTED)]
+    ("shares", "verdict"), [((0.1, 0.2, 0.4), HELD), ((0.2, 0.2, 0.1), REFUTED), ((-0.3, -0.2, -0.1), REFUTED)]
 )
-def test_whether_zero_beats_a_floor_the_more_the_longer(gains: tuple[float, ...], verdict: Verdict) -> None:
+def test_whether_zero_beats_a_floor_the_more_the_longer(shares: tuple[float, ...], verdict: Verdict) -> None:
+    # The excess falls with the length, and the difference in excess with it: what counts is its share.
     cells = [
-        trials("adam", 64, schedule, 0.05 + gained * (schedule == "linear to 0.1"), passes=passes)
-        for passes, gained in zip((5, 20, 80), gains, strict=True)
+        trials("adam", 64, schedule, (1 + share * (schedule == "linear to 0.1")) / passes**2, passes=passes)
+        for passes, share in zip((5, 20, 80), shares, strict=True)
         for schedule in ("linear", "linear to 0.1")
     ]
     assert only(schedule_claims.answers(study(*cells)), schedule_claims.TO_ZERO).verdict is verdict
@@ -433,7 +456,7 @@ def test_whether_thinned_classes_open_the_lead_of_adam(thinned: float, verdict: 
     answer = only(problem_claims.answers(made), problem_claims.OPENING)
     assert answer.verdict is verdict
     assert answer.estimate.value == pytest.approx(math.log(thinned), abs=1e-9)
-    assert answer.measured.startswith("batch full")
+    assert answer.measured.startswith("batch full, 20 passes")
 
 
 @pytest.mark.parametrize(("at_full", "verdict"), [(3.0, HELD), (1.5, REFUTED)])
