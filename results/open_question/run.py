@@ -1,9 +1,9 @@
 """Train the runs of the open question: `python -m results.open_question.run WEIGHTS STUDY_FOLDER`.
 
 Three stages. `screen`: each cell (optimizer, batch size, schedule, length) tries four rates on one seed, and more while
-the best is at an end of the grid. `extend`: cells at a constant rate try more where the best rate for the average of
-the weights is at an end, since averages like larger rates than the weights themselves. `confirm`: the chosen rates are
-trained on fresh seeds. Complete runs are skipped, so a stopped command continues when it is started again.
+the best is at an end of the grid. `extend`: further rates where the best is still at an end, above all for averages of
+the weights, which like larger rates than the weights themselves. `confirm`: the chosen rates are trained on fresh
+seeds. Complete runs are skipped, so a stopped command continues when it is started again.
 """
 
 import argparse
@@ -53,7 +53,7 @@ SCHEDULES = {
 # Epochs, and passes over the images in each: validation and averages are evaluated after every epoch.
 LENGTHS = {5: (5, 1), 20: (5, 4), 80: (5, 16), 336: (6, 56), 2000: (5, 400)}
 SAMPLES, STEPS = 20, {"1024": 336, "full": 2000}  # passes at equal samples, and at 2,000 steps or more
-NUM_RATES, MOST_RATES = 4, 9
+NUM_RATES, MOST_RATES, MOST_EXTENDED = 4, 9, 14
 NUM_LARGE = 16  # large batches that measure the gradient noise
 STAGES = ("screen", "extend", "confirm")
 
@@ -177,7 +177,7 @@ def extending(study: Path, ordered: Sequence[Place]) -> list[tuple[Place, float,
     trials = read_trials([study])
     tried = Counter(trial.cell for trial in trials if trial.seed == SCREENING_SEED)
     missing = wanted(Study(trials, {}))
-    return _tasks(ordered, [one for one in missing if one.seed == SCREENING_SEED and tried[one.cell] < MOST_RATES])
+    return _tasks(ordered, [one for one in missing if one.seed == SCREENING_SEED and tried[one.cell] < MOST_EXTENDED])
 
 
 def confirming(study: Path, ordered: Sequence[Place]) -> list[tuple[Place, float, int]]:

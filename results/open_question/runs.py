@@ -82,9 +82,14 @@ class Cell:
         return "steps" if self.has_equal_steps else f"{self.passes} passes"
 
     @property
+    def steps(self) -> int:
+        """Number of steps, of a batch that does not grow."""
+        return self.passes * max(1, self.num_train // self.batch_size)
+
+    @property
     def has_equal_steps(self) -> bool:
-        """Whether it takes about 2,000 steps, so that batches compare at equal steps; also true at equal samples."""
-        return LEAST_STEPS <= self.passes * max(1, self.num_train // self.batch_size) <= MOST_STEPS
+        """Whether it takes about 2,000 steps, in whatever regime, so that batches compare at equal steps."""
+        return LEAST_STEPS <= self.steps <= MOST_STEPS
 
     def with_schedule(self, schedule: str) -> "Cell":
         """Return the same cell under another schedule."""
