@@ -27,9 +27,10 @@ from results.open_question.runs import AVERAGING, CONSTANT, GROWING, read_averag
 from results.open_question.wanted import wanted
 
 WEIGHT_DECAY = 0.01
+AVERAGES = (0.02, 0.1, 0.3, 1)  # windows
 BASE = (
     *("model=mobilenet_v2", "recipe=linear_probe", "recipe.label_smoothing=0", f"optim.weight_decay={WEIGHT_DECAY}"),
-    *("averages=[0.02,0.1,0.3,1]", "threads=1", "trainer=cpu"),
+    *(f"averages=[{','.join(map(str, AVERAGES))}]", "threads=1", "trainer=cpu"),
 )
 HALF = ("data.train_fraction=0.5", "data.subset_seed=1")
 # The lowest exponent k of the four rates 2**k that each optimizer tries first, by passes and batch size.
@@ -139,23 +140,29 @@ def train(place: Place, lr: float, seed: int, study: Path, weights: Path, furthe
             raise
 
 
-def criteria(place: Place, study: Path, lr: float) -> tuple[float, float]:
-    """Return the objective and the validation loss of the last weights of a screened run; infinite if it diverged."""
-    last = [row for row in read_averages(place.folder(study, lr, SCREENING_SEED)) if not row.window][-1:]
+def criteria(place: Place, study: Path, lr: float) -> list[float]:
+    """Return what chooses rates: objective and validation loss of the last weights, and of each average of them.
+
+    Averages count at a constant rate alone, where they are schedules of their own. All are infinite for a run whose
+    loss was not finite.
+    """
+    windows = (0.0, *AVERAGES) if place.schedule == CONSTANT else (0.0,)
+    last = {row.window: row for row in read_averages(place.folder(study, lr, SCREENING_SEED))}
     if not last:
-        return math.inf, math.inf
-    return last[0].train_loss + WEIGHT_DECAY / 2 * last[0].weight_norm ** 2, last[0].val_loss
+        return [math.inf] * (2 * len(windows))
+    rows = [last[window] for window in windows]
+    return [value for row in rows for value in (row.train_loss + WEIGHT_DECAY / 2 * row.weight_norm**2, row.val_loss)]
 
 
 def screen(study: Path, weights: Path, place: Place) -> None:
-    """Try rates on one seed, and more while the best for an outcome is at an end of the grid."""
-    rates, results = place.first_rates, dict[float, tuple[float, float]]()
+    """Try rates on one seed, and more while the best of a criterion is at an end of the grid."""
+    rates, results = place.first_rates, dict[float, list[float]]()
     while rates and len(results) < MOST_RATES:
         for lr in rates:
             train(place, lr, SCREENING_SEED, study, weights)
             results[lr] = criteria(place, study, lr)
         lowest, highest = min(results), max(results)
-        best = {min(results, key=lambda lr: results[lr][outcome]) for outcome in (0, 1)}
+        best = {min(results, key=lambda lr: results[lr][number]) for number in range(len(results[lowest]))}
         rates = ([lowest / 2] if lowest in best else []) + ([highest * 2] if highest in best else [])
 
 
