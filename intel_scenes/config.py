@@ -786,6 +786,7 @@ def _check_batches(config: RunConfig) -> None:
     if config.batch_growth is None:
         return
     trainer = config.trainer
+    limit = trainer.limit_train_batches
     for refused, is_set, reason in (
         ("data.batch_size=full", config.data.batch_size == "full", "is all training images and cannot grow"),
         ("scheduler.interval=validation", config.scheduler.interval == "validation", "sets the rate while it trains"),
@@ -793,7 +794,7 @@ def _check_batches(config: RunConfig) -> None:
         ("study_minutes", config.study_minutes is not None, "times steps of one size"),
         ("compile=true", config.compile, "would compile for each batch size"),
         ("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches > 1, "makes steps of equal batches"),
-        ("trainer.limit_train_batches", trainer.limit_train_batches != 1, "leaves out images"),
+        ("trainer.limit_train_batches", isinstance(limit, int) or limit < 1, "leaves out images"),
     ):
         if is_set:
             raise UserError(f"batch_growth cannot be combined with {refused}, which {reason}: leave one of them out")

@@ -103,7 +103,8 @@ def test_several_passes_per_epoch_are_for_a_head_alone() -> None:
             ["++trainer.accumulate_grad_batches=2"],
             "trainer.accumulate_grad_batches, which makes steps of equal batches",
         ),
-        (["++trainer.limit_train_batches=3"], "trainer.limit_train_batches, which leaves out images"),
+        (["++trainer.limit_train_batches=1"], "trainer.limit_train_batches, which leaves out images"),  # one batch
+        (["++trainer.limit_train_batches=0.5"], "trainer.limit_train_batches, which leaves out images"),
     ],
 )
 def test_batch_growth_is_refused_where_the_number_of_batches_is_fixed(overrides: list[str], sentence: str) -> None:

@@ -59,7 +59,7 @@ def test_the_text_fits_the_terminal_and_is_free_of_what_is_not_for_users(config_
 
 def test_each_key_is_shown_with_its_value_and_its_sentence() -> None:
     text = shown("train", width=120)
-    assert re.search(r"^  epochs=10 +passes over the training images$", text, re.MULTILINE)
+    assert re.search(r"^  epochs=10 +passes over the training images;", text, re.MULTILINE)
     assert re.search(r"^  data\.root=\$INTEL_SCENES_DATA +folder with seg_train", text, re.MULTILINE)
     assert re.search(r"^  data\.cache_dir=~/\.cache/intel_scenes\n? +folder of the", text, re.MULTILINE)
     assert re.search(r"^  optim\.weight_decay=0\.01 +decoupled", text, re.MULTILINE), "the default recipe takes AdamW"

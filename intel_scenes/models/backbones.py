@@ -26,7 +26,7 @@ _OLD_DENSENET_KEY = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.
 log = logging.getLogger(__name__)
 
 _SIZES_THAT_FIT: set[tuple[str, int, int]] = set()
-_LOADED_HEADLESS: set[str] = set()  # sources of weights, of which a line has told so
+_LOADED_HEADLESS: set[str] = set()  # sources of weights whose head was left out, and that this was logged for
 _BUILT_FOR_ONE_SIZE = ("vit_", "maxvit_")
 _HEAD_NAMES = "names_of_heads"  # attribute that marks a network as not torchvision's
 

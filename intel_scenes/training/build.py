@@ -463,16 +463,15 @@ def check_devices(config: RunConfig, data: SceneDataModule, runtime: Runtime) ->
             f"{num_images} validation images are fewer than the {num_devices} devices: "
             f"set trainer.devices={num_images} or lower, or raise data.val_fraction"
         )
-    if config.compile and num_devices > 1:
-        raise UserError("compile=true is for one device only: leave it out, or set trainer.devices=1")
-    if config.averages is not None and num_devices > 1:
-        raise UserError("averages is for one device only: leave it out, or set trainer.devices=1")
-    if config.noise_scale and num_devices > 1:
-        raise UserError("noise_scale is for one device only: leave it out, or set trainer.devices=1")
-    if config.batch_growth is not None and num_devices > 1:
-        raise UserError("batch_growth is for one device only: leave it out, or set trainer.devices=1")
-    if config.budget_minutes is not None and num_devices > 1:
-        raise UserError("budget_minutes is for one device only: set epochs instead, or trainer.devices=1")
+    for option, is_set, instead in (
+        ("compile=true", config.compile, "leave it out"),
+        ("averages", config.averages is not None, "leave it out"),
+        ("noise_scale", config.noise_scale > 0, "leave it out"),
+        ("batch_growth", config.batch_growth is not None, "leave it out"),
+        ("budget_minutes", config.budget_minutes is not None, "set epochs instead"),
+    ):
+        if is_set and num_devices > 1:
+            raise UserError(f"{option} is for one device only: {instead}, or set trainer.devices=1")
     if config.data.device_resident is True and runtime.device.type == "cpu":
         raise UserError("data.device_resident=true has no effect on a CPU: leave it at auto")
 

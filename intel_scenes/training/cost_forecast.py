@@ -43,7 +43,8 @@ class Costs:
         features_seconds: Seconds to compute the frozen features of all images; 0 if the run uses none.
         state_bytes: Bytes of the optimizer's state and of the weight averages, beside the weights.
         peak_bytes: Peak memory in bytes; None if the system does not report it.
-        num_evaluations: Evaluations after each epoch: with `averages` one more, and one for each window.
+        num_scored: Networks that `averages` evaluates after each epoch: the live weights and each average.
+        scores_all: Whether it evaluates them on all training images, as it does a head.
     """
 
     step_seconds: Mapping[int, float]
@@ -53,11 +54,14 @@ class Costs:
     features_seconds: float
     state_bytes: int
     peak_bytes: int | None
-    num_evaluations: int = 1
+    num_scored: int = 0
+    scores_all: bool = False
 
     def epoch_seconds(self, data: SceneDataModule, size: int) -> float:
         """Return the seconds of an epoch with its evaluations, at a side of the images in pixels."""
-        num_evaluated = self.num_evaluations * (len(data.splits.val) + len(data.splits.train_eval))
+        splits = data.splits
+        scored = splits.train if self.scores_all else splits.train_eval
+        num_evaluated = len(splits.val) + len(splits.train_eval) + self.num_scored * (len(splits.val) + len(scored))
         return self.num_batches * self.step_seconds[size] + self.evaluation_seconds * num_evaluated
 
 
@@ -70,7 +74,7 @@ def time_parts(
     head_first: bool,
     runtime: Runtime,
     num_averages: int = 0,
-    num_evaluations: int = 1,
+    num_scored: int = 0,
     num_steps: int = NUM_STEPS,
 ) -> Costs:
     """Time a few steps at each training size.
@@ -83,7 +87,7 @@ def time_parts(
         head_first: Whether the run begins with fitting the head to frozen features.
         runtime: Device and precision of the training.
         num_averages: Number of averages of the weights that the run keeps.
-        num_evaluations: Evaluations after each epoch.
+        num_scored: Networks that `averages` evaluates after each epoch.
         num_steps: Steps to time at each size, after a warm-up step.
     """
     memory.begin(runtime.device)
@@ -107,9 +111,16 @@ def time_parts(
     peak_bytes = memory.peak(runtime.device)
     if head_first:
         features_seconds = image_seconds * num_images  # the same network without its last layer
-    state_bytes = _num_bytes(state)
     return Costs(
-        steps, num_steps, num_batches, image_seconds, features_seconds, state_bytes, peak_bytes, num_evaluations
+        steps,
+        num_steps,
+        num_batches,
+        image_seconds,
+        features_seconds,
+        _num_bytes(state),
+        peak_bytes,
+        num_scored,
+        scores_all=isinstance(classifier.network, Head),
     )
 
 
@@ -154,7 +165,7 @@ def time_run(
         head_first=config.effective_recipe.head_first,
         runtime=runtime,
         num_averages=(config.recipe.ema_decay is not None) + len(config.averages or ()),
-        num_evaluations=2 + len(config.averages) if config.averages else 1,
+        num_scored=1 + len(config.averages) if config.averages else 0,
         num_steps=num_steps,
     )
     return TimedRun(costs, classifier, network)
@@ -216,7 +227,7 @@ def forecast(
     forward = forward_gflop(network, data.view.size)
     training = [0.0] if is_head else [training_gflop(forward_gflop(network, size)) for size in costs.step_seconds]
     seconds = _epoch_seconds(costs, data, num_epochs)
-    num_evaluated = num_views * (len(splits.val) + len(splits.test))
+    num_evaluated = num_views * (len(splits.val) + len(splits.test)) + costs.num_scored * len(splits.test)
     total = costs.features_seconds + sum(seconds) + costs.evaluation_seconds * num_evaluated
     weights, state = (_num_bytes(part.state_dict().values()) for part in (network, classifier.network))
     parameters = sum(parameter.numel() for parameter in network.parameters())

@@ -32,7 +32,7 @@ def dry_run(config: RunConfig, origin: Origin) -> list[str]:
     torch.set_num_threads(runtime.threads)
     weights = resolve_weights(config.model)
     data = build_data(config, origin.typed)
-    config = at_equal_steps(config.with_batch_size(data.batch_size), data)
+    config = at_equal_steps(config, data).with_batch_size(data.batch_size)
     check_devices(config, data, runtime)
     is_budget = config.budget_minutes is not None
     epochs = epochs_within_budget(config, weights, data, runtime) if is_budget else config.epochs
@@ -40,7 +40,7 @@ def dry_run(config: RunConfig, origin: Origin) -> list[str]:
     data = with_growing_batches(data, config)
     warn_of_late_steps(config)
     timed = time_run(config, weights, data, runtime)
-    return forecast(
+    lines = forecast(
         timed.costs,
         timed.classifier,
         timed.network,
@@ -49,3 +49,4 @@ def dry_run(config: RunConfig, origin: Origin) -> list[str]:
         num_views=TTA[config.recipe.views],
         runtime=runtime,
     )
+    return [*lines, f"the time does not include that of {config.untimed}"] if config.untimed else lines

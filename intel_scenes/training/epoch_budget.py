@@ -41,8 +41,11 @@ def at_equal_steps(config: RunConfig, data: SceneDataModule) -> RunConfig:
 
 
 def epochs_ratio(config: RunConfig, data: SceneDataModule) -> float:
-    """Return the epochs of a subset per epoch of the configuration: above 1 only with `equal_steps`."""
-    if not config.equal_steps:
+    """Return the epochs of a subset per epoch of the configuration: above 1 only with `equal_steps`.
+
+    With `data.batch_size=full`, not yet replaced by a number, it is 1: an epoch takes the same steps on any subset.
+    """
+    if not config.equal_steps or config.data.batch_size == "full":
         return 1.0
     num_images = data.splits.num_whole or len(data.splits.train)
     num_whole = config.data.passes_per_epoch * (num_images // config.data.images_per_step)

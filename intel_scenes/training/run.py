@@ -84,7 +84,7 @@ def run(
     # without a claim on its folder and without its devices; one whose budget was never measured cannot be complete.
     weights = resolve_weights(config.model)
     data = build_data(config, origin.typed, reports=False)
-    config = at_equal_steps(config.with_batch_size(data.batch_size), data)
+    config = at_equal_steps(config, data).with_batch_size(data.batch_size)
     facts = facts_of(config, weights, data)
     series = RunSeries(place.siblings, facts.data)
     if not is_described(series):

@@ -90,7 +90,7 @@ def _estimated(config: RunConfig) -> RunCost:
     started = time.perf_counter()
     weights = resolve_weights(config.model)
     data = build_data(config)
-    config = config.with_batch_size(data.batch_size)
+    ratio, config = epochs_ratio(config, data), config.with_batch_size(data.batch_size)
     check_devices(config, data, runtime)
     facts_of(config, weights, data)
     network = build_network(config, weights, data, runtime.num_devices)
@@ -107,14 +107,15 @@ def _estimated(config: RunConfig) -> RunCost:
         shared,
         is_by_seed=weights is None,
         num_test=len(data.splits.test),
-        ratio=epochs_ratio(config, data),
+        ratio=ratio,
     )
     if config.recipe.trained == "head":
         return of_head
     unfitted = with_steps(config, data, max(config.epochs, len(data.train_sizes)), folder=None)
     costs = time_run(unfitted, weights, data, runtime, NUM_STEPS).costs
     splits, views = data.splits, TTA[config.recipe.views]
-    start = of_head.start + costs.evaluation_seconds * views * (len(splits.val) + len(splits.test))
+    num_evaluated = views * (len(splits.val) + len(splits.test)) + costs.num_scored * len(splits.test)
+    start = of_head.start + costs.evaluation_seconds * num_evaluated
     if config.effective_recipe.head_first:
         start += trial.head_fit
     num_bytes = sum(value.nbytes for value in network.state_dict().values())

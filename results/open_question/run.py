@@ -1,9 +1,8 @@
 """Train the runs of the open question: `python -m results.open_question.run WEIGHTS STUDY_FOLDER`.
 
-Three stages. `screen`: each cell (optimizer, batch size, schedule, length) tries four rates on one seed, and more while
-the best is at an end of the grid. `extend`: further rates where the best is still at an end, above all for averages of
-the weights, which like larger rates than the weights themselves. `confirm`: the chosen rates are trained on fresh
-seeds. Complete runs are skipped, so a stopped command continues when it is started again.
+Each cell (optimizer, batch size, schedule, length) tries four rates on one seed, and more while the best is at an end
+of the grid. Then its chosen rates are trained on fresh seeds. Complete runs are skipped, so a stopped command continues
+when it is started again.
 """
 
 import argparse
@@ -12,7 +11,6 @@ import math
 import multiprocessing
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -25,13 +23,14 @@ from tqdm import tqdm
 from intel_scenes import UserError, start_run
 from intel_scenes.record import Averages, Status, Summary
 from results.open_question.cells import SCREENING_SEED, Study
-from results.open_question.runs import CONSTANT, GROWING, has_diverged, read_trials
-from results.open_question.wanted import Wanted, wanted
+from results.open_question.runs import AVERAGING, CONSTANT, GROWING, has_diverged, read_trials
+from results.open_question.wanted import wanted
 
 WEIGHT_DECAY = 0.01
+AVERAGES = (0.02, 0.1, 0.3, 1)  # windows
 BASE = (
     *("model=mobilenet_v2", "recipe=linear_probe", "recipe.label_smoothing=0", f"optim.weight_decay={WEIGHT_DECAY}"),
-    *("averages=[0.02,0.1,0.3,1]", "threads=1", "trainer=cpu"),
+    *(f"averages=[{','.join(map(str, AVERAGES))}]", "threads=1", "trainer=cpu"),
 )
 HALF = ("data.train_fraction=0.5", "data.subset_seed=1")
 # The lowest exponent k of the four rates 2**k that each optimizer tries first, by passes and batch size.
@@ -53,9 +52,8 @@ SCHEDULES = {
 # Epochs, and passes over the images in each: validation and averages are evaluated after every epoch.
 LENGTHS = {5: (5, 1), 20: (5, 4), 80: (5, 16), 336: (6, 56), 2000: (5, 400)}
 SAMPLES, STEPS = 20, {"1024": 336, "full": 2000}  # passes at equal samples, and at 2,000 steps or more
-NUM_RATES, MOST_RATES, MOST_EXTENDED = 4, 9, 14
+NUM_RATES, MOST_RATES = 4, 14
 NUM_LARGE = 16  # large batches that measure the gradient noise
-STAGES = ("screen", "extend", "confirm")
 
 
 @dataclass(frozen=True)
@@ -142,85 +140,74 @@ def train(place: Place, lr: float, seed: int, study: Path, weights: Path, furthe
             raise
 
 
-def criteria(place: Place, study: Path, lr: float) -> tuple[float, float]:
-    """Return the objective and the validation loss of the last weights of a screened run; infinite if it diverged."""
+def criteria(place: Place, study: Path, lr: float) -> list[float]:
+    """Return what chooses rates: objective and validation loss of the last weights, and of each average of them.
+
+    Averages count at a constant rate alone, where they are schedules of their own. All are infinite for a run whose
+    loss was not finite.
+    """
+    windows = (0.0, *AVERAGES) if place.schedule == CONSTANT else (0.0,)
     folder = place.folder(study, lr, SCREENING_SEED)
     summary = Summary.peek(folder)
     if summary is None or summary.status is not Status.COMPLETED:  # its epochs before it diverged do not count
-        return math.inf, math.inf
-    last = [row for row in Averages.read(folder).rows if row.window == 0][-1]
-    return last.train_loss + WEIGHT_DECAY / 2 * last.weight_norm**2, last.val_loss
+        return [math.inf] * (2 * len(windows))
+    last = {row.window: row for row in Averages.read(folder).rows}
+    rows = [last[window] for window in windows]
+    return [value for row in rows for value in (row.train_loss + WEIGHT_DECAY / 2 * row.weight_norm**2, row.val_loss)]
 
 
 def screen(study: Path, weights: Path, place: Place) -> None:
-    """Try rates on one seed, and more while the best for an outcome is at an end of the grid."""
-    rates, results = place.first_rates, dict[float, tuple[float, float]]()
+    """Try rates on one seed, and more while the best of a criterion is at an end of the grid."""
+    rates, results = place.first_rates, dict[float, list[float]]()
     while rates and len(results) < MOST_RATES:
         for lr in rates:
             train(place, lr, SCREENING_SEED, study, weights)
             results[lr] = criteria(place, study, lr)
         lowest, highest = min(results), max(results)
-        best = {min(results, key=lambda lr: results[lr][outcome]) for outcome in (0, 1)}
+        best = {min(results, key=lambda lr: results[lr][number]) for number in range(len(results[lowest]))}
         rates = ([lowest / 2] if lowest in best else []) + ([highest * 2] if highest in best else [])
 
 
-def train_task(study: Path, weights: Path, task: tuple[Place, float, int]) -> None:
-    """Train a rate on a seed; fresh seeds at a constant rate measure the gradient noise too."""
+def confirm(study: Path, weights: Path, task: tuple[Place, float, int]) -> None:
+    """Train a chosen rate on a fresh seed."""
     place, lr, seed = task
-    is_measured = seed != SCREENING_SEED and place.schedule == CONSTANT and place.exclude is None
-    further = [f"noise_scale={NUM_LARGE}"] if is_measured else []
+    further = [f"noise_scale={NUM_LARGE}"] if place.schedule == CONSTANT and place.exclude is None else []
     train(place, lr, seed, study, weights, further)
-
-
-def extending(study: Path, ordered: Sequence[Place]) -> list[tuple[Place, float, int]]:
-    """Return place, rate and seed of the next rates where the best one is at an end of the grid."""
-    trials = read_trials([study])
-    tried = Counter(trial.cell for trial in trials if trial.seed == SCREENING_SEED)
-    missing = wanted(Study(trials, {}))
-    return _tasks(ordered, [one for one in missing if one.seed == SCREENING_SEED and tried[one.cell] < MOST_EXTENDED])
 
 
 def confirming(study: Path, ordered: Sequence[Place]) -> list[tuple[Place, float, int]]:
     """Return place, rate and seed of the runs that confirm what the screening seed chose."""
-    missing = wanted(Study(read_trials([study]), {}))
-    return _tasks(ordered, [one for one in missing if one.seed != SCREENING_SEED])
-
-
-def _tasks(ordered: Sequence[Place], missing: Iterable[Wanted]) -> list[tuple[Place, float, int]]:
-    """Return place, rate and seed of missing runs, in the order of the places."""
     by_key = {
         (place.optimizer, place.batch_size, place.schedule, place.passes, place.exclude is None): place
         for place in ordered
     }
     tasks = []
-    for cell, lr, seed, _ in missing:
+    for cell, lr, seed, _ in (one for one in wanted(Study(read_trials([study]), {})) if one.seed != SCREENING_SEED):
         batch_size = "full" if cell.is_full else str(cell.batch_size)
-        key = (cell.optimizer, batch_size, cell.schedule, cell.passes, cell.problem.images == "all")
+        schedule = CONSTANT if cell.schedule.startswith(AVERAGING) else cell.schedule
+        key = (cell.optimizer, batch_size, schedule, cell.passes, cell.problem.images == "all")
         if key in by_key:
             tasks.append((by_key[key], lr, seed))
     return sorted(tasks, key=lambda task: ordered.index(task[0]))
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Screen all cells, extend their grids, then train the chosen rates on fresh seeds."""
+    """Screen all cells, then train the chosen rates on fresh seeds."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("weights", type=Path, help="file of ImageNet weights of mobilenet_v2")
     parser.add_argument("study", type=Path, help="folder of the runs")
     parser.add_argument("--exclude", type=Path, help="file of excluded images, which adds cells with thinned classes")
     parser.add_argument("--workers", type=int, default=2, help="number of runs at the same time")
-    parser.add_argument("--stages", nargs="+", default=STAGES, choices=STAGES)
+    parser.add_argument("--stages", nargs="+", default=["screen", "confirm"], choices=["screen", "confirm"])
     options = parser.parse_args(arguments)
     ordered = places(options.exclude and options.exclude.resolve())
     study, weights = options.study, options.weights.resolve()
     with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         if "screen" in options.stages:
             _shown(pool.map(partial(screen, study, weights), ordered), len(ordered), "cells")
-        if "extend" in options.stages:
-            while tasks := extending(study, ordered):
-                _shown(pool.map(partial(train_task, study, weights), tasks), len(tasks), "further rates")
         if "confirm" in options.stages:
             tasks = confirming(study, ordered)
-            _shown(pool.map(partial(train_task, study, weights), tasks), len(tasks), "fresh seeds")
+            _shown(pool.map(partial(confirm, study, weights), tasks), len(tasks), "fresh seeds")
 
 
 def _shown(results: Iterable[None], number: int, label: str) -> None:

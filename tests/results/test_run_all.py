@@ -11,14 +11,6 @@ from tests.results.simulated_question import leave_run
 SGD = run.Place("sgd", "16", "constant", 20)
 
 
-def leave_rates(study: Path, best: float, best_of_average: float, seeds: tuple[int, ...] = (1,)) -> None:
-    """Write runs at four rates, of which one is best for the weights and one for their average."""
-    for lr in (1.0, 2.0, 4.0, 8.0):
-        for seed in seeds:
-            excess, averaged = (0.1 * (1 + abs(math.log2(lr / rate))) for rate in (best, best_of_average))
-            leave_run(SGD.folder(study, lr, seed), lr=lr, seed=seed, excess=excess, averaged=averaged / 2)
-
-
 def test_every_cell_has_its_own_folder_and_its_own_overrides() -> None:
     every = run.places(Path("thinned.txt"))
     assert len({place.folder(Path(), 0.5, 1) for place in every}) == len(every)
@@ -32,12 +24,13 @@ def test_the_first_rates_are_four_powers_of_two() -> None:
     assert run.Place("sgd", "full", "constant", 20).first_rates[0] == 2**-8
 
 
-def test_a_rate_that_diverged_after_some_epochs_is_the_worst(tmp_path: Path) -> None:
+def test_a_rate_that_diverged_after_some_epochs_is_the_worst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "AVERAGES", (0.1,))
     folder = SGD.folder(tmp_path, 1.0, 1)
-    leave_run(folder, excess=0.1)
-    assert run.criteria(SGD, tmp_path, 1.0)[1] == pytest.approx(0.4 * 2 / 3)
-    leave_run(SGD.folder(tmp_path, 2.0, 1), lr=2.0, status="failed", error="the loss is not finite at step 3")
-    assert run.criteria(SGD, tmp_path, 2.0) == (math.inf, math.inf)
+    leave_run(folder, excess=0.1, averaged=0.05)
+    assert run.criteria(SGD, tmp_path, 1.0)[1::2] == pytest.approx([0.4 * 2 / 3, 0.35 * 2 / 3])
+    leave_run(SGD.folder(tmp_path, 2.0, 1), status="failed", error="the loss is not finite at step 3", averaged=0.05)
+    assert run.criteria(SGD, tmp_path, 2.0) == [math.inf] * 4
 
 
 @pytest.mark.parametrize(
@@ -59,13 +52,23 @@ def test_only_complete_and_diverged_runs_are_not_repeated(
     assert started == [folder] * is_trained
 
 
-def test_a_grid_is_extended_for_the_averages_and_confirmed_afterwards(tmp_path: Path) -> None:
-    leave_rates(tmp_path, best=2.0, best_of_average=8.0)
-    assert run.extending(tmp_path, [SGD]) == [(SGD, 16.0, 1)]
-    assert run.confirming(tmp_path, [SGD]) == [(SGD, 2.0, seed) for seed in (2, 3, 4, 5, 6)]
+def test_rates_are_tried_until_the_best_one_of_the_weights_and_of_each_average_is_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def criteria(place: run.Place, study: Path, lr: float) -> list[float]:
+        tried.append(lr)
+        return [abs(math.log2(lr / best)) for best in (2**-10, 2**-10, 2**-6)]  # loss, validation loss, an average
+
+    monkeypatch.setattr(run, "train", lambda *arguments: None)
+    monkeypatch.setattr(run, "criteria", criteria)
+    run.screen(tmp_path, Path("weights"), SGD)
+    assert tried == [2.0**exponent for exponent in (-11, -10, -9, -8, -7, -6, -5)]
 
 
 def test_a_chosen_rate_is_confirmed_on_fresh_seeds(tmp_path: Path) -> None:
-    leave_rates(tmp_path, best=2.0, best_of_average=4.0, seeds=(1, 2))
-    assert run.extending(tmp_path, [SGD]) == []
+    for lr, excess, averaged in ((1.0, 0.2, 0.2), (2.0, 0.1, 0.1), (4.0, 0.2, 0.05), (8.0, 0.4, 0.2)):
+        for seed in (1, 2):
+            leave_run(SGD.folder(tmp_path, lr, seed), lr=lr, seed=seed, excess=excess, averaged=averaged)
     assert run.confirming(tmp_path, [SGD]) == [(SGD, lr, seed) for lr in (2.0, 4.0) for seed in (3, 4, 5, 6)]

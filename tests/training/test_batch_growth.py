@@ -103,7 +103,10 @@ def test_a_run_takes_the_batches_and_the_rates_that_its_schedule_gives(run, tmp_
 @pytest.mark.parametrize(
     "options",
     [
-        (*PROBE, "data.passes_per_epoch=2", "optim=adamw", "scheduler=wsd", "batch_growth=2"),
+        (
+            *(*PROBE, "data.passes_per_epoch=2", "optim=adamw", "scheduler=wsd", "batch_growth=2"),
+            *("averages=[0.5]", "noise_scale=1"),
+        ),
         # Running statistics of batch norms with warm-up count the batches so far.
         (
             *("recipe=plain", "model=resnet9_x0_5", "data.image_size=16", "data.batch_size=16", "keep_last=true"),
@@ -124,6 +127,9 @@ def test_a_resumed_run_equals_an_undisturbed_one(run, tmp_path, options):
     run(*options, "epochs=4", folder=cut)
     rows, expected = ([{**row, "images_per_second": 0} for row in history(place)] for place in (cut, whole))
     assert rows == expected
+    measured = [record.AVERAGES, record.GRADIENT_NOISE] if "noise_scale=1" in options else []
+    for name in measured:
+        assert (cut / name).read_bytes() == (whole / name).read_bytes()
     assert (cut / record.PREDICTIONS).read_bytes() == (whole / record.PREDICTIONS).read_bytes()
     ours, theirs = (torch.load(place / record.LAST, weights_only=True)["state_dict"] for place in (cut, whole))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())

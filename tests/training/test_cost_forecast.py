@@ -42,11 +42,14 @@ def test_grouped_convolutions_and_attention_are_counted_as_torchvision_does(name
 
 def test_a_linear_probe_computes_features_once_and_trains_its_head(cache):
     text = forecast(
-        cache, "recipe=linear_probe", "model=mobilenet_v3_small", "data.image_size=32", "data.batch_size=16"
+        cache,
+        *("recipe=linear_probe", "model=mobilenet_v3_small", "data.image_size=32", "data.batch_size=16"),
+        "noise_scale=4",
     )
     assert re.search(r"features of 150 images, computed once in about \d+ seconds unless data.cache_dir has them", text)
     assert "0.00 to train\n" in text
     assert "1 MB of features" in text  # 1,024 numbers of four bytes for each of 150 images
+    assert text.endswith("\nthe time does not include that of noise_scale=4")
 
 
 @pytest.mark.parametrize(

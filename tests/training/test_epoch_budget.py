@@ -34,7 +34,7 @@ def costs(features: float = 0.0) -> Costs:
 
 
 # 100 images make ten batches; evaluating 20 takes 0.2 s: an epoch takes 5.2 s at 32 px and 10.2 s at 64 px.
-SPLITS = SimpleNamespace(val=np.arange(10), train_eval=np.arange(10))
+SPLITS = SimpleNamespace(train=np.arange(100), val=np.arange(10), train_eval=np.arange(10))
 DATA = SimpleNamespace(splits=SPLITS, train_sizes=[64])
 
 
@@ -46,8 +46,10 @@ def test_as_many_epochs_as_fit_are_trained_and_at_least_one(minutes, features, e
     assert fitted_epochs(costs(features), DATA, minutes) == expected
 
 
-def test_each_evaluation_after_an_epoch_is_counted():
-    assert replace(costs(), num_evaluations=6).epoch_seconds(DATA, 64) == pytest.approx(10 + 6 * 0.2)
+def test_each_evaluation_after_an_epoch_is_counted_of_a_head_on_all_training_images():
+    assert replace(costs(), num_scored=5).epoch_seconds(DATA, 64) == pytest.approx(10 + 6 * 0.2)
+    of_head = replace(costs(), num_scored=5, scores_all=True)
+    assert of_head.epoch_seconds(DATA, 64) == pytest.approx(10 + 0.2 + 5 * (0.1 + 1))
 
 
 def test_a_budget_too_small_for_one_epoch_is_reported(caplog):
@@ -165,6 +167,12 @@ def test_equal_steps_count_all_passes_of_an_epoch():
         *("data.train_fraction=0.5", "equal_steps=true"),
     )
     assert at_equal_steps(config, data).epochs == 60
+
+
+def test_equal_steps_of_full_batches_are_equal_epochs():
+    data = SimpleNamespace(splits=SimpleNamespace(train=np.arange(24), num_whole=48), num_batches=1)
+    config = asked("epochs=30", "data.batch_size=full", "data.train_fraction=0.5", "equal_steps=true")
+    assert at_equal_steps(config, data).epochs == 30
 
 
 def test_equal_steps_are_those_of_the_optimizer_which_takes_several_batches():
