@@ -234,7 +234,7 @@ def series_of(study: Path, outcome: str = "val_accuracy", *, seed: int = 0) -> l
         UserError: The study has fewer than three learning rates at a batch size, or cells without a common seed.
     """
     records = load(study)
-    runs = [*records.runs, *(run for run in records.failed if run.summary.lr and run.summary.batch_size)]
+    runs = [*records.runs, *(run for run in records.failed if "not finite" in (run.summary.error or ""))]
     others = [key for key in varying(runs) if key not in OF_GRID]
     by_name: dict[str, list[Run]] = {}
     for run in runs:
