@@ -94,7 +94,8 @@ def _grown(study: Study, linear: Tuned) -> Mapping[int, Trial]:
 def _curves_apart(grown: Mapping[int, Trial], linear: Tuned, gained: Estimate) -> tuple[Estimate, Verdict]:
     """Return the last difference as a share of D, and the verdict over all epochs."""
     seeds = sorted(grown.keys() & linear.trials.keys())
-    if not seeds:
+    has_diverged = any(len(grown[seed].curve) != len(linear.trials[seed].curve) for seed in seeds)
+    if not seeds or has_diverged:
         return UNKNOWN, Verdict.UNDECIDED
     curves = [zip(grown[seed].curve, linear.trials[seed].curve, strict=True) for seed in seeds]
     differences = [mean([left - right for left, right in epoch]) for epoch in zip(*curves, strict=True)]

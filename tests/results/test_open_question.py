@@ -393,6 +393,12 @@ def test_whether_a_growing_batch_equals_decay(last: float, early: float, verdict
     assert answer.estimate.value == pytest.approx((last - 0.05) / 0.05)
 
 
+def test_a_growing_batch_that_diverged_is_undecided() -> None:
+    diverged = [replace(trial, curve=(math.inf,)) for trial in trials("sgd", 16, "growing", 0.05)]
+    answer = only(schedule_claims.answers(study(*decay("sgd", 16, 0.05), diverged)), schedule_claims.GROWTH)
+    assert answer.verdict is UNDECIDED
+
+
 @pytest.mark.parametrize(("share", "suffices", "fails"), [(0.97, HELD, REFUTED), (0.6, REFUTED, HELD)])
 def test_whether_averaging_recovers_the_gain_of_decay(share: float, suffices: Verdict, fails: Verdict) -> None:
     gained = 0.1

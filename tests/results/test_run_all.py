@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from results.open_question import run
+from results.open_question import run, thin
 from tests.results.simulated_question import leave_run
 
 SGD = run.Place("sgd", "16", "constant", 20)
@@ -72,3 +72,14 @@ def test_a_chosen_rate_is_confirmed_on_fresh_seeds(tmp_path: Path) -> None:
         for seed in (1, 2):
             leave_run(SGD.folder(tmp_path, lr, seed), lr=lr, seed=seed, excess=excess, averaged=averaged)
     assert run.confirming(tmp_path, [SGD]) == [(SGD, lr, seed) for lr in (2.0, 4.0) for seed in (3, 4, 5, 6)]
+
+
+def test_the_class_of_rank_k_keeps_a_share_of_1_over_k(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            (tmp_path / name / f"{number}.jpg").touch()
+    left_out = thin.left_out(tmp_path)
+    assert [sum(path.startswith(f"{name}/") for path in left_out) for name in ("a", "b", "c")] == [0, 6, 8]
+    assert len(set(left_out)) == 14
+    assert all((tmp_path / path).exists() for path in left_out)
