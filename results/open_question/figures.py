@@ -29,6 +29,7 @@ REGIMES: Mapping[str, Mapping[str, object]] = {
     "about 2,000 steps": {"has_equal_steps": True},
 }
 GAP = 0.7  # between the regimes, in distances of batch sizes
+SHIFT = 0.07  # between the lines, so that their intervals stand beside each other
 LOWEST_SHARE = -150.0  # percent; decay can do any harm to a training that still descends
 
 
@@ -45,12 +46,12 @@ def excess_figure(study: Study, path: Path) -> None:
     panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
     for axes, (optimizer, name) in zip(panels, NAMES.items(), strict=True):
         axes.set_yscale("log")
-        for schedule, (label, color, marker) in LINES.items():
+        for number, (schedule, look) in enumerate(LINES.items()):
 
             def excess(constant: Tuned, schedule: str = schedule) -> Point | None:
                 return _excess(study, _under(study, constant, schedule))
 
-            _draw(axes, study, optimizer, excess, (label, color, marker))
+            _draw(axes, study, optimizer, excess, look, SHIFT * (number - 2))
         plots.style(axes, "", "", "training loss\nabove its minimum")
         axes.set_title(name, fontsize=10, loc="left", pad=16)  # above the names of the regimes
         _mark_batches(axes, study)
@@ -65,7 +66,7 @@ def decay_figure(study: Study, path: Path) -> None:
     axes.axhline(0, color="#999999", linewidth=0.8)
     for number, (optimizer, name) in enumerate(NAMES.items()):
         look = (name, plots.COLORS[number], "osD^"[number])
-        _draw(axes, study, optimizer, lambda constant: _share(study, constant), look)
+        _draw(axes, study, optimizer, lambda constant: _share(study, constant), look, SHIFT * (number - 1.5))
     plots.style(axes, "", "", "excess loss that decay removes (%)")
     if axes.get_ylim()[0] < LOWEST_SHARE:
         axes.set_ylim(bottom=LOWEST_SHARE)
@@ -89,13 +90,18 @@ def _places(study: Study) -> dict[str, dict[int, tuple[float, str]]]:
 
 
 def _draw(
-    axes: Axes, study: Study, optimizer: str, point_of: Callable[[Tuned], Point | None], look: tuple[str, str, str]
+    axes: Axes,
+    study: Study,
+    optimizer: str,
+    point_of: Callable[[Tuned], Point | None],
+    look: tuple[str, str, str],
+    shift: float,
 ) -> None:
     """Draw a line for each regime; hollow marks rest on the seed that chose the rate."""
     label, color, marker = look
     for regime, by_size in _places(study).items():
         cells = study.constant("training", study.main, optimizer=optimizer, **REGIMES[regime])
-        points = {by_size[one.cell.batch_size][0]: point for one in cells if (point := point_of(one))}
+        points = {by_size[one.cell.batch_size][0] + shift: point for one in cells if (point := point_of(one))}
         places = sorted(points)
         axes.plot(places, [points[place].value.value for place in places], color=color, lw=1.2)
         for place, (value, is_confirmed) in points.items():
@@ -141,7 +147,7 @@ def _share(study: Study, constant: Tuned) -> Point | None:
 def _mark_batches(axes: Axes, study: Study) -> None:
     places = _places(study)
     marks = [mark for by_size in places.values() for mark in by_size.values()]
-    axes.set_xticks([place for place, _ in marks], labels=[label for _, label in marks])
+    axes.set_xticks([place for place, _ in marks], labels=[label for _, label in marks], fontsize=8)
     for regime, by_size in places.items():
         if by_size:
             ends = [place for place, _ in by_size.values()]
