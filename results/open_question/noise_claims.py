@@ -25,7 +25,8 @@ from results.open_question.intervals import (
 from results.open_question.optimum import RESOLUTION
 from results.open_question.runs import CONSTANT, Trial
 
-SGD = ("sgd_plain", "sgd")
+MOMENTUM = {"sgd_plain": 0.0, "sgd": 0.9}
+SGD = tuple(MOMENTUM)
 NORMALIZED = ("adam", "sign")
 STEADY, PART = 0.1, 0.4  # largest change of the mean excess between the last two such parts of a stationary training
 FEWEST_EPOCHS, FEWEST_CELLS, FEWEST_BATCHES = 4, 4, 2
@@ -40,8 +41,8 @@ SLOPE = Claim(
     "at a constant rate the excess loss is linear in lr/B",
     f"held if the interval of the slope of log excess on log(lr/B) lies within {LOWEST_SLOPE} to {HIGHEST_SLOPE}, "
     f"refuted if it lies below {LOWEST_SLOPE} or above {RESHUFFLED:g}, which reshuffled passes can reach; over cells "
-    f"below the full batch whose mean excess over seeds and the last {PART:.0%} of the epochs is within {STEADY:.0%} "
-    f"of that of the {PART:.0%} before",
+    "below the full batch and below half of the largest stable rate, 2 (1 + momentum) / curvature, whose mean excess "
+    f"over seeds and the last {PART:.0%} of the epochs is within {STEADY:.0%} of that of the {PART:.0%} before",
 )
 VANISHING = Claim(
     SLOPE.source,
@@ -88,11 +89,12 @@ def stationary_cells(study: Study, optimizer: str) -> dict[tuple[float, int], fl
     if study.main is None or study.main not in study.optima:
         return {}
     lowest = study.optima[study.main].value
+    highest_rate = (1 + MOMENTUM[optimizer]) / study.optima[study.main].curvature
     by_place: dict[tuple[int, float, int], list[Trial]] = defaultdict(list)
     for trial in study.trials:
         cell = trial.cell
         is_meant = (cell.problem, cell.optimizer, cell.schedule) == (study.main, optimizer, CONSTANT)
-        if is_meant and not cell.is_full:
+        if is_meant and not cell.is_full and trial.lr <= highest_rate:
             by_place[cell.passes, trial.lr, cell.batch_size].append(trial)
     return {
         (lr, batch_size): math.log(late)

@@ -14,12 +14,13 @@ from results.open_question.optimum import Optimum
 from results.open_question.runs import Cell, Noise, Problem, Trial
 
 LOWEST, NUM_TRAIN, EPOCHS = 0.3, 6_000, 5
+CURVATURE = 0.9  # of 1.9 / 0.9, half of the largest stable rate with a momentum of 0.9
 MAIN = Problem("mobilenet_v2", "head", 0.001, "all")
 SEEDS = (1, 2, 3, 4, 5)
 
 
 def optimum(value: float = LOWEST, beta: float = 1.5) -> Optimum:
-    return Optimum(value, 1e-9, 1e-12, 100, NUM_TRAIN, beta, beta - 0.1, beta + 0.1)
+    return Optimum(value, 1e-9, 1e-12, 100, NUM_TRAIN, CURVATURE, beta, beta - 0.1, beta + 0.1)
 
 
 def trials(

@@ -155,6 +155,20 @@ def test_the_optimum_is_that_of_scikit_learn() -> None:
     assert spectrum == pytest.approx(np.linalg.svd(np.cov(inputs.T, bias=True), compute_uv=False))
 
 
+def test_the_curvature_is_that_of_the_hessian_of_torch() -> None:
+    inputs, labels = (torch.tensor(part) for part in features())
+    weights = torch.randn(3, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 10
+
+    def objective(flat: torch.Tensor) -> torch.Tensor:
+        matrix = flat.reshape(3, 6)
+        loss = torch.nn.functional.cross_entropy(inputs @ matrix[:, :-1].T + matrix[:, -1], labels)
+        return loss + 0.25 * matrix[:, :-1].square().sum()
+
+    hessian = torch.autograd.functional.hessian(objective, weights.flatten())
+    expected = float(torch.linalg.eigvalsh(hessian)[-1])
+    assert optimum.curvature(inputs.numpy(), weights.numpy(), 0.5) == pytest.approx(expected)
+
+
 def test_a_problem_without_a_penalty_has_no_optimum() -> None:
     with pytest.raises(UserError, match=r"at infinity: set optim\.weight_decay"):
         optimum.solve(*features(), 0.0, 3)
@@ -293,13 +307,20 @@ def _at_their_rates(cells):
         yield (trial for trial in group if trial.lr == (1, 2)[number % 2])
 
 
+def test_cells_near_the_largest_stable_rate_oscillate_and_say_nothing_of_noise() -> None:
+    made = study(*(trials("sgd", 16, "constant", 0.01, best=rate) for rate in (2.1, 2.2)))  # 1.9 / 0.9 is between
+    rates = {lr for lr, _ in noise_claims.stationary_cells(made, "sgd")}
+    assert rates == {2.1 / 3, 2.1, 2.2 / 3}
+
+
 def test_trainings_that_still_descend_are_not_stationary() -> None:
     falling = (2.0, 1.8, 1.6, 1.4, 1.2)
     diverged = [
         replace(trial, curve=(math.inf,)) if trial.seed in (1, 4) else trial
         for trial in trials("sgd", 256, "constant", 1.0)
     ]
-    made = study(trials("sgd", 16, "constant", 0.01, curve=falling), trials("sgd", 64, "constant", 0.01), diverged)
+    steady = trials("sgd", 64, "constant", 0.01, best=0.5)
+    made = study(trials("sgd", 16, "constant", 0.01, curve=falling), steady, diverged)
     assert {batch for _, batch in noise_claims.stationary_cells(made, "sgd")} == {64}
     answer = only(noise_claims.answers(made), noise_claims.SLOPE)
     assert (answer.verdict, answer.measured) == (UNDECIDED, "3 stationary cells, too few for a slope")
