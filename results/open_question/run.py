@@ -52,7 +52,7 @@ SCHEDULES = {
 # Epochs, and passes over the images in each: validation and averages are evaluated after every epoch.
 LENGTHS = {5: (5, 1), 20: (5, 4), 80: (5, 16), 336: (6, 56), 2000: (5, 400)}
 SAMPLES, STEPS = 20, {"1024": 336, "full": 2000}  # passes at equal samples, and at 2,000 steps or more
-NUM_RATES, MOST_RATES = 4, 14
+NUM_RATES, MOST_RATES = 4, 12
 NUM_LARGE = 16  # large batches that measure the gradient noise
 
 
