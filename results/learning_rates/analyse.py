@@ -19,13 +19,13 @@ Every combination of the other factors (such as the optimizer) is a series of it
 """
 
 import argparse
-import csv
 import itertools
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +33,12 @@ from matplotlib.axes import Axes
 
 from intel_scenes import files
 from intel_scenes.errors import UserError
+from intel_scenes.record import GradientNoise
 from intel_scenes.studies.load import Run, load
 from intel_scenes.studies.naming import label_of, value_of, varying
 from results import plots
 
 Array = npt.NDArray[np.float64]
-GRADIENT_NOISE = "gradient_noise.csv"
 OUTCOMES = ("val_accuracy", "val_loss", "test_accuracy")
 OF_GRID = ("seed", "lr_scale", "optim.lr", "lr_scaling", "data.batch_size")  # keys that make a cell, not a series
 NUM_DRAWS = 1000
@@ -234,7 +234,7 @@ def series_of(study: Path, outcome: str = "val_accuracy", *, seed: int = 0) -> l
         UserError: The study has fewer than three learning rates at a batch size, or cells without a common seed.
     """
     records = load(study)
-    runs = [*records.runs, *(run for run in records.failed if run.summary.lr and run.summary.batch_size)]
+    runs = [*records.runs, *(run for run in records.failed if "not finite" in (run.summary.error or ""))]
     others = [key for key in varying(runs) if key not in OF_GRID]
     by_name: dict[str, list[Run]] = {}
     for run in runs:
@@ -409,15 +409,8 @@ def _noise_fits(
 
 def gradient_noise(runs: Iterable[Run]) -> list[tuple[float, float]]:
     """Return the signal and the noise of each run that has `gradient_noise.csv`, averaged over its epochs."""
-    values = []
-    for run in runs:
-        path = run.folder / GRADIENT_NOISE
-        if path.exists():
-            with path.open(newline="") as file:
-                rows = [(float(row["signal"]), float(row["noise"])) for row in csv.DictReader(file)]
-            signal, noise = np.mean(rows, axis=0)
-            values.append((float(signal), float(noise)))
-    return values
+    measured = [epochs for run in runs if (epochs := GradientNoise.read(run.folder).epochs)]
+    return [(fmean(row.signal for row in epochs), fmean(row.noise for row in epochs)) for epochs in measured]
 
 
 def noise_scale(values: Sequence[tuple[float, float]]) -> float | None:

@@ -6,12 +6,14 @@ Reads the records of runs in one or more study folders and writes into the outpu
 - `cells.csv`: each cell with its tuned rates and what they reach;
 - `decay.csv`: D of each schedule, what it gains over a constant rate;
 - `averaging.csv`: the share of D that averaging recovers, by window;
-- `predictions.csv`: each row of the question's table: source, prediction, rule, what was measured, verdict;
+- `predictions.csv`: each row of the question's table: source, prediction, rule, what was measured, the value that
+  decides with its interval and the number of seeds (or cells of a regression) it rests on, verdict;
 - `wanted.csv`: runs that are missing: the next rate where the best is at an end of the grid, seeds that confirm;
 - `excess.png`, `decay.png`.
 
 Intervals are Student's over seeds, paired where two cells are compared. Those of the test accuracy are for these test
-images: others are not part of them.
+images: others are not part of them. They are not adjusted for the number of cells and rows: where the truth lies at the
+bound of a rule, one interval in forty refutes it by chance, and a row that is refuted by one of seven cells more often.
 
 All optimizers minimize the same function: the penalty is part of the gradient (adam, not adamw; without decay the two
 are the same). Rates are tuned on seed 1 and measured on the others: see `cells`.
@@ -90,11 +92,11 @@ def write_tables(study: Study, output: Path) -> None:
     """Write the five tables."""
     for name, (columns, rows) in _tables(study).items():
         files.write_csv(output / name, (*CELL_COLUMNS, *columns), rows)
-    columns = ("source", "prediction", "rule", "scope", "measured", "value", *INTERVAL, "verdict")
+    columns = ("source", "prediction", "rule", "scope", "measured", "value", *INTERVAL, "num", "verdict")
     judged = (
         (
             *(one.claim.source, one.claim.prediction, one.claim.rule, one.scope, one.measured),
-            *(*_written(one.estimate), one.verdict),
+            *(*_written(one.estimate), one.estimate.num, one.verdict),
         )
         for one in answers(study)
     )

@@ -16,7 +16,8 @@ class Claim:
     Attributes:
         source: Who predicts it.
         prediction: What is predicted.
-        rule: When it counts as held and when as refuted; anything else is undecided. Written before the runs.
+        rule: When it counts as held and when as refuted; anything else is undecided. Written before any run on
+            a fresh seed.
     """
 
     source: str
@@ -64,9 +65,10 @@ def pooled(claim: Claim, scope: str, unit: str, parts: Collection[tuple[str, Est
     """
     words = "; ".join(f"{name}: {estimate}, {verdict}" for name, estimate, verdict in parts)
     verdict = all_of([verdict for _, _, verdict in parts])
+    counted = f"{sum(one is verdict for _, _, one in parts)} of {len(parts)} {verdict}"
     deciding = [estimate for _, estimate, one in parts if one is verdict] or [estimate for _, estimate, _ in parts]
     shown = min(deciding, key=lambda one: one.value if math.isfinite(one.value) else math.inf, default=UNKNOWN)
-    return Answer(claim, scope, f"{unit}: {words}", shown, verdict)
+    return Answer(claim, scope, f"{counted}; {unit}: {words}", shown, verdict)
 
 
 def batch_label(batch_size: int, num_train: int) -> str:

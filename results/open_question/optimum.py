@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from intel_scenes import files
 from intel_scenes.config import of_record
@@ -41,6 +42,7 @@ class Optimum:
             gradient_norm^2 / (2 weight_decay).
         iterations: Iterations of L-BFGS.
         num_images: Number of training images.
+        curvature: Largest eigenvalue of the Hessian at the minimum: gradient descent is stable below 2 / curvature.
         beta: Capacity exponent: eigenvalue j of the covariance of the features falls like j^-beta.
         beta_low: Smallest of the exponents that are fitted to the lower and the upper half of these ranks.
         beta_high: Largest of them.
@@ -51,12 +53,15 @@ class Optimum:
     gap: float
     iterations: int
     num_images: int
+    curvature: float
     beta: float
     beta_low: float
     beta_high: float
 
 
-def minimum(features: Floats, labels: Labels, weight_decay: float, num_classes: int) -> tuple[float, Floats, int]:
+def minimum(
+    features: Floats, labels: Labels, weight_decay: float, num_classes: int
+) -> tuple[float, Floats, Floats, int]:
     """Minimize the objective by L-BFGS in float64.
 
     It searches in the principal axes of the centered features, each scaled by the curvature of the objective along it:
@@ -70,7 +75,8 @@ def minimum(features: Floats, labels: Labels, weight_decay: float, num_classes: 
         num_classes: Number of classes.
 
     Returns:
-        The minimum, the gradient there with respect to weights and biases, (num_classes, D + 1), and the iterations.
+        The minimum, its weights with the biases last and the gradient there, each (num_classes, D + 1), and the
+        iterations.
     """
     center, num_images = features.mean(0), len(labels)
     centered = features - center
@@ -102,7 +108,31 @@ def minimum(features: Floats, labels: Labels, weight_decay: float, num_classes: 
     whole = np.column_stack([weights, scaled[:, -1] - weights @ center])
     decay_of_whole = np.append(np.full(features.shape[1], weight_decay), 0.0)
     value, gradient = objective(whole, np.column_stack([features, np.ones(num_images)]), decay_of_whole)
-    return value, gradient, int(result.nit)
+    return value, whole, gradient, int(result.nit)
+
+
+def curvature(features: Floats, weights: Floats, weight_decay: float) -> float:
+    """Return the largest eigenvalue of the Hessian of the objective.
+
+    Args:
+        features: (N, D) features.
+        weights: (num_classes, D + 1) weights with the biases last.
+        weight_decay: Coefficient of the penalty.
+    """
+    inputs = np.column_stack([features, np.ones(len(features))])
+    decay = np.append(np.full(features.shape[1], weight_decay), 0.0)
+    probabilities = special.softmax(inputs @ weights.T, axis=1)
+
+    def product(direction: Floats) -> Floats:
+        directions = direction.reshape(weights.shape)
+        logits = inputs @ directions.T
+        change = probabilities * (logits - (probabilities * logits).sum(axis=1, keepdims=True))
+        result: Floats = (change.T @ inputs / len(inputs) + decay * directions).ravel()
+        return result
+
+    hessian = LinearOperator((weights.size, weights.size), matvec=product, dtype=np.float64)
+    start = np.random.default_rng(0).normal(size=weights.size)
+    return float(eigsh(hessian, k=1, v0=start, tol=1e-6, return_eigenvectors=False)[0])
 
 
 def eigenvalues(features: Floats) -> Floats:
@@ -136,14 +166,15 @@ def solve(features: Floats, labels: Labels, weight_decay: float, num_classes: in
     """
     if not weight_decay > 0:
         raise UserError("the optimum of a separable problem without a penalty is at infinity: set optim.weight_decay")
-    value, gradient, iterations = minimum(features, labels, weight_decay, num_classes)
+    value, weights, gradient, iterations = minimum(features, labels, weight_decay, num_classes)
     norm = float(np.linalg.norm(gradient))
     gap = norm**2 / (2 * weight_decay)
     if gap > LARGEST_GAP:
         raise UserError(f"L-BFGS ended {gap:.1g} above the optimum at most: set a larger optim.weight_decay")
     spectrum = eigenvalues(features)
     beta = capacity_exponent(spectrum)
-    return Optimum(value, norm, gap, iterations, len(labels), beta.value, beta.low, beta.high), spectrum
+    sharpest = curvature(features, weights, weight_decay)
+    return Optimum(value, norm, gap, iterations, len(labels), sharpest, beta.value, beta.low, beta.high), spectrum
 
 
 def training_features(folder: Path) -> tuple[Floats, Labels, int]:
@@ -186,7 +217,7 @@ def optima(trials: Collection[Trial], output: Path) -> dict[Problem, Optimum]:
     problems = {trial.cell.problem for trial in trials}
     for problem in sorted(one for one in problems if one.trained == FROZEN and one.weight_decay > 0):
         of_problem = [trial for trial in trials if trial.cell.problem == problem]
-        key = files.digest([asdict(problem), of_problem[0].images])
+        key = files.digest([asdict(problem), of_problem[0].images, list(Optimum.__dataclass_fields__)])
         if key not in known:
             optimum, spectrum = solve(*_inputs(of_problem[0].folder, problem))
             known[key] = {"key": key, "problem": str(problem), **asdict(optimum)}

@@ -17,13 +17,14 @@ OPENING = Claim(
     "Kunstner 2023, 2024 (2402.19449)",
     "the lead of Adam over SGD needs heavy-tailed classes",
     "lead: log of the ratio of the excess losses of SGD with momentum and Adam at their best constant rates, at the "
-    f"largest common batch; held if thinning the classes raises it above 0, refuted if by less than {MARGIN:.0%}",
+    "largest common batch and the longest training; held if thinning the classes raises it above 0, refuted if by less "
+    f"than {MARGIN:.0%}",
 )
 NOT_NOISE = Claim(
     OPENING.source,
     "that lead is not noise: it does not shrink as the batch grows",
-    "with thinned classes, the lead at the largest batch minus that at the smallest: refuted if it lies below 0, held "
-    f"if it lies above -{MARGIN:.0%}",
+    "with thinned classes at equal samples, the lead at the largest batch minus that at the smallest: refuted if it "
+    f"lies below 0, held if it lies above -{MARGIN:.0%}",
 )
 NORMS = Claim(
     "Li and Arora 2019; Defazio 2025 (2506.02285)",
@@ -50,23 +51,20 @@ def _thinned(study: Study) -> list[Problem]:
     return sorted(one for one in problems if main and one != main and replace(one, images="all") == main)
 
 
-def _leads(study: Study, problem: Problem | None) -> dict[int, tuple[str, dict[int, float]]]:
-    """Return by batch size its name and the log ratio of the excess losses of SGD and Adam by fresh seed."""
+def _leads(study: Study, problem: Problem | None, **fixed: object) -> list[tuple[str, dict[int, float]]]:
+    """Return batch and passes in words, in ascending order, and the log ratio of the excess of SGD and Adam by seed."""
     found = {}
-    for sgd in study.constant("training", problem, optimizer="sgd", regime="samples"):
+    for sgd in study.constant("training", problem, optimizer="sgd", **fixed):
         adam = study.tuned["training"].get(replace(sgd.cell, optimizer="adam"))
         if adam:
-            lead = paired(_logs(study, sgd), _logs(study, adam))
-            found[sgd.cell.batch_size] = batch_label(sgd.cell.batch_size, sgd.cell.num_train), lead
-    return {size: found[size] for size in sorted(found)}
-
-
-def _logs(study: Study, tuned: Tuned) -> dict[int, float]:
-    return {seed: math.log(excess) for seed, excess in study.excess(tuned).items() if 0 < excess < math.inf}
+            lead = paired(study.log_excess(sgd), study.log_excess(adam))
+            label = f"{batch_label(sgd.cell.batch_size, sgd.cell.num_train)}, {sgd.cell.passes} passes"
+            found[sgd.cell.batch_size, sgd.cell.passes] = label, lead
+    return [found[place] for place in sorted(found)]
 
 
 def _opening(study: Study, thinned: Problem) -> Answer | None:
-    balanced_leads, thinned_leads = (dict(_leads(study, problem).values()) for problem in (study.main, thinned))
+    balanced_leads, thinned_leads = (dict(_leads(study, problem)) for problem in (study.main, thinned))
     common = [batch for batch in thinned_leads if batch in balanced_leads]
     if not common:
         return None
@@ -82,7 +80,7 @@ def _opening(study: Study, thinned: Problem) -> Answer | None:
 
 
 def _not_noise(study: Study, thinned: Problem) -> Answer | None:
-    leads = list(_leads(study, thinned).values())
+    leads = _leads(study, thinned, regime="samples")
     if len(leads) < 2:
         return None
     (smallest, at_smallest), (largest, at_largest) = leads[0], leads[-1]

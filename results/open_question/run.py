@@ -21,9 +21,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from intel_scenes import UserError, start_run
-from intel_scenes.record import Status, Summary
+from intel_scenes.record import Averages, Status, Summary
 from results.open_question.cells import SCREENING_SEED, Study
-from results.open_question.runs import AVERAGING, CONSTANT, GROWING, read_averages, read_trials
+from results.open_question.runs import AVERAGING, CONSTANT, GROWING, has_diverged, read_trials
 from results.open_question.wanted import wanted
 
 WEIGHT_DECAY = 0.01
@@ -130,7 +130,7 @@ def train(place: Place, lr: float, seed: int, study: Path, weights: Path, furthe
     """Train a run unless it is complete, or its loss was not finite."""
     folder = place.folder(study, lr, seed)
     summary = Summary.peek(folder)
-    if summary is not None and summary.status in (Status.COMPLETED, Status.FAILED):
+    if summary is not None and (summary.status is Status.COMPLETED or has_diverged(summary)):
         return
     overrides = [f"model.weights='{weights}'", *place.overrides, f"optim.lr={lr}", f"seed={seed}", *further]
     try:
@@ -147,9 +147,11 @@ def criteria(place: Place, study: Path, lr: float) -> list[float]:
     loss was not finite.
     """
     windows = (0.0, *AVERAGES) if place.schedule == CONSTANT else (0.0,)
-    last = {row.window: row for row in read_averages(place.folder(study, lr, SCREENING_SEED))}
-    if not last:
+    folder = place.folder(study, lr, SCREENING_SEED)
+    summary = Summary.peek(folder)
+    if summary is None or summary.status is not Status.COMPLETED:  # its epochs before it diverged do not count
         return [math.inf] * (2 * len(windows))
+    last = {row.window: row for row in Averages.read(folder).rows}
     rows = [last[window] for window in windows]
     return [value for row in rows for value in (row.train_loss + WEIGHT_DECAY / 2 * row.weight_norm**2, row.val_loss)]
 

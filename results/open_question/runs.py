@@ -4,12 +4,12 @@ A trial is one cell (problem, optimizer, batch, schedule, length) at one rate wi
 with `averages` is several trials: its own weights, and each average of them as the schedule `averaging WINDOW`.
 """
 
-import csv
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import yaml
@@ -17,11 +17,10 @@ import yaml
 from intel_scenes import record
 from intel_scenes.errors import UserError
 from intel_scenes.files import flatten
-from intel_scenes.record import Status, Summary
+from intel_scenes.record import AVERAGES, AveragedEpoch, Averages, GradientNoise, Status, Summary
 
 log = logging.getLogger(__name__)
 
-AVERAGES, GRADIENT_NOISE = "averages.csv", "gradient_noise.csv"
 CONSTANT, AVERAGING, GROWING = "constant", "averaging", "growing"
 SAMPLES_PASSES = 20  # passes over the training images in the regime of equal samples
 LEAST_STEPS, MOST_STEPS = 1_900, 2_100  # nominal steps in the regime of equal steps
@@ -80,8 +79,17 @@ class Cell:
         """What is held equal: `samples`, `steps`, or the number of passes in words."""
         if self.passes == SAMPLES_PASSES:
             return "samples"
-        steps = self.passes * max(1, self.num_train // self.batch_size)
-        return "steps" if LEAST_STEPS <= steps <= MOST_STEPS else f"{self.passes} passes"
+        return "steps" if self.has_equal_steps else f"{self.passes} passes"
+
+    @property
+    def steps(self) -> int:
+        """Number of steps, of a batch that does not grow."""
+        return self.passes * max(1, self.num_train // self.batch_size)
+
+    @property
+    def has_equal_steps(self) -> bool:
+        """Whether it takes about 2,000 steps, in whatever regime, so that batches compare at equal steps."""
+        return LEAST_STEPS <= self.steps <= MOST_STEPS
 
     def with_schedule(self, schedule: str) -> "Cell":
         """Return the same cell under another schedule."""
@@ -130,58 +138,20 @@ class Trial:
         return self.curve[-1]
 
 
-class Averaged(NamedTuple):
-    """Row of `averages.csv`: the live weights (window 0) or an average of them at the end of an epoch."""
-
-    epoch: int
-    window: float
-    train_loss: float
-    val_loss: float
-    test_accuracy: float
-    weight_norm: float
-
-
-def read_averages(folder: Path) -> tuple[Averaged, ...]:
-    """Return the rows of `averages.csv` of a run; empty where there is none. Empty cells become NaN.
-
-    Raises:
-        UserError: The file cannot be read.
-    """
-    return tuple(
-        Averaged(int(row["epoch"]), *(_number(row[key]) for key in Averaged._fields[1:]))
-        for row in _rows(folder / AVERAGES, Averaged._fields)
-    )
-
-
 def read_noise(folder: Path) -> Noise | None:
     """Return the gradient noise of a run from `gradient_noise.csv`; None where it was not measured.
 
     Signal and noise are averaged apart, over the second half of the epochs: a schedule acts at the end, and at the
     start the gradient is large for every batch.
-
-    Raises:
-        UserError: The file cannot be read.
     """
-    rows = _rows(folder / GRADIENT_NOISE, ("signal", "noise"))
-    late = rows[len(rows) // 2 :]
-    if not late:
-        return None
-    return Noise(*(sum(float(row[key]) for row in late) / len(late) for key in ("signal", "noise")))
+    epochs = GradientNoise.read(folder).epochs
+    late = epochs[len(epochs) // 2 :]
+    return Noise(fmean(row.signal for row in late), fmean(row.noise for row in late)) if late else None
 
 
-def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError:
-        return []
-    if rows and (missing := [name for name in columns if name not in rows[0]]):
-        raise UserError(f"{path} lacks the column {missing[0]}: run it again")
-    return rows
-
-
-def _number(text: str) -> float:
-    return float(text) if text else math.nan
+def has_diverged(summary: Summary) -> bool:
+    """Return whether a run failed because its loss was not finite."""
+    return summary.status is Status.FAILED and "not finite" in (summary.error or "")
 
 
 def read_trials(folders: Sequence[Path]) -> list[Trial]:
@@ -210,7 +180,7 @@ def read_trials(folders: Sequence[Path]) -> list[Trial]:
 
 
 def _trials_of(folder: Path, summary: Summary) -> Iterator[Trial]:
-    diverged = summary.status is Status.FAILED and "not finite" in (summary.error or "")
+    diverged = has_diverged(summary)
     if summary.status is not Status.COMPLETED and not diverged:
         log.warning("%s is not complete; skipped", folder)
         return
@@ -236,7 +206,7 @@ def _trials_of(folder: Path, summary: Summary) -> Iterator[Trial]:
         windows = [0.0, *(settings.get("averages") or [])]
         yield from (replace(base, cell=_windowed(base.cell, window)) for window in windows if _counts(base, window))
         return
-    rows = read_averages(folder)
+    rows = Averages.read(folder).rows
     if not rows:
         log.warning("%s has no %s; skipped", folder, AVERAGES)
     noise = read_noise(folder)
@@ -261,13 +231,12 @@ def _windowed(cell: Cell, window: float) -> Cell:
     return cell.with_schedule(f"{AVERAGING} {window:g}") if window else cell
 
 
-def _measured(trial: Trial, rows: Sequence[Averaged]) -> Trial:
+def _measured(trial: Trial, rows: Sequence[AveragedEpoch]) -> Trial:
     problem, last = trial.cell.problem, rows[-1]
     penalty = problem.weight_decay / 2 if problem.trained == FROZEN else 0.0
     curve = tuple(row.train_loss + penalty * row.weight_norm**2 for row in rows)
-    return replace(
-        trial, curve=curve, train_loss=last.train_loss, val_loss=last.val_loss, test_accuracy=last.test_accuracy
-    )
+    accuracy = math.nan if last.test_accuracy is None else last.test_accuracy
+    return replace(trial, curve=curve, train_loss=last.train_loss, val_loss=last.val_loss, test_accuracy=accuracy)
 
 
 def _cell(summary: Summary, settings: Mapping[str, Any]) -> Cell:

@@ -12,15 +12,17 @@ from results.open_question.intervals import UNKNOWN, Estimate, Verdict, above, a
 from results.open_question.optimum import Optimum
 from results.open_question.runs import CONSTANT, GROWING, Trial
 
-OPTIMIZERS = ("sgd_plain", "sgd", "adam", "sign")
+SGD = ("sgd_plain", "sgd")  # the source of the exponent is about SGD
+OPTIMIZERS = (*SGD, "adam", "sign")
 LINEAR, FLOOR = "linear", "linear to 0.1"
 FAR_FROM_FULL = (16, 64)  # batches that stay small against all images and the noise scale for most of the training
 RECOVERED = 0.9  # share of D that an average must recover
 OUTSIDE = 0.1  # largest share of epochs in which the curves of a growing batch may lie apart
 
 GROWTH = Claim(
-    "Smith et al. 2018; Seesaw (2510.14717)",
-    "growing the batch equals decaying the rate: half the rate is twice the batch for SGD, four times for Adam",
+    "Smith et al. 2018 (SGD); Malladi et al. 2022 (Adam, sign); Seesaw (2510.14717)",
+    "growing the batch equals decaying the rate: half the rate is twice the batch for SGD, four times for Adam (Seesaw "
+    "excludes four times the batch at an unchanged rate, so that this does not test it)",
     f"at the rate of the linear decay, batches of {' and '.join(map(str, FAR_FROM_FULL))}, differences of the "
     f"objective by seed at the end of each epoch: held if the last interval lies within {MARGIN:.0%} of D and no "
     f"epoch's lies outside, refuted if the last or more than {OUTSIDE:.0%} of the epochs' lie outside; decided where D "
@@ -40,8 +42,8 @@ AVERAGING_FAILS = Claim(
 TO_ZERO = Claim(
     "Defazio 2023; Bergsma 2025 (2502.15938)",
     "linear decay to exactly zero beats a 10 % floor, the more the longer the training",
-    "gain: objective with the floor minus that without; held if its slope over the logarithm of the passes and the "
-    "gain of the longest training lie above 0, refuted if one of them does not reach above 0",
+    "gain: log of the ratio of the excess with the floor and without; held if its slope over the logarithm of the "
+    "passes and the gain of the longest training lie above 0, refuted if one of them does not reach above 0",
 )
 EXPONENT = Claim(
     "Li 2026 (2602.06797), easy-task regime",
@@ -59,7 +61,7 @@ def answers(study: Study) -> list[Answer]:
         *or_not_run(AVERAGING_SUFFICES, suffices),
         *or_not_run(AVERAGING_FAILS, list(map(_opposite, suffices))),
         *or_not_run(TO_ZERO, [answer for name in OPTIMIZERS if (answer := _to_zero(study, name))]),
-        *or_not_run(EXPONENT, [answer for name in OPTIMIZERS for answer in _exponents(study, name)]),
+        *or_not_run(EXPONENT, [answer for name in SGD for answer in _exponents(study, name)]),
     ]
 
 
@@ -92,7 +94,8 @@ def _grown(study: Study, linear: Tuned) -> Mapping[int, Trial]:
 def _curves_apart(grown: Mapping[int, Trial], linear: Tuned, gained: Estimate) -> tuple[Estimate, Verdict]:
     """Return the last difference as a share of D, and the verdict over all epochs."""
     seeds = sorted(grown.keys() & linear.trials.keys())
-    if not seeds:
+    has_diverged = any(len(grown[seed].curve) != len(linear.trials[seed].curve) for seed in seeds)
+    if not seeds or has_diverged:
         return UNKNOWN, Verdict.UNDECIDED
     curves = [zip(grown[seed].curve, linear.trials[seed].curve, strict=True) for seed in seeds]
     differences = [mean([left - right for left, right in epoch]) for epoch in zip(*curves, strict=True)]
@@ -145,7 +148,7 @@ def _to_zero(study: Study, optimizer: str) -> Answer | None:
     for floor in study.cells("training", study.main, optimizer=optimizer, schedule=FLOOR):
         if linear := study.under(floor, LINEAR):
             cell = floor.cell
-            gains = paired(floor.values, linear.values)
+            gains = paired(study.log_excess(floor), study.log_excess(linear))
             by_batch[batch_label(cell.batch_size, cell.num_train)].append((cell.passes, gains))
     parts = []
     for batch, lengths in by_batch.items():

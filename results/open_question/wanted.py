@@ -48,7 +48,7 @@ def _extension(study: Study, tuned: Tuned) -> Iterator[Wanted]:
     factor = rates[1] / rates[0] if len(rates) > 1 else math.sqrt(10)
     lr = rates[0] / factor if tuned.edge == "lowest" else rates[-1] * factor
     yield Wanted(
-        _trained(tuned.cell), float(f"{lr:.4g}"), SCREENING_SEED, f"best rate is the {tuned.edge} for {tuned.outcome}"
+        _trained(tuned.cell), float(f"{lr:.12g}"), SCREENING_SEED, f"best rate is the {tuned.edge} for {tuned.outcome}"
     )
 
 

@@ -12,7 +12,6 @@ as that of one validation image at least.
 """
 
 import argparse
-import csv
 import itertools
 import math
 import sys
@@ -28,7 +27,7 @@ from scipy import special
 
 from intel_scenes import files
 from intel_scenes.errors import UserError
-from intel_scenes.record import History
+from intel_scenes.record import AVERAGES, Averages, History
 from intel_scenes.studies.choose import Arm, comparable
 from intel_scenes.studies.comparison import compare
 from intel_scenes.studies.load import Run
@@ -38,7 +37,6 @@ from intel_scenes.studies.statistics.verdicts import NONE_SHOWN, NOT_TUNED, UNTE
 from results import plots
 
 Array = npt.NDArray[np.float64]
-AVERAGES = "averages.csv"
 BEST, DEFAULT = "best", "default"  # rates
 BEST_EPOCH, LAST_EPOCH, EQUAL_LOSS, ALL_LOSSES = "best epoch", "last epoch", "equal loss", "mean over equal losses"
 MEASURES = ("gap", "val_accuracy")
@@ -164,8 +162,7 @@ def curve_of(run: Run, *, evaluated: bool) -> Curve:
     epochs = History.read(run.folder).epochs
     losses = [epoch.train_loss for epoch in epochs]
     if evaluated:
-        with (run.folder / AVERAGES).open(newline="") as file:
-            losses = [float(row["train_loss"]) for row in csv.DictReader(file) if float(row["window"]) == 0]
+        losses = [row.train_loss for row in Averages.read(run.folder).rows if row.window == 0]
     if not epochs or len(losses) != len(epochs):
         raise UserError(f"{run.folder} has {len(epochs)} epochs and {len(losses)} training losses: train it again")
     train, val = ([getattr(row, key) for row in epochs] for key in ("train_eval_accuracy", "val_accuracy"))

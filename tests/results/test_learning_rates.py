@@ -11,6 +11,7 @@ from intel_scenes import record
 from intel_scenes.errors import UserError
 from results import plots
 from results.learning_rates import analyse
+from tests.results.simulated_question import leave_noise
 from tests.studies.simulated_records import leave_run, right
 
 BATCHES = (16, 64, 256, 1024, 4096)
@@ -150,7 +151,19 @@ def test_optimizers_are_series_of_their_own(tmp_path):
     assert sgd.value("B_noise") == pytest.approx(300, rel=0.02)
 
 
-def test_a_failed_run_counts_as_guessing_so_that_it_brackets_the_optimum(tmp_path):
+def test_a_run_that_failed_for_another_reason_than_its_rate_does_not_count(tmp_path):
+    leave_study(tmp_path, root, batches=(16,), rates=RATES[:6], seeds=(1, 2))
+    folder = next(tmp_path.glob("16,*,2"))
+    summary = json.loads((folder / record.SUMMARY).read_text()) | {"status": "failed", "error": "no space left"}
+    (folder / record.SUMMARY).write_text(json.dumps(summary))
+
+    (series,) = analyse.series_of(tmp_path)
+
+    assert [best.num_seeds for best in series.best] == [1]
+    assert {row[-1] for row in analyse.grid_rows([series], "val_accuracy")} == {0}
+
+
+def test_a_diverged_run_counts_as_guessing_so_that_it_brackets_the_optimum(tmp_path):
     leave_study(tmp_path, lambda batch: 0.5, batches=(16, 64), rates=(0.1, 0.5, 2.5))
     for folder in tmp_path.glob("*,2.5,*"):
         summary = json.loads((folder / record.SUMMARY).read_text()) | {"status": "failed", "error": "not finite"}
@@ -173,9 +186,7 @@ def test_fewer_than_three_rates_are_refused(tmp_path):
 def test_the_noise_scale_is_noise_over_signal_each_averaged_first(tmp_path):
     leave_study(tmp_path, saturating, batches=(16, 256, 4096), rates=RATES[2:8])
     for folder in tmp_path.iterdir():
-        with (folder / "gradient_noise.csv").open("w", newline="") as file:
-            # Mean signal 1 and mean noise 150; the mean of the ratios would be 550.
-            csv.writer(file).writerows([("signal", "noise", "noise_scale"), (1.8, 90, 50), (0.2, 210, 1050)])
+        leave_noise(folder, (1.8, 90), (0.2, 210))  # the mean of the ratios would be 550
 
     (series,) = analyse.series_of(tmp_path)
 

@@ -25,7 +25,7 @@ from results.open_question.claims import Answer, Claim
 from results.open_question.intervals import Estimate, Verdict, all_of, mean, ratio, slopes, within
 from results.open_question.runs import read_trials, schedule_of
 from results.open_question.wanted import wanted
-from tests.results.simulated_question import LOWEST, leave_run, other_problem, study, trials
+from tests.results.simulated_question import LOWEST, leave_noise, leave_run, other_problem, study, trials
 
 HELD, REFUTED, UNDECIDED, NOT_RUN = Verdict.HELD, Verdict.REFUTED, Verdict.UNDECIDED, Verdict.NOT_RUN
 
@@ -90,7 +90,7 @@ def test_a_run_in_two_studies_counts_once_and_two_runs_in_one_place_are_refused(
         leave_run(tmp_path / name / "a", config_digest="same")
     assert len(read_trials([tmp_path / "first", tmp_path / "second"])) == 1
     leave_run(tmp_path / "second" / "b", config_digest="with noise_scale")
-    (tmp_path / "second" / "b" / "gradient_noise.csv").write_text("signal,noise\n2,30\n")
+    leave_noise(tmp_path / "second" / "b", (2, 30))
     (trial,) = read_trials([tmp_path / "first", tmp_path / "second"])
     assert trial.noise == (2.0, 30.0)
     leave_run(tmp_path / "second" / "c", config_digest="other", excess=0.2)
@@ -127,8 +127,7 @@ def test_schedules_are_named_by_what_distinguishes_them(name: str, settings: dic
 
 def test_noise_and_signal_are_averaged_apart_over_the_second_half(tmp_path: Path) -> None:
     folder = leave_run(tmp_path / "a")
-    lines = ["epoch,signal,noise", "0,100,1", "1,50,1", "2,1,30", "3,3,10"]
-    (folder / "gradient_noise.csv").write_text("\n".join(lines) + "\n")
+    leave_noise(folder, (100, 1), (50, 1), (1, 30), (3, 10))
     (trial,) = read_trials([tmp_path])
     assert trial.noise == (2.0, 20.0)
 
@@ -154,6 +153,20 @@ def test_the_optimum_is_that_of_scikit_learn() -> None:
     assert found.gradient_norm < 1e-6
     assert found.gap < 1e-9
     assert spectrum == pytest.approx(np.linalg.svd(np.cov(inputs.T, bias=True), compute_uv=False))
+
+
+def test_the_curvature_is_that_of_the_hessian_of_torch() -> None:
+    inputs, labels = (torch.tensor(part) for part in features())
+    weights = torch.randn(3, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 10
+
+    def objective(flat: torch.Tensor) -> torch.Tensor:
+        matrix = flat.reshape(3, 6)
+        loss = torch.nn.functional.cross_entropy(inputs @ matrix[:, :-1].T + matrix[:, -1], labels)
+        return loss + 0.25 * matrix[:, :-1].square().sum()
+
+    hessian = torch.autograd.functional.hessian(objective, weights.flatten())
+    expected = float(torch.linalg.eigvalsh(hessian)[-1])
+    assert optimum.curvature(inputs.numpy(), weights.numpy(), 0.5) == pytest.approx(expected)
 
 
 def test_a_problem_without_a_penalty_has_no_optimum() -> None:
@@ -276,10 +289,12 @@ def test_a_rate_at_the_end_of_the_grid_is_marked() -> None:
 BATCHES = (16, 64, 256, 1024)
 
 
-@pytest.mark.parametrize(("exponent", "verdict"), [(1.0, HELD), (0.5, REFUTED)])
+@pytest.mark.parametrize(("exponent", "verdict"), [(1.0, HELD), (0.5, REFUTED), (1.6, UNDECIDED), (2.2, REFUTED)])
 def test_slope_of_the_excess(exponent: float, verdict: Verdict) -> None:
     cells = [
-        trials("sgd", batch, "constant", 0.1 * (lr / batch) ** exponent, best=lr) for batch in BATCHES for lr in (1, 2)
+        trials("sgd", batch, "constant", 0.1 * (16 * lr / batch) ** exponent, best=lr)
+        for batch in BATCHES
+        for lr in (1, 2)
     ]
     answer = only(noise_claims.answers(study(*_at_their_rates(cells))), noise_claims.SLOPE)
     assert answer.verdict is verdict
@@ -292,13 +307,20 @@ def _at_their_rates(cells):
         yield (trial for trial in group if trial.lr == (1, 2)[number % 2])
 
 
+def test_cells_near_the_largest_stable_rate_oscillate_and_say_nothing_of_noise() -> None:
+    made = study(*(trials("sgd", 16, "constant", 0.01, best=rate) for rate in (2.1, 2.2)))  # 1.9 / 0.9 is between
+    rates = {lr for lr, _ in noise_claims.stationary_cells(made, "sgd")}
+    assert rates == {2.1 / 3, 2.1, 2.2 / 3}
+
+
 def test_trainings_that_still_descend_are_not_stationary() -> None:
     falling = (2.0, 1.8, 1.6, 1.4, 1.2)
     diverged = [
         replace(trial, curve=(math.inf,)) if trial.seed in (1, 4) else trial
         for trial in trials("sgd", 256, "constant", 1.0)
     ]
-    made = study(trials("sgd", 16, "constant", 0.01, curve=falling), trials("sgd", 64, "constant", 0.01), diverged)
+    steady = trials("sgd", 64, "constant", 0.01, best=0.5)
+    made = study(trials("sgd", 16, "constant", 0.01, curve=falling), steady, diverged)
     assert {batch for _, batch in noise_claims.stationary_cells(made, "sgd")} == {64}
     answer = only(noise_claims.answers(made), noise_claims.SLOPE)
     assert (answer.verdict, answer.measured) == (UNDECIDED, "3 stationary cells, too few for a slope")
@@ -312,10 +334,15 @@ def decay(optimizer: str, batch: int, gained: float, **more):
     )
 
 
-@pytest.mark.parametrize(("at_full", "verdict"), [(0.001, HELD), (0.1, REFUTED), (0.05, UNDECIDED), (0.03, UNDECIDED)])
+@pytest.mark.parametrize(
+    ("at_full", "verdict"),
+    [(0.001, HELD), (0.1, REFUTED), (0.05, UNDECIDED), (0.03, UNDECIDED), (-0.03, UNDECIDED)],
+)
 def test_whether_decay_stops_helping_at_full_batch(at_full: float, verdict: Verdict) -> None:
     spread = 0.1 if at_full == 0.05 else 0.01  # 0.03 is less than 0.052, but has not vanished
-    made = study(*decay("sgd", 16, 0.052, spread=spread), *decay("sgd", 6_000, at_full))
+    twenty_steps = decay("sgd", 6_000, -0.04)  # equal samples, which decide nothing
+    full = decay("sgd", 6_000, at_full, passes=2_000)
+    made = study(*decay("sgd", 16, 0.052, spread=spread), *twenty_steps, *full)
     answer = only(noise_claims.answers(made), noise_claims.VANISHING)
     assert answer.verdict is verdict
     assert answer.estimate.value == pytest.approx(0.052 - at_full)
@@ -326,20 +353,35 @@ def test_whether_decay_stops_helping_at_full_batch(at_full: float, verdict: Verd
     [(0.1, 0.001, HELD), (0.1, 0.05, UNDECIDED), (0.05, 0.1, REFUTED), (-0.01, -0.03, REFUTED)],
 )
 def test_whether_normalized_steps_need_decay_at_full_batch(of_adam: float, of_sgd: float, verdict: Verdict) -> None:
-    made = study(*decay("adam", 6_000, of_adam), *decay("sgd_plain", 6_000, of_sgd))
+    gains = {"adam": of_adam, "sgd_plain": of_sgd}
+    made = study(*(cell for name, gained in gains.items() for cell in decay(name, 6_000, gained, passes=2_000)))
     assert only(noise_claims.answers(made), noise_claims.NORMALIZED_STEPS).verdict is verdict
 
 
 @pytest.mark.parametrize(
-    ("gains", "verdict"),
-    [((0.2, 0.1, 0.05, 0.01), HELD), ((0.1, 0.01, 0.2, 0.05), REFUTED), ((0.01, 0.05, 0.1, 0.2), REFUTED)],
+    ("gains", "at_equal_steps", "verdict"),
+    [
+        ((0.2, 0.1, 0.05, 0.01), (0.2, 0.01), HELD),
+        ((0.2, 0.1, 0.05, 0.01), (0.2, 0.3), REFUTED),  # only because larger batches took fewer steps
+        ((0.2, 0.1, 0.05, 0.01), (0.2,), UNDECIDED),
+        ((0.1, 0.01, 0.2, 0.05), (0.2, 0.01), REFUTED),
+        ((0.01, 0.05, 0.1, 0.2), (0.2, 0.01), REFUTED),
+    ],
 )
-def test_whether_decay_helps_below_the_noise_scale(gains: tuple[float, ...], verdict: Verdict) -> None:
+def test_whether_decay_helps_below_the_noise_scale(
+    gains: tuple[float, ...], at_equal_steps: tuple[float, ...], verdict: Verdict
+) -> None:
     cells = [
         group
         for optimizer in ("sgd_plain", "sgd", "adam")
         for batch, gained in zip(BATCHES, gains, strict=True)
         for group in decay(optimizer, batch, gained, noise_scale=200.0)
+    ]
+    cells += [
+        group
+        for optimizer in ("sgd_plain", "adam")
+        for batch, passes, gained in zip((60, 1_000), (20, 333), at_equal_steps, strict=False)
+        for group in decay(optimizer, batch, gained, passes=passes)
     ]
     assert only(noise_claims.answers(study(*cells)), noise_claims.NOISE_SCALE).verdict is verdict
 
@@ -372,6 +414,12 @@ def test_whether_a_growing_batch_equals_decay(last: float, early: float, verdict
     assert answer.estimate.value == pytest.approx((last - 0.05) / 0.05)
 
 
+def test_a_growing_batch_that_diverged_is_undecided() -> None:
+    diverged = [replace(trial, curve=(math.inf,)) for trial in trials("sgd", 16, "growing", 0.05)]
+    answer = only(schedule_claims.answers(study(*decay("sgd", 16, 0.05), diverged)), schedule_claims.GROWTH)
+    assert answer.verdict is UNDECIDED
+
+
 @pytest.mark.parametrize(("share", "suffices", "fails"), [(0.97, HELD, REFUTED), (0.6, REFUTED, HELD)])
 def test_whether_averaging_recovers_the_gain_of_decay(share: float, suffices: Verdict, fails: Verdict) -> None:
     gained = 0.1
@@ -394,12 +442,13 @@ def test_averaging_is_undecided_where_decay_gains_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gains", "verdict"), [((0.01, 0.02, 0.04), HELD), ((0.02, 0.02, 0.01), REFUTED), ((-0.03, -0.02, -0.01), REFUTED)]
+    ("shares", "verdict"), [((0.1, 0.2, 0.4), HELD), ((0.2, 0.2, 0.1), REFUTED), ((-0.3, -0.2, -0.1), REFUTED)]
 )
-def test_whether_zero_beats_a_floor_the_more_the_longer(gains: tuple[float, ...], verdict: Verdict) -> None:
+def test_whether_zero_beats_a_floor_the_more_the_longer(shares: tuple[float, ...], verdict: Verdict) -> None:
+    # The excess falls with the length, and the difference in excess with it: what counts is its share.
     cells = [
-        trials("adam", 64, schedule, 0.05 + gained * (schedule == "linear to 0.1"), passes=passes)
-        for passes, gained in zip((5, 20, 80), gains, strict=True)
+        trials("adam", 64, schedule, (1 + share * (schedule == "linear to 0.1")) / passes**2, passes=passes)
+        for passes, share in zip((5, 20, 80), shares, strict=True)
         for schedule in ("linear", "linear to 0.1")
     ]
     assert only(schedule_claims.answers(study(*cells)), schedule_claims.TO_ZERO).verdict is verdict
@@ -434,7 +483,7 @@ def test_whether_thinned_classes_open_the_lead_of_adam(thinned: float, verdict: 
     answer = only(problem_claims.answers(made), problem_claims.OPENING)
     assert answer.verdict is verdict
     assert answer.estimate.value == pytest.approx(math.log(thinned), abs=1e-9)
-    assert answer.measured.startswith("batch full")
+    assert answer.measured.startswith("batch full, 20 passes")
 
 
 @pytest.mark.parametrize(("at_full", "verdict"), [(3.0, HELD), (1.5, REFUTED)])

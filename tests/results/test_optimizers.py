@@ -35,12 +35,12 @@ def leave_curve(study, typed, *, speed, offset, noise=0.0, with_averages=True, f
             # The loss seen while training is another one, so that a reader of the wrong file is found out.
             writer.writerow((epoch, epoch, 0.1, 3.0 - epoch / 10, 0.5, train[epoch], 1.0, val[epoch], 1.0, val[epoch]))
     if with_averages:
-        with (folder / "averages.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("epoch", "step", "window", "train_loss"))
-            for epoch in range(EPOCHS):
-                writer.writerow((epoch, epoch, 0, loss[epoch]))
-                writer.writerow((epoch, epoch, 0.5, 99.0))
+        rows = [
+            record.AveragedEpoch(epoch, epoch, window, train_loss, 0.9, 1.0, 0.9, None, None, 1.0)
+            for epoch in range(EPOCHS)
+            for window, train_loss in ((0.0, loss[epoch]), (0.5, 99.0))
+        ]
+        record.Averages(tuple(rows)).write(folder)
 
 
 def leave_study(study, *, offset, seeds=(1, 2, 3, 4, 5), **options):

@@ -1,0 +1,85 @@
+"""The runner of the open question: its cells, and the runs that it still has to make."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from results.open_question import run, thin
+from tests.results.simulated_question import leave_run
+
+SGD = run.Place("sgd", "16", "constant", 20)
+
+
+def test_every_cell_has_its_own_folder_and_its_own_overrides() -> None:
+    every = run.places(Path("thinned.txt"))
+    assert len({place.folder(Path(), 0.5, 1) for place in every}) == len(every)
+    assert len({tuple(place.overrides) for place in every}) == len(every)
+    assert not [place for place in every if (place.schedule, place.batch_size) == ("growing", "full")]
+
+
+def test_the_first_rates_are_four_powers_of_two() -> None:
+    assert SGD.first_rates == [2**-11, 2**-10, 2**-9, 2**-8]
+    assert run.Place("sgd", "1024", "constant", 336).first_rates[0] == 2**-9  # at equal steps a grid of its own
+    assert run.Place("sgd", "full", "constant", 20).first_rates[0] == 2**-8
+
+
+def test_a_rate_that_diverged_after_some_epochs_is_the_worst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "AVERAGES", (0.1,))
+    folder = SGD.folder(tmp_path, 1.0, 1)
+    leave_run(folder, excess=0.1, averaged=0.05)
+    assert run.criteria(SGD, tmp_path, 1.0)[1::2] == pytest.approx([0.4 * 2 / 3, 0.35 * 2 / 3])
+    leave_run(SGD.folder(tmp_path, 2.0, 1), status="failed", error="the loss is not finite at step 3", averaged=0.05)
+    assert run.criteria(SGD, tmp_path, 2.0) == [math.inf] * 4
+
+
+@pytest.mark.parametrize(
+    ("summary", "is_trained"),
+    [
+        ({"status": "completed"}, False),
+        ({"status": "failed", "error": "the loss is not finite at step 3"}, False),
+        ({"status": "failed", "error": "no space left on device"}, True),
+        ({"status": "interrupted"}, True),
+    ],
+)
+def test_only_complete_and_diverged_runs_are_not_repeated(
+    summary: dict[str, object], is_trained: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    monkeypatch.setattr(run, "start_run", lambda overrides, folder, quiet: started.append(folder))
+    folder = leave_run(SGD.folder(tmp_path, 1.0, 1), **summary)  # type: ignore[arg-type]
+    run.train(SGD, 1.0, 1, tmp_path, Path("weights"))
+    assert started == [folder] * is_trained
+
+
+def test_rates_are_tried_until_the_best_one_of_the_weights_and_of_each_average_is_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def criteria(place: run.Place, study: Path, lr: float) -> list[float]:
+        tried.append(lr)
+        return [abs(math.log2(lr / best)) for best in (2**-10, 2**-10, 2**-6)]  # loss, validation loss, an average
+
+    monkeypatch.setattr(run, "train", lambda *arguments: None)
+    monkeypatch.setattr(run, "criteria", criteria)
+    run.screen(tmp_path, Path("weights"), SGD)
+    assert tried == [2.0**exponent for exponent in (-11, -10, -9, -8, -7, -6, -5)]
+
+
+def test_a_chosen_rate_is_confirmed_on_fresh_seeds(tmp_path: Path) -> None:
+    for lr, excess, averaged in ((1.0, 0.2, 0.2), (2.0, 0.1, 0.1), (4.0, 0.2, 0.05), (8.0, 0.4, 0.2)):
+        for seed in (1, 2):
+            leave_run(SGD.folder(tmp_path, lr, seed), lr=lr, seed=seed, excess=excess, averaged=averaged)
+    assert run.confirming(tmp_path, [SGD]) == [(SGD, lr, seed) for lr in (2.0, 4.0) for seed in (3, 4, 5, 6)]
+
+
+def test_the_class_of_rank_k_keeps_a_share_of_1_over_k(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            (tmp_path / name / f"{number}.jpg").touch()
+    left_out = thin.left_out(tmp_path)
+    assert [sum(path.startswith(f"{name}/") for path in left_out) for name in ("a", "b", "c")] == [0, 6, 8]
+    assert len(set(left_out)) == 14
+    assert all((tmp_path / path).exists() for path in left_out)
