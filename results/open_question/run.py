@@ -117,12 +117,13 @@ def places(exclude: Path | None) -> list[Place]:
     floors = product((5, 20, 80), ("linear", "linear to 0.1"), ("sgd_plain", "adam"))
     powers = product([name for name in SCHEDULES if name.startswith("power")], ("sgd_plain", "adam"))
     rows = [
+        *(Place(name, size, CONSTANT, 80) for size, name in product(("64", "16"), ("sgd_plain", "sgd"))),
         *(Place(name, "64", how, passes) for passes, how, name in floors),
         *(Place(name, "64", how, SAMPLES) for how, name in powers),
     ]
     if exclude is not None:
-        thinned = product(("64", "1024", "full"), ("sgd", "adam"))
-        rows += [Place(name, size, CONSTANT, SAMPLES, exclude) for size, name in thinned]
+        thinned = product({"64": SAMPLES, **STEPS}.items(), ("sgd", "adam"))
+        rows += [Place(name, size, CONSTANT, passes, exclude) for (size, passes), name in thinned]
     return list(dict.fromkeys([*main, *rows]))
 
 
@@ -197,10 +198,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("weights", type=Path, help="file of ImageNet weights of mobilenet_v2")
     parser.add_argument("study", type=Path, help="folder of the runs")
     parser.add_argument("--exclude", type=Path, help="file of excluded images, which adds cells with thinned classes")
+    parser.add_argument(
+        "--schedules", nargs="+", choices=[*SCHEDULES, GROWING], help="schedules to run, by default all"
+    )
     parser.add_argument("--workers", type=int, default=2, help="number of runs at the same time")
     parser.add_argument("--stages", nargs="+", default=["screen", "confirm"], choices=["screen", "confirm"])
     options = parser.parse_args(arguments)
-    ordered = places(options.exclude and options.exclude.resolve())
+    ordered = [
+        place
+        for place in places(options.exclude and options.exclude.resolve())
+        if place.schedule in (options.schedules or [place.schedule])
+    ]
     study, weights = options.study, options.weights.resolve()
     with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         if "screen" in options.stages:
