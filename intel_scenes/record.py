@@ -6,12 +6,12 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
-from typing import Any, NamedTuple, Self, get_args, get_origin
+from typing import Any, NamedTuple, Self, TypeVar, get_args, get_origin
 
 import numpy as np
 import yaml
@@ -19,6 +19,8 @@ import yaml
 from intel_scenes import files
 from intel_scenes.errors import UserError
 from intel_scenes.probabilities import Labels, Probabilities
+
+Row = TypeVar("Row")  # of a CSV file
 
 CONFIG = "config.yaml"
 OVERRIDES = "overrides.yaml"
@@ -352,16 +354,20 @@ class History:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read the history of a run folder; it is empty where the file is missing or cannot be read."""
-        try:
-            with (folder / HISTORY).open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            return cls(tuple(map(_epoch, rows)))
-        except (OSError, KeyError, TypeError, ValueError):
-            return cls()
+        return cls(_rows_of(folder / HISTORY, _epoch))
 
     def write(self, folder: Path) -> None:
         """Write `history.csv` atomically."""
         files.write_csv(folder / HISTORY, HISTORY_COLUMNS, map(astuple, self.epochs))
+
+
+def _rows_of(path: Path, convert: Callable[[Mapping[str, str]], Row]) -> tuple[Row, ...]:
+    """Read the rows of a CSV file; there are none where it is missing or cannot be read."""
+    try:
+        with path.open(newline="") as file:
+            return tuple(map(convert, csv.DictReader(file)))
+    except (OSError, KeyError, TypeError, ValueError):
+        return ()
 
 
 def _epoch(row: Mapping[str, str]) -> Epoch:
@@ -409,12 +415,7 @@ class Averages:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read the averages of a run folder; there are none where the file is missing or cannot be read."""
-        try:
-            with (folder / AVERAGES).open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            return cls(tuple(map(_averaged_epoch, rows)))
-        except (OSError, KeyError, TypeError, ValueError):
-            return cls()
+        return cls(_rows_of(folder / AVERAGES, _averaged_epoch))
 
     def write(self, folder: Path) -> None:
         """Write `averages.csv` atomically."""
@@ -467,11 +468,7 @@ class GradientNoise:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read the gradient noise of a run folder; it is empty where the file is missing or cannot be read."""
-        try:
-            with (folder / GRADIENT_NOISE).open(newline="") as file:
-                return cls(tuple(map(_epoch_noise, csv.DictReader(file))))
-        except (OSError, KeyError, TypeError, ValueError):
-            return cls()
+        return cls(_rows_of(folder / GRADIENT_NOISE, _epoch_noise))
 
     def write(self, folder: Path) -> None:
         """Write `gradient_noise.csv` atomically."""

@@ -21,7 +21,7 @@ def warmup_cosine(step: int, *, num_steps: int, warmup_fraction: float) -> float
     Returns:
         The factor, above 0 at every step of the training.
     """
-    warmup = _num_steps_of("scheduler.factory.lr_lambda.warmup_fraction", warmup_fraction, num_steps)
+    warmup = _num_steps_of("warmup_fraction", warmup_fraction, num_steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (num_steps - warmup)))
@@ -39,8 +39,8 @@ def warmup_stable_decay(step: int, *, num_steps: int, warmup_fraction: float, de
     Returns:
         The factor, above 0 at every step of the training.
     """
-    warmup = _num_steps_of("scheduler.factory.lr_lambda.warmup_fraction", warmup_fraction, num_steps)
-    decay = _num_steps_of("scheduler.factory.lr_lambda.decay_fraction", decay_fraction, num_steps)
+    warmup = _num_steps_of("warmup_fraction", warmup_fraction, num_steps)
+    decay = _num_steps_of("decay_fraction", decay_fraction, num_steps)
     if warmup_fraction + decay_fraction > 1 + 1e-9:
         raise ValueError(
             f"warmup_fraction={warmup_fraction} and decay_fraction={decay_fraction} add up to more than 1: lower one"
@@ -63,7 +63,7 @@ def inverse_sqrt(step: int, *, num_steps: int, warmup_fraction: float) -> float:
     Returns:
         The factor, above 0 at every step of the training.
     """
-    warmup = _num_steps_of("scheduler.factory.lr_lambda.warmup_fraction", warmup_fraction, num_steps)
+    warmup = _num_steps_of("warmup_fraction", warmup_fraction, num_steps)
     return min((step + 1) / (warmup + 1), math.sqrt((warmup + 1) / (step + 1)))
 
 
@@ -91,5 +91,5 @@ def onecycle(optimizer: Optimizer, *, num_steps: int, pct_start: float, div_fact
 
 def _num_steps_of(name: str, fraction: float, num_steps: int) -> int:
     if not 0 <= fraction < 1:
-        raise ValueError(f"{name}={fraction} must be at least 0 and below 1")
+        raise ValueError(f"scheduler.factory.lr_lambda.{name}={fraction} must be at least 0 and below 1")
     return min(round(fraction * num_steps), num_steps - 1)
