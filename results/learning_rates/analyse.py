@@ -21,7 +21,6 @@ Every combination of the other factors (such as the optimizer) is a series of it
 import argparse
 import itertools
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -36,7 +35,7 @@ from intel_scenes.errors import UserError
 from intel_scenes.record import GradientNoise
 from intel_scenes.studies.load import Run, load
 from intel_scenes.studies.naming import label_of, value_of, varying
-from results import plots
+from results import analysis, plots
 
 Array = npt.NDArray[np.float64]
 OUTCOMES = ("val_accuracy", "val_loss", "test_accuracy")
@@ -548,7 +547,4 @@ def _names(row: type[BestRate] | type[Fit]) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    analysis.run(main)

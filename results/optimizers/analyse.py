@@ -14,7 +14,6 @@ as that of one validation image at least.
 import argparse
 import itertools
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from intel_scenes.studies.load import Run
 from intel_scenes.studies.naming import label_of
 from intel_scenes.studies.pairs import paired_rows
 from intel_scenes.studies.statistics.verdicts import NONE_SHOWN, NOT_TUNED, UNTESTABLE, holm
-from results import plots
+from results import analysis, plots
 
 Array = npt.NDArray[np.float64]
 BEST, DEFAULT = "best", "default"  # rates
@@ -139,9 +138,9 @@ class Difference:
             return math.nan
         return max(float(np.std(self.values, ddof=1)), self.resolution) / math.sqrt(len(self.values))
 
-    def interval(self, level: float) -> tuple[float, float]:
-        """Return the interval with an error rate of `level`."""
-        half = float(special.stdtrit(len(self.values) - 1, 1 - level / 2)) * self.error
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the interval with a coverage of `level`."""
+        half = float(special.stdtrit(len(self.values) - 1, (1 + level) / 2)) * self.error
         return self.mean - half, self.mean + half
 
     def p_value(self) -> float:
@@ -311,22 +310,10 @@ def _judged(family: Sequence[tuple[Row, Difference]], *, evaluated: bool) -> lis
             rows.append(replace(row, verdict=UNTESTABLE))
             continue
         p_holm, level = next(adjusted)
-        (low, high), (low_holm, high_holm) = difference.interval(0.05), difference.interval(level)
         verdict = row.verdict
         if verdict == NONE_SHOWN and p_holm <= 0.05:
             verdict = "higher" if difference.mean > 0 else "lower"
-        rows.append(
-            replace(
-                row,
-                low=low,
-                high=high,
-                low_holm=low_holm,
-                high_holm=high_holm,
-                p_value=difference.p_value(),
-                p_holm=p_holm,
-                verdict=verdict,
-            )
-        )
+        rows.append(replace(row, **analysis.adjusted(difference, p_holm, level), verdict=verdict))
     return rows
 
 
@@ -423,7 +410,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    analysis.run(main)

@@ -15,7 +15,6 @@ over seeds and test images, on fresh seeds where the choice was confirmed on suc
 
 import argparse
 import itertools
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from intel_scenes.studies.pairs import paired_rows
 from intel_scenes.studies.statistics.crossed import Runs
 from intel_scenes.studies.statistics.estimates import Estimate
 from intel_scenes.studies.statistics.verdicts import NOT_TUNED, UNTESTABLE, judge
-from results import plots
+from results import analysis, plots
 
 CONSTANT = "constant"
 GAIN, DIFFERENCE = "gain", "difference in gains"
@@ -183,19 +182,8 @@ def _judged(family: Sequence[tuple[Row, Estimate | None]], rope: float) -> list[
             rows.append(replace(row, verdict=UNTESTABLE))
             continue
         verdict = next(verdicts)
-        (low, high), (low_holm, high_holm) = estimate.interval(), estimate.interval(1 - verdict.level_holm)
-        rows.append(
-            replace(
-                row,
-                low=low,
-                high=high,
-                low_holm=low_holm,
-                high_holm=high_holm,
-                p_value=verdict.p_value,
-                p_holm=verdict.p_holm,
-                verdict=row.verdict or verdict.text,
-            )
-        )
+        fields_of_test = analysis.adjusted(estimate, verdict.p_holm, verdict.level_holm)
+        rows.append(replace(row, **fields_of_test, verdict=row.verdict or verdict.text))
     return rows
 
 
@@ -271,7 +259,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    analysis.run(main)
