@@ -213,13 +213,23 @@ def _with_quoted_names(argument: str) -> str:
 def _check_arguments(arguments: Sequence[str], *, can_sweep: bool) -> None:
     if not can_sweep and {"-m", "--multirun"} & set(arguments):
         raise UserError("-m starts a sweep, which only train supports: leave it out")
-    _, unknown = get_args_parser().parse_known_args(arguments)
+    options, unknown = get_args_parser().parse_known_args(arguments)
     if unknown:
         raise UserError(f"there is no flag {unknown[0]}: set keys as KEY=VALUE; --help lists all keys")
+    if options.config_dir:
+        _refuse_namesakes(Path(options.config_dir))
     for text in arguments:  # Hydra fails in its own code at a group that is null, and merges one that is a mapping
         group, _, value = text.lstrip("+").partition("=")
         if (value == "null" or value.startswith("{")) and group != "study" and (keys.conf_folder() / group).is_dir():
             raise UserError(f"{text} names no file: set {group}=NAME, a file of conf/{group}; --help lists them")
+
+
+def _refuse_namesakes(folder: Path) -> None:
+    """Refuse files of `--config-dir` that Hydra would not read, because it searches the package's folder first."""
+    for ours in keys.conf_folder().rglob("*.yaml"):
+        own = folder / ours.relative_to(keys.conf_folder())
+        if own.exists():
+            raise UserError(f"{own} would not be used, because the package has a file of that name: rename it")
 
 
 def _tell(text: str) -> None:

@@ -215,6 +215,13 @@ def test_a_file_of_ones_own_that_is_no_yaml_is_told_with_its_line(train):
     assert_one_sentence(done, "more/optim/mine.yaml, line 2, is not valid YAML (mapping values are not allowed here)")
 
 
+def test_a_file_of_ones_own_with_the_name_of_one_of_the_package_is_refused(train):
+    (train.place / "more/optim").mkdir(parents=True)
+    (train.place / "more/optim/sgd.yaml").write_text("_target_: torch.optim.SGD\n_partial_: true\nlr: 0.5\n")
+    done = train("--config-dir", "more", *DRAWN, "optim=sgd")
+    assert_one_sentence(done, "more/optim/sgd.yaml would not be used, because the package has a file of that name")
+
+
 def test_a_run_folder_that_cannot_be_made_is_named(train):
     (train.place / "taken").write_text("a file")
     done = train(*DRAWN, *SMALL, "hydra.run.dir=taken/run")
