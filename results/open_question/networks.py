@@ -1,5 +1,6 @@
 """The small network of the open question without BatchNorm, for the row on weight decay."""
 
+import torch
 from torch import nn
 
 from intel_scenes.models.resnet9 import ResNet9
@@ -12,9 +13,10 @@ def resnet9_without_norms(num_classes: int) -> nn.Module:
     activations keep their size without BatchNorm: what a ReLU halves of their mean square, max-pooling doubles.
     """
     network = ResNet9(num_classes, width=32)
-    for module in list(network.modules()):
-        if isinstance(getattr(module, "norm", None), nn.BatchNorm2d):
-            nn.init.kaiming_normal_(module.conv.weight, nonlinearity="linear")
-            module.conv.bias = nn.Parameter(module.conv.weight.new_zeros(module.conv.out_channels))
-            module.norm = nn.Identity()
+    for block in list(network.modules()):
+        convolution = dict(block.named_children()).get("conv")
+        if isinstance(convolution, nn.Conv2d):
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="linear")
+            convolution.bias = nn.Parameter(torch.zeros(convolution.out_channels))
+            block.norm = nn.Identity()
     return network
