@@ -50,7 +50,7 @@ LOWEST = {
     "sgd_plain": {"16": -9, "64": -8, "256": -8, "1024": -8, "full": -7, "1024 long": -8, "full long": -8},
     "sgd": {
         **{"16": -11, "64": -10, "256": -9, "1024": -9, "full": -8, "1024 long": -9, "full long": -9},
-        **{"16 with norms": -8, "64 with norms": -6, "256 with norms": -5, "64 without norms": -8},
+        **{"16 with norms": -8, "64 with norms": -6, "256 with norms": -5, "64 without norms": -7},
     },
     "adam": {
         **{"16": -13, "64": -12, "256": -11, "1024": -9, "full": -8, "1024 long": -11, "full long": -11},
