@@ -1,17 +1,17 @@
-"""Rows of the table that compare problems: thinned classes, and weight decay with BatchNorm."""
+"""Rows of the table that compare problems: thinned classes, weight decay with BatchNorm, and batches in a network."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import replace
+from itertools import product
 
-from results.open_question.cells import DECAYED, Study, Tuned
+from results.open_question.cells import DECAYED, OUTCOMES, Outcome, Study, gain
 from results.open_question.claims import MARGIN, Answer, Claim, batch_label, or_not_run
-from results.open_question.intervals import Estimate, Verdict, above, mean, paired, within
-from results.open_question.runs import FROZEN, Problem
+from results.open_question.intervals import Verdict, above, mean, paired, within
+from results.open_question.runs import CONSTANT, WITH_NORMS, WITHOUT_NORMS, Problem
 
 UNCHANGED = math.log(1 + MARGIN)  # change of a log ratio of losses that does not matter
 OPTIMIZERS = ("sgd_plain", "sgd", "adam", "sign")
-WITH_NORMS = "resnet9"  # what the names of the small networks with BatchNorm start with
+NO_CHANGE: dict[Outcome, float] = {"training": 0.03, "test": 0.01}  # change of D that does not matter: nats, accuracy
 
 OPENING = Claim(
     "Kunstner 2023, 2024 (2402.19449)",
@@ -29,19 +29,27 @@ NOT_NOISE = Claim(
 NORMS = Claim(
     "Li and Arora 2019; Defazio 2025 (2506.02285)",
     "D depends on weight decay in a network with BatchNorm, not without",
-    "D as the log of the ratio of the training losses; its change from the smallest to the largest weight decay in the "
-    "network with BatchNorm minus that on frozen features: held if it does not include 0 and the first change is the "
-    f"larger one, refuted if it lies within {MARGIN:.0%} or the second one is the larger",
+    "interaction: the change of D from the smallest to the largest weight decay with BatchNorm minus that without, in "
+    "the same network; held if its interval does not include 0 and the first change is the larger one in size, refuted "
+    f"if it lies within {NO_CHANGE['training']:g} (training loss) or {NO_CHANGE['test']:g} (test accuracy) of 0, or if "
+    "it does not include 0 and the second change is the larger one",
+)
+IN_NETWORK = Claim(
+    "the same question in a network with BatchNorm, as McCandlish et al. 2018 answer it",
+    "D is larger at small batches, for each optimizer",
+    "D of the smallest batch minus that of the largest, at equal samples: held if it lies above 0, refuted if it does "
+    "not reach above 0; larger batches take fewer steps",
 )
 
 
 def answers(study: Study) -> list[Answer]:
     """Return the answers to these rows."""
-    thinned = _thinned(study)
+    thinned, parts = _thinned(study), list(product(OPTIMIZERS, OUTCOMES))
     return [
         *or_not_run(OPENING, [answer for problem in thinned if (answer := _opening(study, problem))]),
         *or_not_run(NOT_NOISE, [answer for problem in thinned if (answer := _not_noise(study, problem))]),
-        *or_not_run(NORMS, [answer for name in OPTIMIZERS if (answer := _norms(study, name))]),
+        *or_not_run(NORMS, [answer for part in parts if (answer := _norms(study, *part))]),
+        *or_not_run(IN_NETWORK, [answer for part in parts if (answer := _in_network(study, *part))]),
     ]
 
 
@@ -94,45 +102,50 @@ def _not_noise(study: Study, thinned: Problem) -> Answer | None:
     return Answer(NOT_NOISE, f"without {thinned.images}", text, change, verdict)
 
 
-def _norms(study: Study, optimizer: str) -> Answer | None:
-    problems = {trial.cell.problem for trial in study.trials if trial.cell.problem.images == "all"}
-    with_norms = [one for one in problems if one.trained != FROZEN and one.model.startswith(WITH_NORMS)]
-    frozen = [one for one in problems if one.trained == FROZEN]
-    changes = _change(study, optimizer, with_norms), _change(study, optimizer, frozen)
-    if not all(changes):
+def _norms(study: Study, optimizer: str, outcome: Outcome) -> Answer | None:
+    with_norms, without = (_changes(study, optimizer, outcome, model) for model in (WITH_NORMS, WITHOUT_NORMS))
+    batches = sorted(with_norms.keys() & without.keys())
+    if not batches:
         return None
-    with_bn, without = (mean(change.values()) for change in changes)
-    interaction = mean(paired(changes[0], changes[1]).values())
-    text = f"change of D with weight decay: {with_bn} with BatchNorm, {without} on frozen features"
-    return Answer(NORMS, optimizer, text, interaction, _of_interaction(interaction, with_bn, without))
+    changes = with_norms[batches[0]], without[batches[0]]
+    first, second = (mean(change.values()) for change in changes)
+    interaction = mean(paired(*changes).values())
+    verdict = Verdict.UNDECIDED
+    if within(interaction, -NO_CHANGE[outcome], NO_CHANGE[outcome]) is Verdict.HELD:
+        verdict = Verdict.REFUTED
+    elif not interaction.low <= 0 <= interaction.high:
+        verdict = Verdict.HELD if abs(first.value) > abs(second.value) else Verdict.REFUTED
+    text = f"batch {batches[0]}: change of D with weight decay {first} with BatchNorm, {second} without"
+    return Answer(NORMS, f"{optimizer}, {outcome}", text, interaction, verdict)
 
 
-def _of_interaction(interaction: Estimate, with_bn: Estimate, without: Estimate) -> Verdict:
-    if within(interaction, -UNCHANGED, UNCHANGED) is Verdict.HELD:
-        return Verdict.REFUTED
-    if interaction.low <= 0 <= interaction.high:
-        return Verdict.UNDECIDED
-    return Verdict.HELD if abs(with_bn.value) > abs(without.value) else Verdict.REFUTED
-
-
-def _change(study: Study, optimizer: str, problems: Iterable[Problem]) -> dict[int, float]:
-    """Return by fresh seed the change of D from the smallest to the largest weight decay, at the smallest batch."""
-    by_decay = sorted(problems, key=lambda one: one.weight_decay)
-    if len(by_decay) < 2:
+def _changes(study: Study, optimizer: str, outcome: Outcome, model: str) -> dict[int, dict[int, float]]:
+    """Return by batch size and fresh seed how D changes from the smallest to the largest weight decay."""
+    gains = _gains(study, optimizer, outcome, model)
+    if len(gains) < 2:
         return {}
-    low, high = by_decay[0], by_decay[-1]
-    for constant in sorted(study.constant("training", low, optimizer=optimizer), key=lambda one: one.cell.batch_size):
-        other = study.tuned["training"].get(replace(constant.cell, problem=high))
-        if other and (change := paired(_relative_gain(study, other), _relative_gain(study, constant))):
-            return change
-    return {}
+    low, high = gains[min(gains)], gains[max(gains)]
+    changes = {batch: paired(high[batch], low[batch]) for batch in low.keys() & high.keys()}
+    return {batch: change for batch, change in changes.items() if change}
 
 
-def _relative_gain(study: Study, constant: Tuned) -> dict[int, float]:
-    decayed = study.under(constant, *DECAYED)
-    if decayed is None:
-        return {}
-    first, second = (
-        {seed: math.log(trial.train_loss) for seed, trial in one.trials.items()} for one in (constant, decayed)
-    )
-    return paired(first, second)
+def _gains(study: Study, optimizer: str, outcome: Outcome, model: str) -> dict[float, dict[int, dict[int, float]]]:
+    """Return D of a network by weight decay, batch size and fresh seed."""
+    found: dict[float, dict[int, dict[int, float]]] = {}
+    for cell, constant in study.tuned[outcome].items():
+        if (cell.schedule, cell.optimizer, cell.problem.model) == (CONSTANT, optimizer, model):
+            decayed = study.under(constant, *DECAYED)
+            if decayed and (by_seed := gain(constant, decayed)):
+                found.setdefault(cell.problem.weight_decay, {})[cell.batch_size] = by_seed
+    return found
+
+
+def _in_network(study: Study, optimizer: str, outcome: Outcome) -> Answer | None:
+    gains = _gains(study, optimizer, outcome, WITH_NORMS)
+    by_batch = dict(sorted(gains[min(gains)].items())) if gains else {}
+    if len(by_batch) < 2:
+        return None
+    smallest, *_, largest = by_batch
+    fall = mean(paired(by_batch[smallest], by_batch[largest]).values())
+    text = "D " + ", ".join(f"{mean(by_seed.values())} at batch {batch}" for batch, by_seed in by_batch.items())
+    return Answer(IN_NETWORK, f"{optimizer}, {outcome}", text, fall, above(fall))

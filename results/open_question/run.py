@@ -1,8 +1,8 @@
 """Train the runs of the open question: `python -m results.open_question.run WEIGHTS STUDY_FOLDER`.
 
-Each cell (optimizer, batch size, schedule, length) tries four rates on one seed, and more while the best is at an end
-of the grid. Then its chosen rates are trained on fresh seeds. Complete runs are skipped, so a stopped command continues
-when it is started again.
+Each cell (network, weight decay, optimizer, batch size, schedule, length) tries four rates on one seed, and more while
+the best is at an end of the grid. Then its chosen rates are trained on fresh seeds. Complete runs are skipped, so a
+stopped command continues when it is started again.
 """
 
 import argparse
@@ -11,9 +11,9 @@ import math
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -23,21 +23,39 @@ from tqdm import tqdm
 from intel_scenes import UserError, start_run
 from intel_scenes.record import Averages, Status, Summary
 from results.open_question.cells import SCREENING_SEED, Study
-from results.open_question.runs import AVERAGING, CONSTANT, GROWING, has_diverged, read_trials
-from results.open_question.wanted import wanted
-
-WEIGHT_DECAY = 0.01
-AVERAGES = (0.02, 0.1, 0.3, 1)  # windows
-BASE = (
-    *("model=mobilenet_v2", "recipe=linear_probe", "recipe.label_smoothing=0", f"optim.weight_decay={WEIGHT_DECAY}"),
-    *(f"averages=[{','.join(map(str, AVERAGES))}]", "threads=1", "trainer=cpu"),
+from results.open_question.runs import (
+    AVERAGING,
+    CONSTANT,
+    GROWING,
+    WITH_NORMS,
+    WITHOUT_NORMS,
+    has_diverged,
+    read_trials,
 )
+from results.open_question.wanted import CONFIRMING_SEEDS, wanted
+
+FROZEN_MODEL = "mobilenet_v2"
+SMALL = ("recipe=plain", "augment=none", "data.image_size=32", "data.store_size=32", "data.val_fraction=0.05")
+MODELS = {
+    FROZEN_MODEL: ("model=mobilenet_v2", "recipe=linear_probe", "recipe.label_smoothing=0"),
+    WITH_NORMS: (f"model={WITH_NORMS}", *SMALL),
+    WITHOUT_NORMS: ("model=custom", f"model._target_={WITHOUT_NORMS}", *SMALL),
+}
+WEIGHT_DECAY = 0.01  # on frozen features
+WEAK, STRONG = 0.0001, 0.01  # weight decay of the networks
+AVERAGES, AVERAGES_OF_NETWORKS = (0.02, 0.1, 0.3, 1), (0.1, 0.3)  # windows
 HALF = ("data.train_fraction=0.5", "data.subset_seed=1")
-# The lowest exponent k of the four rates 2**k that each optimizer tries first, by passes and batch size.
+# The lowest exponent k of the four rates 2**k that each optimizer tries first, by batch size, and length or network.
 LOWEST = {
     "sgd_plain": {"16": -9, "64": -8, "256": -8, "1024": -8, "full": -7, "1024 long": -8, "full long": -8},
-    "sgd": {"16": -11, "64": -10, "256": -9, "1024": -9, "full": -8, "1024 long": -9, "full long": -9},
-    "adam": {"16": -13, "64": -12, "256": -11, "1024": -9, "full": -8, "1024 long": -11, "full long": -11},
+    "sgd": {
+        **{"16": -11, "64": -10, "256": -9, "1024": -9, "full": -8, "1024 long": -9, "full long": -9},
+        **{"16 with norms": -8, "64 with norms": -6, "256 with norms": -5, "64 without norms": -7},
+    },
+    "adam": {
+        **{"16": -13, "64": -12, "256": -11, "1024": -9, "full": -8, "1024 long": -11, "full long": -11},
+        **{"16 with norms": -12, "256 with norms": -10},
+    },
     "sign": {"16": -17, "64": -16, "256": -15, "1024": -12, "full": -9, "1024 long": -15, "full long": -15},
 }
 OPTIMIZERS = tuple(LOWEST)
@@ -52,8 +70,14 @@ SCHEDULES = {
 # Epochs, and passes over the images in each: validation and averages are evaluated after every epoch.
 LENGTHS = {5: (5, 1), 20: (5, 4), 80: (5, 16), 336: (6, 56), 2000: (5, 400)}
 SAMPLES, STEPS = 20, {"1024": 336, "full": 2000}  # passes at equal samples, and at 2,000 steps or more
+PASSES_OF_NETWORKS = 2
 NUM_RATES, MOST_RATES = 4, 12
 NUM_LARGE = 16  # large batches that measure the gradient noise
+# What the estimate of the hours takes a cell to need: rates tried, and of these the ones that fresh seeds train.
+USUAL_RATES, USUAL_CHOSEN = 7, 2
+NUM_IMAGES = 6_316
+# Seconds of a run, and of each step and image of it, on one of two shared virtual cores of an AMD EPYC, November 2026.
+SECONDS_OF_HEAD, SECONDS_OF_NETWORK = (3, 1.2e-3, 3e-6), (10, 1.5e-2, 3.3e-3)
 
 
 @dataclass(frozen=True)
@@ -66,6 +90,8 @@ class Place:
         schedule: Key of `SCHEDULES`, or `growing`.
         passes: Key of `LENGTHS`.
         exclude: File of excluded images; None trains on half of all images.
+        model: Key of `MODELS`.
+        weight_decay: Coefficient of the penalty.
     """
 
     optimizer: str
@@ -73,30 +99,58 @@ class Place:
     schedule: str
     passes: int
     exclude: Path | None = None
+    model: str = FROZEN_MODEL
+    weight_decay: float = WEIGHT_DECAY
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether only a head is trained, on frozen features."""
+        return self.model == FROZEN_MODEL
+
+    @property
+    def windows(self) -> tuple[float, ...]:
+        """Windows of the averages that count as schedules of their own."""
+        if self.schedule != CONSTANT:
+            return ()
+        if self.is_frozen:
+            return AVERAGES
+        return AVERAGES_OF_NETWORKS if (self.model, self.weight_decay) == (WITH_NORMS, WEAK) else ()
 
     @property
     def overrides(self) -> list[str]:
         """Overrides of its runs, without rate and seed."""
         is_growing = self.schedule == GROWING
         growth = (f"batch_growth={GROWTH[self.optimizer]}",) if is_growing else ()
-        epochs, passes = LENGTHS[self.passes]
+        epochs, passes = LENGTHS[self.passes] if self.is_frozen else (self.passes, 1)
+        averages = AVERAGES if self.is_frozen else self.windows or (1,)
+        evaluated = f"averages=[{','.join(map(str, averages))}]"  # also the weights themselves
         images = HALF if self.exclude is None else (f"data.exclude='{self.exclude}'",)
         length = (f"epochs={epochs}", f"data.passes_per_epoch={passes}")
-        optimizer = (f"optim={self.optimizer}", f"data.batch_size={self.batch_size}")
+        optimizer = (f"optim={self.optimizer}", f"optim.weight_decay={self.weight_decay}")
         schedule = SCHEDULES["linear" if is_growing else self.schedule]
-        return [*BASE, *images, *optimizer, *schedule, *growth, *length]
+        where = ("threads=1", "trainer=cpu", f"data.batch_size={self.batch_size}", evaluated)
+        return [*MODELS[self.model], *where, *images, *optimizer, *schedule, *growth, *length]
 
     @property
     def first_rates(self) -> list[float]:
         """The rates that are tried first."""
-        is_long = self.passes == STEPS.get(self.batch_size)
-        lowest = LOWEST[self.optimizer][f"{self.batch_size} long" if is_long else self.batch_size]
+        kind = " long" if self.passes == STEPS.get(self.batch_size) else ""
+        kind = {WITH_NORMS: " with norms", WITHOUT_NORMS: " without norms"}.get(self.model, kind)
+        lowest = LOWEST[self.optimizer][self.batch_size + kind]
         return [2.0**exponent for exponent in range(lowest, lowest + NUM_RATES)]
+
+    @property
+    def seconds(self) -> float:
+        """About how long a run takes."""
+        start, of_step, of_image = SECONDS_OF_HEAD if self.is_frozen else SECONDS_OF_NETWORK
+        batch_size = NUM_IMAGES if self.batch_size == "full" else int(self.batch_size)
+        return start + self.passes * (NUM_IMAGES // batch_size * of_step + NUM_IMAGES * of_image)
 
     def folder(self, study: Path, lr: float, seed: int) -> Path:
         """Return the folder of a run."""
         images = f",{self.exclude.stem}" if self.exclude else ""
-        cell = f"{self.optimizer},batch={self.batch_size},{self.schedule},passes={self.passes}{images}"
+        network = "" if self.is_frozen else f"{self.model.rpartition('.')[2]},wd={self.weight_decay:g},"
+        cell = f"{network}{self.optimizer},batch={self.batch_size},{self.schedule},passes={self.passes}{images}"
         return study / f"{cell},lr={lr:.3g},seed={seed}".replace(" ", "-")
 
 
@@ -124,21 +178,36 @@ def places(exclude: Path | None) -> list[Place]:
     if exclude is not None:
         thinned = product({"64": SAMPLES, **STEPS}.items(), ("sgd", "adam"))
         rows += [Place(name, size, CONSTANT, passes, exclude) for (size, passes), name in thinned]
-    return list(dict.fromkeys([*main, *rows]))
+    return list(dict.fromkeys([*main, *rows, *_networks()]))
+
+
+def _networks() -> Iterator[Place]:
+    """Yield the cells of the small networks: weight decay with and without BatchNorm, then a slice of the question."""
+    of_network = partial(Place, passes=PASSES_OF_NETWORKS)
+    for model, decay, how in product((WITH_NORMS, WITHOUT_NORMS), (WEAK, STRONG), (CONSTANT, "linear")):
+        yield of_network("sgd", "64", how, model=model, weight_decay=decay)
+    for how, size, name in product((CONSTANT, "linear"), ("16", "256"), ("sgd", "adam")):
+        yield of_network(name, size, how, model=WITH_NORMS, weight_decay=WEAK)
 
 
 def train(place: Place, lr: float, seed: int, study: Path, weights: Path, further: Iterable[str] = ()) -> None:
     """Train a run unless it is complete, or its loss was not finite."""
     folder = place.folder(study, lr, seed)
-    summary = Summary.peek(folder)
-    if summary is not None and (summary.status is Status.COMPLETED or has_diverged(summary)):
+    if is_done(folder):
         return
-    overrides = [f"model.weights='{weights}'", *place.overrides, f"optim.lr={lr}", f"seed={seed}", *further]
+    initial = [f"model.weights='{weights}'"] if place.is_frozen else []
+    overrides = [*initial, *place.overrides, f"optim.lr={lr}", f"seed={seed}", *further]
     try:
         start_run(overrides, folder=folder, quiet=True)
     except UserError as error:
         if "not finite" not in str(error):
             raise
+
+
+def is_done(folder: Path) -> bool:
+    """Return whether a run is complete, or its loss was not finite."""
+    summary = Summary.peek(folder)
+    return summary is not None and (summary.status is Status.COMPLETED or has_diverged(summary))
 
 
 def criteria(place: Place, study: Path, lr: float) -> list[float]:
@@ -147,14 +216,15 @@ def criteria(place: Place, study: Path, lr: float) -> list[float]:
     Averages count at a constant rate alone, where they are schedules of their own. All are infinite for a run whose
     loss was not finite.
     """
-    windows = (0.0, *AVERAGES) if place.schedule == CONSTANT else (0.0,)
+    windows = (0.0, *place.windows)
+    penalty = place.weight_decay / 2 if place.is_frozen else 0.0
     folder = place.folder(study, lr, SCREENING_SEED)
     summary = Summary.peek(folder)
     if summary is None or summary.status is not Status.COMPLETED:  # its epochs before it diverged do not count
         return [math.inf] * (2 * len(windows))
     last = {row.window: row for row in Averages.read(folder).rows}
     rows = [last[window] for window in windows]
-    return [value for row in rows for value in (row.train_loss + WEIGHT_DECAY / 2 * row.weight_norm**2, row.val_loss)]
+    return [value for row in rows for value in (row.train_loss + penalty * row.weight_norm**2, row.val_loss)]
 
 
 def screen(study: Path, weights: Path, place: Place) -> None:
@@ -172,49 +242,79 @@ def screen(study: Path, weights: Path, place: Place) -> None:
 def confirm(study: Path, weights: Path, task: tuple[Place, float, int]) -> None:
     """Train a chosen rate on a fresh seed."""
     place, lr, seed = task
-    further = [f"noise_scale={NUM_LARGE}"] if place.schedule == CONSTANT and place.exclude is None else []
+    is_measured = place.is_frozen and place.schedule == CONSTANT and place.exclude is None
+    further = [f"noise_scale={NUM_LARGE}"] if is_measured else []
     train(place, lr, seed, study, weights, further)
 
 
-def confirming(study: Path, ordered: Sequence[Place]) -> list[tuple[Place, float, int]]:
+def confirming(study: Path, ordered: Sequence[Place], num_seeds: int) -> list[tuple[Place, float, int]]:
     """Return place, rate and seed of the runs that confirm what the screening seed chose."""
-    by_key = {
-        (place.optimizer, place.batch_size, place.schedule, place.passes, place.exclude is None): place
-        for place in ordered
-    }
+    by_cell = {(replace(place, exclude=None), place.exclude is None): place for place in ordered}
+    seeds = range(SCREENING_SEED + 1, SCREENING_SEED + 1 + num_seeds)
     tasks = []
-    for cell, lr, seed, _ in (one for one in wanted(Study(read_trials([study]), {})) if one.seed != SCREENING_SEED):
-        batch_size = "full" if cell.is_full else str(cell.batch_size)
+    for cell, lr, seed, _ in wanted(Study(read_trials([study]), {})):
         schedule = CONSTANT if cell.schedule.startswith(AVERAGING) else cell.schedule
-        key = (cell.optimizer, batch_size, schedule, cell.passes, cell.problem.images == "all")
-        if key in by_key:
-            tasks.append((by_key[key], lr, seed))
+        batch_size, problem = "full" if cell.is_full else str(cell.batch_size), cell.problem
+        place = Place(
+            *(cell.optimizer, batch_size, schedule, cell.passes),
+            model=problem.model,
+            weight_decay=problem.weight_decay,
+        )
+        if seed in seeds and (place, problem.images == "all") in by_cell:
+            tasks.append((by_cell[place, problem.images == "all"], lr, seed))
     return sorted(tasks, key=lambda task: ordered.index(task[0]))
+
+
+def expected(study: Path, ordered: Sequence[Place], stages: Collection[str], num_seeds: int) -> list[Place]:
+    """Return the place of each run that is still to be made; a guess for cells that have not tried four rates."""
+    tried = {
+        place: sum(is_done(place.folder(study, lr, SCREENING_SEED)) for lr in place.first_rates) for place in ordered
+    }
+    fresh = num_seeds if "confirm" in stages else 0
+    runs = []
+    for place, number in tried.items():
+        if number < NUM_RATES:
+            rates = USUAL_RATES - number if "screen" in stages else 0
+            runs += [place] * (rates + USUAL_CHOSEN * fresh)
+    screened = [place for place, number in tried.items() if number == NUM_RATES]
+    return [*runs, *(place for place, _, _ in (confirming(study, screened, fresh) if screened else []))]
 
 
 def main(arguments: Sequence[str]) -> None:
     """Screen all cells, then train the chosen rates on fresh seeds."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("weights", type=Path, help="file of ImageNet weights of mobilenet_v2")
+    parser.add_argument("weights", type=Path, help="file of ImageNet weights of mobilenet_v2; networks do not read it")
     parser.add_argument("study", type=Path, help="folder of the runs")
     parser.add_argument("--exclude", type=Path, help="file of excluded images, which adds cells with thinned classes")
     parser.add_argument(
         "--schedules", nargs="+", choices=[*SCHEDULES, GROWING], help="schedules to run, by default all"
     )
+    parser.add_argument("--parts", nargs="+", default=["features", "networks"], choices=["features", "networks"])
+    parser.add_argument("--seeds", type=int, default=len(CONFIRMING_SEEDS), help="number of fresh seeds, at most 5")
     parser.add_argument("--workers", type=int, default=2, help="number of runs at the same time")
     parser.add_argument("--stages", nargs="+", default=["screen", "confirm"], choices=["screen", "confirm"])
+    parser.add_argument("--plan", action="store_true", help="only estimate how long it takes")
     options = parser.parse_args(arguments)
     ordered = [
         place
         for place in places(options.exclude and options.exclude.resolve())
         if place.schedule in (options.schedules or [place.schedule])
+        and ("features" if place.is_frozen else "networks") in options.parts
     ]
     study, weights = options.study, options.weights.resolve()
+    missing = expected(study, ordered, options.stages, options.seeds)
+    hours = sum(place.seconds for place in missing) / 3600
+    print(
+        f"{len(ordered)} cells, about {len(missing)} runs and {hours:.1f} hours of one core, "
+        f"{hours / options.workers:.1f} hours with {options.workers} workers"
+    )
+    if options.plan:
+        return
     with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         if "screen" in options.stages:
             _shown(pool.map(partial(screen, study, weights), ordered), len(ordered), "cells")
         if "confirm" in options.stages:
-            tasks = confirming(study, ordered)
+            tasks = confirming(study, ordered, options.seeds)
             _shown(pool.map(partial(confirm, study, weights), tasks), len(tasks), "fresh seeds")
 
 
@@ -227,4 +327,4 @@ if __name__ == "__main__":
     started = time.monotonic()
     logging.basicConfig(format="%(message)s")
     main(sys.argv[1:])
-    print(f"{(time.monotonic() - started) / 3600:.2f} hours")
+    print(f"{(time.monotonic() - started) / 3600:.2f} hours passed")

@@ -25,6 +25,8 @@ CONSTANT, AVERAGING, GROWING = "constant", "averaging", "growing"
 SAMPLES_PASSES = 20  # passes over the training images in the regime of equal samples
 LEAST_STEPS, MOST_STEPS = 1_900, 2_100  # nominal steps in the regime of equal steps
 FROZEN = "head"  # recipe.trained of a frozen backbone
+# Models of the record.
+WITH_NORMS, WITHOUT_NORMS = "resnet9_x0_5", "results.open_question.networks.resnet9_without_norms"
 
 
 @dataclass(frozen=True, order=True)
@@ -223,8 +225,12 @@ def _has_other_objective(summary: Summary, settings: Mapping[str, Any]) -> bool:
 
 
 def _counts(trial: Trial, window: float) -> bool:
-    """Return whether a window is a trial: an average counts as a schedule of its own for runs at a constant rate."""
-    return not window or trial.cell.schedule == CONSTANT
+    """Return whether a window is a trial: an average counts as a schedule of its own for runs at a constant rate.
+
+    The mean of all weights (window 1) is none where the first ones were random.
+    """
+    is_kept = window < 1 or trial.cell.problem.trained == FROZEN
+    return not window or (trial.cell.schedule == CONSTANT and is_kept)
 
 
 def _windowed(cell: Cell, window: float) -> Cell:

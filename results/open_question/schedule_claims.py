@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from results.open_question.cells import DECAYED, SCREENING_SEED, Outcome, Study, Tuned, gain, windows
+from results.open_question.cells import DECAYED, OUTCOMES, SCREENING_SEED, Outcome, Study, Tuned, gain, windows
 from results.open_question.claims import MARGIN, Answer, Claim, batch_label, or_not_run, pooled
 from results.open_question.intervals import UNKNOWN, Estimate, Verdict, above, all_of, mean, paired, ratio
 from results.open_question.optimum import Optimum
-from results.open_question.runs import CONSTANT, GROWING, Trial
+from results.open_question.runs import CONSTANT, GROWING, WITH_NORMS, Problem, Trial
 
 SGD = ("sgd_plain", "sgd")  # the source of the exponent is about SGD
 OPTIMIZERS = (*SGD, "adam", "sign")
@@ -112,13 +112,15 @@ def _curves_apart(grown: Mapping[int, Trial], linear: Tuned, gained: Estimate) -
 
 
 def _averaging(study: Study, optimizer: str) -> list[Answer]:
-    outcomes: tuple[Outcome, ...] = ("training", "test")
-    return [answer for outcome in outcomes if (answer := _recovered(study, optimizer, outcome))]
+    networks = sorted({trial.cell.problem for trial in study.trials if trial.cell.problem.model == WITH_NORMS})
+    scopes = {f"{optimizer}, {outcome}": (outcome, study.main) for outcome in OUTCOMES}
+    scopes |= {f"{optimizer}, {outcome}, {one}": (outcome, one) for outcome in OUTCOMES for one in networks}
+    return [answer for scope, place in scopes.items() if (answer := _recovered(study, optimizer, scope, *place))]
 
 
-def _recovered(study: Study, optimizer: str, outcome: Outcome) -> Answer | None:
+def _recovered(study: Study, optimizer: str, scope: str, outcome: Outcome, problem: Problem | None) -> Answer | None:
     parts = []
-    for constant in study.constant(outcome, study.main, optimizer=optimizer):
+    for constant in study.constant(outcome, problem, optimizer=optimizer):
         decayed, averaged = study.under(constant, *DECAYED), windows(study, constant)
         if decayed is None or not averaged:
             continue
@@ -134,8 +136,8 @@ def _recovered(study: Study, optimizer: str, outcome: Outcome) -> Answer | None:
     decided = [part for part in parts if part[2] is not Verdict.NOT_RUN]
     if not decided:
         text = f"D does not lie above 0 in any of {len(parts)} cells"
-        return Answer(AVERAGING_SUFFICES, f"{optimizer}, {outcome}", text, UNKNOWN, Verdict.UNDECIDED)
-    return pooled(AVERAGING_SUFFICES, f"{optimizer}, {outcome}", "share of D recovered", decided)
+        return Answer(AVERAGING_SUFFICES, scope, text, UNKNOWN, Verdict.UNDECIDED)
+    return pooled(AVERAGING_SUFFICES, scope, "share of D recovered", decided)
 
 
 def _opposite(answer: Answer) -> Answer:

@@ -17,15 +17,15 @@ from sklearn.linear_model import LogisticRegression
 
 from intel_scenes.config import of_record
 from intel_scenes.errors import UserError
-from intel_scenes.record import Summary
+from intel_scenes.record import Averages, Summary
 from intel_scenes.training.build import build_data
 from results.open_question import analyse, noise_claims, optimum, problem_claims, schedule_claims
 from results.open_question.cells import gain_estimate
 from results.open_question.claims import Answer, Claim
 from results.open_question.intervals import Estimate, Verdict, all_of, mean, ratio, slopes, within
-from results.open_question.runs import read_trials, schedule_of
+from results.open_question.runs import WITH_NORMS, WITHOUT_NORMS, Problem, read_trials, schedule_of
 from results.open_question.wanted import wanted
-from tests.results.simulated_question import LOWEST, leave_noise, leave_run, other_problem, study, trials
+from tests.results.simulated_question import leave_noise, leave_run, other_problem, study, trials
 
 HELD, REFUTED, UNDECIDED, NOT_RUN = Verdict.HELD, Verdict.REFUTED, Verdict.UNDECIDED, Verdict.NOT_RUN
 
@@ -55,6 +55,15 @@ def test_a_run_at_a_constant_rate_is_a_trial_of_its_weights_and_one_of_each_aver
 def test_an_average_of_a_decayed_run_is_no_trial(tmp_path: Path) -> None:
     leave_run(tmp_path / "a", scheduler="wsd", averaged=0.02)
     assert [trial.cell.schedule for trial in read_trials([tmp_path])] == ["wsd"]
+
+
+def test_the_average_of_all_weights_is_no_trial_of_a_network_whose_first_ones_were_random(tmp_path: Path) -> None:
+    for trained, shares in (("head", [1.0]), ("all", [0.1, 1.0])):
+        folder = leave_run(tmp_path / trained, settings={"recipe.trained": trained, "averages": shares})
+        rows = Averages.read(folder).rows
+        Averages(tuple(replace(row, window=window) for row in rows for window in (0.0, *shares))).write(folder)
+    found = {(trial.cell.problem.trained, trial.cell.schedule) for trial in read_trials([tmp_path])}
+    assert found == {("head", "constant"), ("head", "averaging 1"), ("all", "constant"), ("all", "averaging 0.1")}
 
 
 def test_a_batch_of_all_images_for_two_thousand_steps_has_its_own_regime(tmp_path: Path) -> None:
@@ -435,6 +444,21 @@ def test_whether_averaging_recovers_the_gain_of_decay(share: float, suffices: Ve
     assert "averaging 0.1" in first.measured
 
 
+def test_averages_of_a_network_are_judged_apart_from_those_of_frozen_features() -> None:
+    made = study(
+        *decay("sgd", 64, 0.1),
+        trials("sgd", 64, "averaging 0.1", 0.053),
+        *decay_in_network(network(), 0.1, batch=16),
+        trials("sgd", 16, "averaging 0.3", 0.15, problem=network()),
+    )
+    answers = [one for one in schedule_claims.answers(made) if one.claim is schedule_claims.AVERAGING_SUFFICES]
+    found = {one.scope: (one.verdict, one.estimate.value) for one in answers if "training" in one.scope}
+    assert found == {
+        "sgd, training": (HELD, pytest.approx(0.97)),
+        "sgd, training, resnet9_x0_5 trained, weight decay 0.0001, all images": (REFUTED, pytest.approx(0.5)),
+    }
+
+
 def test_averaging_is_undecided_where_decay_gains_nothing() -> None:
     made = study(*decay("adam", 64, -0.01), trials("adam", 64, "averaging 0.1", 0.01))
     (answer, *_) = [one for one in schedule_claims.answers(made) if one.scope == "adam, training"]
@@ -493,20 +517,64 @@ def test_whether_that_lead_survives_larger_batches(at_full: float, verdict: Verd
     assert only(problem_claims.answers(made), problem_claims.NOT_NOISE).verdict is verdict
 
 
+def network(model: str = WITH_NORMS, weight_decay: float = 0.0001) -> Problem:
+    return other_problem(model=model, trained="all", weight_decay=weight_decay)
+
+
+def decay_in_network(problem: Problem, gained: float, batch: int = 64):
+    """Two cells whose D is known: of the training loss, and a tenth of it of the test accuracy."""
+    return (
+        trials("sgd", batch, "constant", 0.1 + gained, problem=problem, accuracy=0.8),
+        trials("sgd", batch, "linear", 0.1, problem=problem, accuracy=0.8 + gained / 10),
+    )
+
+
 @pytest.mark.parametrize(
-    ("with_norms", "frozen", "verdict"), [(0.5, 0.0, HELD), (0.0, 0.0, REFUTED), (0.0, 0.5, REFUTED)]
+    ("with_norms", "without", "verdict"),
+    [(0.3, 0.0, HELD), (-0.3, 0.05, HELD), (0.0, 0.3, REFUTED), (0.0, 0.0, REFUTED), (0.32, 0.3, REFUTED)],
 )
-def test_whether_weight_decay_matters_with_batch_norm(with_norms: float, frozen: float, verdict: Verdict) -> None:
-    cells = []
-    for model, trained, change in (("resnet9_x0_5", "all", with_norms), ("mobilenet_v2", "head", frozen)):
-        for weight_decay, gained in ((0.001, 0.0), (0.01, change)):
-            problem = other_problem(model=model, trained=trained, weight_decay=weight_decay)
-            constant = (1 + gained) * (LOWEST + 0.1) - LOWEST
-            cells += [
-                trials("sgd", 64, "constant", constant, problem=problem),
-                trials("sgd", 64, "linear", 0.1, problem=problem),
-            ]
-    assert only(problem_claims.answers(study(*cells)), problem_claims.NORMS).verdict is verdict
+def test_whether_weight_decay_matters_with_batch_norm(with_norms: float, without: float, verdict: Verdict) -> None:
+    changes = {WITH_NORMS: with_norms, WITHOUT_NORMS: without}
+    cells = [
+        cell
+        for model, change in changes.items()
+        for weight_decay, gained in ((0.0001, 0.4), (0.01, 0.4 + change))
+        for cell in decay_in_network(network(model, weight_decay), gained)
+    ]
+    frozen = decay("sgd", 64, 0.1)  # is no control
+    other_batch = decay_in_network(network(), 0.7, batch=16)
+    answers = [
+        one for one in problem_claims.answers(study(*cells, *frozen, *other_batch)) if one.claim is problem_claims.NORMS
+    ]
+    assert [(one.scope, one.verdict) for one in answers] == [("sgd, training", verdict), ("sgd, test", verdict)]
+    difference = with_norms - without
+    assert [one.estimate.value for one in answers] == pytest.approx([difference, difference / 10])
+
+
+def test_one_fresh_seed_decides_nothing_about_weight_decay() -> None:
+    cells = [
+        (trial for trial in cell if trial.seed <= 2)
+        for model in (WITH_NORMS, WITHOUT_NORMS)
+        for weight_decay, gained in ((0.0001, 0.4), (0.01, 0.8 if model == WITH_NORMS else 0.4))
+        for cell in decay_in_network(network(model, weight_decay), gained)
+    ]
+    answers = [one for one in problem_claims.answers(study(*cells)) if one.claim is problem_claims.NORMS]
+    assert [one.verdict for one in answers] == [UNDECIDED, UNDECIDED]
+
+
+@pytest.mark.parametrize(("at_small", "at_large", "verdict"), [(0.3, 0.1, HELD), (0.1, 0.3, REFUTED)])
+def test_whether_decay_helps_a_network_more_at_small_batches(
+    at_small: float, at_large: float, verdict: Verdict
+) -> None:
+    cells = [
+        cell
+        for batch, gained in ((256, at_large), (16, at_small), (64, 0.2))
+        for cell in decay_in_network(network(), gained, batch)
+    ]
+    strong = [cell for batch in (16, 256) for cell in decay_in_network(network(weight_decay=0.01), 1 / batch, batch)]
+    answers = [one for one in problem_claims.answers(study(*cells, *strong)) if one.claim is problem_claims.IN_NETWORK]
+    assert [(one.scope, one.verdict) for one in answers] == [("sgd, training", verdict), ("sgd, test", verdict)]
+    assert answers[0].estimate.value == pytest.approx(at_small - at_large)
 
 
 # The whole
@@ -516,7 +584,7 @@ def test_rows_without_runs_say_so() -> None:
     made = study(trials("adam", 16, "constant", 0.1))
     answers = analyse.answers(made)
     assert {answer.verdict for answer in answers} == {NOT_RUN}
-    assert len({answer.claim.prediction for answer in answers}) == len(answers) == 13
+    assert len({answer.claim.prediction for answer in answers}) == len(answers) == 14
 
 
 def test_tables_and_figures_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

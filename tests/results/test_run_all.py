@@ -1,14 +1,21 @@
 """The runner of the open question: its cells, and the runs that it still has to make."""
 
 import math
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from intel_scenes.config import ModelConfig
+from intel_scenes.models import libraries
+from intel_scenes.models.norms import batch_norms
 from results.open_question import run, thin
 from tests.results.simulated_question import leave_run
 
 SGD = run.Place("sgd", "16", "constant", 20)
+IN_NETWORK = run.Place("sgd", "64", "constant", 2, model=run.WITH_NORMS, weight_decay=run.STRONG)
 
 
 def test_every_cell_has_its_own_folder_and_its_own_overrides() -> None:
@@ -70,8 +77,70 @@ def test_rates_are_tried_until_the_best_one_of_the_weights_and_of_each_average_i
 def test_a_chosen_rate_is_confirmed_on_fresh_seeds(tmp_path: Path) -> None:
     for lr, excess, averaged in ((1.0, 0.2, 0.2), (2.0, 0.1, 0.1), (4.0, 0.2, 0.05), (8.0, 0.4, 0.2)):
         for seed in (1, 2):
-            leave_run(SGD.folder(tmp_path, lr, seed), lr=lr, seed=seed, excess=excess, averaged=averaged)
-    assert run.confirming(tmp_path, [SGD]) == [(SGD, lr, seed) for lr in (2.0, 4.0) for seed in (3, 4, 5, 6)]
+            leave_run(
+                SGD.folder(tmp_path, lr, seed),
+                lr=lr,
+                seed=seed,
+                excess=excess,
+                averaged=averaged,
+                settings={"optim.weight_decay": SGD.weight_decay},
+            )
+    others = [run.Place("sgd", "16", "constant", 20, Path("thinned.txt")), replace(SGD, weight_decay=0.5)]
+    for num_seeds in (3, 5):
+        expected = [(SGD, lr, seed) for lr in (2.0, 4.0) for seed in range(3, 2 + num_seeds)]
+        assert run.confirming(tmp_path, [*others, SGD], num_seeds) == expected
+
+
+def test_a_network_is_trained_from_random_weights_on_the_loss_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = []
+    monkeypatch.setattr(run, "start_run", lambda typed, **_: overrides.extend(typed))
+    run.train(IN_NETWORK, 0.5, 1, tmp_path, Path("weights"))
+    assert not [override for override in overrides if override.startswith("model.weights")]
+    assert {"epochs=2", "data.passes_per_epoch=1", "optim.weight_decay=0.01", "averages=[1]"} <= set(overrides)
+    settings = {"recipe.trained": "all"}
+    leave_run(IN_NETWORK.folder(tmp_path, 1.0, 1), excess=0.1, averaged=0.05, settings=settings)
+    assert run.criteria(IN_NETWORK, tmp_path, 1.0) == pytest.approx([0.4 * 2 / 3, 0.4 * 2 / 3])
+    part = replace(IN_NETWORK, weight_decay=run.WEAK)
+    assert (part.windows, replace(part, schedule="linear").windows) == ((0.1, 0.3), ())
+
+
+def test_the_network_without_norms_is_the_same_but_for_the_scale_of_each_channel() -> None:
+    model = ModelConfig(name="any", weights=None, library="custom", _target_=run.WITHOUT_NORMS)
+    torch.manual_seed(0)
+    bare = libraries.build(model, 6, weights=None, image_size=32)
+    normed = libraries.build(ModelConfig(name=run.WITH_NORMS, weights=None), 6, weights=None, image_size=32)
+    assert not list(batch_norms(bare))
+    convolutions = [module for module in normed.modules() if isinstance(module, torch.nn.Conv2d)]
+    scales = sum(convolution.out_channels for convolution in convolutions)
+    sizes = [sum(parameter.numel() for parameter in network.parameters()) for network in (normed, bare)]
+    assert sizes[0] - sizes[1] == scales
+    images = torch.randn(64, 3, 32, 32)
+    features: list[torch.Tensor] = []
+    bare.layer3.register_forward_hook(lambda _, __, output: features.append(output))
+    bare(images).logsumexp(1).sum().backward()
+    assert 0.3 < features[0].square().mean() < 3  # torch's own weights: 0.006, He et al.: 20 to 30
+    assert all(parameter.grad.abs().sum() > 0 for parameter in bare.parameters())
+
+
+def test_the_plan_counts_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "places", lambda exclude: [SGD, IN_NETWORK])
+    both = ["screen", "confirm"]
+    guess = run.USUAL_RATES + run.USUAL_CHOSEN * 3
+    assert Counter(run.expected(tmp_path, [SGD, IN_NETWORK], both, 3)) == {SGD: guess, IN_NETWORK: guess}
+    for lr, excess in zip(SGD.first_rates, (0.3, 0.1, 0.2, 0.3), strict=True):
+        settings = {"optim.weight_decay": SGD.weight_decay}
+        leave_run(SGD.folder(tmp_path, lr, 1), lr=lr, excess=excess, settings=settings)
+    leave_run(IN_NETWORK.folder(tmp_path, IN_NETWORK.first_rates[0], 1))
+    assert Counter(run.expected(tmp_path, [SGD, IN_NETWORK], both, 3)) == {SGD: 3, IN_NETWORK: guess - 1}
+    assert Counter(run.expected(tmp_path, [SGD, IN_NETWORK], ["confirm"], 3)) == {SGD: 3, IN_NETWORK: guess - 7}
+    run.main(["FILE", str(tmp_path), "--plan", "--parts", "features", "--seeds", "3"])
+    hours = 3 * SGD.seconds / 3600
+    expected = f"1 cells, about 3 runs and {hours:.1f} hours of one core, {hours / 2:.1f} hours with 2 workers\n"
+    assert capsys.readouterr().out == expected
 
 
 def test_the_class_of_rank_k_keeps_a_share_of_1_over_k(tmp_path: Path) -> None:
