@@ -196,7 +196,8 @@ def _trials_of(folder: Path, summary: Summary) -> Iterator[Trial]:
         seed=summary.seed or 0,
         folder=folder,
         images=(
-            *(summary.data_fingerprint, summary.split_digest, summary.train_fraction, summary.subset_seed),
+            *(summary.data_fingerprint, summary.split_digest, summary.train_fraction),
+            0 if summary.train_fraction == 1 else summary.subset_seed,  # without effect on all images
             *(summary.weights_digest, summary.image_size, None if summary.weights_digest else summary.seed),
         ),
         curve=(math.inf,),

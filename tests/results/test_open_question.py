@@ -109,9 +109,15 @@ def test_a_run_in_two_studies_counts_once_and_two_runs_in_one_place_are_refused(
 
 def test_seeds_that_draw_their_own_images_are_refused(tmp_path: Path) -> None:
     for seed in (1, 2):
-        leave_run(tmp_path / str(seed), seed=seed, subset_seed=seed)
+        leave_run(tmp_path / str(seed), seed=seed, subset_seed=seed, train_fraction=0.5)
     with pytest.raises(UserError, match=r"different optima: fix data\.subset_seed"):
         read_trials([tmp_path])
+
+
+def test_seeds_of_subsets_do_not_matter_to_runs_on_all_images(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        leave_run(tmp_path / str(seed), seed=seed, subset_seed=seed, train_fraction=1.0)
+    assert len(read_trials([tmp_path])) == 2
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
