@@ -23,6 +23,7 @@ FREE_KEYS = (
     *("epochs", "num_steps", "scheduler", "lr_scale", "lr_scaling", "primary_metric", "recipe.class_weight"),
     *("recipe.label_smoothing", "recipe.head_lr_scale", "recipe.first_lr_scale", "recipe.views"),
 )
+DEVICE_KEYS = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
 COSTLY_OPTIM_KEYS = ("optim._target_", "optim.fused")
 
 
@@ -54,11 +55,13 @@ class Digests:
     Attributes:
         config: Digest of the configuration with its seed.
         configuration: Digest of the configuration without its seed.
+        resume: Digest of the configuration with its seed, without the number of devices.
         budget: Digest of what the cost of an epoch depends on.
     """
 
     config: str
     configuration: str
+    resume: str
     budget: str
 
 
@@ -67,8 +70,9 @@ def digests(config: RunConfig, facts: Facts) -> Digests:
     circumstances = dict(hashed(facts))
     kept = {key: value for key, value in hashed(config) if not _is_within(key, (*NEUTRAL_KEYS, *RESOLVED_KEYS))}
     without_seed = {key: value for key, value in kept.items() if key != "seed"}
+    on_any_devices = {key: value for key, value in kept.items() if key not in DEVICE_KEYS}
     costly = {key: value for key, value in without_seed.items() if _is_costly(key)}
-    return Digests(*(digest([part, circumstances]) for part in (kept, without_seed, costly)))
+    return Digests(*(digest([part, circumstances]) for part in (kept, without_seed, on_any_devices, costly)))
 
 
 def cost_digest(config: RunConfig) -> str:

@@ -32,6 +32,17 @@ class Busy(UserError):
     """Another process is running the run."""
 
 
+class Lost(UserError):
+    """Another process of a run on several devices has ended."""
+
+    def __init__(self) -> None:
+        """Initialize with the sentence."""
+        super().__init__(
+            "another process of the run has ended: its message says why, and without one it was killed, probably for "
+            "lack of memory; the same command resumes the run"
+        )
+
+
 class Twin(UserError):
     """Another folder of the sweep holds the same run.
 

@@ -129,6 +129,7 @@ class Summary:
     config_digest: str | None = None
     configuration_digest: str | None = None
     composition_digest: str | None = None
+    resume_digest: str | None = None
     weights_digest: str | None = None
     model_library: str | None = None
     model_source: str | None = None

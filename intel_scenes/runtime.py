@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -28,14 +29,12 @@ class Runtime:
         precision: Precision by Lightning's name, such as `bf16-mixed`.
         threads: Torch's threads on the CPU.
         num_devices: Devices of the run, each with a process.
-        is_first: Whether this is the only process of the run, or the first of several.
     """
 
     device: torch.device
     precision: str
     threads: int
     num_devices: int = 1
-    is_first: bool = True
 
     def autocast(self) -> torch.autocast:
         """Return the autocast context of the precision: `bf16-mixed` and `16-mixed` compute in 16 bits."""
@@ -51,7 +50,7 @@ def runtime_of_trainer(trainer: TrainerConfig, threads: int | None) -> Runtime:
     """
     precision = resolve_precision(trainer.precision, trainer.accelerator)
     bare = make_trainer(trainer, precision=precision, logger=False, enable_checkpointing=False)
-    return Runtime(bare.strategy.root_device, precision, resolve_threads(threads), bare.world_size, bare.is_global_zero)
+    return Runtime(bare.strategy.root_device, precision, resolve_threads(threads), bare.world_size)
 
 
 def runtime_of_machine(precision: int | str = "auto", threads: int | None = None) -> Runtime:
@@ -82,7 +81,9 @@ def make_trainer(config: TrainerConfig, **others: Any) -> Trainer:  # noqa: ANN4
         "accelerator": accelerator,
         "enable_progress_bar": False,
     }
-    plugins = [*others.pop("plugins", []), *_cluster(config)]
+    # A run on one device has one process, even if a launcher started others: these have runs of their own.
+    environment = LightningEnvironment() if num_devices(config) == 1 else cluster_environment()
+    plugins = [*others.pop("plugins", []), environment]
     try:
         trainer = Trainer(**(arguments | others), plugins=plugins, enable_model_summary=False)
     except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
@@ -97,15 +98,14 @@ def _accelerator(config: TrainerConfig) -> str:
     return "cpu" if config.accelerator == "auto" and not torch.cuda.is_available() else config.accelerator
 
 
-def _cluster(config: TrainerConfig) -> list[ClusterEnvironment]:
-    """Return the cluster environment of a run, where Lightning would choose a wrong one.
+def cluster_environment() -> ClusterEnvironment:
+    """Return what started this process: torchrun, SLURM or nothing that starts several.
 
-    A run on one device has one process, even if SLURM started other tasks: these have runs of their own. With several
-    devices under SLURM, Lightning's requeueing is off: the signal that it handles belongs to whoever submitted the job.
+    Lightning's requeueing under SLURM is off: the signal that it handles belongs to whoever submitted the job.
     """
-    if num_devices(config) == 1:
-        return [LightningEnvironment()]
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    return SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else LightningEnvironment()
 
 
 def num_devices(config: TrainerConfig) -> int:

@@ -1,5 +1,6 @@
 """`python -m intel_scenes.train`: train one run, or with `-m` or study=NAME a sweep of runs."""
 
+from dataclasses import replace
 from functools import partial
 
 from intel_scenes import cli
@@ -11,18 +12,22 @@ from intel_scenes.sweeps.runner import Job
 def train(config: RunConfig, job: Job) -> None:
     """Train, evaluate and record one configuration, and print the results."""
     # They import torch, which --help and a misspelled option need not wait for.
-    from intel_scenes.training import memory
+    from intel_scenes.training import memory, ranks
     from intel_scenes.training.claim import Place
     from intel_scenes.training.dry_run import dry_run
     from intel_scenes.training.epoch_budget import unshared_epochs
     from intel_scenes.training.run import run
 
     memory.spare_imports()
+    study = job.folder.parent if config.sweep.name else None
+    if study is None:  # each run of a sweep has one process
+        config = replace(config, trainer=ranks.as_started(config.trainer, job.origin.typed))
     if config.dry_run:
         cli.say("\n".join(dry_run(config, job.origin)))
         cli.leave_nothing(job.folder)
         return
-    study = job.folder.parent if config.sweep.name else None
+    if ranks.needs_processes(config.trainer):
+        ranks.start_processes(config.trainer)
     place = Place(
         job.folder,
         siblings=study,
@@ -30,8 +35,11 @@ def train(config: RunConfig, job: Job) -> None:
         is_of_shard=config.sweep.shard is not None,
     )
     epochs_of_budget = partial(plan.shared_epochs, study) if study else unshared_epochs
-    summary = run(config, place, job.origin, epochs_of_budget=epochs_of_budget)
-    if summary is not None:
+    with ranks.joined(config.trainer, config.threads) as group:
+        summary = run(config, place, job.origin, epochs_of_budget=epochs_of_budget, ranks=group)
+    if summary is None:
+        cli.leave_nothing(job.folder)
+    else:
         cli.show(summary, job.folder, is_one_of_many=study is not None)
 
 

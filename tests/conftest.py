@@ -10,6 +10,8 @@ from tests.small import DRAWN, SMALL
 
 # Small networks on a shared machine: more threads only wait for each other. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A process of several that ends makes the others log lost connections.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,11 @@ from one that has imported everything and done nothing else. `python` starts fro
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -58,6 +60,39 @@ def forked(
             raise subprocess.TimeoutExpired([module, *arguments], timeout)
         stdout, stderr = (path.read_text() for path in outputs)
     return subprocess.CompletedProcess([module, *arguments], process.exitcode, stdout, stderr)
+
+
+def ranks(
+    module: str,
+    *arguments: str,
+    cwds: Sequence[Path],
+    env: Mapping[str, str],
+    by: str = "torchrun",
+    timeout: float = 300,
+) -> list[subprocess.CompletedProcess[str]]:
+    """Runs `python -m MODULE ARGUMENTS` as the processes of one run, one in each folder, with what `by` tells them."""
+    number = len(cwds)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+
+    def process(rank: int) -> subprocess.CompletedProcess[str]:
+        told = {
+            "torchrun": {
+                **{"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "x"},
+                **{"WORLD_SIZE": f"{number}", "LOCAL_WORLD_SIZE": f"{number}", "GROUP_WORLD_SIZE": "1"},
+            },
+            "srun": {
+                **{"SLURM_JOB_ID": "77", "SLURM_JOB_NAME": "scenes", "SLURM_NODELIST": "localhost"},
+                **{"SLURM_NTASKS": f"{number}", "SLURM_NTASKS_PER_NODE": f"{number}"},
+                **{"SLURM_NNODES": "1", "SLURM_NODEID": "0"},
+                **{"SLURM_PROCID": f"{rank}", "SLURM_LOCALID": f"{rank}"},
+            },
+        }
+        return forked(module, *arguments, cwd=cwds[rank], env={**env, **group, **told[by]}, timeout=timeout)
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(process, range(number)))
 
 
 def _become(

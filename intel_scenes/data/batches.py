@@ -23,7 +23,9 @@ class TrainBatches:
     passes have the batches of six epochs of one.
 
     `batch_size` is the global batch size: each rank takes its slice, so the number of ranks does not change which
-    images a step sees. BatchNorm and mixing see only the slice of a rank.
+    images a step sees. The slices of a batch differ by one image where it cannot be divided equally. With
+    `with_neighbours` a slice is followed by the image after it in the global batch, which mixing needs. BatchNorm sees
+    only the slice of a rank.
 
     `sizes`, if there are any, are the numbers of images in each batch, by pass over all epochs, in place of
     `batch_size`.
@@ -38,6 +40,7 @@ class TrainBatches:
     num_ranks: int = 1
     passes: int = 1
     sizes: Sequence[Sequence[int]] = ()
+    with_neighbours: bool = False
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -51,10 +54,16 @@ class TrainBatches:
                 continue
             shuffled, start = order(self.seed, number, len(self.chosen)), 0
             for size in sizes:
-                share = size // self.num_ranks
-                first = start + self.rank * share
-                yield self.stored.batch(self.chosen[shuffled[first : first + share]])
+                yield self._slice(self.chosen[shuffled[start : start + size]])
                 start += size
+
+    def _slice(self, indices: Indices) -> Batch:
+        """Return this rank's slice of a global batch."""
+        own = np.array_split(np.arange(len(indices)), self.num_ranks)[self.rank]
+        if not self.with_neighbours or self.num_ranks == 1:
+            return self.stored.batch(indices[own])
+        after = (own[-1] + 1) % len(indices)
+        return self.stored.batch(indices[[*own, after]])._replace(neighbours=1)
 
     def _passes(self) -> Iterator[tuple[int, Sequence[int]]]:
         """Return the number of each pass of the current epoch, and the number of images in each of its batches."""

@@ -235,6 +235,7 @@ class SceneDataModule(LightningDataModule):
             *self._ranks,
             passes=self.passes_per_epoch,
             sizes=self.sizes,
+            with_neighbours=self.pipeline.mixes,
         )
 
     def val_dataloader(self) -> list[EvalBatches]:

@@ -56,6 +56,11 @@ class ImagePipeline:
     tta: int | str
     seed: int
 
+    @property
+    def mixes(self) -> bool:
+        """Whether images of a training batch are mixed with each other."""
+        return bool(self.mixing)
+
     def train_batch(self, batch: Batch, *, epoch: int, size: int, num_classes: int) -> tuple[Tensor, Tensor]:
         """Augment and mix the images of a training batch.
 
@@ -66,7 +71,8 @@ class ImagePipeline:
             num_classes: Number of classes, for the targets of mixed images.
 
         Returns:
-            (B, 3, size, size) images, and targets: (B,) labels, or (B, num_classes) shares of mixed images.
+            (B, 3, size, size) images without the neighbours of the batch, and targets: (B,) labels, or (B, num_classes)
+            shares of mixed images.
         """
         # New operations append their draws, so that those of the others, and all earlier results, stay the same.
         counts = (NUM_DRAWS, NUM_MIXING_DRAWS, NUM_JITTER_DRAWS)
@@ -85,7 +91,9 @@ class ImagePipeline:
         )
         if not self.mixing:
             return images, batch.labels
-        return mix(images, batch.labels, mixing_draws, self.mixing, num_classes)
+        images, targets = mix(images, batch.labels, mixing_draws, self.mixing, num_classes)
+        own = len(images) - batch.neighbours
+        return images[:own], targets[:own]
 
     def eval_view(self, images: Tensor) -> Tensor:
         """Return stored (B, 3, S, S) uint8 images preprocessed for evaluation, without augmentation."""
@@ -110,6 +118,8 @@ class ImagePipeline:
 @dataclass(frozen=True)
 class FeaturePipeline:
     """Features of a frozen backbone, (B, D) float32, passed on unchanged; has the methods of `ImagePipeline`."""
+
+    mixes = False
 
     def train_batch(self, batch: Batch, *, epoch: int, size: int, num_classes: int) -> tuple[Tensor, Tensor]:
         """Return the features and labels of a batch, the same in every epoch."""

@@ -20,12 +20,14 @@ class Batch(NamedTuple):
         labels: (B,) int64.
         indices: (B,) positions in the split, on the CPU, where the random numbers of each image are drawn.
         sizes: (B, 2) heights and widths of whole images, each placed at the top left; None for squares and features.
+        neighbours: Number of images at the end that are another rank's, here only to be mixed with.
     """
 
     images: Tensor
     labels: Tensor
     indices: Indices
     sizes: Indices | None = None
+    neighbours: int = 0
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch with its images and labels on a device; indices and sizes stay on the CPU."""

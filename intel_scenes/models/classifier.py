@@ -183,9 +183,26 @@ class SceneClassifier(LightningModule):
         result = forward_pass(
             self.network, images, targets, label_smoothing=self.label_smoothing, class_weights=self.class_weights
         )
+        loss, head_loss = result.loss, result.head_loss.detach()
+        if self.trainer.world_size > 1:
+            of_loss, of_images = self._shares(targets)
+            loss = loss * of_loss * self.trainer.world_size  # DDP takes the mean of the gradients over the ranks
+            head_loss = head_loss * of_loss / of_images
         # Metrics are updated once per epoch: each update costs a millisecond.
-        self._epoch_batches.append((result.head_loss.detach(), result.logits.detach(), targets))
-        return result.loss
+        self._epoch_batches.append((head_loss, result.logits.detach(), targets))
+        return loss
+
+    def _shares(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return this rank's share of what the loss of the global batch is divided by, and of its images.
+
+        Slices of a batch may differ in size, and in the weights of their classes.
+        """
+        num_images = divisor = torch.tensor(float(len(targets)), device=targets.device)
+        if self.class_weights is not None and targets.ndim == 1:
+            divisor = self.class_weights[targets].sum()
+        own = torch.stack([divisor, num_images])
+        of_loss, of_images = own / self.trainer.strategy.reduce(own.clone(), reduce_op="sum")
+        return of_loss, of_images
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int) -> None:
         """Update the metrics with a batch of validation images (loader 0) or of a slice of training images (1)."""

@@ -450,13 +450,16 @@ def check_devices(config: RunConfig, data: SceneDataModule, runtime: Runtime) ->
     """Check that the images can be divided among the devices.
 
     Raises:
-        UserError: They cannot, or an option is for one device only.
+        UserError: They cannot, or an option is for one device only, or does nothing on this kind of device.
     """
     batch_size, num_devices = data.batch_size, runtime.num_devices
-    if batch_size % num_devices:
+    if batch_size < num_devices:
         raise UserError(
-            f"data.batch_size={batch_size} is not divisible by {num_devices} devices: set a multiple of {num_devices}"
+            f"data.batch_size={batch_size} is fewer images than the {num_devices} devices: raise it, or set "
+            f"trainer.devices={batch_size} or lower"
         )
+    if config.trainer.others.get("sync_batchnorm") and runtime.device.type == "cpu":
+        raise UserError("trainer.sync_batchnorm=true needs GPUs, because torch cannot do it on a CPU: leave it out")
     num_images = min(len(data.splits.val), len(data.splits.train_eval))
     if num_devices > num_images:
         raise UserError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
@@ -55,6 +56,16 @@ class WholeCheckpointIO(TorchCheckpointIO):
             weights = {key: kept[key] for key in WEIGHTS_KEYS if key in kept}  # transform_input exists for few networks
             checkpoints = {Path(storage_options["weights"]): weights} | checkpoints
         self._written = self._disk.submit(_write_all, checkpoints)
+
+    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Read a checkpoint; of several processes the first one reads it for all."""
+        if not dist.is_initialized():
+            return super().load_checkpoint(path, *arguments, **options)
+        is_first = dist.get_rank() == 0
+        shared: list[Any] = [super().load_checkpoint(path, *arguments, **options) if is_first else None]
+        dist.broadcast_object_list(shared)
+        checkpoint: dict[str, Any] = shared[0]
+        return checkpoint
 
     def wait(self) -> None:
         """Wait until the last checkpoint is on the disk.
@@ -176,8 +187,9 @@ class EpochRecorder(Checkpoint):
         batch: tuple[Tensor, Tensor],
         batch_idx: int,
     ) -> None:
-        """Count the images of a batch, over all devices."""
-        self._num_images += len(batch[1]) * trainer.world_size
+        """Count the images of a batch, over all devices, whose slices may differ in size."""
+        is_alone = trainer.world_size == 1
+        self._num_images += len(batch[1]) if is_alone else trainer.datamodule.batch_size  # type: ignore[attr-defined]
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock of the training part."""

@@ -3,6 +3,7 @@
 import json
 import logging
 import signal
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,11 +19,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from intel_scenes import files, record
 from intel_scenes.config import RunConfig, of_record
-from intel_scenes.digests import Facts, digests, is_neutral
-from intel_scenes.errors import Busy, Refused, Twin, UserError, first_line
+from intel_scenes.digests import DEVICE_KEYS, Facts, digests, is_neutral
+from intel_scenes.errors import Busy, Lost, Refused, Twin, UserError, first_line
 from intel_scenes.record import Origin, Status, Summary
 from intel_scenes.sections import as_plain
 from intel_scenes.training.checkpoints import is_whole
+from intel_scenes.training.ranks import Failure, Ranks, lost_as_user_error, outlast_launcher
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +83,7 @@ def claimed(place: Place, *, is_first: bool) -> Iterator[Claim]:
 
     Args:
         place: Location of the run.
-        is_first: Whether this is the only process of the run, or the first of several, as the Trainer says: a rank that
-            a launcher sets in the environment may belong to a process with a run of its own.
+        is_first: Whether this is the only process of the run, or the first of several.
 
     Raises:
         Busy: Another process holds the folder.
@@ -143,15 +144,15 @@ def _count_deaths(folder: Path) -> None:
     files.write_whole(trace, json.dumps({"deaths": deaths, "lines": lines}).encode())
 
 
-def completed(config: RunConfig, facts: Facts, folder: Path) -> Summary | None:
-    """Return the summary of this run if it is complete, which needs no claim; else None."""
+def completed(config: RunConfig, facts: Facts, folder: Path) -> bool:
+    """Return whether a folder holds this run, complete; needs no claim."""
     summary = Summary.read(folder)
     if summary is None or summary.status is not Status.COMPLETED:
-        return None
+        return False
     if summary.config_digest != digests(config, facts).config:
-        return None
+        return False
     log.info("%s is complete", folder)
-    return finished(config, folder)
+    return True
 
 
 def finished(config: RunConfig, folder: Path) -> Summary | None:
@@ -162,22 +163,28 @@ def finished(config: RunConfig, folder: Path) -> Summary | None:
 
 
 def settle_previous_run(config: RunConfig, facts: Facts, place: Place, claim: Claim) -> None:
-    """Make sure that a folder holds no other run than this one.
+    """Make sure, with the claim on a folder, that it holds no other run than this one.
 
-    Another run in the folder is moved aside by the process with the claim if it failed, because the cause may have been
-    fixed in a file that the configuration depends on, or if the place allows it.
+    An unfinished run goes on with another number of devices, unless its BatchNorm layers depend on that number. Another
+    run in the folder is moved aside if it failed, because the cause may have been fixed in a file that the
+    configuration depends on, or if the place allows it.
 
     Raises:
         Refused: The folder holds a run of another configuration or of other data.
         Twin: Another folder of `place.siblings` holds this run.
     """
-    summary, digest = Summary.read(place.folder), digests(config, facts).config
+    if claim.lease is None:
+        return
+    summary, digest = Summary.read(place.folder), digests(config, facts)
     if summary is None or summary.config_digest is None:
-        _refuse_twins(digest, place)
-    elif summary.config_digest != digest:
+        _refuse_twins(digest.config, place)
+    elif summary.config_digest != digest.config:
+        is_complete = summary.status is Status.COMPLETED
+        if summary.resume_digest == digest.resume and not is_complete:
+            log.info("the run was begun on other devices: %s", ", ".join(_changed(place.folder, config)))
+            return
         if summary.status is Status.FAILED or place.replaces_changed:
-            if claim.lease is not None:
-                _move_aside(place.folder)
+            _move_aside(place.folder)
             return
         source = ", the source of the network" if config.model.library == "custom" else ""
         changes = (
@@ -190,7 +197,14 @@ def settle_previous_run(config: RunConfig, facts: Facts, place: Place, claim: Cl
             if place.siblings
             else "set hydra.run.dir=FOLDER, or move the old run away"
         )
+        if not is_complete and _is_of_devices(place.folder, config):
+            changes += " (BatchNorm normalizes the share of each device, so a run cannot change their number)"
         raise Refused(f"{place.folder} holds a run of another configuration: {changes}; {advice}")
+
+
+def _is_of_devices(folder: Path, config: RunConfig) -> bool:
+    """Return whether a run differs in its devices alone."""
+    return {text.split(" ")[0] for text in _changed(folder, config)} <= set(DEVICE_KEYS)
 
 
 def _changed(folder: Path, config: RunConfig) -> list[str]:
@@ -223,12 +237,12 @@ def _move_aside(folder: Path) -> None:
     log.warning("%s held another run, which was moved to %s", folder.name, aside)
 
 
-def starts_fresh(folder: Path, claim: Claim) -> bool:
+def starts_fresh(folder: Path) -> bool:
     """Return whether the run starts from its first epoch, because there is no valid checkpoint to resume from.
 
-    The process with the claim moves a corrupt checkpoint aside. The checkpoint of the best epoch is checked as well,
+    A corrupt checkpoint is moved aside, which needs the claim. The checkpoint of the best epoch is checked as well,
     because the end of the run reads it. Must be called before the record is opened, which removes a checkpoint without
-    a record. The files are checked in this order, because another rank may move them at the same time.
+    a record.
     """
     last, best, summary = folder / record.LAST, folder / record.BEST, Summary.read(folder)
     if summary is None or not summary.config_digest or not last.exists():
@@ -237,7 +251,7 @@ def starts_fresh(folder: Path, claim: Claim) -> bool:
     if not corrupt:
         log.info("resuming from %s", last)
         return False
-    for path in corrupt if claim.lease is not None else []:
+    for path in corrupt:
         aside = path.with_name(f"{path.name}.damaged")
         try:
             path.replace(aside)
@@ -260,10 +274,13 @@ class OpenRecord:
 
 
 @contextmanager
-def recorded(config: RunConfig, origin: Origin, summary: Summary, folder: Path, claim: Claim) -> Iterator[OpenRecord]:
+def recorded(
+    config: RunConfig, origin: Origin, summary: Summary, folder: Path, claim: Claim, ranks: Ranks
+) -> Iterator[OpenRecord]:
     """Open the record of a run, and close it with a status whatever happens inside.
 
-    The record says `interrupted` until it is closed, so that of a killed run is correct.
+    The record says `interrupted` until it is closed, so that of a killed run is correct. Of several processes the first
+    one alone has a record to open, and writes the failure of another one into it.
 
     Args:
         config: The resolved configuration.
@@ -271,6 +288,7 @@ def recorded(config: RunConfig, origin: Origin, summary: Summary, folder: Path, 
         summary: Summary before the first step.
         folder: Folder of the run.
         claim: Claim on the folder.
+        ranks: Processes of the run.
 
     Yields:
         The open record; the block sets its summary to the one with results.
@@ -278,9 +296,10 @@ def recorded(config: RunConfig, origin: Origin, summary: Summary, folder: Path, 
     Raises:
         UserError: The run failed for a reason that the user can fix.
         KeyboardInterrupt: The run was interrupted, also if Lightning turned that into an exit.
+        SystemExit: Another process failed, which reports it.
     """
     if claim.lease is None:
-        with _failure_recorded(folder):
+        with as_user_errors():
             yield OpenRecord(summary)
         return
     earlier = Summary.read(folder)
@@ -290,6 +309,7 @@ def recorded(config: RunConfig, origin: Origin, summary: Summary, folder: Path, 
         if earlier is None or earlier.config_digest is None:
             for checkpoint in (record.LAST, record.BEST):  # left without a record
                 (folder / checkpoint).unlink(missing_ok=True)
+        if earlier is None or earlier.config_digest != summary.config_digest:
             files.write_whole(folder / record.CONFIG, yaml.safe_dump(as_plain(config), sort_keys=False).encode())
             files.write_whole(folder / record.OVERRIDES, yaml.safe_dump(list(origin.overrides)).encode())
         replace(opened, error=CUT_OFF).write(folder)
@@ -304,41 +324,23 @@ def recorded(config: RunConfig, origin: Origin, summary: Summary, folder: Path, 
     except (KeyboardInterrupt, Exception) as error:
         if claim.lease.compromise:
             raise
-        if reason := _failure_of_other_process(folder):
-            raise UserError(reason) from error
+        if ranks.store is not None:
+            outlast_launcher()
+        failure = ranks.failure()
         with suppress(OSError):  # if the disk is full, the record keeps saying `interrupted`
-            _ended_by(error, opened).write(folder)
+            _ended_by(error, failure, opened).write(folder)
+        if failure:
+            sys.exit(1)  # the process that failed reports it
         raise
 
 
-def _ended_by(error: BaseException, opened: Summary) -> Summary:
-    if isinstance(error, KeyboardInterrupt):
-        return replace(opened, error=INTERRUPTED, ended=files.now())
-    text = "".join(traceback.format_exception(error))
-    return replace(opened, status=Status.FAILED, error=first_line(error), traceback=text, ended=files.now())
-
-
-@contextmanager
-def _failure_recorded(folder: Path) -> Iterator[None]:
-    """Write the reason for a failure into the open record, on all processes of a distributed run but the first.
-
-    The first process only sees a lost connection or a signal. If it fails first, it has closed the record already.
-    """
-    try:
-        with as_user_errors():
-            yield
-    except Exception as error:
-        summary = Summary.peek(folder)
-        if summary is not None and summary.error == CUT_OFF:
-            with suppress(OSError):
-                _ended_by(error, summary).write(folder)
-        raise
-
-
-def _failure_of_other_process(folder: Path) -> str | None:
-    """Return the error that another process of this run wrote into the open record."""
-    summary = Summary.peek(folder)
-    return summary.error if summary is not None and summary.status is Status.FAILED else None
+def _ended_by(error: BaseException, failure: Failure | None, opened: Summary) -> Summary:
+    """Return the summary of a run that ended by an error of its own, or by the failure of another process."""
+    if failure is None and isinstance(error, KeyboardInterrupt | Lost):
+        reason = INTERRUPTED if isinstance(error, KeyboardInterrupt) else str(error)
+        return replace(opened, error=reason, ended=files.now())
+    sentence, text = failure or (first_line(error), "".join(traceback.format_exception(error)))
+    return replace(opened, status=Status.FAILED, error=sentence, traceback=text, ended=files.now())
 
 
 @contextmanager
@@ -346,7 +348,8 @@ def as_user_errors() -> Iterator[None]:
     """Turn errors that a user can fix into a UserError, and Lightning's ways to stop into a KeyboardInterrupt."""
     handler = signal.getsignal(signal.SIGINT)
     try:
-        yield
+        with lost_as_user_error():
+            yield
     except SIGTERMException as stop:
         raise KeyboardInterrupt from stop
     except SystemExit as stop:

@@ -19,6 +19,7 @@ from intel_scenes.data.batches import order
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.digests import Facts, digests
 from intel_scenes.models import libraries
+from intel_scenes.models.norms import batch_norms
 from intel_scenes.models.weights import Weights, kept_beside_state
 from intel_scenes.record import Normalization, Origin, Status, Summary
 from intel_scenes.runtime import Runtime, resolve_precision, resolve_threads
@@ -78,6 +79,7 @@ def identity(
         config_digest=digest.config,
         configuration_digest=digest.configuration,
         composition_digest=origin.composition_digest,
+        resume_digest=None if _depends_on_devices(config, network) else digest.resume,
         weights_digest=weights.digest if weights else None,
         model_library=libraries.library_of(config.model),
         model_source=facts.source,
@@ -114,6 +116,12 @@ def identity(
         git_dirty=where.git_dirty,
         test_folder=str(splits.test_scenes.root.absolute()),
     )
+
+
+def _depends_on_devices(config: RunConfig, network: nn.Module) -> bool:
+    """Return whether a training uses BatchNorm statistics of the share of each device."""
+    is_trained = config.recipe.trains_norms and config.recipe.trained == "all"
+    return is_trained and not config.trainer.others.get("sync_batchnorm") and any(batch_norms(network))
 
 
 def state_digest(network: nn.Module) -> str:

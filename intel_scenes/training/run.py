@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -11,7 +12,7 @@ from torch import nn
 from intel_scenes import record
 from intel_scenes.config import RunConfig, warn_of_late_steps
 from intel_scenes.data.datamodule import SceneDataModule
-from intel_scenes.digests import digests
+from intel_scenes.digests import Facts, digests
 from intel_scenes.models.libraries import resolve_weights
 from intel_scenes.models.weights import Weights
 from intel_scenes.record import Origin, Summary
@@ -46,6 +47,7 @@ from intel_scenes.training.frozen_features import Head, add_backbone, fit_head, 
 from intel_scenes.training.gradient_noise import NoiseRecorder
 from intel_scenes.training.identity import facts_of, identity
 from intel_scenes.training.other_epochs import hint_of_other_epochs
+from intel_scenes.training.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ def run(
     origin: Origin,
     *,
     epochs_of_budget: EpochsOfBudget = unshared_epochs,
+    ranks: Ranks | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Summary | None:
     """Train one configuration, evaluate its best epoch and write the record.
@@ -68,6 +71,7 @@ def run(
         origin: Overrides that were typed and files of `conf/` that were chosen, for the record.
         epochs_of_budget: Returns the number of epochs that fit into `budget_minutes`; a sweep shares it among the seeds
             of a configuration.
+        ranks: Processes of a run on several devices, whose folder the first one alone reads and writes; None for one.
         callbacks: Further callbacks of the Trainer, which must not change the training.
 
     Returns:
@@ -76,7 +80,7 @@ def run(
     Raises:
         UserError: The run failed for a reason that the user can fix. If training had begun, the record says `failed`.
     """
-    folder = place.folder
+    folder, ranks = place.folder, ranks or Ranks()
     check_parts(config, origin.typed)
     torch.set_num_threads(resolve_threads(config.threads))
 
@@ -89,20 +93,19 @@ def run(
     series = RunSeries(place.siblings, facts.data)
     if not is_described(series):
         report_images(data)
-    epochs = known_epochs(config, facts, folder)
-    if epochs and (summary := completed(with_steps(config, data, epochs, folder), facts, folder)):
-        return summary
+    if ranks.decided(lambda: _is_complete(config, data, facts, folder)):
+        return _result(config, folder, ranks)
 
     runtime = runtime_of_trainer(config.trainer, config.threads)
     check_devices(config, data, runtime)
-    with claimed(place, is_first=runtime.is_first) as claim:
+    with claimed(place, is_first=ranks.is_first) as claim:
         epochs = known_epochs(config, facts, folder)  # another process may have measured them before the claim
         if not epochs:
             budget_digest = digests(config, facts).budget
             epochs = epochs_of_budget(budget_digest, lambda: epochs_within_budget(config, weights, data, runtime))
         config = with_steps(config, data, epochs, folder)
-        if summary := completed(config, facts, folder):  # or have completed the run
-            return summary
+        if ranks.decided(lambda: completed(config, facts, folder)):  # or have completed the run
+            return _result(config, folder, ranks)
         data = with_growing_batches(data, config)
         settle_previous_run(config, facts, place, claim)
         warn_of_late_steps(config)
@@ -120,7 +123,7 @@ def run(
         trainer = build_trainer(config, runtime, own, before_writing=claim.check)
         trainer.loggers = build_loggers(config)
         identified = identity(config, origin, facts, weights, data, network, runtime)
-        if runtime.is_first:
+        if ranks.is_first:
             steps_per_epoch = config.trainer.num_batches(data.num_batches)
             describe(
                 identified,
@@ -135,8 +138,8 @@ def run(
 
         # Train, resuming from the last epoch of an earlier attempt if there is one, and evaluate the best epoch. The
         # record says `interrupted` until its block ends; every error but a kill is written into it.
-        resume_from = None if starts_fresh(folder, claim) else folder / record.LAST
-        with recorded(config, origin, identified, folder, claim) as entry:
+        resume_from = None if ranks.decided(lambda: starts_fresh(folder)) else folder / record.LAST
+        with recorded(config, origin, identified, folder, claim, ranks) as entry:
             train_data, features_seconds = _training_data(
                 network, head, data, config, weights, runtime, is_fresh=resume_from is None
             )
@@ -144,12 +147,21 @@ def run(
                 train_data = train_data.on(runtime.device)
             compile_seconds = compile_network(classifier, train_data, runtime) if config.compile else None
             trainer.fit(classifier, train_data, ckpt_path=resume_from, weights_only=True)
-            if runtime.is_first:
+            if ranks.is_first:
                 results = evaluate_best_epoch(entry.summary, folder, classifier.network, train_data, recorder, runtime)
                 entry.summary = replace(results, features_seconds=features_seconds, compile_seconds=compile_seconds)
                 if head is not None:
                     add_backbone(folder, network)
-        return finished(config, folder) if runtime.is_first else None
+        return _result(config, folder, ranks)
+
+
+def _is_complete(config: RunConfig, data: SceneDataModule, facts: Facts, folder: Path) -> bool:
+    epochs = known_epochs(config, facts, folder)
+    return epochs is not None and completed(with_steps(config, data, epochs, folder), facts, folder)
+
+
+def _result(config: RunConfig, folder: Path, ranks: Ranks) -> Summary | None:
+    return finished(config, folder) if ranks.is_first else None
 
 
 def _training_data(

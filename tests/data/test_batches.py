@@ -3,7 +3,10 @@ import pytest
 import torch
 
 from intel_scenes.data.batches import EvalBatches, TrainBatches, order
+from intel_scenes.data.mixing import Mixing
+from intel_scenes.data.pipelines import ImagePipeline, View
 from intel_scenes.data.store import Batch, Stored
+from tests.data.pixels import MEAN, STD, WHOLE
 
 NUM = 100
 CHOSEN = np.arange(3, NUM, 2)  # 49 images
@@ -91,12 +94,29 @@ def test_the_epoch_is_read_when_an_epoch_starts(images: Stored) -> None:
     assert second == train(images, epoch=1)
 
 
-@pytest.mark.parametrize(("batch_size", "num_ranks"), [(8, 2), (8, 4), (6, 3), (2, 2), (49, 7)])
+@pytest.mark.parametrize(("batch_size", "num_ranks"), [(8, 2), (8, 4), (6, 3), (2, 2), (49, 7), (13, 3)])
 def test_ranks_together_train_on_the_global_batches(images: Stored, batch_size: int, num_ranks: int) -> None:
     alone = train(images, batch_size=batch_size)
     shares = [train(images, batch_size=batch_size, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
     assert [np.concatenate(parts).tolist() for parts in zip(*shares, strict=True)] == alone
-    assert {len(batch) for share in shares for batch in share} == {batch_size // num_ranks}
+    sizes = {len(batch) for share in shares for batch in share}
+    assert sizes == {batch_size // num_ranks, -(-batch_size // num_ranks)}
+
+
+def test_images_are_mixed_as_in_one_process_whatever_the_number_of_ranks(images: Stored) -> None:
+    """Batches of 13 images in slices of 5, 4 and 4: the last image of a slice is mixed with the first of the next."""
+    mixed = ImagePipeline(View(4, 4, "bilinear", MEAN, STD), WHOLE, Mixing(0.4, 1.0), tta=1, seed=1)
+    # The drawn pixels are constant, so that CutMix could not be seen in them.
+    noise = Stored(torch.randint(0, 256, (2 * NUM + 1, 4, 4, 3), dtype=torch.uint8), images.labels, images.rows)
+
+    def inputs(rank: int, num_ranks: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        batches = TrainBatches(noise, CHOSEN, 13, 1, lambda: 0, rank, num_ranks, with_neighbours=mixed.mixes)
+        return [mixed.train_batch(batch, epoch=0, size=4, num_classes=7) for batch in batches]
+
+    for one, *shares in zip(inputs(0, 1), *(inputs(rank, 3) for rank in range(3)), strict=True):
+        assert [len(pixels) for pixels, _ in shares] == [5, 4, 4]
+        for whole, parts in zip(one, zip(*shares, strict=True), strict=True):
+            assert torch.equal(torch.cat(parts), whole)
 
 
 @pytest.mark.parametrize(

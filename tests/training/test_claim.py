@@ -1,11 +1,9 @@
-"""Processes with a rank set by a launcher: those of one run, and those with runs of their own."""
+"""Processes with a rank set by a launcher that have runs of their own."""
 
 import json
 import os
-import socket
 import subprocess
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,54 +17,16 @@ from tests.small import DRAWN, SMALL
 
 Finished = subprocess.CompletedProcess[str]
 ONE_EPOCH = (*DRAWN, *SMALL, "model=resnet9_x0_5", "epochs=1")
-TWO_DEVICES = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 # What `srun --ntasks=2` sets, here for tasks on one machine.
 TASKS = {
     **{"SLURM_JOB_ID": "77", "SLURM_NTASKS": "2", "SLURM_NODEID": "0", "SLURM_JOB_NUM_NODES": "1"},
     **{"SLURM_JOB_NODELIST": "localhost", "SLURM_NODELIST": "localhost", "SLURM_JOB_NAME": "scenes"},
 }
-FAILS_ON_SECOND = """
-from lightning.pytorch import Callback
-
-from intel_scenes import cli, train
-from intel_scenes.errors import UserError
-from intel_scenes.training import run as experiment
-
-
-class Fails(Callback):
-    def on_train_batch_start(self, trainer, *others):
-        if trainer.global_rank == 1:
-            raise UserError("the second process cannot go on: mend it")
-
-
-run = experiment.run
-experiment.run = lambda *arguments, **options: run(*arguments, **options, callbacks=[Fails()])
-cli.start("train", train.train, can_sweep=True)
-"""
 
 
 @pytest.fixture
 def environment(cache: Path) -> dict[str, str]:
     return os.environ | {"INTEL_SCENES_CACHE": str(cache)}
-
-
-@pytest.fixture
-def ranks(environment: dict[str, str], tmp_path: Path) -> Callable[..., list[Finished]]:
-    """Return a function that runs a module as the two processes that torchrun would start."""
-
-    def command(module: str, *arguments: str) -> list[Finished]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-
-        def process(rank: int) -> Finished:
-            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            return forked(module, *arguments, cwd=tmp_path, env=environment | group | own, timeout=120)
-
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(process, range(2)))
-
-    return command
 
 
 def summaries(place: Path) -> list[dict]:
@@ -122,24 +82,3 @@ def test_two_tasks_on_one_sweep_share_its_runs(environment: dict[str, str], tmp_
     assert [summary["status"] for summary in summaries(tmp_path)] == ["completed"] * 3
     shown, complete = (sum(text.count(what) for text in said) for what in ("training time", "is complete"))
     assert shown - complete == 3, "each run is trained once"
-
-
-def test_two_processes_of_one_run_write_one_record(ranks: Callable[..., list[Finished]], tmp_path: Path) -> None:
-    first, second = ranks("intel_scenes.train", *ONE_EPOCH, *TWO_DEVICES)
-    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert "written to" in first.stdout
-    assert not second.stdout
-    (summary,) = summaries(tmp_path)
-    assert summary["status"] == "completed"
-
-
-def test_the_failure_of_a_second_process_is_recorded_in_its_own_words(
-    ranks: Callable[..., list[Finished]], tmp_path: Path
-) -> None:
-    (tmp_path / "fails_on_second.py").write_text(FAILS_ON_SECOND)
-    done = ranks("fails_on_second", *ONE_EPOCH, *TWO_DEVICES)
-    assert [one.returncode for one in done] == [1, 1]
-    assert all(one.stderr.rstrip().endswith("the second process cannot go on: mend it") for one in done)
-    (summary,) = summaries(tmp_path)
-    assert (summary["status"], summary["error"]) == ("failed", "the second process cannot go on: mend it")
-    assert "on_train_batch_start" in summary["traceback"]

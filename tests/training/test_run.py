@@ -50,7 +50,7 @@ def test_the_record_holds_the_files_and_keys_of_the_contract(run, tmp_path):
     assert record.Summary.read(folder) == summary
     assert summary.status == "completed"
     known_later = {"study", "error", "traceback", "weights", "git_commit", "git_dirty", "model", "optim", "scheduler"}
-    known_later |= {"compile_seconds", "features_seconds", "budget_minutes", "budget_digest"}
+    known_later |= {"resume_digest", "compile_seconds", "features_seconds", "budget_minutes", "budget_digest"}
     known_later |= {"weights_digest", "transform_input", "test_fraction", "model_source"}
     assert {key for key, value in vars(summary).items() if value is None} <= known_later | {"recipe"}
     assert (summary.num_train, summary.num_val, summary.num_test) == (108, 12, 30)
@@ -250,6 +250,14 @@ def test_a_failed_run_is_moved_aside_if_its_cause_was_fixed(run, tmp_path):
             [*TWO_DEVICES, "trainer.devices=16"],
             "12 validation images are fewer than the 16 devices: set trainer.devices=12 or lower, or raise "
             "data.val_fraction",
+        ),
+        (
+            [*TWO_DEVICES, "trainer.devices=12", "data.batch_size=11"],
+            "data.batch_size=11 is fewer images than the 12 devices: raise it, or set trainer.devices=11 or lower",
+        ),
+        (
+            [*TWO_DEVICES, "++trainer.sync_batchnorm=true"],
+            "trainer.sync_batchnorm=true needs GPUs, because torch cannot do it on a CPU: leave it out",
         ),
         ([*TWO_DEVICES, "noise_scale=4"], "noise_scale is for one device only: leave it out, or set trainer.devices=1"),
         (["noise_scale=-1"], "noise_scale=-1 must be a whole number of at least 0"),
