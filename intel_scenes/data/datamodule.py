@@ -103,13 +103,13 @@ class SceneDataModule(LightningDataModule):
             subset_seed: Seed of that subset.
             passes_per_epoch: Passes over the training images in an epoch; more than one is for unaugmented images,
                 because an image is augmented once per epoch.
-            verify: Whether every image file is read, also those that the cache knows to be unchanged; see
-                `FileDigests`.
+            verify: Whether every image file is read, also those that the cache knows to be unchanged (see
+                `FileDigests`), and whether the cache is read to check that it holds what was written.
         """
         super().__init__()
         self.source, self.cache_dir, self.digests = source, cache_dir, FileDigests(cache_dir, verify)
         self.store_rule, self.store_size = store_rule, store_size
-        self.packing = Packing(cache_dir, store_size, store_rule, pipeline.view)
+        self.packing = Packing(cache_dir, store_size, store_rule, pipeline.view, verify)
         self.on_unreadable, self.exclude = on_unreadable, exclude
         self.val_fraction, self.split_seed, self.test_fraction = val_fraction, split_seed, test_fraction
         self.train_fraction, self.subset_seed = train_fraction, subset_seed

@@ -30,11 +30,21 @@ log = logging.getLogger(__name__)
 
 
 class _Kept(NamedTuple):
-    """What the cache holds of N files: relative paths, (N, 4) statuses and (N, 16) digests."""
+    """What the cache holds of N files: relative paths, (N, 4) statuses (0: not to be trusted) and (N, 16) digests."""
 
     paths: Sequence[str]
     statuses: npt.NDArray[np.uint64]
     digests: npt.NDArray[np.uint8]
+
+    def equals(self, other: "_Kept") -> bool:
+        """Return whether both are of the same files with the same statuses and contents."""
+        pairs = (self.statuses, other.statuses), (self.digests, other.digests)
+        return list(self.paths) == list(other.paths) and all(np.array_equal(one, another) for one, another in pairs)
+
+    @property
+    def contents(self) -> dict[str, bytes]:
+        """Digest of each file, by its path."""
+        return dict(zip(self.paths, map(bytes, self.digests), strict=True))
 
 
 @dataclass(frozen=True)
@@ -55,19 +65,21 @@ class FileDigests:
     cache_dir: Path | None = None
     verify: bool = False
 
-    def of(self, folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
+    def of(self, folder: Path, paths: Sequence[str], listed_in: Path | None = None) -> tuple[str, ...]:
         """Return the digest of each file's bytes, 32 hexadecimal digits.
 
         Args:
             folder: Folder that the paths are relative to.
             paths: Paths of the files.
+            listed_in: File that lists them; None if they are all images of the folder.
 
         Raises:
             UserError: A file cannot be read.
         """
         begun = time.time_ns()  # before any file is read: what changes from now on has a later time
         statuses = np.array(_in_threads(lambda path: _status(folder, path), paths), np.uint64).reshape(-1, 4)
-        kept = self._read(folder)
+        file = None if self.cache_dir is None else self.cache_dir / _name(folder, listed_in)
+        kept = _read(file)
         is_kept, values = _matched(kept, paths, statuses)
         to_read = np.flatnonzero(~is_kept) if not self.verify else np.arange(len(paths))
         read = b"".join(_in_threads(lambda row: _digest(folder, paths[row]), to_read.tolist()))
@@ -75,48 +87,68 @@ class FileDigests:
         values[to_read] = np.frombuffer(read, np.uint8).reshape(-1, DIGEST_BYTES)
         changed = np.flatnonzero(is_kept & (values != before).any(axis=1))
         if len(changed):
-            named = [str(folder / paths[row]) for row in changed[:MAX_NAMED]] + ["..."] * (len(changed) > MAX_NAMED)
             log.warning(
-                "%s changed, but not in size and times: %s; runs since then were told the old content",
+                "%s of %s changed, but not in size and times: %s; runs since then were told the old content",
                 counted(len(changed), "file"),
-                ", ".join(named),
+                folder,
+                _named([paths[row] for row in changed]),
             )
         # A time in the future, of a clock that was set back, is not settled either.
         is_settled = is_kept | (statuses[:, 3].astype(np.int64) < begun - int(CLOCK_SECONDS * 1e9))
-        if len(changed) or (is_settled & ~is_kept).any() or is_kept.sum() < len(kept.paths):
-            settled = np.flatnonzero(is_settled)
-            self._write(folder, _Kept([paths[row] for row in settled], statuses[settled], values[settled]))
+        now = _Kept(paths, np.where(is_settled[:, None], statuses, 0), values)
+        if not now.equals(kept):
+            _warn_of_changes(folder, kept, now)
+            _write(file, now)
         digits = values.tobytes().hex()
         return tuple(digits[start : start + 2 * DIGEST_BYTES] for start in range(0, len(digits), 2 * DIGEST_BYTES))
 
-    def _file(self, folder: Path) -> Path | None:
-        name = f"file-digests-{digest([FORMAT, str(folder.absolute())])[:32]}.npz"
-        return None if self.cache_dir is None else self.cache_dir / name
-
-    def _read(self, folder: Path) -> _Kept:
-        """Return what is kept of a folder; nothing if its file is missing or damaged."""
-        file = self._file(folder)
-        if file is not None and file.exists():
-            try:
-                with file.open("rb") as opened, np.load(opened) as arrays:  # the archive has a checksum of each array
-                    paths = os.fsdecode(arrays["paths"].tobytes()).split("\0")
-                    return _Kept(paths, arrays["statuses"], arrays["digests"])
-            except Exception:  # a damaged archive raises various exceptions
-                log.warning("%s is damaged: all files are read again", file)
-        return _Kept([], np.zeros((0, 4), np.uint64), np.zeros((0, DIGEST_BYTES), np.uint8))
-
-    def _write(self, folder: Path, kept: _Kept) -> None:
-        file = self._file(folder)
-        if file is None or not kept.paths:
-            return
-        paths = np.frombuffer(os.fsencode("\0".join(kept.paths)), np.uint8)
-        with suppress(OSError):  # a cache that cannot be written costs time only
-            write_whole(
-                file, lambda opened: np.savez(opened, paths=paths, statuses=kept.statuses, digests=kept.digests)
-            )
-
 
 READ_ALL = FileDigests()
+
+
+def _name(folder: Path, listed_in: Path | None) -> str:
+    places = [str(place.absolute()) for place in (folder, listed_in) if place is not None]
+    return f"file-digests-{digest([FORMAT, places])[:32]}.npz"
+
+
+def _read(file: Path | None) -> _Kept:
+    """Return what is kept; nothing if the file is missing or damaged."""
+    if file is not None and file.exists():
+        try:
+            with file.open("rb") as opened, np.load(opened) as arrays:  # the archive has a checksum of each array
+                paths = os.fsdecode(arrays["paths"].tobytes()).split("\0")
+                return _Kept(paths, arrays["statuses"], arrays["digests"])
+        except Exception:  # a damaged archive raises various exceptions
+            log.warning("%s is damaged: all files are read again", file)
+    return _Kept([], np.zeros((0, 4), np.uint64), np.zeros((0, DIGEST_BYTES), np.uint8))
+
+
+def _write(file: Path | None, kept: _Kept) -> None:
+    if file is None or not kept.paths:
+        return
+    paths = np.frombuffer(os.fsencode("\0".join(kept.paths)), np.uint8)
+    arrays = {"paths": paths, "statuses": kept.statuses, "digests": kept.digests}
+    with suppress(OSError):  # a cache that cannot be written costs time only
+        write_whole(file, lambda opened: np.savez(opened, **arrays))
+
+
+def _warn_of_changes(folder: Path, kept: _Kept, now: _Kept) -> None:
+    """Name the files that are not as they were when the folder was last read: runs on them cannot be compared."""
+    if not kept.paths:
+        return
+    old, new = kept.contents, now.contents
+    changes = {
+        "changed": [path for path in new if path in old and old[path] != new[path]],
+        "added": [path for path in new if path not in old],
+        "removed": [path for path in old if path not in new],
+    }
+    if told := [f"{counted(len(names), 'file')} {verb}: {_named(names)}" for verb, names in changes.items() if names]:
+        log.warning("%s is not as it was at the last start: %s", folder, "; ".join(told))
+
+
+def _named(paths: Sequence[str]) -> str:
+    more = ["..."] if len(paths) > MAX_NAMED else []
+    return ", ".join([*paths[:MAX_NAMED], *more]).encode(errors="backslashreplace").decode()
 
 
 def _matched(

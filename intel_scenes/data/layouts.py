@@ -305,13 +305,16 @@ def read_labels(
         by_split = {only: by_split[only]}
     names = {split: sorted({row.label for row in of_split}) for split, of_split in by_split.items()}
     _check_classes(names, file, classes)
+    every_path = [row.path for of_split in by_split.values() for row in of_split]
+    content_of = dict(zip(every_path, digests.of(base, every_path, listed_in=file), strict=True))
     scenes: dict[Split | None, Scenes] = {}
     for split in (None, *SPLITS):
         if of_split := by_split.get(split):
             paths = tuple(row.path for row in of_split)
             labels = np.array([names[split].index(row.label) for row in of_split], dtype=np.int64)
             check_enough_classes(file, names[split])
-            scenes[split] = Scenes(base, paths, labels, tuple(names[split]), digests.of(base, paths))
+            contents = tuple(content_of[path] for path in paths)
+            scenes[split] = Scenes(base, paths, labels, tuple(names[split]), contents)
     return scenes
 
 

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from errno import EDQUOT, EFBIG, ENOSPC
+from errno import EDQUOT, EFBIG, ENOMEM, ENOSPC
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 120.0  # longer than a step that blocks the interpreter, and with it the renewal
 MAX_DEATHS = 3
+NO_MEMORY_ON_CPU = "DefaultCPUAllocator: can't allocate memory"
 DEATHS = ".deaths.json"
 CUT_OFF = "the run is still training, or its process was killed: the same command resumes it from its last epoch"
 INTERRUPTED = "the run was interrupted: the same command resumes it from its last epoch"
@@ -347,6 +348,14 @@ def _failure_of_other_process(folder: Path) -> str | None:
     return summary.error if summary is not None and summary.status is Status.FAILED else None
 
 
+def _out_of_memory(error: BaseException) -> UserError:
+    reason = first_line(error)
+    return UserError(
+        f"out of memory ({reason[max(0, reason.find(NO_MEMORY_ON_CPU)) :]}): lower data.batch_size or data.image_size, "
+        "or choose another model; dry_run=true says what a run needs"
+    )
+
+
 @contextmanager
 def as_user_errors() -> Iterator[None]:
     """Turn errors that a user can fix into a UserError, and Lightning's ways to stop into a KeyboardInterrupt."""
@@ -365,11 +374,15 @@ def as_user_errors() -> Iterator[None]:
             raise UserError(
                 f"no space left{where} ({error.strerror}): free some space, or set hydra.run.dir=FOLDER"
             ) from error
+        if error.errno == ENOMEM:
+            raise _out_of_memory(error) from error
         raise
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"out of memory ({first_line(error)}): lower data.batch_size or data.image_size, or choose another model"
-        ) from error
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(error) from error
+    except RuntimeError as error:
+        if NO_MEMORY_ON_CPU in str(error):  # torch has no class for it
+            raise _out_of_memory(error) from error
+        raise
     finally:
         if signal.getsignal(signal.SIGINT) is not handler:  # Lightning ignores Ctrl-C after the first one
             signal.signal(signal.SIGINT, handler)
