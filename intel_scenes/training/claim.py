@@ -348,12 +348,20 @@ def _failure_of_other_process(folder: Path) -> str | None:
     return summary.error if summary is not None and summary.status is Status.FAILED else None
 
 
-def _out_of_memory(error: BaseException) -> UserError:
-    reason = first_line(error)
-    return UserError(
-        f"out of memory ({reason[max(0, reason.find(NO_MEMORY_ON_CPU)) :]}): lower data.batch_size or data.image_size, "
-        "or choose another model; dry_run=true says what a run needs"
-    )
+def _of_full_disk_or_memory(error: Exception) -> str | None:
+    """Return the sentence for an error that means that the disk or the memory is full; None for others."""
+    if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT, EFBIG):
+        where = f" for {error.filename}" if error.filename else ""
+        return f"no space left{where} ({error.strerror}): free some space, or set hydra.run.dir=FOLDER"
+    is_class = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    at = str(error).find(NO_MEMORY_ON_CPU)  # torch has no class for it
+    if is_class or at >= 0 or (isinstance(error, OSError) and error.errno == ENOMEM):
+        reason = str(error)[at:].splitlines()[0] if at >= 0 else first_line(error)
+        return (
+            f"out of memory ({reason}): lower data.batch_size or data.image_size, or choose another model; "
+            "dry_run=true says how much a run needs"
+        )
+    return None
 
 
 @contextmanager
@@ -368,20 +376,9 @@ def as_user_errors() -> Iterator[None]:
         if isinstance(stop.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from stop
         raise RuntimeError(f"something called sys.exit({stop.code})") from stop
-    except OSError as error:
-        if error.errno in (ENOSPC, EDQUOT, EFBIG):
-            where = f" for {error.filename}" if error.filename else ""
-            raise UserError(
-                f"no space left{where} ({error.strerror}): free some space, or set hydra.run.dir=FOLDER"
-            ) from error
-        if error.errno == ENOMEM:
-            raise _out_of_memory(error) from error
-        raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(error) from error
-    except RuntimeError as error:
-        if NO_MEMORY_ON_CPU in str(error):  # torch has no class for it
-            raise _out_of_memory(error) from error
+    except (OSError, MemoryError, RuntimeError) as error:  # torch's own OutOfMemoryError is a RuntimeError
+        if sentence := _of_full_disk_or_memory(error):
+            raise UserError(sentence) from error
         raise
     finally:
         if signal.getsignal(signal.SIGINT) is not handler:  # Lightning ignores Ctrl-C after the first one

@@ -2,10 +2,10 @@
 
     python -m tests.faults.composed_runs FOLDER --seed=29 --runs=100
 
-draws settings from the groups of `conf/`, trains an undisturbed run in FOLDER, then the same run with a cache of its own,
-which is killed by SIGKILL (while it draws, packs, trains, evaluates or writes) and started again. A line for each says
-whether it completed and whether it equals its twin: history, predictions, summary and best weights, without times and
-memory.
+draws settings from the groups of `conf/`, trains an undisturbed run in FOLDER, then the same run with a cache of its
+own, which is killed by SIGKILL (while it draws, packs, trains, evaluates or writes) and started again. A line for each
+says whether it completed and whether it equals its twin: history, predictions, summary and best weights, without times
+and memory.
 """
 
 import argparse
