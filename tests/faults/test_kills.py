@@ -1,4 +1,7 @@
-"""SIGKILL while images are packed, and while a report is written; for runs and sweeps see test_resume and test_runner."""
+"""SIGKILL while images are packed, and while a report is written; of runs and sweeps, see test_resume and test_runner.
+
+The moments are random, between a fifth and the whole of what the work takes undisturbed.
+"""
 
 import csv
 import multiprocessing
