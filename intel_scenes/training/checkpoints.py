@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
+from errno import EINVAL
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -117,9 +118,15 @@ def _check_sums(path: Path) -> None:
     Raises:
         BadZipFile: A part is corrupt, or the file is no archive.
     """
-    with zipfile.ZipFile(path) as archive:
-        if corrupt := archive.testzip():
-            raise zipfile.BadZipFile(f"the checksum of {corrupt} is wrong")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            corrupt = archive.testzip()
+    except OSError as error:
+        if error.errno != EINVAL:
+            raise
+        raise zipfile.BadZipFile("a part begins before the file") from error
+    if corrupt:
+        raise zipfile.BadZipFile(f"the checksum of {corrupt} is wrong")
 
 
 def read_best(folder: Path) -> dict[str, Any]:

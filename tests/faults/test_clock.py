@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -26,15 +27,14 @@ def test_a_run_during_which_the_clock_goes_back_has_the_results_of_another(
 ) -> None:
     tiny = ("model=resnet9_x0_5", "recipe=plain", "data.batch_size=54")
     expected = run(*tiny)
-    now, calls = time.time(), []
-
-    def earlier() -> float:
-        calls.append(None)
-        return now - 3600 * len(calls)  # an hour at every look
-
-    monkeypatch.setattr(time, "time", earlier)
+    hours = count(1)  # that the clock has gone back, one more at each look
+    begun = datetime.now(UTC)
+    monkeypatch.setattr(files, "now", lambda: (begun - timedelta(hours=next(hours))).isoformat(timespec="seconds"))
+    monkeypatch.setattr(time, "time_ns", lambda: int(1e9 * (begun.timestamp() - 3600 * next(hours))))
     summary = run(*tiny, folder=tmp_path / "back")
-    assert calls
+    assert summary.started is not None
+    assert summary.ended is not None
+    assert summary.started > summary.ended
     assert summary.fit_seconds is not None
     assert summary.fit_seconds > 0
     times = {"started": None, "ended": None, "fit_seconds": None, "images_per_second": None, "peak_memory_bytes": None}
