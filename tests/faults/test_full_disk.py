@@ -114,11 +114,11 @@ def test_a_disk_that_is_full_at_any_file_of_a_run_costs_a_sentence_and_no_result
     ],
 )
 def test_a_full_disk_of_the_cache_is_a_sentence(
-    run: Callable[..., Summary], disk: Path, cache: Path, cached: tuple[str, ...], sentence: str
+    run: Callable[..., Summary], disk: Path, cache: Path, tmp_path: Path, cached: tuple[str, ...], sentence: str
 ) -> None:
     heads = (*TINY, "recipe=linear_probe")
     if cached:
-        run(*heads)  # fills the cache of all tests
+        run(*heads, folder=tmp_path / "before")  # fills the cache of all tests
     for pattern in cached:
         for folder in cache.glob(pattern):
             subprocess.run(["cp", "-r", folder, disk], check=True)
