@@ -4,7 +4,6 @@ The moments are random, between a fifth and the whole of what the work takes und
 """
 
 import csv
-import multiprocessing
 import random
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from intel_scenes.data.packed import pack
 from intel_scenes.data.scenes import read_scenes
 from intel_scenes.data.sources import drawn_folder
 from intel_scenes.studies.publish import compare_and_write
+from tests.process import CONTEXT
 from tests.studies.simulated_records import leave
 
 NUM_KILLS = 4
@@ -42,18 +42,13 @@ def killed(work: Callable[..., None], *arguments: Path, seconds: float, chance: 
     return process.exitcode == -9
 
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["intel_scenes.data.packed", "intel_scenes.studies.publish", "scipy.stats"])
-
-
 def undisturbed(work: Callable[..., None], *arguments: Path) -> float:
     """Do the work in a process as those that are killed; return its seconds."""
-    for _ in range(2):  # the first process waits for the imports
-        started = time.monotonic()
-        process = CONTEXT.Process(target=work, args=arguments)
-        process.start()
-        process.join()
-        assert process.exitcode == 0
+    started = time.monotonic()
+    process = CONTEXT.Process(target=work, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
     return time.monotonic() - started
 
 
@@ -61,9 +56,9 @@ def undisturbed(work: Callable[..., None], *arguments: Path) -> float:
 def test_killed_packings_leave_nothing_that_a_later_one_takes_for_complete(tmp_path: Path) -> None:
     images = drawn_folder(tmp_path, num_train=300, num_test=6, size=100, seed=1) / "seg_train"
     scenes, chance = read_scenes(images), random.Random(1)
-    started = time.monotonic()
     expected = pack(scenes, tmp_path / "undisturbed", 96)
-    seconds = time.monotonic() - started
+    undisturbed(packing, images, tmp_path / "first")  # it waits for the imports of all
+    seconds = undisturbed(packing, images, tmp_path / "second")
     hits = sum(
         killed(packing, images, tmp_path / f"cache{number % 2}", seconds=seconds, chance=chance)
         for number in range(NUM_KILLS)
@@ -81,6 +76,7 @@ def test_killed_comparisons_leave_whole_tables_and_the_next_one_writes_all(tmp_p
     for optim, share in (("sgd", 0.7), ("adam", 0.9)):
         for seed in (1, 2):
             leave(study, optim, seed, share)
+    undisturbed(comparing, study)  # the first process waits for the imports of all
     seconds = undisturbed(comparing, study)
     expected = {path.name: path.read_bytes() for path in study.iterdir() if path.is_file()}
     assert {"results.csv", "pairwise.csv", "report.html"} <= expected.keys()

@@ -1,6 +1,5 @@
 """Too little memory (RLIMIT_AS) ends a run with a sentence; a batch that fits by the forecast completes it."""
 
-import multiprocessing
 import resource
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from intel_scenes.errors import UserError
 from intel_scenes.record import Origin, Status, Summary
 from intel_scenes.training.claim import Place
+from tests.process import CONTEXT
 from tests.small import DRAWN, SMALL, asked
 
 COMMON = (*DRAWN, *SMALL, "model=resnet9_x0_5", "recipe=plain", "epochs=1", "data.image_size=64", "augment=none")
@@ -43,8 +43,7 @@ def limited(place: Path, cache: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_out_of_memory_is_a_sentence_and_completes_with_the_batch_that_fits(tmp_path: Path, cache: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=limited, args=(tmp_path, cache))
+    process = CONTEXT.Process(target=limited, args=(tmp_path, cache))
     process.start()
     process.join()
     assert process.exitcode == 0
