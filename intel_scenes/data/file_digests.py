@@ -117,7 +117,8 @@ def _read(file: Path | None) -> _Kept:
         try:
             with file.open("rb") as opened, np.load(opened) as arrays:  # the archive has a checksum of each array
                 paths = os.fsdecode(arrays["paths"].tobytes()).split("\0")
-                return _Kept(paths, arrays["statuses"], arrays["digests"])
+                statuses = arrays["statuses"].astype(np.uint64).reshape(len(paths), 4)
+                return _Kept(paths, statuses, arrays["digests"].astype(np.uint8).reshape(len(paths), DIGEST_BYTES))
         except Exception:  # a damaged archive raises various exceptions
             log.warning("%s is damaged: all files are read again", file)
     return _Kept([], np.zeros((0, 4), np.uint64), np.zeros((0, DIGEST_BYTES), np.uint8))
