@@ -91,7 +91,7 @@ class FileDigests:
                 "%s of %s changed, but not in size and times: %s; runs since then were told the old content",
                 counted(len(changed), "file"),
                 folder,
-                _named([paths[row] for row in changed]),
+                _named([paths[row] for row in changed.tolist()]),
             )
         # A time in the future, of a clock that was set back, is not settled either.
         is_settled = is_kept | (statuses[:, 3].astype(np.int64) < begun - int(CLOCK_SECONDS * 1e9))
@@ -128,9 +128,8 @@ def _write(file: Path | None, kept: _Kept) -> None:
     if file is None or not kept.paths:
         return
     paths = np.frombuffer(os.fsencode("\0".join(kept.paths)), np.uint8)
-    arrays = {"paths": paths, "statuses": kept.statuses, "digests": kept.digests}
     with suppress(OSError):  # a cache that cannot be written costs time only
-        write_whole(file, lambda opened: np.savez(opened, **arrays))
+        write_whole(file, lambda opened: np.savez(opened, paths=paths, statuses=kept.statuses, digests=kept.digests))
 
 
 def _warn_of_changes(folder: Path, kept: _Kept, now: _Kept) -> None:
