@@ -125,10 +125,10 @@ def of_records(number: int, place: Path) -> Rows:
         assert len(finished_jobs(named_jobs(jobs, study), study, lambda job: asked(*images))) == number
 
     def claim() -> None:
-        folder = Place(study / new, siblings=study)
-        with claimed(folder.folder, is_first=True) as held:
-            settle_previous_run(config, facts, folder, held)
-        folder.folder.rmdir()
+        place_of_run = Place(study / new, siblings=study)
+        with claimed(place_of_run, is_first=True) as held:
+            settle_previous_run(config, facts, place_of_run, held)
+        place_of_run.folder.rmdir()
 
     yield "skip all, s", cpu_seconds(skip)
     claim()  # creates what the first claim of a process creates
