@@ -110,6 +110,7 @@ class DataConfig(Section):
     train_fraction: Annotated[float, Within(1e-9, 1)] = 1
     subset_seed: Seed | None = None
     passes_per_epoch: Count = 1
+    verify: bool = False
 
     @property
     def images_per_step(self) -> int:

@@ -9,7 +9,7 @@ from intel_scenes.files import digest, flatten
 
 # Keys, with all keys below them, that do not change the result of a run.
 NEUTRAL_KEYS = (
-    *("data.root", "data.cache_dir", "data.device_resident"),
+    *("data.root", "data.cache_dir", "data.device_resident", "data.verify"),
     *("compare", "dry_run", "folder", "hydra", "keep_last", "logger", "study", "study_minutes", "sweep"),
     *("trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.profiler"),
 )

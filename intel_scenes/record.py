@@ -102,6 +102,7 @@ class Summary:
         test_confusion: Counts, rows the true and columns the predicted classes.
         val_accuracy_tta: Validation accuracy with the test-time augmentation of test.
         test_folder: Folder of the test images.
+        predictions_digest: SHA-256 of `predictions.csv`; None in records of earlier versions.
         primary_metric: `accuracy` or `balanced_accuracy`, which chose the best epoch and which verdicts compare; None
             means `accuracy`.
         val_balanced_accuracy: Mean recall over classes on validation, of the best epoch.
@@ -194,6 +195,7 @@ class Summary:
     git_commit: str | None = None
     git_dirty: bool | None = None
     test_folder: str | None = None
+    predictions_digest: str | None = None
 
     def __post_init__(self) -> None:
         """Check that a completed run has the accuracies that every comparison needs.
@@ -261,6 +263,20 @@ class Summary:
             return cls.read(folder)
         except UserError:
             return None
+
+    def check_predictions(self, folder: Path) -> None:
+        """Check that `predictions.csv` is still what the run wrote.
+
+        Raises:
+            UserError: It is not, or cannot be read.
+        """
+        path = folder / PREDICTIONS
+        try:
+            is_same = self.predictions_digest in (None, files.sha256(path))
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error}): run it again") from error
+        if not is_same:
+            raise UserError(f"{path} is not what the run wrote, by its checksum in {SUMMARY}: run it again")
 
     def write(self, folder: Path) -> None:
         """Write `summary.json` with every key, atomically; numbers that are not finite become null.

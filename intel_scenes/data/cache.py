@@ -1,5 +1,6 @@
 """Cache folders that are computed once for all runs; each is complete or absent."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,21 +13,27 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from intel_scenes.errors import UserError, first_line
+from intel_scenes.files import sha256
 
 Array = npt.NDArray[Any]
 
+CONTENTS = "sha256.json"  # digests of the other files of a cache folder, by name
 
-def make_once(folder: Path, write: Callable[[Path], None]) -> None:
+
+def make_once(folder: Path, write: Callable[[Path], None], *, verify: bool = False) -> None:
     """Create a cache folder unless it exists; a second process waits for the first.
 
     Args:
         folder: Folder to create; its name must depend on everything that its content depends on.
         write: Fills the new folder whose path it is called with.
+        verify: Whether an existing folder is read, to check that it holds what was written.
 
     Raises:
-        UserError: The cache cannot be written.
+        UserError: The cache cannot be written, or does not hold what was written.
     """
     if folder.exists():  # complete, so a read-only cache can be used
+        if verify:
+            _check_contents(folder)
         return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +45,8 @@ def make_once(folder: Path, write: Callable[[Path], None]) -> None:
             partial.mkdir()
             try:
                 write(partial)
+                contents = {path.name: sha256(path) for path in sorted(partial.iterdir())}
+                (partial / CONTENTS).write_text(json.dumps(contents))
                 for path in (*partial.iterdir(), partial):
                     _sync(path)
                 partial.rename(folder)
@@ -48,6 +57,15 @@ def make_once(folder: Path, write: Callable[[Path], None]) -> None:
         raise UserError(
             f"the cache folder {folder.parent} cannot be written ({error}): set data.cache_dir to another folder"
         ) from error
+
+
+def _check_contents(folder: Path) -> None:
+    if not (folder / CONTENTS).exists():
+        raise UserError(f"the cache folder {folder} is of an earlier version, without checksums: remove it")
+    with reading(folder):
+        for name, content in json.loads((folder / CONTENTS).read_text()).items():
+            if sha256(folder / name) != content:
+                raise UserError(f"the cache folder {folder} is corrupt ({name} is not what was written): remove it")
 
 
 def arrays(folder: Path, *names: str) -> list[Array]:

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from intel_scenes.data.batches import EvalBatches, TrainBatches
+from intel_scenes.data.file_digests import FileDigests
 from intel_scenes.data.layouts import Layout
 from intel_scenes.data.packed import Packed, StoreRule
 from intel_scenes.data.pipelines import FeaturePipeline, ImagePipeline, Pipeline, size_of
@@ -77,6 +78,7 @@ class SceneDataModule(LightningDataModule):
         train_fraction: float = 1,
         subset_seed: int = 0,
         passes_per_epoch: int = 1,
+        verify: bool = False,
     ) -> None:
         """Store the settings; no image is read yet.
 
@@ -101,11 +103,13 @@ class SceneDataModule(LightningDataModule):
             subset_seed: Seed of that subset.
             passes_per_epoch: Passes over the training images in an epoch; more than one is for unaugmented images,
                 because an image is augmented once per epoch.
+            verify: Whether every image file is read, also those that the cache knows to be unchanged (see
+                `FileDigests`), and whether the cache is read to check that it holds what was written.
         """
         super().__init__()
-        self.source, self.cache_dir = source, cache_dir
+        self.source, self.cache_dir, self.digests = source, cache_dir, FileDigests(cache_dir, verify)
         self.store_rule, self.store_size = store_rule, store_size
-        self.packing = Packing(cache_dir, store_size, store_rule, pipeline.view)
+        self.packing = Packing(cache_dir, store_size, store_rule, pipeline.view, verify)
         self.on_unreadable, self.exclude = on_unreadable, exclude
         self.val_fraction, self.split_seed, self.test_fraction = val_fraction, split_seed, test_fraction
         self.train_fraction, self.subset_seed = train_fraction, subset_seed
@@ -167,7 +171,7 @@ class SceneDataModule(LightningDataModule):
         Raises:
             UserError: The images are missing or cannot be read, or a class would have no test image.
         """
-        return self.source.read(self.cache_dir).with_test(self.test_fraction, self.split_seed)
+        return self.source.read(self.cache_dir, self.digests).with_test(self.test_fraction, self.split_seed)
 
     @cached_property
     def _packed(self) -> list[tuple[Scenes, Packed]]:

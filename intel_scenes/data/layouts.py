@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
+from intel_scenes.data.file_digests import READ_ALL, FileDigests
 from intel_scenes.data.scenes import Scenes, check_enough_classes, entries, image_suffixes, num_images, read_scenes
-from intel_scenes.data.scenes import digests as digests_of
 from intel_scenes.data.splits import stratified_split
 from intel_scenes.errors import UserError, counted
 
@@ -118,19 +118,20 @@ def concatenated(first: Scenes, second: Scenes) -> Scenes:
     )
 
 
-def read_layout(root: Path | None, labels: Path | None = None) -> Layout:
+def read_layout(root: Path | None, labels: Path | None = None, digests: FileDigests = READ_ALL) -> Layout:
     """Read the images to train, validate and test on.
 
     Args:
         root: Folder with train, val and test folders or with class folders, directly or in its only subfolder; with
             `labels`, the folder that its paths are relative to (None for the folder of the labels file).
         labels: A labels file, in place of class folders; see `read_labels`.
+        digests: What reads the files, or knows their digests.
 
     Raises:
         UserError: There are no images or no training images; or a class is empty, in some splits only, or spelled in
             two ways.
     """
-    scenes = _read(root, labels)
+    scenes = _read(root, labels, digests=digests)
     if None in scenes:
         return Layout(scenes[None])
     if "train" not in scenes:
@@ -233,11 +234,16 @@ def count_test_images(root: Path | None, labels: Path | None, fraction: float | 
 
 
 def _read(
-    root: Path | None, labels: Path | None, *, only: Split | None = None, classes: Sequence[str] | None = None
+    root: Path | None,
+    labels: Path | None,
+    *,
+    only: Split | None = None,
+    classes: Sequence[str] | None = None,
+    digests: FileDigests = READ_ALL,
 ) -> dict[Split | None, Scenes]:
     """Return the images by split; the key is None if there are no splits."""
     if labels is not None:
-        return read_labels(labels, root, only=only, classes=classes)
+        return read_labels(labels, root, only=only, classes=classes, digests=digests)
     assert root is not None
     if not root.is_dir():
         raise UserError(f"the folder {root} does not exist: set data.root to the folder of your images")
@@ -251,7 +257,7 @@ def _read(
         folders = {only: folders[only]}
     names = {split: _folders(folder) for split, folder in folders.items()}
     _check_classes(names, root, classes)
-    return {split: read_scenes(folder, classes=names[split]) for split, folder in folders.items()}
+    return {split: read_scenes(folder, classes=names[split], digests=digests) for split, folder in folders.items()}
 
 
 def _warn_of_other_folders(place: Path) -> None:
@@ -262,7 +268,12 @@ def _warn_of_other_folders(place: Path) -> None:
 
 
 def read_labels(
-    file: Path, root: Path | None = None, *, only: Split | None = None, classes: Sequence[str] | None = None
+    file: Path,
+    root: Path | None = None,
+    *,
+    only: Split | None = None,
+    classes: Sequence[str] | None = None,
+    digests: FileDigests = READ_ALL,
 ) -> dict[Split | None, Scenes]:
     """Read the images that a labels file lists.
 
@@ -271,6 +282,7 @@ def read_labels(
         root: Folder that its paths are relative to; None for the folder of the file.
         only: Split to read, if the file has it.
         classes: Classes that the images must have, and no others; None takes those that are there.
+        digests: What reads the files, or knows their digests.
 
     Returns:
         The images by split, sorted by path, with `paths` as the file writes them; the key is None if there is no split.
@@ -293,13 +305,16 @@ def read_labels(
         by_split = {only: by_split[only]}
     names = {split: sorted({row.label for row in of_split}) for split, of_split in by_split.items()}
     _check_classes(names, file, classes)
+    every_path = [row.path for of_split in by_split.values() for row in of_split]
+    content_of = dict(zip(every_path, digests.of(base, every_path, listed_in=file), strict=True))
     scenes: dict[Split | None, Scenes] = {}
     for split in (None, *SPLITS):
         if of_split := by_split.get(split):
             paths = tuple(row.path for row in of_split)
             labels = np.array([names[split].index(row.label) for row in of_split], dtype=np.int64)
             check_enough_classes(file, names[split])
-            scenes[split] = Scenes(base, paths, labels, tuple(names[split]), digests_of(base, paths))
+            contents = tuple(content_of[path] for path in paths)
+            scenes[split] = Scenes(base, paths, labels, tuple(names[split]), contents)
     return scenes
 
 

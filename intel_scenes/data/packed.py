@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -145,22 +146,29 @@ def _of_eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
 
 
-def pack(scenes: Scenes, cache_dir: Path, size: int) -> Packed:
+def pack(scenes: Scenes, cache_dir: Path, size: int, *, verify: bool = False) -> Packed:
     """Return the decoded images of a split as squares, from the cache if the same contents were decoded before.
 
     The name of the cache folder is a digest of the contents of all files, the rule and the versions of the decoders,
     so a changed file leads to a new one.
 
+    Args:
+        scenes: Images to decode.
+        cache_dir: Folder of the cache.
+        size: Side of the squares, in pixels.
+        verify: Whether the cache is read, to check that it holds what was written.
+
     Raises:
         UserError: The cache cannot be written, or is corrupt.
     """
     folder = cache_dir / f"packed-{digest([RULES['square'], size, _decoders(), scenes.contents])[:32]}"
-    make_once(folder, lambda partial: _write(scenes, partial, lambda image: store_square(image, size), size))
+    write = partial(_write, scenes, convert=lambda image: store_square(image, size), side=size)
+    make_once(folder, write, verify=verify)
     (images,) = arrays(folder, "images")
     return Packed(images, _unreadable(folder))
 
 
-def pack_whole(scenes: Scenes, cache_dir: Path, size: int, interpolation: str) -> Packed:
+def pack_whole(scenes: Scenes, cache_dir: Path, size: int, interpolation: str, *, verify: bool = False) -> Packed:
     """Return the decoded images of a split as whole images whose shorter side is `size`; see `pack`.
 
     Raises:
@@ -168,7 +176,8 @@ def pack_whole(scenes: Scenes, cache_dir: Path, size: int, interpolation: str) -
     """
     key = [RULES["whole"], size, interpolation, _decoders(), scenes.contents]
     folder = cache_dir / f"packed-{digest(key)[:32]}"
-    make_once(folder, lambda partial: _write(scenes, partial, lambda image: store_whole(image, size, interpolation)))
+    write = partial(_write, scenes, convert=lambda image: store_whole(image, size, interpolation))
+    make_once(folder, write, verify=verify)
     images, sizes = arrays(folder, "images", "sizes")
     return Packed(images, _unreadable(folder), sizes)
 

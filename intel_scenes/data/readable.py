@@ -22,12 +22,14 @@ class Packing:
         size: Side of the stored squares, or shorter side of whole images, in pixels.
         rule: Whether the center square of each image is stored, or the whole image.
         view: Input size, interpolation and normalization of the network.
+        verify: Whether the cache is read, to check that it holds what was written.
     """
 
     cache_dir: Path
     size: int
     rule: StoreRule
     view: View
+    verify: bool = False
 
     def pack(self, scenes: Scenes) -> Packed:
         """Return the decoded images, from the cache if they are in it.
@@ -36,8 +38,8 @@ class Packing:
             UserError: The cache cannot be written, or is corrupt.
         """
         if self.rule == "whole":
-            return pack_whole(scenes, self.cache_dir, self.size, self.view.interpolation)
-        return pack(scenes, self.cache_dir, self.size)
+            return pack_whole(scenes, self.cache_dir, self.size, self.view.interpolation, verify=self.verify)
+        return pack(scenes, self.cache_dir, self.size, verify=self.verify)
 
     def readable(self, scenes: Scenes, packed: Packed) -> tuple[Scenes, Stored, Indices]:
         """Return the images that can be decoded, their stored pixels, and their positions in `scenes`."""

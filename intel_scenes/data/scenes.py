@@ -2,10 +2,8 @@
 
 import hashlib
 import os
-import time
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from intel_scenes.data.file_digests import READ_ALL, FileDigests
 from intel_scenes.errors import UserError, counted
 
 # Formats whose suffixes Pillow registers but that it cannot open as still images: EPS and WMF need Ghostscript or
@@ -22,8 +21,6 @@ from intel_scenes.errors import UserError, counted
 NO_IMAGES = frozenset({"EPS", "WMF", "MPEG", "FLI", "BUFR", "GRIB", "HDF5", "PDF", "PALM"})
 
 HIDDEN = (".", "__MACOSX")  # prefixes of names to ignore; archives from macOS contain __MACOSX
-
-CLOCK_SECONDS = 2.0  # file times may be this coarse: a file that changes again within them keeps its time
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,14 +92,15 @@ def kaggle_split_folder(root: Path, split: Literal["seg_train", "seg_test"]) -> 
     )
 
 
-def read_scenes(folder: Path, *, classes: Sequence[str] | None = None) -> Scenes:
-    """List the images of all class folders and read each for its digest.
+def read_scenes(folder: Path, *, classes: Sequence[str] | None = None, digests: FileDigests = READ_ALL) -> Scenes:
+    """List the images of all class folders and identify each by the digest of its content.
 
     Hidden files and folders are skipped; files without the suffix of an image format are listed in `left_out`.
 
     Args:
         folder: Folder that holds one folder of images for each class.
         classes: Classes that must be there, and no others; None takes every folder as a class.
+        digests: What reads the files, or knows their digests.
 
     Raises:
         UserError: There are fewer than two classes; a class folder is missing, empty or not in `classes`; a folder or
@@ -119,7 +117,7 @@ def read_scenes(folder: Path, *, classes: Sequence[str] | None = None) -> Scenes
     labelled.sort()
     paths = tuple(path for path, _ in labelled)
     labels = np.array([label for _, label in labelled], dtype=np.int64)
-    return Scenes(folder, paths, labels, names, digests(folder, paths), tuple(sorted(left_out)))
+    return Scenes(folder, paths, labels, names, digests.of(folder, paths), tuple(sorted(left_out)))
 
 
 def num_images(folder: Path) -> int:
@@ -242,35 +240,3 @@ def check_enough_classes(where: Path, names: Sequence[str]) -> None:
             f"{where} has {counted(len(names), 'class', 'classes')} with images, but a classifier needs at least two: "
             "add the images of another class"
         )
-
-
-def digests(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
-    """Return the digest of each file's bytes, 32 hexadecimal digits.
-
-    Raises:
-        UserError: A file cannot be read.
-    """
-    # Threads hide the latency of the disk. A task for each file would cost more than hashing it.
-    chunks = [paths[start : start + 256] for start in range(0, len(paths), 256)]
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        digested = pool.map(lambda chunk: [_digest(folder / path) for path in chunk], chunks)
-        return tuple(digest for digests in digested for digest in digests)
-
-
-# Digests of unchanged files, because the runs of a sweep mostly share their images: saves half of the time that a run
-# needs to start (`bench what=ablation`).
-known_digests: dict[tuple[str, int, int, int, int], str] = {}
-
-
-def _digest(path: Path) -> str:
-    try:
-        status = path.stat()
-        key = (str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        if key in known_digests:
-            return known_digests[key]
-        digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-        if time.time() - status.st_ctime > CLOCK_SECONDS:
-            known_digests[key] = digest
-        return digest
-    except OSError as error:
-        raise UserError(f"the file {path} cannot be read ({error.strerror}): repair or remove it") from error

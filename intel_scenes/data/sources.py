@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from intel_scenes.data import progress_bar
 from intel_scenes.data.drawn_scenes import KINDS, draw_scene
+from intel_scenes.data.file_digests import FileDigests
 from intel_scenes.data.layouts import Layout, read_layout
 from intel_scenes.data.scenes import kaggle_split_folder, read_scenes
 from intel_scenes.errors import UserError
@@ -41,9 +42,9 @@ class Kaggle:
 
     root: Path | None
 
-    def read(self, cache_dir: Path) -> Layout:
+    def read(self, cache_dir: Path, digests: FileDigests) -> Layout:
         """Return the images of `seg_train` and `seg_test`, downloading them first if necessary."""
-        return _of_kaggles_folders(kaggle_folder(self.root))
+        return _of_kaggles_folders(kaggle_folder(self.root), digests)
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class Folder:
     root: Path | None
     labels: Path | None = None
 
-    def read(self, cache_dir: Path) -> Layout:
+    def read(self, cache_dir: Path, digests: FileDigests) -> Layout:
         """Return the images of the folder."""
-        return read_layout(self.root, self.labels)
+        return read_layout(self.root, self.labels, digests)
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,21 @@ class Drawn:
     size: int
     seed: int
 
-    def read(self, cache_dir: Path) -> Layout:
+    def read(self, cache_dir: Path, digests: FileDigests) -> Layout:
         """Return the images of a folder below `cache_dir`, drawing them first if necessary."""
-        return _of_kaggles_folders(
-            drawn_folder(cache_dir, num_train=self.num_train, num_test=self.num_test, size=self.size, seed=self.seed)
+        folder = drawn_folder(
+            cache_dir, num_train=self.num_train, num_test=self.num_test, size=self.size, seed=self.seed
         )
+        return _of_kaggles_folders(folder, digests)
 
 
 Source = Kaggle | Folder | Drawn
 
 
-def _of_kaggles_folders(root: Path) -> Layout:
-    train = read_scenes(kaggle_split_folder(root, "seg_train"))
-    return Layout(train, test=read_scenes(kaggle_split_folder(root, "seg_test"), classes=train.classes))
+def _of_kaggles_folders(root: Path, digests: FileDigests) -> Layout:
+    train = read_scenes(kaggle_split_folder(root, "seg_train"), digests=digests)
+    test = read_scenes(kaggle_split_folder(root, "seg_test"), classes=train.classes, digests=digests)
+    return Layout(train, test=test)
 
 
 def kaggle_folder(root: Path | None) -> Path:

@@ -83,6 +83,8 @@ def load_run(folder: Path, *, with_predictions: bool = True) -> FinishedRun:
     """
     summary = finished_summary(folder)
     splits = SPLITS if with_predictions else ()
+    if with_predictions:
+        summary.check_predictions(folder)
     return FinishedRun(folder, summary, {split: Predictions.read(folder, split) for split in splits})
 
 

@@ -181,6 +181,7 @@ def _read_predictions(run: Run) -> _TestPredictions:
     Raises:
         UserError: It has none, or they contradict its record.
     """
+    run.summary.check_predictions(run.folder)
     splits = Predictions.read_classes(run.folder)
     read, val = splits["test"], splits.get("val")
     labels, predicted = read.labels.astype(np.int16), read.predicted.astype(np.int16)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from intel_scenes import record
@@ -53,7 +54,13 @@ def _label(texts: Sequence[str]) -> str:
 def _is_there(parent: Path, name: str) -> bool:
     """Return whether a folder holds a run of this name, or a study that plans it."""
     study = parent / record.STUDY
-    return (parent / name).is_dir() or (study.is_file() and name in study.read_text())
+    return (parent / name).is_dir() or (study.is_file() and name in _text(study, study.stat().st_mtime_ns))
+
+
+@lru_cache(1)
+def _text(path: Path, _changed: int) -> str:
+    """Return the text of a plan, read once for all jobs of a sweep."""
+    return path.read_text()
 
 
 def _rank(key: str) -> int:

@@ -106,6 +106,7 @@ def evaluate_best_epoch(
         fit_seconds=recorder.fit_seconds,
         images_per_second=len(history.epochs) / sum(1 / epoch.images_per_second for epoch in history.epochs),
         peak_memory_bytes=memory.peak(runtime.device),
+        predictions_digest=files.sha256(folder / record.PREDICTIONS),
     )
 
 

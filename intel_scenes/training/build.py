@@ -163,6 +163,7 @@ def read_images(
         exclude=read_excluded(data.exclude, *([""] if data.labels else [])),  # paths of data.labels have no prefix
         train_fraction=data.train_fraction,
         subset_seed=seed if data.subset_seed is None else data.subset_seed,
+        verify=data.verify,
     )
     _check_fractions(module.layout, typed)
     module.prepare_data()

@@ -2,9 +2,11 @@
 
 import math
 import time
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
+from errno import EINVAL
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -105,12 +107,13 @@ def save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether a file is a complete checkpoint; its tensors are not read.
+    """Return whether a file is a complete checkpoint whose parts have the checksums that they were written with.
 
     Raises:
         OSError: The file exists but cannot be opened, or the disk fails.
     """
     try:
+        _check_sums(path)
         return "state_dict" in torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         return False
@@ -118,6 +121,23 @@ def is_whole(path: Path) -> bool:
         raise
     except Exception:  # a corrupt file raises many kinds of errors
         return False
+
+
+def _check_sums(path: Path) -> None:
+    """Raise an error if the checksum of a part of a checkpoint is wrong, which torch does not look at.
+
+    Raises:
+        BadZipFile: A part is corrupt, or the file is no archive.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            corrupt = archive.testzip()
+    except OSError as error:
+        if error.errno != EINVAL:
+            raise
+        raise zipfile.BadZipFile("a part begins before the file") from error
+    if corrupt:
+        raise zipfile.BadZipFile(f"the checksum of {corrupt} is wrong")
 
 
 def read_best(folder: Path) -> dict[str, Any]:
@@ -129,6 +149,7 @@ def read_best(folder: Path) -> dict[str, Any]:
     """
     path = folder / record.BEST
     try:
+        _check_sums(path)
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint["state_dict"]
     except Exception as error:  # a corrupt file raises many kinds of errors

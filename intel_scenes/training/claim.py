@@ -2,13 +2,14 @@
 
 import json
 import logging
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from errno import EDQUOT, EFBIG, ENOSPC
+from errno import EDQUOT, EFBIG, ENOMEM, ENOSPC
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 120.0  # longer than a step that blocks the interpreter, and with it the renewal
 MAX_DEATHS = 3
+NO_MEMORY_ON_CPU = "DefaultCPUAllocator: can't allocate memory"
 DEATHS = ".deaths.json"
 CUT_OFF = "the run is still training, or its process was killed: the same command resumes it from its last epoch"
 INTERRUPTED = "the run was interrupted: the same command resumes it from its last epoch"
@@ -218,14 +220,27 @@ def _changed(folder: Path, config: RunConfig) -> list[str]:
 
 def _refuse_twins(config_digest: str, place: Place) -> None:
     folder = place.folder
-    for other in sorted(place.siblings.glob(f"*/{record.SUMMARY}")) if place.siblings else ():
-        summary = Summary.peek(other.parent) if other.parent != folder else None
+    if place.siblings is None:
+        return
+    for name in sorted(os.listdir(place.siblings)):
+        other = place.siblings / name
+        if name == folder.name or not _mentions(other / record.SUMMARY, config_digest):
+            continue
+        summary = Summary.peek(other)
         if summary is None or summary.config_digest != config_digest:
             continue
         if summary.status is Status.COMPLETED:
-            raise Twin(f"{folder.name} is the same run as {other.parent.name}, which is complete", other.parent.name)
-        if (other.parent / record.LOCK).exists():
-            raise Busy(f"{folder.name} is the same run as {other.parent.name}, which another process is running")
+            raise Twin(f"{folder.name} is the same run as {name}, which is complete", name)
+        if (other / record.LOCK).exists():
+            raise Busy(f"{folder.name} is the same run as {name}, which another process is running")
+
+
+def _mentions(path: Path, text: str) -> bool:
+    """Return whether a file holds a text, which is faster than to parse the records of thousands of runs."""
+    try:
+        return text.encode() in path.read_bytes()
+    except OSError:
+        return False
 
 
 def _move_aside(folder: Path) -> None:
@@ -343,6 +358,22 @@ def _ended_by(error: BaseException, failure: Failure | None, opened: Summary) ->
     return replace(opened, status=Status.FAILED, error=sentence, traceback=text, ended=files.now())
 
 
+def _of_full_disk_or_memory(error: Exception) -> str | None:
+    """Return the sentence for an error that means that the disk or the memory is full; None for others."""
+    if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT, EFBIG):
+        where = f" for {error.filename}" if error.filename else ""
+        return f"no space left{where} ({error.strerror}): free some space, or set hydra.run.dir=FOLDER"
+    is_class = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    at = str(error).find(NO_MEMORY_ON_CPU)  # torch has no class for it
+    if is_class or at >= 0 or (isinstance(error, OSError) and error.errno == ENOMEM):
+        reason = str(error)[at:].splitlines()[0] if at >= 0 else first_line(error)
+        return (
+            f"out of memory ({reason}): lower data.batch_size or data.image_size, or choose another model; "
+            "dry_run=true says how much a run needs"
+        )
+    return None
+
+
 @contextmanager
 def as_user_errors() -> Iterator[None]:
     """Turn errors that a user can fix into a UserError, and Lightning's ways to stop into a KeyboardInterrupt."""
@@ -356,17 +387,10 @@ def as_user_errors() -> Iterator[None]:
         if isinstance(stop.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from stop
         raise RuntimeError(f"something called sys.exit({stop.code})") from stop
-    except OSError as error:
-        if error.errno in (ENOSPC, EDQUOT, EFBIG):
-            where = f" for {error.filename}" if error.filename else ""
-            raise UserError(
-                f"no space left{where} ({error.strerror}): free some space, or set hydra.run.dir=FOLDER"
-            ) from error
+    except (OSError, MemoryError, RuntimeError) as error:  # torch's own OutOfMemoryError is a RuntimeError
+        if sentence := _of_full_disk_or_memory(error):
+            raise UserError(sentence) from error
         raise
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"out of memory ({first_line(error)}): lower data.batch_size or data.image_size, or choose another model"
-        ) from error
     finally:
         if signal.getsignal(signal.SIGINT) is not handler:  # Lightning ignores Ctrl-C after the first one
             signal.signal(signal.SIGINT, handler)

@@ -128,7 +128,7 @@ def frozen_features(
         network.set_submodule(head.name, head.layer)
         seconds = time.perf_counter() - started
 
-    make_once(folder, write)
+    make_once(folder, write, verify=data.digests.verify)
     train, test = arrays(folder, *splits)
     return data.with_features(train, test), seconds
 

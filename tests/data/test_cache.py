@@ -43,7 +43,7 @@ def test_files_left_by_a_killed_process_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".made").mkdir()
     (tmp_path / ".made" / "half").write_text("")
     make_once(tmp_path / "made", lambda partial: (partial / "a").touch())
-    assert [path.name for path in (tmp_path / "made").iterdir()] == ["a"]
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["a", "sha256.json"]
 
 
 def test_a_cache_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
@@ -61,3 +61,26 @@ def test_a_truncated_array_is_a_user_error_that_names_its_folder(tmp_path: Path,
     (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:num_bytes])
     with pytest.raises(UserError, match=f"^the cache folder {tmp_path} is corrupt .*: remove it$"):
         arrays(tmp_path, "a")
+
+
+def test_verify_finds_a_flipped_bit_and_names_the_file(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+
+    def write(partial: Path) -> None:
+        (partial / "a").write_bytes(b"one")
+        (partial / "b").write_bytes(b"two")
+
+    make_once(folder, write)
+    make_once(folder, write, verify=True)
+    (folder / "b").write_bytes(bytes([b"two"[0] ^ 1]) + b"wo")
+    make_once(folder, write)
+    with pytest.raises(UserError) as caught:
+        make_once(folder, write, verify=True)
+    assert str(caught.value) == f"the cache folder {folder} is corrupt (b is not what was written): remove it"
+
+
+def test_a_cache_of_an_earlier_version_cannot_be_verified(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    make_once(tmp_path / "made", lambda partial: None)
+    with pytest.raises(UserError, match=r"/made is of an earlier version, without checksums: remove it$"):
+        make_once(tmp_path / "made", lambda partial: None, verify=True)

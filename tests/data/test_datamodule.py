@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms._presets import ImageClassification
 
-from intel_scenes.data import datamodule
+from intel_scenes.data import datamodule, file_digests
 from intel_scenes.data.datamodule import SceneDataModule
 from intel_scenes.data.pipelines import View
 from intel_scenes.data.scenes import fingerprint, read_scenes
@@ -60,6 +60,19 @@ def make(tmp_path: Path) -> Make:
         return data
 
     return made
+
+
+def test_a_later_start_reads_the_images_only_to_verify_them(
+    make: Make, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_digests, "CLOCK_SECONDS", -60)  # the images were drawn just now
+    first = make(root).splits.fingerprint
+    reads, read_bytes = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (reads.append(path), read_bytes(path))[1])
+    assert make(root).splits.fingerprint == first
+    assert reads == []
+    assert make(root, verify=True).splits.fingerprint == first
+    assert len(reads) == 72
 
 
 class Recorder(LightningModule):

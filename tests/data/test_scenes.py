@@ -1,6 +1,5 @@
 import hashlib
 import os
-import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -118,24 +117,6 @@ def test_wrong_class_folders_are_refused_with_their_message(
     with pytest.raises(UserError) as caught:
         read_scenes(tmp_path, classes=classes)
     assert str(caught.value).startswith(sentence.format(tmp_path))
-
-
-def test_a_file_is_read_again_after_any_change_and_only_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("intel_scenes.data.scenes.CLOCK_SECONDS", -1)
-    folder = write(tmp_path, {"a/1.jpg": b"one", "b/2.jpg": b"two"})
-    before = read_scenes(folder).contents
-    reads, read_bytes = [], Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: (reads.append(path.name), read_bytes(path))[1])
-    assert read_scenes(folder).contents == before
-    assert reads == []
-    changed = folder / "a/1.jpg"
-    times = changed.stat()
-    time.sleep(0.05)  # of a coarse clock
-    changed.write_bytes(b"eno")
-    os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))  # as an archive's tool may
-    after = read_scenes(folder).contents
-    assert reads == ["1.jpg"]
-    assert after == (hashlib.blake2b(b"eno", digest_size=16).hexdigest(), before[1])
 
 
 def test_an_unreadable_file_is_a_user_error(tmp_path: Path) -> None:

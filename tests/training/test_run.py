@@ -334,7 +334,17 @@ def test_a_batch_of_one_image_is_enough_without_a_batch_norm_on_single_values(ru
 
 def damaged(path, how):
     content = path.read_bytes()
-    path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "random": os.urandom(1000)}[how])
+    path.write_bytes(
+        {"cut": content[: len(content) // 2], "empty": b"", "random": os.urandom(1000), "flipped": flipped(content)}[
+            how
+        ]
+    )
+
+
+def flipped(content):
+    """Return a checkpoint with one other bit, in the middle of its tensors."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 def interrupted(folder):
@@ -344,7 +354,14 @@ def interrupted(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "how"), [(record.LAST, "cut"), (record.LAST, "empty"), (record.LAST, "random"), (record.BEST, "cut")]
+    ("name", "how"),
+    [
+        (record.LAST, "cut"),
+        (record.LAST, "empty"),
+        (record.LAST, "random"),
+        (record.BEST, "cut"),
+        (record.LAST, "flipped"),
+    ],
 )
 def test_a_run_with_a_corrupt_checkpoint_starts_again_and_keeps_the_file(run, tmp_path, caplog, name, how):
     few = ("model=resnet9_x0_5", "data.batch_size=54", "keep_last=true", "epochs=1")
