@@ -9,7 +9,6 @@ grey values of 16 or 32 bits are scaled first). Then, by the rule,
   the whole image is stored; of an image longer than 2:1, its center of about that shape.
 """
 
-import io
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import numpy.typing as npt
 import PIL
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
+from intel_scenes import safe_images
 from intel_scenes.data import progress_bar
 from intel_scenes.data.cache import arrays, make_once, reading
 from intel_scenes.data.scenes import Scenes
@@ -225,7 +225,7 @@ def decoded(content: bytes, convert: Callable[[Image.Image], Converted]) -> Conv
     if not content:
         return "the file is empty"
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with safe_images.opened(content) as image:
             return convert(image)
     except UnidentifiedImageError:  # its message names the buffer, not the file
         return "no image format that Pillow knows"
@@ -237,7 +237,7 @@ def _decode_all(scenes: Scenes, convert: Callable[[Image.Image], Pixels]) -> Ite
     def decode(index: int) -> Pixels | str:
         file = scenes.file(index)
         try:
-            content = file.read_bytes()
+            content = safe_images.read(file)
         except OSError as error:
             raise UserError(f"the file {file} cannot be read ({error.strerror}): repair or remove it") from error
         return decoded(content, convert)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from intel_scenes import safe_images
 from intel_scenes.errors import percentage
 from intel_scenes.record import Predictions
 from intel_scenes.training.lettering import INK, LARGE, MARGIN, PAPER, SMALL, SOFT, shortened
@@ -66,7 +67,7 @@ def _thumbnail(path: Path) -> Image.Image:
     """Return a whole image, scaled to the middle of a square."""
     tile = Image.new("RGB", (SIDE, SIDE), "#dddddd")
     try:
-        with Image.open(path) as image:
+        with safe_images.opened(safe_images.read(path)) as image:
             image.draft("RGB", (SIDE, SIDE))
             picture = ImageOps.contain(ImageOps.exif_transpose(image).convert("RGB"), (SIDE, SIDE))
     except Exception:  # a corrupt file raises any kind of error in its decoder
