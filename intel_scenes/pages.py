@@ -28,7 +28,7 @@ def picture(path: Path) -> str | None:
     """Return a small JPEG of an image file as a data URL; None where it cannot be read."""
     try:
         with safe_images.opened(safe_images.read(path)) as image:
-            small = image.convert("RGB")
+            small = safe_images.in_rgb(image)
     except Exception:  # corrupt files fail in many ways
         return None
     small.thumbnail((SIDE, SIDE))

@@ -69,7 +69,7 @@ def _thumbnail(path: Path) -> Image.Image:
     try:
         with safe_images.opened(safe_images.read(path)) as image:
             image.draft("RGB", (SIDE, SIDE))
-            picture = ImageOps.contain(ImageOps.exif_transpose(image).convert("RGB"), (SIDE, SIDE))
+            picture = ImageOps.contain(safe_images.in_rgb(image), (SIDE, SIDE))
     except Exception:  # a corrupt file raises any kind of error in its decoder
         return tile
     tile.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
