@@ -39,6 +39,7 @@ STUDY, STUDY_LOCK = "study.yaml", ".study.lock"  # in the folder of a study
 
 ACCURACY, BALANCED = "accuracy", "balanced_accuracy"  # primary metrics, which choose and which verdicts compare
 MAX_DEPTH = 20  # of nested values in a record
+LARGEST = 1e100  # a number of a record is below it, because float32 ends at 3.4e38, and above its reciprocal
 MAX_CLASS = 2**15 - 1  # highest number of a class
 GROUP_KEYS = ("study", "model", "optim", "scheduler", "recipe")  # keys of a summary that name the file of a group
 
@@ -198,21 +199,24 @@ class Summary:
     test_folder: str | None = None
 
     def __post_init__(self) -> None:
-        """Check that a completed run has the accuracies that every comparison needs.
+        """Check that a completed run has the accuracies that every comparison needs, and that all are fractions.
 
         Raises:
-            ValueError: An accuracy is missing or not a fraction.
+            ValueError: An accuracy is missing or not a fraction, or the primary metric is unknown.
         """
+        if self.metric not in (ACCURACY, BALANCED):
+            raise ValueError(f"primary_metric is {self.metric}")
         if self.status is not Status.COMPLETED:
             return
-        accuracies = {"val_accuracy": self.val_accuracy, "test_accuracy": self.test_accuracy}
-        if self.val_accuracy_tta is not None:  # records of earlier versions lack it
-            accuracies["val_accuracy_tta"] = self.val_accuracy_tta
+        needed = {"val_accuracy", "test_accuracy"}
         if self.metric == BALANCED:
-            keys = ("val_balanced_accuracy", "val_balanced_accuracy_tta", "test_balanced_accuracy")
-            accuracies |= {key: getattr(self, key) for key in keys}
-        for key, accuracy in accuracies.items():
-            if accuracy is None or not 0 <= accuracy <= 1:
+            needed |= {"val_balanced_accuracy", "val_balanced_accuracy_tta", "test_balanced_accuracy"}
+        for key in (one.name for one in fields(self) if "accuracy" in one.name):
+            accuracy = getattr(self, key)
+            if accuracy is None and key not in needed:
+                continue
+            shares = accuracy if isinstance(accuracy, tuple) else (accuracy,)
+            if accuracy is None or any(share is not None and not 0 <= share <= 1 for share in shares):
                 raise ValueError(f"completed, but {key} is {files.shown(accuracy)}")
 
     @property
@@ -323,11 +327,17 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
     """Return a value; None for a number that is not finite.
 
     Raises:
-        OverflowError: An integer has more than 64 bits.
+        OverflowError: A number is so large or so small that calculating with it overflows.
     """
     if type(value) is int:
         np.int64(value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    if value and not 1 / LARGEST < abs(value) < LARGEST:
+        raise OverflowError
+    return value
 
 
 @dataclass(frozen=True)
@@ -916,7 +926,7 @@ def read_study(folder: Path) -> StudyPlan | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder / STUDY} cannot be read: correct it, or move it away") from error
+        raise UserError(f"{folder / STUDY} cannot be read ({error}): correct it, or move it away") from error
     try:
         return _study_plan(content)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:

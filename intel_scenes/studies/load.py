@@ -160,7 +160,10 @@ def _read_run(folder: Path) -> Run:
     if summary is None:
         raise UserError(f"it has no {record.SUMMARY}")
     path = folder / record.OVERRIDES
-    typed = (record.read_yaml(path) or []) if path.exists() else []
+    try:
+        typed = (record.read_yaml(path) or []) if path.exists() else []
+    except ValueError as error:
+        raise UserError(f"{record.OVERRIDES} cannot be read ({error})") from error
     if not isinstance(typed, list):
         raise UserError(f"{record.OVERRIDES} is not a list")
     pairs = (str(text).lstrip("+").partition("=") for text in typed)
