@@ -152,11 +152,11 @@ def _exclude(result: AuditResult) -> str:
     form = "CLASS/FILE" if result.scenes["train"].has_class_folders else "path"
     lines = [f"# Training images for data.exclude, one {form} per line."]
     for reason, paths in result.exclude:
-        lines += [f"# {len(paths)} {reason}:", *map(_line, paths)]
+        lines += [f"# {len(paths)} {reason}:", *map(line_of, paths)]
     return "\n".join(lines) + "\n"
 
 
-def _line(path: str) -> str:
+def line_of(path: str) -> str:
     """Return a path as one line, in JSON where it would be read as several lines or as a comment."""
     is_plain = path.splitlines() == [path.strip()] and not path.startswith(("#", '"'))
     return path if is_plain else json.dumps(path)
