@@ -10,7 +10,7 @@ ALWAYS = {
     "database": None,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
-settings.register_profile("suite", derandomize=True, max_examples=20, **ALWAYS)
+settings.register_profile("suite", derandomize=True, max_examples=10, **ALWAYS)
 settings.register_profile(
     "long", max_examples=int(os.environ.get("INTEL_SCENES_EXAMPLES", "1")), print_blob=True, **ALWAYS
 )
