@@ -727,7 +727,7 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401
     try:
         return yaml.load(path.read_text(), Loader=_Loader)
     except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 class Interval(NamedTuple):
