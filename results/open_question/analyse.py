@@ -1,7 +1,9 @@
 """Question 5: why do schedules help, and whom? `python -m results.open_question.analyse STUDY_FOLDER... OUTPUT`.
 
-Reads the records of runs in one or more study folders and writes into the output folder:
+Reads the records of runs in one or more study folders, and the `trials.csv` that an earlier analysis left in them, and
+writes into the output folder:
 
+- `trials.csv`: each run at its rate and seed, with what it reached;
 - `optimum.json`, `spectrum.csv`: the optimum on frozen features by L-BFGS, and the eigenvalues of their covariance;
 - `cells.csv`: each cell with its tuned rates and what they reach;
 - `decay.csv`: D of each schedule, what it gains over a constant rate;
@@ -28,7 +30,7 @@ from pathlib import Path
 
 from intel_scenes import files
 from intel_scenes.errors import UserError
-from results.open_question import figures, noise_claims, problem_claims, schedule_claims
+from results.open_question import figures, noise_claims, problem_claims, schedule_claims, trials_table
 from results.open_question.cells import (
     DECAYED,
     OUTCOMES,
@@ -73,8 +75,9 @@ def analyse(studies: Sequence[Path], output: Path) -> Study:
     Raises:
         UserError: There are no runs, or the optimum cannot be computed.
     """
-    trials = read_trials(studies)
+    trials = read_trials(studies, known=[trial for study in studies for trial in trials_table.read(study)])
     output.mkdir(parents=True, exist_ok=True)
+    trials_table.write(trials, output)
     study = Study(trials, optima(trials, output))
     write_tables(study, output)
     if study.main in study.optima:
@@ -89,7 +92,7 @@ def answers(study: Study) -> list[Answer]:
 
 
 def write_tables(study: Study, output: Path) -> None:
-    """Write the five tables."""
+    """Write the tables of cells, decay, averages, predictions and missing runs."""
     for name, (columns, rows) in _tables(study).items():
         files.write_csv(output / name, (*CELL_COLUMNS, *columns), rows)
     columns = ("source", "prediction", "rule", "scope", "measured", "value", *INTERVAL, "num", "verdict")

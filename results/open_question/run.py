@@ -59,6 +59,7 @@ LOWEST = {
     "sign": {"16": -17, "64": -16, "256": -15, "1024": -12, "full": -9, "1024 long": -15, "full long": -15},
 }
 OPTIMIZERS = tuple(LOWEST)
+BATCHES = ("16", "256", "64", "1024", "full")
 GROWTH = {"sgd_plain": 1, "sgd": 1, "adam": 2, "sign": 2}
 SCHEDULES = {
     CONSTANT: ("scheduler=constant",),
@@ -160,12 +161,11 @@ def places(exclude: Path | None) -> list[Place]:
     Args:
         exclude: File of excluded images that thins the classes; None leaves out that row.
     """
-    batches = ("16", "256", "64", "1024", "full")
     main = [
-        *(Place(name, size, how, SAMPLES) for how, size, name in product((CONSTANT, "linear"), batches, OPTIMIZERS)),
+        *(Place(name, size, how, SAMPLES) for how, size, name in product((CONSTANT, "linear"), BATCHES, OPTIMIZERS)),
         *(Place(name, size, how, STEPS[size]) for size, how, name in product(STEPS, (CONSTANT, "linear"), OPTIMIZERS)),
-        *(Place(name, size, GROWING, SAMPLES) for size, name in product(batches[:-1], OPTIMIZERS)),
-        *(Place(name, size, "wsd", SAMPLES) for size, name in product(batches, OPTIMIZERS)),
+        *(Place(name, size, GROWING, SAMPLES) for size, name in product(BATCHES[:-1], OPTIMIZERS)),
+        *(Place(name, size, "wsd", SAMPLES) for size, name in product(BATCHES, OPTIMIZERS)),
         *(Place(name, size, "wsd", STEPS[size]) for size, name in product(STEPS, OPTIMIZERS)),
     ]
     floors = product((5, 20, 80), ("linear", "linear to 0.1"), ("sgd_plain", "adam"))
@@ -286,9 +286,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("weights", type=Path, help="file of ImageNet weights of mobilenet_v2; networks do not read it")
     parser.add_argument("study", type=Path, help="folder of the runs")
     parser.add_argument("--exclude", type=Path, help="file of excluded images, which adds cells with thinned classes")
-    parser.add_argument(
-        "--schedules", nargs="+", choices=[*SCHEDULES, GROWING], help="schedules to run, by default all"
-    )
+    parser.add_argument("--optimizers", nargs="+", default=OPTIMIZERS, choices=OPTIMIZERS, help="by default all")
+    parser.add_argument("--batches", nargs="+", default=BATCHES, choices=BATCHES, help="by default all")
+    schedules = [*SCHEDULES, GROWING]
+    parser.add_argument("--schedules", nargs="+", default=schedules, choices=schedules, help="by default all")
     parser.add_argument("--parts", nargs="+", default=["features", "networks"], choices=["features", "networks"])
     parser.add_argument("--seeds", type=int, default=len(CONFIRMING_SEEDS), help="number of fresh seeds, at most 5")
     parser.add_argument("--workers", type=int, default=2, help="number of runs at the same time")
@@ -298,7 +299,9 @@ def main(arguments: Sequence[str]) -> None:
     ordered = [
         place
         for place in places(options.exclude and options.exclude.resolve())
-        if place.schedule in (options.schedules or [place.schedule])
+        if place.optimizer in options.optimizers
+        and place.batch_size in options.batches
+        and place.schedule in options.schedules
         and ("features" if place.is_frozen else "networks") in options.parts
     ]
     study, weights = options.study, options.weights.resolve()

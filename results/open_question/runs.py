@@ -4,6 +4,7 @@ A trial is one cell (problem, optimizer, batch, schedule, length) at one rate wi
 with `averages` is several trials: its own weights, and each average of them as the schedule `averaging WINDOW`.
 """
 
+import itertools
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -156,29 +157,40 @@ def has_diverged(summary: Summary) -> bool:
     return summary.status is Status.FAILED and "not finite" in (summary.error or "")
 
 
-def read_trials(folders: Sequence[Path]) -> list[Trial]:
+def read_trials(folders: Sequence[Path], known: Iterable[Trial] = ()) -> list[Trial]:
     """Return the trials of all runs in study folders; a run that was made twice, or is in two of them, counts once.
+
+    Args:
+        folders: Study folders.
+        known: Trials of earlier runs, whose records need not exist any more.
 
     Raises:
         UserError: There is no run, or two different runs fill the same place.
     """
     trials: dict[tuple[Cell, float, int], Trial] = {}
+    for trial in itertools.chain(known, _recorded(folders)):
+        place = trial.cell, trial.lr, trial.seed
+        other = trials.get(place, trial)
+        if other.curve != trial.curve:
+            raise UserError(
+                f"{trial.folder} and {other.folder} differ in a key that is not a factor here: move one away"
+            )
+        trials[place] = trial if other.noise is None else other  # `noise_scale` measures, and changes nothing
+    if not trials:
+        raise UserError(f"{', '.join(map(str, folders))} holds no finished run with {AVERAGES}: run the study first")
+    _check_images(trials.values())
+    return list(trials.values())
+
+
+def _recorded(folders: Sequence[Path]) -> Iterator[Trial]:
     seen: set[str] = set()
     for folder in (path.parent for root in folders for path in sorted(root.glob(f"*/{record.SUMMARY}"))):
         summary = Summary.read(folder)
         if summary is None or summary.config_digest in seen:
             continue
         for trial in _trials_of(folder, summary):
-            place = trial.cell, trial.lr, trial.seed
-            other = trials.get(place, trial)
-            if other.curve != trial.curve:
-                raise UserError(f"{folder} and {other.folder} differ in a key that is not a factor here: move one away")
-            trials[place] = trial if other.noise is None else other  # `noise_scale` measures, and changes nothing
+            yield trial
             seen.add(summary.config_digest or "")
-    if not trials:
-        raise UserError(f"{', '.join(map(str, folders))} holds no finished run with {AVERAGES}: run the study first")
-    _check_images(trials.values())
-    return list(trials.values())
 
 
 def _trials_of(folder: Path, summary: Summary) -> Iterator[Trial]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from intel_scenes.config import of_record
 from intel_scenes.errors import UserError
 from intel_scenes.record import Averages, Summary
 from intel_scenes.training.build import build_data
-from results.open_question import analyse, noise_claims, optimum, problem_claims, schedule_claims
+from results.open_question import analyse, noise_claims, optimum, problem_claims, schedule_claims, trials_table
 from results.open_question.cells import gain_estimate
 from results.open_question.claims import Answer, Claim
 from results.open_question.intervals import Estimate, Verdict, all_of, mean, ratio, slopes, within
@@ -123,6 +124,21 @@ def test_seeds_of_subsets_do_not_matter_to_runs_on_all_images(tmp_path: Path) ->
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no finished run with averages\.csv"):
         read_trials([tmp_path])
+
+
+def test_trials_are_kept_in_a_table_that_needs_no_records(tmp_path: Path) -> None:
+    leave_run(tmp_path / "records" / "a", excess=0.1, averaged=0.02)
+    leave_noise(tmp_path / "records" / "a", (2, 30))
+    leave_run(tmp_path / "records" / "b", seed=2, status="failed", error="the loss is not finite at step 3")
+    trials = read_trials([tmp_path / "records"])
+    trials_table.write(trials, tmp_path / "records")
+    shutil.rmtree(tmp_path / "records" / "a")
+    kept = trials_table.read(tmp_path / "records")
+    assert sorted(kept, key=str) == sorted(trials, key=str)
+    assert len(read_trials([tmp_path / "records"], known=kept)) == len(trials) == 4
+    leave_run(tmp_path / "records" / "c", excess=0.2)
+    with pytest.raises(UserError, match="differ in a key that is not a factor here"):
+        read_trials([tmp_path / "records"], known=kept)
 
 
 @pytest.mark.parametrize(
