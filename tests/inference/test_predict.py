@@ -189,7 +189,7 @@ def test_nothing_in_a_received_run_folder_is_executed(squares: Path, tmp_path: P
     made = tmp_path / "made"
     folder = shutil.copytree(squares, tmp_path / "run")
     config = yaml.safe_load((folder / record.CONFIG).read_text())
-    hostile = {"_target_": "os.system", "_args_": [f"touch {made}"]}
+    hostile = {"_target_": "os.system", "_args_": f"touch {made}"}
     for section in ("optim", "logger", "data"):
         config[section] |= hostile
     (folder / record.CONFIG).write_text(yaml.safe_dump(config))
