@@ -20,7 +20,7 @@ version = release = __version__
 root_doc = "docs/index"
 include_patterns = [
     *("docs/*.md", "docs/*.ipynb", "CONTRIBUTING.md", "CHANGELOG.md"),
-    *("results/*.md", "results/*/*.md", "benchmarks/*.md"),
+    *("results/*.md", "results/*/*.md", "benchmarks/*.md", "examples/*.md"),
 ]
 exclude_patterns = ["**/.*", ".venv*"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]

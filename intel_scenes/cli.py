@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sys
 import traceback
 import warnings
@@ -43,7 +44,8 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
     The command takes the configuration of its name in `config.COMMANDS`.
 
     The exit status is 0 on success, 1 after an error (one sentence on stderr, a traceback only for what a user cannot
-    fix), 3 where runs of a sweep are open, 130 after Ctrl-C. In a multirun an error ends only its own job.
+    fix), 3 where runs of a sweep are open, 130 after Ctrl-C, 143 after SIGTERM, 138 after SIGUSR1. In a multirun an
+    error ends only its own job.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises exceptions instead of printing them
     failed = False
@@ -52,7 +54,7 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
         nonlocal failed
         _set_up_logging()  # here, so that the workers of a launcher do so too
         hydra_config = HydraConfig.get()
-        typed = tuple(hydra_config.overrides.task)
+        typed = tuple(text for text in hydra_config.overrides.task if not text.lstrip("+").startswith(names.OF_SHARDS))
         choices = {str(group): name and str(name) for group, name in hydra_config.runtime.choices.items()}
         this = sweep.Job(Path(hydra_config.runtime.output_dir), Origin(typed, choices, composition_digest(typed)))
         if hydra_config.mode == RunMode.MULTIRUN:
@@ -74,6 +76,7 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
     if "--version" in sys.argv[1:]:  # before Hydra, which would print its own version
         say(f"intel_scenes {__version__}")
         sys.exit(0)
+    received = _stopped_by_signals()
     try:
         sys.argv[1:] = (
             names.with_sweep_name(sys.argv[1:]) if can_sweep else [_with_quoted_names(text) for text in sys.argv[1:]]
@@ -81,8 +84,9 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
         _check_arguments(sys.argv[1:], can_sweep=can_sweep)
         hydra.main(version_base="1.3", config_path=str(keys.conf_folder()), config_name=config_name)(job)()
     except KeyboardInterrupt:
-        _tell("interrupted: start the same command again to resume" if can_sweep else "interrupted")
-        sys.exit(INTERRUPTED)
+        reason = f"interrupted by {received[0].name}" if received else "interrupted"
+        _tell(f"{reason}: start the same command again to resume" if can_sweep else reason)
+        sys.exit(128 + received[0] if received else INTERRUPTED)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
         _tell(sentence(error, config_name, sys.argv[1:]))
         sys.exit(1)
@@ -93,6 +97,26 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
         )
         sys.exit(1)
     sys.exit(1 if failed else 0)
+
+
+def _stopped_by_signals() -> list[signal.Signals]:
+    """Let SIGTERM and SIGUSR1, by which schedulers announce a kill, end the process as Ctrl-C does.
+
+    Without a handler, SIGTERM is ignored where the process is the first one of a container.
+
+    Returns:
+        A list that will hold the signal.
+    """
+    received: list[signal.Signals] = []
+
+    def stop(number: int, _frame: object) -> None:
+        if not received:  # a second signal must not interrupt the saving
+            received.append(signal.Signals(number))
+            raise KeyboardInterrupt
+
+    for announced in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(announced, stop)
+    return received
 
 
 def refuse_keys_of_sweeps(typed: Sequence[str]) -> None:

@@ -16,9 +16,28 @@ def compare(config: StudyFolderConfig, _job: Job) -> None:
     images = Path(config.data.root).expanduser() if config.data.root else None
     if images is not None and not images.is_dir():
         raise UserError(f"data.root={images} is not a folder: set it to the folder of the images, or leave it out")
-    cli.say(publish.compare_and_write(Path(config.folder), config.compare, images=images, form=config.format))
+    folder = _study_folder(config)
+    cli.say(publish.compare_and_write(folder, config.compare, images=images, form=config.format))
     if config.compare.baseline is not None:
-        note_baseline(Path(config.folder), str(config.compare.baseline))
+        note_baseline(folder, str(config.compare.baseline))
+
+
+def _study_folder(config: StudyFolderConfig) -> Path:
+    """Return the folder to compare: the one that is named, or that of the shards after merging them.
+
+    Raises:
+        UserError: One folder has an output, several have none, or they cannot be merged.
+    """
+    if isinstance(config.folder, str):
+        if config.output is not None:
+            raise UserError(f"output={config.output} has no effect with one folder: leave it out, or list several")
+        return Path(config.folder)
+    if config.output is None or not config.folder:
+        raise UserError("a list of folders needs folders, and output=FOLDER for the merged study")
+    from intel_scenes.studies.merge import merge
+
+    merge([Path(name).expanduser() for name in config.folder], output := cli.output_folder(config.output))
+    return output
 
 
 if __name__ == "__main__":

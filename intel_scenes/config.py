@@ -416,6 +416,8 @@ class SweepConfig(Section):
     fail_fast: bool
     confirm: Annotated[int, Whole(0)] = 0
     confirm_best: Count | None = None
+    shard: Name | None = None
+    plan_file: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -431,6 +433,13 @@ class SweepConfig(Section):
                 f"sweep.confirm_best={self.confirm_best} has no effect without sweep.confirm=N: leave it out, or set "
                 "the number of fresh seeds"
             )
+        number, _, of = str(self.shard).partition("/")
+        if self.shard is not None and not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise UserError(
+                f"sweep.shard={self.shard} is not a shard: give its number and how many there are, from 1/8 to 8/8"
+            )
+        if self.plan_file == "":
+            raise UserError("sweep.plan_file is empty: name a file, or leave it out")
 
 
 @dataclass(frozen=True)
@@ -677,8 +686,9 @@ class StudyFolderConfig(Section):
 
     compare: CompareConfig
     data: ImageRootConfig
-    folder: str
+    folder: str | tuple[str, ...]
     format: str
+    output: str | None = None
 
 
 @dataclass(frozen=True)

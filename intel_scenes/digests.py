@@ -77,6 +77,11 @@ def cost_digest(config: RunConfig) -> str:
     return digest({key: value for key, value in kept.items() if _is_costly(key) or key == "recipe.views"})
 
 
+def composed_digest(config: RunConfig) -> str:
+    """Return a digest of a composed run, before its images and weights are read: equal on machines with other paths."""
+    return digest({key: value for key, value in hashed(config) if not _is_within(key, (*NEUTRAL_KEYS, *RESOLVED_KEYS))})
+
+
 def _is_costly(key: str) -> bool:
     """Return whether the cost of an epoch depends on a key."""
     return not _is_within(key, FREE_KEYS) and (key in COSTLY_OPTIM_KEYS or not _is_within(key, ("optim",)))

@@ -836,6 +836,83 @@ class StudyBudget:
 
 
 @dataclass(frozen=True)
+class PlannedRun:
+    """A run of a plan file.
+
+    Attributes:
+        name: Name of its folder.
+        configuration: Digest of its composed configuration, without paths and what a machine resolves.
+        data: Fingerprint of its images.
+    """
+
+    name: str
+    configuration: str
+    data: str
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """Content of a plan file, which the shards of a sweep share; docs/record.md describes its keys.
+
+    Attributes:
+        threads: CPU threads of each run.
+        runs: All runs of the sweep, without confirming ones.
+        fitted_epochs: Epochs that fit into `budget_minutes`, by budget digest.
+        budget: Resolution of `study_minutes`; None without it.
+    """
+
+    threads: int
+    runs: tuple[PlannedRun, ...]
+    fitted_epochs: Mapping[str, int] = field(default_factory=dict)
+    budget: StudyBudget | None = None
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content."""
+        return files.digest(asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a plan file.
+
+        Raises:
+            UserError: It is not a plan, or is cut short or changed.
+        """
+        if not path.is_file():
+            raise UserError(f"{path} is not a file: copy the plan of the sweep there")
+        try:
+            content = json.loads(path.read_bytes())
+            plan = cls(
+                threads=_count(content["threads"]),
+                runs=tuple(PlannedRun(**{key: _word(value) for key, value in run.items()}) for run in content["runs"]),
+                fitted_epochs={digest: _count(epochs) for digest, epochs in content["fitted_epochs"].items()},
+                budget=_budget(content["budget"]) if content["budget"] else None,
+            )
+            is_whole = plan.digest == content["digest"]
+        except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError):
+            is_whole = False
+        if not is_whole:
+            raise UserError(f"{path} is not a whole plan of a sweep: copy it again from where it was made")
+        return plan
+
+    def write(self, path: Path) -> None:
+        """Write the plan file."""
+        files.write_whole(path, json.dumps({"digest": self.digest, **asdict(self)}, indent=1).encode())
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value} is not a text")
+    return value
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{value} is not a count")
+    return value
+
+
+@dataclass(frozen=True)
 class StudyPlan:
     """Content of `study.yaml`: what a study asks, and which runs were planned to answer it.
 
@@ -861,6 +938,7 @@ class StudyPlan:
         twins: Runs that turned out to be the same as another, with its name.
         fitted_epochs: Epochs that fit into `budget_minutes`, by budget digest.
         budgets: Resolutions of `study_minutes`, one for each sweep that asked.
+        plan_file: Digest of the plan file of its shards; None without one.
         others: Keys that this version does not know, which are kept when the plan is written again.
     """
 
@@ -883,6 +961,7 @@ class StudyPlan:
     twins: Mapping[str, str] = field(default_factory=dict)
     fitted_epochs: Mapping[str, int] = field(default_factory=dict)
     budgets: tuple[StudyBudget, ...] = ()
+    plan_file: str | None = None
     others: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -975,6 +1054,7 @@ def _study_plan(content: Any) -> StudyPlan:  # noqa: ANN401
         twins={str(name): str(twin) for name, twin in (get("twins") or {}).items()},
         fitted_epochs={str(digest): int(epochs) for digest, epochs in (get("fitted_epochs") or {}).items()},
         budgets=tuple(map(_budget, get("budgets") or [])),
+        plan_file=_text(get("plan_file")),
         others={str(key): value for key, value in content.items() if key not in known},
     )
 

@@ -23,7 +23,12 @@ def train(config: RunConfig, job: Job) -> None:
         cli.leave_nothing(job.folder)
         return
     study = job.folder.parent if config.sweep.name else None
-    place = Place(job.folder, siblings=study, replaces_changed=config.sweep.redo == "changed")
+    place = Place(
+        job.folder,
+        siblings=study,
+        replaces_changed=config.sweep.redo == "changed",
+        is_of_shard=config.sweep.shard is not None,
+    )
     epochs_of_budget = partial(plan.shared_epochs, study) if study else unshared_epochs
     summary = run(config, place, job.origin, epochs_of_budget=epochs_of_budget)
     if summary is not None:

@@ -56,5 +56,6 @@ def three_digits(value: float) -> str:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically."""
+    figure.draw_without_rendering()  # the layout changes the ticks, whose labels change the layout
     with rc_context({"savefig.dpi": DPI}):
         files.write_whole(path, lambda file: figure.savefig(file, format="png"))

@@ -40,6 +40,7 @@ PAGES = sorted(
         *ROOT.glob("*.md"),
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "results").rglob("*.md"),
+        ROOT / "examples/README.md",
         ROOT / "benchmarks/README.md",
     ]
 )

@@ -9,7 +9,7 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,9 +36,14 @@ def python(
 
 
 def forked(
-    module: str, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 300
+    module: str,
+    *arguments: str,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 300,
+    meanwhile: Callable[[int], None] = lambda pid: None,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m MODULE ARGUMENTS` to its end, the imports already done.
+    """Runs `python -m MODULE ARGUMENTS` to its end, the imports already done; `meanwhile` gets its number.
 
     What Python and torch read from the environment as they begin is that of the tests.
     """
@@ -46,6 +51,7 @@ def forked(
         outputs = Path(place, "stdout"), Path(place, "stderr")
         process = CONTEXT.Process(target=_become, args=(module, arguments, cwd, dict(env or os.environ), outputs))
         process.start()
+        meanwhile(process.pid)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()

@@ -50,6 +50,17 @@ def test_a_format_is_all_that_is_printed(compare, tmp_path):
     ]
 
 
+def test_a_list_of_folders_is_compared_as_one(compare, tmp_path):
+    leave_study(tmp_path / "a", {"sgd": 0}, 2)
+    leave_study(tmp_path / "b", {"adam": 2}, 2)
+    done = compare("folder=[a,b]", "output=all")
+    assert done.returncode == 0, done.stderr
+    assert "adam has the best validation accuracy" in done.stdout
+    assert "written to all/report.html" in done.stdout
+    assert len((tmp_path / "all/results.csv").read_text().splitlines()) == 5
+    assert not (tmp_path / "a/results.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -63,6 +74,11 @@ def test_a_format_is_all_that_is_printed(compare, tmp_path):
         (["folder=broken"], "study.yaml cannot be read"),
         (["folder=study", "data.root=none"], "data.root=none is not a folder"),
         (["folder=."], "holds several sweeps: set folder=./NAME"),
+        (["folder=[study,broken]"], "a list of folders needs folders, and output=FOLDER for the merged study"),
+        (["folder=[]", "output=all"], "a list of folders needs folders"),
+        (["folder=study", "output=all"], "output=all has no effect with one folder: leave it out, or list several"),
+        (["folder=[study,none]", "output=all"], "there is no folder none: set folder to those of the shards"),
+        (["folder=[study,broken]", "output=all"], "broken/study.yaml cannot be read"),
         (["foldr=study"], "there is no key foldr (did you mean folder?)"),
         (["-m", "folder=study,empty"], "-m starts a sweep, which only train supports: leave it out"),
     ],

@@ -58,6 +58,13 @@ def of_plan() -> Iterator[str]:
                 yield from names(record.ConfirmedArm, f"{key}[].")
 
 
+def of_plan_file() -> Iterator[str]:
+    yield "digest"
+    for name in names(record.SweepPlan):
+        yield name
+        yield from names(record.PlannedRun, f"{name}[].") if name == "runs" else ()
+
+
 def of_metrics() -> Iterator[str]:
     for name in names(labelled.FolderEvaluation, without=("predictions",)):
         yield name
@@ -74,6 +81,7 @@ EXPECTED = {
     "gradient_noise.csv": names(EpochNoise),
     "averages.csv": names(AveragedEpoch),
     "study.yaml": list(of_plan()),
+    "Plan file": list(of_plan_file()),
     "pairwise.csv": csv_files.PAIRWISE_COLUMNS,
     "effects.csv": csv_files.EFFECTS_COLUMNS,
     "interactions.csv": csv_files.INTERACTIONS_COLUMNS,

@@ -191,6 +191,7 @@ class Request:
         tuned: Keys that are tuned within an arm.
         threads: CPU threads of each run.
         num_workers: Number of runs at the same time; None where the launcher does not tell.
+        shared: Resolution in the plan file of the sweep's shards; None without one.
     """
 
     minutes: float
@@ -201,6 +202,7 @@ class Request:
     tuned: frozenset[str]
     threads: int
     num_workers: int | None
+    shared: StudyBudget | None = None
 
     @property
     def digest(self) -> str:
@@ -214,15 +216,16 @@ class Request:
 
 
 def resolve(request: Request, compose: Compose) -> StudyBudget:
-    """Return what fits into a budget: from `study.yaml` where the same sweep asked before, else measured and printed.
+    """Return what fits into a budget: from a plan where the same sweep asked before, else measured and printed.
 
     Raises:
         UserError: Options contradict each other, or not even the smallest part fits.
     """
     plan = read_study(request.folder)
-    for budget in plan.budgets if plan else ():
+    known = [(one, "sweep.plan_file") for one in (request.shared,) if one]
+    for budget, source in [*known, *((one, record.STUDY) for one in (plan.budgets if plan else ()))]:
         if (budget.minutes, budget.of) == (request.minutes, request.digest):
-            print(f"{KEY}={request.minutes:g}: epochs={budget.epochs}, from {record.STUDY}", file=sys.stderr)
+            print(f"{KEY}={request.minutes:g}: epochs={budget.epochs}, from {source}", file=sys.stderr)
             return budget
     started = time.monotonic()
     configs = _composed(request, compose)

@@ -14,7 +14,11 @@ LABEL_LENGTH = 80
 FIRST = ("model", "model.name", "optim", "optim.lr", "lr_scale", "scheduler", "recipe", "data.batch_size", "seed")
 EMPTY = ("sweep.name=", "hydra.run.dir=", "hydra.sweep.dir=")
 # Keys that only our sweeper understands.
-OF_SCENES = ("sweep.trials", "sweep.confirm", "sweep.confirm_best", "sweep.plan", "study_minutes")
+OF_SCENES = (
+    *("sweep.trials", "sweep.confirm", "sweep.confirm_best", "sweep.plan", "sweep.plan_file", "sweep.shard"),
+    "study_minutes",
+)
+OF_SHARDS = ("sweep.shard=", "sweep.plan_file=")  # say where a run is trained, so its record does not hold them
 UNNAMED = "+hydra.sweeper.is_named=false"  # precedes a sweep.name that was not typed
 
 

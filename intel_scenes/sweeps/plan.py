@@ -22,6 +22,7 @@ from intel_scenes.record import (
     StudyBudget,
     StudyPlan,
     Summary,
+    SweepPlan,
     read_study,
     said,
     write_study,
@@ -102,6 +103,7 @@ def write(
     joined: Iterable[str] = (),
     primary_metric: str = record.ACCURACY,
     budget: StudyBudget | None = None,
+    shared: SweepPlan | None = None,
 ) -> bool:
     """Write the plan before the first run; what later invocations add or change is appended with its date.
 
@@ -114,6 +116,7 @@ def write(
         joined: Keys that earlier runs of the folder fix to another value.
         primary_metric: Primary metric of the runs.
         budget: Resolved `study_minutes`, where the sweep has it.
+        shared: Plan that the shards of the sweep share, where there is one.
 
     Returns:
         Whether the plan was written; False where another process has meanwhile resolved the same budget differently.
@@ -127,6 +130,8 @@ def write(
             if any((one.minutes, one.of) == (budget.minutes, budget.of) for one in plan.budgets):
                 return False
             plan = replace(plan, budgets=(*plan.budgets, budget))
+        if shared is not None:
+            plan = replace(plan, plan_file=shared.digest, fitted_epochs={**plan.fitted_epochs, **shared.fitted_epochs})
         plan = replace(plan, tuned=tuple(dict.fromkeys([*plan.tuned, *plan.searched])))
         if before:
             plan = _with_addition(folder, before, plan, now)
@@ -260,11 +265,19 @@ def shared_epochs(folder: Path, digest: str, measure: Callable[[], int]) -> int:
         folder: Folder of the study.
         digest: Digest of what the cost of an epoch depends on.
         measure: Measures the number of epochs.
+
+    Raises:
+        UserError: The plan file of the sweep, which measured it for all shards, does not have this configuration.
     """
     with FileLock(folder / record.STUDY_LOCK):  # held while measuring: two measurements would slow each other down
         plan = read_study(folder)
         if plan is None:
             return measure()
+        if digest not in plan.fitted_epochs and plan.plan_file is not None:
+            raise UserError(
+                "sweep.plan_file has no epochs for this run, because its precision or weights are other than where the "
+                "plan was made: make the plan on a machine like those of the shards"
+            )
         if digest not in plan.fitted_epochs:
             plan = replace(plan, fitted_epochs={**plan.fitted_epochs, digest: measure()})
             write_study(folder, plan)

@@ -57,6 +57,7 @@ def show(
     tuned: Collection[str],
     has_baseline: bool,
     confirming: Confirming | None = None,
+    has_outlook: bool = True,
 ) -> None:
     """Print what each run would do and cost, estimated from similar runs, and what the study could detect.
 
@@ -68,6 +69,7 @@ def show(
         tuned: Keys that are tuned within an arm.
         has_baseline: Whether all arms are compared with a baseline only.
         confirming: The confirming runs; those already decided are among the named ones.
+        has_outlook: Whether to print what the study could detect.
     """
     earlier = [run for run in collect(folder)[0] if run.is_completed]
     costs, num_unknown, counts = list[Cost](), 0, Counter[Action]()
@@ -102,6 +104,8 @@ def show(
             f"time and disk space are unknown for {counted(num_unknown, 'run')}: no earlier run of this study has the "
             "same network and image size"
         )
+    if not has_outlook:
+        return
     num_test = _num_test(earlier, compose(next(iter(named.values()))).data)
     for line in _outlook(named.values(), folder, num_test, tuned, confirming, has_baseline=has_baseline):
         print(line)

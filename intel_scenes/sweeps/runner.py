@@ -15,10 +15,10 @@ from hydra.core.utils import JobReturn
 from intel_scenes import files, record
 from intel_scenes.config import CompareConfig, RunConfig, StudyConfig, SweepConfig
 from intel_scenes.errors import Busy, Refused, Twin, UserError, did_you_mean, first_line
-from intel_scenes.record import Interval, Origin, Status, StudyBudget, StudyPlan, Summary, read_study
+from intel_scenes.record import Interval, Origin, Status, StudyBudget, StudyPlan, Summary, SweepPlan, read_study
 from intel_scenes.sections import as_plain
 from intel_scenes.studies.naming import as_written, few, with_file_names
-from intel_scenes.sweeps import budget, confirmation, plan, preview, progress
+from intel_scenes.sweeps import budget, confirmation, plan, preview, progress, shards
 from intel_scenes.sweeps.jobs import Compose, check, finished_jobs, named_jobs
 from intel_scenes.sweeps.overrides import Overrides, values_by_key
 
@@ -87,6 +87,27 @@ class Batch:
         return {name: job for name, job in self.named.items() if name not in self.finished}
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A sweep whose jobs can run.
+
+    Attributes:
+        sweep: What to do with the jobs, with the threads and the number of confirming seeds that it came to.
+        asked: What is confirmed, with all runs of the sweep.
+        tuning: Its runs, or those of its shard.
+        others: Keys that earlier runs of the folder fix to another value.
+        fitted: Resolution of `study_minutes`; None without it.
+        shared: Plan that the shards of the sweep share; None without one.
+    """
+
+    sweep: Sweep
+    asked: confirmation.Asked
+    tuning: Batch
+    others: frozenset[str]
+    fitted: StudyBudget | None
+    shared: SweepPlan | None
+
+
 class Ending(StrEnum):
     """How a run of a sweep ended."""
 
@@ -143,29 +164,13 @@ def run(
         UserError: A name is misspelled or options contradict each other; nothing has run.
         KeyboardInterrupt: Ctrl-C was pressed; the completed runs have been compared.
     """
-    folder, before = sweep.folder, read_study(sweep.folder) or StudyPlan()
-    tuned = {*(sweep.study.tuned or before.tuned), *before.searched, *sweep.searched}
-    asked_for = jobs, sweep
-    _check_audit(sweep.compare)
-    jobs, sweep, fitted = _fitted(jobs, sweep, frozenset(tuned), compose)
-    options = sweep.options
-    tuning = _batch(jobs, sweep, compose)
-    if sweep.compare.baseline is not None:
-        warn_of_misspelt_baseline(str(sweep.compare.baseline), tuning.named.values(), before)
-    factors = {*(sweep.study.compared or ()), *(sweep.study.tuned or ()), *sweep.params}
-    others = plan.other_choices(tuning.named, folder, factors, compose)
-    if others and not sweep.is_named:
-        raise UserError(plan.ask_for_name(others, folder, str(options.name)))
-    confirmation.refuse_confirming_seeds(tuning.named.values(), before)
-    asked = confirmation.Asked(folder, options.confirm, options.confirm_best, tuning.named, frozenset(tuned))
-    if options.plan:
-        _preview(tuning, asked, sweep, compose)
+    ready = _checked(jobs, sweep, compose)
+    if sweep.options.plan:
+        _show_plan(ready, compose)
         return 0
-    if tuning.left or (options.confirm and not asked.is_decided(before)):
-        asks = sweep.study, sweep.searched, _threads(sweep)
-        metric = sweep.primary_metric
-        if not plan.write(folder, tuning.named, *asks, joined=others, primary_metric=metric, budget=fitted):
-            return run(*asked_for, compose, launch)  # with the budget that another process has resolved meanwhile
+    folder, options, asked, tuning, fitted = sweep.folder, ready.sweep.options, ready.asked, ready.tuning, ready.fitted
+    if not _planned(ready):
+        return run(jobs, sweep, compose, launch)  # with the budget that another process has resolved meanwhile
     if sweep.compare.baseline is not None:
         plan.note_baseline(folder, str(sweep.compare.baseline))
     if options.fail_fast:
@@ -173,16 +178,67 @@ def run(
     outcomes, waits_for, anything_ran = dict[str, Outcome](), list[str](), bool(tuning.left)
     try:
         _complete(tuning, outcomes, launch)
-        if options.confirm and not (waits_for := _unfinished(sweep, outcomes)):
+        if options.confirm and not (waits_for := _unfinished(ready.sweep, outcomes)):
             failed = [name for name, outcome in outcomes.items() if outcome.is_failure]
-            confirming = _confirming(asked, failed, sweep, compose, has_tuned=bool(tuning.left))
+            confirming = _confirming(asked, failed, ready.sweep, compose, has_tuned=bool(tuning.left))
             anything_ran = anything_ran or bool(confirming.left)
             _complete(confirming, outcomes, launch)
     finally:
-        status = _conclude(folder, outcomes, sweep.compare, anything_ran=anything_ran)
+        status = _conclude(ready.sweep, outcomes, anything_ran=anything_ran)
     for sentence in [*budget.cut_in_words(fitted), *confirmation.waits_for(waits_for, asked)]:
         print(sentence)
+    if options.shard is not None:
+        print(shards.what_follows(str(options.shard), folder, confirms=bool(sweep.options.confirm)))
     return status or (OPEN if waits_for else 0)
+
+
+def _checked(jobs: Sequence[Overrides], sweep: Sweep, compose: Compose) -> Checked:
+    """Return a sweep that can run, after checking all its jobs.
+
+    Raises:
+        UserError: A name is misspelled, options contradict each other, or the plan of the shards is another.
+    """
+    folder, before = sweep.folder, read_study(sweep.folder) or StudyPlan()
+    tuned = frozenset({*(sweep.study.tuned or before.tuned), *before.searched, *sweep.searched})
+    _check_audit(sweep.compare)
+    shared = shards.shared_plan(sweep.options, folder, before)
+    if shared is not None:
+        sweep = replace(sweep, threads=shared.threads)
+    jobs, sweep, fitted = _fitted(jobs, sweep, tuned, compose, shared)
+    named = named_jobs(jobs, folder)
+    tuning = _tuning(named, sweep, shared, compose)
+    if sweep.compare.baseline is not None:
+        warn_of_misspelt_baseline(str(sweep.compare.baseline), named.values(), before)
+    factors = {*(sweep.study.compared or ()), *(sweep.study.tuned or ()), *sweep.params}
+    others = plan.other_choices(named, folder, factors, compose)
+    if others and not sweep.is_named:
+        raise UserError(plan.ask_for_name(others, folder, str(sweep.options.name)))
+    confirmation.refuse_confirming_seeds(named.values(), before)
+    if sweep.options.shard is not None:  # the choice rests on the runs of all shards
+        sweep = replace(sweep, options=replace(sweep.options, confirm=0, confirm_best=None))
+    asked = confirmation.Asked(folder, sweep.options.confirm, sweep.options.confirm_best, named, tuned)
+    return Checked(sweep, asked, tuning, frozenset(others), fitted, shared)
+
+
+def _planned(ready: Checked) -> bool:
+    """Write `study.yaml`; return False where another process has meanwhile resolved the budget of the sweep."""
+    sweep, asked = ready.sweep, ready.asked
+    before = read_study(sweep.folder)
+    is_empty_shard = sweep.options.shard is not None and before is None  # its folder is merged like the others
+    is_decided = not sweep.options.confirm or asked.is_decided(before or StudyPlan())
+    if not ready.tuning.left and is_decided and not is_empty_shard:
+        return True
+    return plan.write(
+        sweep.folder,
+        asked.named,
+        sweep.study,
+        sweep.searched,
+        _threads(sweep),
+        joined=ready.others,
+        primary_metric=sweep.primary_metric,
+        budget=ready.fitted,
+        shared=ready.shared,
+    )
 
 
 def _check_audit(compare: CompareConfig) -> None:
@@ -203,20 +259,48 @@ def warn_of_misspelt_baseline(label: str, jobs: Iterable[Overrides], before: Stu
 
 
 def _fitted(
-    jobs: Sequence[Overrides], sweep: Sweep, tuned: frozenset[str], compose: Compose
+    jobs: Sequence[Overrides], sweep: Sweep, tuned: frozenset[str], compose: Compose, shared: SweepPlan | None
 ) -> tuple[Sequence[Overrides], Sweep, StudyBudget | None]:
     """Return the part of a sweep that fits into its minutes; all of it without a limit."""
     budget.refuse_idle(jobs, sweep.minutes)
     if sweep.minutes is None:
         return jobs, sweep, None
+    if sweep.options.shard is not None and shared is None and not sweep.options.plan:
+        raise UserError(shards.own_epochs(budget.KEY))
     before = read_study(sweep.folder)
     threads = (before.threads if before else None) or _threads(sweep)
     request = budget.Request(
-        sweep.minutes, jobs, sweep.folder, sweep.study, sweep.options, tuned, threads, sweep.num_workers
+        sweep.minutes,
+        jobs,
+        sweep.folder,
+        sweep.study,
+        sweep.options,
+        tuned,
+        threads,
+        sweep.num_workers,
+        shared.budget if shared else None,
     )
     fitted = budget.resolve(request, compose)
     options = replace(sweep.options, confirm=fitted.confirm)
     return budget.fitted_jobs(jobs, fitted), replace(sweep, options=options), fitted
+
+
+def _tuning(named: Mapping[str, Overrides], sweep: Sweep, shared: SweepPlan | None, compose: Compose) -> Batch:
+    """Return the tuning runs of a sweep, or of its shard, after checking them against the plan that shards share.
+
+    Raises:
+        UserError: A job cannot run, or is not that of the plan.
+    """
+    shard, path = sweep.options.shard, sweep.options.plan_file
+    if shared is not None:
+        shards.refuse_other_runs(named.values(), shared, path)
+    own = {name: job for name, job in named.items() if shard is None or shards.is_of_shard(name, str(shard))}
+    batch = _batch(list(own.values()), sweep, compose)
+    if shared is not None:
+        shards.refuse_other_configurations(batch.left, shared, path, compose)
+    elif shard is not None and not sweep.options.plan:
+        shards.refuse_own_budget(batch.left.values(), compose)
+    return batch
 
 
 def _confirming(
@@ -248,6 +332,16 @@ def _confirming(
     return batch
 
 
+def _show_plan(ready: Checked, compose: Compose) -> None:
+    """Print what the runs would do and cost, and write the plan file of the shards if it is asked for and missing."""
+    sweep = ready.sweep
+    _preview(ready.tuning, ready.asked, sweep, compose)
+    if sweep.options.plan_file is not None and ready.shared is None:
+        path, before = Path(sweep.options.plan_file).expanduser(), read_study(sweep.folder) or StudyPlan()
+        shards.make_plan(path, ready.asked.named.values(), before.threads or _threads(sweep), ready.fitted, compose)
+        print(f"written to {path}: copy it to every shard")
+
+
 def _preview(tuning: Batch, asked: confirmation.Asked, sweep: Sweep, compose: Compose) -> None:
     """Print what the runs would do and cost, and what the study could detect."""
     named, finished, confirming, waiting = dict(tuning.named), tuning.finished, None, list[str]()
@@ -273,6 +367,7 @@ def _preview(tuning: Batch, asked: confirmation.Asked, sweep: Sweep, compose: Co
         tuned=asked.tuned,
         has_baseline=sweep.compare.baseline is not None,
         confirming=confirming,
+        has_outlook=sweep.options.shard is None,
     )
     for sentence in waiting:
         print(sentence)
@@ -412,9 +507,14 @@ def _launched(
     return outcomes
 
 
-def _conclude(folder: Path, outcomes: Mapping[str, Outcome], compare: CompareConfig, *, anything_ran: bool) -> int:
-    """Write and print the comparison and the state of the runs; return the exit status."""
-    is_compared = not any(folder.glob(f"*/{record.SUMMARY}")) or _compare(folder, compare, anything_ran=anything_ran)
+def _conclude(sweep: Sweep, outcomes: Mapping[str, Outcome], *, anything_ran: bool) -> int:
+    """Write and print the comparison, except of a shard, and the state of the runs; return the exit status."""
+    folder = sweep.folder
+    is_compared = (
+        sweep.options.shard is not None
+        or not any(folder.glob(f"*/{record.SUMMARY}"))
+        or _compare(folder, sweep.compare, anything_ran=anything_ran)
+    )
     by_record = {name: _by_record(folder / name, outcome) for name, outcome in outcomes.items()}
     failed = {name: outcome for name, outcome in by_record.items() if outcome.is_failure}
     left = [name for name, outcome in by_record.items() if not (outcome.is_done or outcome.is_failure)]

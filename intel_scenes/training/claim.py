@@ -41,11 +41,13 @@ class Place:
         folder: Folder of the run.
         siblings: Folder of the study, whose other run folders may hold the same run; None for a single run.
         replaces_changed: Whether another run in the folder is moved aside; else the folder is refused.
+        is_of_shard: Whether the run belongs to a shard, whose folder few processes share.
     """
 
     folder: Path
     siblings: Path | None = None
     replaces_changed: bool = False
+    is_of_shard: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,15 @@ class Claim:
 
 
 @contextmanager
-def claimed(folder: Path, *, is_first: bool) -> Iterator[Claim]:
+def claimed(place: Place, *, is_first: bool) -> Iterator[Claim]:
     """Claim a run folder for this process, if it is the first of the run.
 
-    The claim of a killed process is taken over at once if it ran on this machine, else when its lease has expired.
+    The claim of a killed process is taken over at once if it ran on this machine, else when its lease has expired. In a
+    shard, an expired claim is simply removed, because some file systems do not allow to take a lease over: two
+    processes that remove it at the same time, the risk of this, would have to be of the same shard.
 
     Args:
-        folder: Folder of the run.
+        place: Location of the run.
         is_first: Whether this is the only process of the run, or the first of several, as the Trainer says: a rank that
             a launcher sets in the environment may belong to a process with a run of its own.
 
@@ -84,6 +88,7 @@ def claimed(folder: Path, *, is_first: bool) -> Iterator[Claim]:
         Busy: Another process holds the folder.
         UserError: The processes of this run were killed too often.
     """
+    folder = place.folder
     if not is_first:
         yield Claim(folder, None)
         return
@@ -91,7 +96,10 @@ def claimed(folder: Path, *, is_first: bool) -> Iterator[Claim]:
     try:
         with as_user_errors():
             folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=_patience(folder))
+            is_expired = _is_expired(folder)
+            if is_expired and place.is_of_shard:
+                (folder / record.LOCK).unlink(missing_ok=True)
+            lock.acquire(timeout=1.5 * LEASE_SECONDS if is_expired else 0)  # long enough to see that it is not renewed
     except Timeout as error:
         raise Busy(f"another process is running {folder}: wait for it, or set hydra.run.dir=FOLDER") from error
     try:
@@ -104,15 +112,15 @@ def claimed(folder: Path, *, is_first: bool) -> Iterator[Claim]:
         lock.release()
 
 
-def _patience(folder: Path) -> float:
-    """Return the seconds to wait for another process's claim: long enough to see that it is no longer renewed."""
+def _is_expired(folder: Path) -> bool:
+    """Return whether a folder holds another process's claim that was not renewed in time."""
     try:
         renewed = (folder / record.LOCK).stat().st_mtime
     except FileNotFoundError:
-        return 0
+        return False
     with NamedTemporaryFile(dir=folder, prefix=".clock-") as probe:  # the clock of the file system
         now = Path(probe.name).stat().st_mtime
-    return 1.5 * LEASE_SECONDS if now - renewed > LEASE_SECONDS else 0
+    return now - renewed > LEASE_SECONDS
 
 
 def _count_deaths(folder: Path) -> None:

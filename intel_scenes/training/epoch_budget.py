@@ -1,20 +1,24 @@
 """Length of a training: its epochs, which may have to be fitted to `budget_minutes`, and its steps."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from intel_scenes.config import RunConfig
 from intel_scenes.data.datamodule import SceneDataModule
-from intel_scenes.digests import Facts, digests
+from intel_scenes.digests import Facts, cost_digest, digests
 from intel_scenes.errors import UserError
+from intel_scenes.models.libraries import resolve_weights
 from intel_scenes.models.weights import Weights
 from intel_scenes.record import Summary
-from intel_scenes.runtime import Runtime
-from intel_scenes.training.build import growth_of
+from intel_scenes.runtime import Runtime, resolve_threads, runtime_of_trainer
+from intel_scenes.training.build import build_data, check_devices, growth_of
 from intel_scenes.training.claim import as_user_errors
 from intel_scenes.training.cost_forecast import fitted_epochs, time_run
+from intel_scenes.training.identity import facts_of
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +81,25 @@ def epochs_within_budget(config: RunConfig, weights: Weights | None, data: Scene
         costs = time_run(unfitted, weights, data, runtime, NUM_STEPS).costs
     epochs = fitted_epochs(costs, data, config.budget_minutes)
     log.info("epochs=%d", epochs)
+    return epochs
+
+
+def epochs_by_budget(configs: Iterable[RunConfig]) -> dict[str, int]:
+    """Return how many epochs fit into the `budget_minutes` of composed runs, by budget digest; each is timed once.
+
+    Args:
+        configs: The composed configurations, with the threads of the study; those without a budget are passed over.
+    """
+    epochs = {}
+    for config in {cost_digest(one): one for one in configs if one.budget_minutes is not None}.values():
+        torch.set_num_threads(resolve_threads(config.threads))
+        weights, data = resolve_weights(config.model), build_data(config, reports=False)
+        resolved = at_equal_steps(config, data).with_batch_size(data.batch_size)
+        runtime = runtime_of_trainer(resolved.trainer, resolved.threads)
+        check_devices(resolved, data, runtime)
+        budget_digest = digests(resolved, facts_of(resolved, weights, data)).budget
+        if budget_digest not in epochs:
+            epochs[budget_digest] = epochs_within_budget(resolved, weights, data, runtime)
     return epochs
 
 

@@ -95,7 +95,7 @@ def run(
 
     runtime = runtime_of_trainer(config.trainer, config.threads)
     check_devices(config, data, runtime)
-    with claimed(folder, is_first=runtime.is_first) as claim:
+    with claimed(place, is_first=runtime.is_first) as claim:
         epochs = known_epochs(config, facts, folder)  # another process may have measured them before the claim
         if not epochs:
             budget_digest = digests(config, facts).budget

@@ -463,7 +463,10 @@ def _plot_grid(axes: Axes, series: Series, outcome: str) -> None:
     axes.set_xscale("log")
     words = f"{outcome.replace('val', 'validation').replace('_', ' ')} ({unit})"
     plots.style(axes, f"{series.name}: " * bool(series.name) + "by learning rate", "learning rate", words)
-    axes.legend(frameon=False, fontsize=8, title="batch size", title_fontsize=8)
+    axes.legend(
+        **{"frameon": False, "fontsize": 8, "title": "batch size", "title_fontsize": 8},
+        **{"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": len(series.batches), "columnspacing": 1},
+    )
 
 
 def _color(number: int, num: int) -> tuple[float, float, float]:

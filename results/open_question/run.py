@@ -2,18 +2,20 @@
 
 Each cell (network, weight decay, optimizer, batch size, schedule, length) tries four rates on one seed, and more while
 the best is at an end of the grid. Then its chosen rates are trained on fresh seeds. Complete runs are skipped, so a
-stopped command continues when it is started again.
+stopped command continues when it is started again. With `--known FOLDER` the runs in the `trials.csv` of an analysis
+count as complete, though their records do not exist any more.
 """
 
 import argparse
+import itertools
 import logging
 import math
 import multiprocessing
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -22,6 +24,7 @@ from tqdm import tqdm
 
 from intel_scenes import UserError, start_run
 from intel_scenes.record import Averages, Status, Summary
+from results.open_question import trials_table
 from results.open_question.cells import SCREENING_SEED, Study
 from results.open_question.runs import (
     AVERAGING,
@@ -29,6 +32,7 @@ from results.open_question.runs import (
     GROWING,
     WITH_NORMS,
     WITHOUT_NORMS,
+    Trial,
     has_diverged,
     read_trials,
 )
@@ -190,11 +194,32 @@ def _networks() -> Iterator[Place]:
         yield of_network(name, size, how, model=WITH_NORMS, weight_decay=WEAK)
 
 
-def train(place: Place, lr: float, seed: int, study: Path, weights: Path, further: Iterable[str] = ()) -> None:
-    """Train a run unless it is complete, or its loss was not finite."""
-    folder = place.folder(study, lr, seed)
-    if is_done(folder):
+@dataclass(frozen=True)
+class Made:
+    """Runs that are made.
+
+    Attributes:
+        folder: Study folder with their records.
+        known: Trials of earlier runs by the name of the run's folder, whose records need not exist any more.
+    """
+
+    folder: Path
+    known: Mapping[str, Sequence[Trial]] = field(default_factory=dict)
+
+    def has(self, place: Place, lr: float, seed: int) -> bool:
+        """Return whether a run is complete, or its loss was not finite."""
+        folder = place.folder(self.folder, lr, seed)
+        summary = Summary.peek(folder)
+        if folder.name in self.known:
+            return True
+        return summary is not None and (summary.status is Status.COMPLETED or has_diverged(summary))
+
+
+def train(place: Place, lr: float, seed: int, made: Made, weights: Path, further: Iterable[str] = ()) -> None:
+    """Train a run unless it is made."""
+    if made.has(place, lr, seed):
         return
+    folder = place.folder(made.folder, lr, seed)
     initial = [f"model.weights='{weights}'"] if place.is_frozen else []
     overrides = [*initial, *place.overrides, f"optim.lr={lr}", f"seed={seed}", *further]
     try:
@@ -204,13 +229,7 @@ def train(place: Place, lr: float, seed: int, study: Path, weights: Path, furthe
             raise
 
 
-def is_done(folder: Path) -> bool:
-    """Return whether a run is complete, or its loss was not finite."""
-    summary = Summary.peek(folder)
-    return summary is not None and (summary.status is Status.COMPLETED or has_diverged(summary))
-
-
-def criteria(place: Place, study: Path, lr: float) -> list[float]:
+def criteria(place: Place, made: Made, lr: float) -> list[float]:
     """Return what chooses rates: objective and validation loss of the last weights, and of each average of them.
 
     Averages count at a constant rate alone, where they are schedules of their own. All are infinite for a run whose
@@ -218,7 +237,11 @@ def criteria(place: Place, study: Path, lr: float) -> list[float]:
     """
     windows = (0.0, *place.windows)
     penalty = place.weight_decay / 2 if place.is_frozen else 0.0
-    folder = place.folder(study, lr, SCREENING_SEED)
+    folder = place.folder(made.folder, lr, SCREENING_SEED)
+    if of_run := made.known.get(folder.name):
+        by_schedule = {trial.cell.schedule: trial for trial in of_run}
+        ordered = [by_schedule[f"{AVERAGING} {window:g}" if window else place.schedule] for window in windows]
+        return [value for trial in ordered for value in (trial.objective, trial.val_loss)]
     summary = Summary.peek(folder)
     if summary is None or summary.status is not Status.COMPLETED:  # its epochs before it diverged do not count
         return [math.inf] * (2 * len(windows))
@@ -227,32 +250,33 @@ def criteria(place: Place, study: Path, lr: float) -> list[float]:
     return [value for row in rows for value in (row.train_loss + penalty * row.weight_norm**2, row.val_loss)]
 
 
-def screen(study: Path, weights: Path, place: Place) -> None:
+def screen(made: Made, weights: Path, place: Place) -> None:
     """Try rates on one seed, and more while the best of a criterion is at an end of the grid."""
     rates, results = place.first_rates, dict[float, list[float]]()
     while rates and len(results) < MOST_RATES:
         for lr in rates:
-            train(place, lr, SCREENING_SEED, study, weights)
-            results[lr] = criteria(place, study, lr)
+            train(place, lr, SCREENING_SEED, made, weights)
+            results[lr] = criteria(place, made, lr)
         lowest, highest = min(results), max(results)
         best = {min(results, key=lambda lr: results[lr][number]) for number in range(len(results[lowest]))}
         rates = ([lowest / 2] if lowest in best else []) + ([highest * 2] if highest in best else [])
 
 
-def confirm(study: Path, weights: Path, task: tuple[Place, float, int]) -> None:
+def confirm(made: Made, weights: Path, task: tuple[Place, float, int]) -> None:
     """Train a chosen rate on a fresh seed."""
     place, lr, seed = task
     is_measured = place.is_frozen and place.schedule == CONSTANT and place.exclude is None
     further = [f"noise_scale={NUM_LARGE}"] if is_measured else []
-    train(place, lr, seed, study, weights, further)
+    train(place, lr, seed, made, weights, further)
 
 
-def confirming(study: Path, ordered: Sequence[Place], num_seeds: int) -> list[tuple[Place, float, int]]:
+def confirming(made: Made, ordered: Sequence[Place], num_seeds: int) -> list[tuple[Place, float, int]]:
     """Return place, rate and seed of the runs that confirm what the screening seed chose."""
     by_cell = {(replace(place, exclude=None), place.exclude is None): place for place in ordered}
     seeds = range(SCREENING_SEED + 1, SCREENING_SEED + 1 + num_seeds)
     tasks = []
-    for cell, lr, seed, _ in wanted(Study(read_trials([study]), {})):
+    trials = read_trials([made.folder], known=itertools.chain.from_iterable(made.known.values()))
+    for cell, lr, seed, _ in wanted(Study(trials, {})):
         schedule = CONSTANT if cell.schedule.startswith(AVERAGING) else cell.schedule
         batch_size, problem = "full" if cell.is_full else str(cell.batch_size), cell.problem
         place = Place(
@@ -265,11 +289,9 @@ def confirming(study: Path, ordered: Sequence[Place], num_seeds: int) -> list[tu
     return sorted(tasks, key=lambda task: ordered.index(task[0]))
 
 
-def expected(study: Path, ordered: Sequence[Place], stages: Collection[str], num_seeds: int) -> list[Place]:
+def expected(made: Made, ordered: Sequence[Place], stages: Collection[str], num_seeds: int) -> list[Place]:
     """Return the place of each run that is still to be made; a guess for cells that have not tried four rates."""
-    tried = {
-        place: sum(is_done(place.folder(study, lr, SCREENING_SEED)) for lr in place.first_rates) for place in ordered
-    }
+    tried = {place: sum(made.has(place, lr, SCREENING_SEED) for lr in place.first_rates) for place in ordered}
     fresh = num_seeds if "confirm" in stages else 0
     runs = []
     for place, number in tried.items():
@@ -277,7 +299,7 @@ def expected(study: Path, ordered: Sequence[Place], stages: Collection[str], num
             rates = USUAL_RATES - number if "screen" in stages else 0
             runs += [place] * (rates + USUAL_CHOSEN * fresh)
     screened = [place for place, number in tried.items() if number == NUM_RATES]
-    return [*runs, *(place for place, _, _ in (confirming(study, screened, fresh) if screened else []))]
+    return [*runs, *(place for place, _, _ in (confirming(made, screened, fresh) if screened else []))]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -285,6 +307,9 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("weights", type=Path, help="file of ImageNet weights of mobilenet_v2; networks do not read it")
     parser.add_argument("study", type=Path, help="folder of the runs")
+    parser.add_argument(
+        "--known", type=Path, help="folder with the trials.csv of an analysis, whose runs are not repeated"
+    )
     parser.add_argument("--exclude", type=Path, help="file of excluded images, which adds cells with thinned classes")
     parser.add_argument("--optimizers", nargs="+", default=OPTIMIZERS, choices=OPTIMIZERS, help="by default all")
     parser.add_argument("--batches", nargs="+", default=BATCHES, choices=BATCHES, help="by default all")
@@ -304,8 +329,8 @@ def main(arguments: Sequence[str]) -> None:
         and place.schedule in options.schedules
         and ("features" if place.is_frozen else "networks") in options.parts
     ]
-    study, weights = options.study, options.weights.resolve()
-    missing = expected(study, ordered, options.stages, options.seeds)
+    made, weights = Made(options.study, _known(options.known)), options.weights.resolve()
+    missing = expected(made, ordered, options.stages, options.seeds)
     hours = sum(place.seconds for place in missing) / 3600
     print(
         f"{len(ordered)} cells, about {len(missing)} runs and {hours:.1f} hours of one core, "
@@ -315,10 +340,17 @@ def main(arguments: Sequence[str]) -> None:
         return
     with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         if "screen" in options.stages:
-            _shown(pool.map(partial(screen, study, weights), ordered), len(ordered), "cells")
+            _shown(pool.map(partial(screen, made, weights), ordered), len(ordered), "cells")
         if "confirm" in options.stages:
-            tasks = confirming(study, ordered, options.seeds)
-            _shown(pool.map(partial(confirm, study, weights), tasks), len(tasks), "fresh seeds")
+            tasks = confirming(made, ordered, options.seeds)
+            _shown(pool.map(partial(confirm, made, weights), tasks), len(tasks), "fresh seeds")
+
+
+def _known(folder: Path | None) -> dict[str, list[Trial]]:
+    by_run: dict[str, list[Trial]] = {}
+    for trial in trials_table.read(folder) if folder else []:
+        by_run.setdefault(trial.folder.name, []).append(trial)
+    return by_run
 
 
 def _shown(results: Iterable[None], number: int, label: str) -> None:

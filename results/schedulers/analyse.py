@@ -243,6 +243,7 @@ def _plot_values(axes: Axes, labelled: Sequence[tuple[str, Row]], order: Sequenc
         color = plots.COLORS[(first_color + number) % len(plots.COLORS)]
         axes.plot([], [], "os^Dv"[number % 5], color=color, label=label)
     axes.axvline(0, color="black", lw=0.8)
+    axes.locator_params(axis="x", nbins=6)
 
 
 def main(arguments: Sequence[str]) -> None:

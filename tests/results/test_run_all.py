@@ -11,7 +11,9 @@ import torch
 from intel_scenes.config import ModelConfig
 from intel_scenes.models import libraries
 from intel_scenes.models.norms import batch_norms
-from results.open_question import run, thin
+from intel_scenes.record import Averages
+from results.open_question import run, thin, trials_table
+from results.open_question.runs import read_trials
 from tests.results.simulated_question import leave_run
 
 SGD = run.Place("sgd", "16", "constant", 20)
@@ -35,9 +37,9 @@ def test_a_rate_that_diverged_after_some_epochs_is_the_worst(tmp_path: Path, mon
     monkeypatch.setattr(run, "AVERAGES", (0.1,))
     folder = SGD.folder(tmp_path, 1.0, 1)
     leave_run(folder, excess=0.1, averaged=0.05)
-    assert run.criteria(SGD, tmp_path, 1.0)[1::2] == pytest.approx([0.4 * 2 / 3, 0.35 * 2 / 3])
+    assert run.criteria(SGD, run.Made(tmp_path), 1.0)[1::2] == pytest.approx([0.4 * 2 / 3, 0.35 * 2 / 3])
     leave_run(SGD.folder(tmp_path, 2.0, 1), status="failed", error="the loss is not finite at step 3", averaged=0.05)
-    assert run.criteria(SGD, tmp_path, 2.0) == [math.inf] * 4
+    assert run.criteria(SGD, run.Made(tmp_path), 2.0) == [math.inf] * 4
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_only_complete_and_diverged_runs_are_not_repeated(
     started = []
     monkeypatch.setattr(run, "start_run", lambda overrides, folder, quiet: started.append(folder))
     folder = leave_run(SGD.folder(tmp_path, 1.0, 1), **summary)  # type: ignore[arg-type]
-    run.train(SGD, 1.0, 1, tmp_path, Path("weights"))
+    run.train(SGD, 1.0, 1, run.Made(tmp_path), Path("weights"))
     assert started == [folder] * is_trained
 
 
@@ -64,13 +66,13 @@ def test_rates_are_tried_until_the_best_one_of_the_weights_and_of_each_average_i
 ) -> None:
     tried = []
 
-    def criteria(place: run.Place, study: Path, lr: float) -> list[float]:
+    def criteria(place: run.Place, made: run.Made, lr: float) -> list[float]:
         tried.append(lr)
         return [abs(math.log2(lr / best)) for best in (2**-10, 2**-10, 2**-6)]  # loss, validation loss, an average
 
     monkeypatch.setattr(run, "train", lambda *arguments: None)
     monkeypatch.setattr(run, "criteria", criteria)
-    run.screen(tmp_path, Path("weights"), SGD)
+    run.screen(run.Made(tmp_path), Path("weights"), SGD)
     assert tried == [2.0**exponent for exponent in (-11, -10, -9, -8, -7, -6, -5)]
 
 
@@ -88,7 +90,27 @@ def test_a_chosen_rate_is_confirmed_on_fresh_seeds(tmp_path: Path) -> None:
     others = [run.Place("sgd", "16", "constant", 20, Path("thinned.txt")), replace(SGD, weight_decay=0.5)]
     for num_seeds in (3, 5):
         expected = [(SGD, lr, seed) for lr in (2.0, 4.0) for seed in range(3, 2 + num_seeds)]
-        assert run.confirming(tmp_path, [*others, SGD], num_seeds) == expected
+        assert run.confirming(run.Made(tmp_path), [*others, SGD], num_seeds) == expected
+
+
+def test_runs_in_the_table_of_an_analysis_are_not_repeated_and_choose_the_same_rates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"optim.weight_decay": SGD.weight_decay, "averages": list(run.AVERAGES)}
+    for lr, excess in zip(SGD.first_rates, (0.3, 0.1, 0.2, 0.3), strict=True):
+        folder = leave_run(SGD.folder(tmp_path / "study", lr, 1), lr=lr, excess=excess, settings=settings)
+        rows = [row for row in Averages.read(folder).rows if row.window == 0]
+        Averages(tuple(replace(row, window=window) for row in rows for window in (0.0, *run.AVERAGES))).write(folder)
+    recorded = run.Made(tmp_path / "study")
+    chosen = run.confirming(recorded, [SGD], 2)
+    trials_table.write(read_trials([tmp_path / "study"]), tmp_path)
+    known = run.Made(tmp_path / "empty", run._known(tmp_path))
+    assert run.confirming(known, [SGD], 2) == chosen != []
+    assert [run.criteria(SGD, known, lr) for lr in SGD.first_rates] == [
+        pytest.approx(run.criteria(SGD, recorded, lr)) for lr in SGD.first_rates
+    ]
+    monkeypatch.setattr(run, "start_run", lambda *_, **__: pytest.fail("a known run was repeated"))
+    run.train(SGD, SGD.first_rates[0], 1, known, Path("weights"))
 
 
 def test_a_network_is_trained_from_random_weights_on_the_loss_alone(
@@ -96,12 +118,12 @@ def test_a_network_is_trained_from_random_weights_on_the_loss_alone(
 ) -> None:
     overrides = []
     monkeypatch.setattr(run, "start_run", lambda typed, **_: overrides.extend(typed))
-    run.train(IN_NETWORK, 0.5, 1, tmp_path, Path("weights"))
+    run.train(IN_NETWORK, 0.5, 1, run.Made(tmp_path), Path("weights"))
     assert not [override for override in overrides if override.startswith("model.weights")]
     assert {"epochs=2", "data.passes_per_epoch=1", "optim.weight_decay=0.01", "averages=[1]"} <= set(overrides)
     settings = {"recipe.trained": "all"}
     leave_run(IN_NETWORK.folder(tmp_path, 1.0, 1), excess=0.1, averaged=0.05, settings=settings)
-    assert run.criteria(IN_NETWORK, tmp_path, 1.0) == pytest.approx([0.4 * 2 / 3, 0.4 * 2 / 3])
+    assert run.criteria(IN_NETWORK, run.Made(tmp_path), 1.0) == pytest.approx([0.4 * 2 / 3, 0.4 * 2 / 3])
     part = replace(IN_NETWORK, weight_decay=run.WEAK)
     assert (part.windows, replace(part, schedule="linear").windows) == ((0.1, 0.3), ())
 
@@ -130,13 +152,16 @@ def test_the_plan_counts_what_is_missing(
     monkeypatch.setattr(run, "places", lambda exclude: [SGD, IN_NETWORK])
     both = ["screen", "confirm"]
     guess = run.USUAL_RATES + run.USUAL_CHOSEN * 3
-    assert Counter(run.expected(tmp_path, [SGD, IN_NETWORK], both, 3)) == {SGD: guess, IN_NETWORK: guess}
+    assert Counter(run.expected(run.Made(tmp_path), [SGD, IN_NETWORK], both, 3)) == {SGD: guess, IN_NETWORK: guess}
     for lr, excess in zip(SGD.first_rates, (0.3, 0.1, 0.2, 0.3), strict=True):
         settings = {"optim.weight_decay": SGD.weight_decay}
         leave_run(SGD.folder(tmp_path, lr, 1), lr=lr, excess=excess, settings=settings)
     leave_run(IN_NETWORK.folder(tmp_path, IN_NETWORK.first_rates[0], 1))
-    assert Counter(run.expected(tmp_path, [SGD, IN_NETWORK], both, 3)) == {SGD: 3, IN_NETWORK: guess - 1}
-    assert Counter(run.expected(tmp_path, [SGD, IN_NETWORK], ["confirm"], 3)) == {SGD: 3, IN_NETWORK: guess - 7}
+    assert Counter(run.expected(run.Made(tmp_path), [SGD, IN_NETWORK], both, 3)) == {SGD: 3, IN_NETWORK: guess - 1}
+    assert Counter(run.expected(run.Made(tmp_path), [SGD, IN_NETWORK], ["confirm"], 3)) == {
+        SGD: 3,
+        IN_NETWORK: guess - 7,
+    }
     run.main(["FILE", str(tmp_path), "--plan", "--parts", "features", "--seeds", "3"])
     hours = 3 * SGD.seconds / 3600
     expected = f"1 cells, about 3 runs and {hours:.1f} hours of one core, {hours / 2:.1f} hours with 2 workers\n"

@@ -452,6 +452,9 @@ def test_ctrl_c_saves_and_compares_and_the_sweep_resumes(start, sweep, tmp_path)
             "sweep.confirm has no effect with hydra/sweeper=basic",
         ),
         (["seed=1,2", "sweep.name="], "sweep.name= is empty: name a folder, or leave it out"),
+        (["seed=1,2", "sweep.shard=9/8"], "sweep.shard=9/8 is not a shard: give its number and how many there are"),
+        (["seed=1,2", "sweep.plan_file=none"], "there is no none: make it once by this command with sweep.plan=true"),
+        (["seed=1,2", "sweep.shard=1/2", "hydra/sweeper=basic"], "sweep.shard has no effect with hydra/sweeper=basic"),
         (["seed=1,2", "sweep.trials=3"], "sweep.trials has no effect, because no key is set to interval(LOW,HIGH)"),
     ],
 )
@@ -483,6 +486,51 @@ def test_the_workers_of_launchers_leave_the_records_of_a_sequential_sweep(sweep,
         status, said = sweep(*arguments, f"hydra/launcher={launcher}", place=tmp_path / launcher)
         assert status == 0, said
         assert same(tmp_path / launcher / "multirun/s", tmp_path / "one/multirun/s")
+
+
+def rows(study):
+    """Rows of results.csv, without time and cost."""
+    with (study / "results.csv").open() as file:
+        return [{key: cell for key, cell in row.items() if key not in TIMING} for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+def test_shards_compared_and_confirmed_as_one_equal_an_undivided_sweep(sweep, environment, tmp_path):
+    arguments = (
+        "optim=sgd,adamw",
+        "seed=1,2",
+        "model=resnet9_x0_5",
+        "sweep.confirm=1",
+        f"sweep.plan_file={tmp_path}/p",
+    )
+    status, said = sweep(*arguments, "sweep.plan=true", place=tmp_path / "one")
+    assert status == 0, said
+    assert said.endswith(f"written to {tmp_path}/p: copy it to every shard\n")
+    assert sweep(*arguments, place=tmp_path / "one")[0] == 0
+    undivided = tmp_path / "one/multirun/s"
+    for number in (1, 2):
+        status, said = sweep(*arguments, f"sweep.shard={number}/2", place=tmp_path / f"shard{number}")
+        assert status == 0, said
+        assert "then repeat this command there without sweep.shard, which confirms the choice" in said
+        assert not list((tmp_path / f"shard{number}").rglob("results.csv")), "a part is not compared"
+    folders = [tmp_path / f"shard{number}/multirun/s" for number in (1, 2)]
+    assert all(summaries(folder) for folder in folders)
+    listed = ",".join(str(folder.relative_to(tmp_path)) for folder in folders)
+    done = forked("intel_scenes.compare", f"folder=[{listed}]", "output=m/multirun/s", cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    merged = tmp_path / "m/multirun/s"
+    assert rows(merged) == [row for row in rows(undivided) if row["seed"] in "12"]
+    assert len(rows(merged)) == 4
+    status, said = sweep(*arguments, place=tmp_path / "m")
+    assert status == 0, said
+    assert "now confirming: " in said
+    assert rows(merged) == rows(undivided)
+    assert len(rows(merged)) == 6
+    assert same(merged, undivided)
+    status, said = sweep("optim=sgd,adamw", "seed=1,2,3", *arguments[2:], "sweep.shard=1/2", place=tmp_path / "other")
+    assert status == 1
+    assert "is the plan of other runs" in said.splitlines()[-1]
+    assert not (tmp_path / "other/multirun").exists()
 
 
 def trained_by(process, study):

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from intel_scenes import record
+from intel_scenes.errors import Busy
+from intel_scenes.training.claim import LEASE_SECONDS, Place, claimed
 from tests.process import forked, python
 from tests.small import DRAWN, SMALL
 
@@ -68,6 +71,19 @@ def ranks(environment: dict[str, str], tmp_path: Path) -> Callable[..., list[Fin
 
 def summaries(place: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in place.rglob(record.SUMMARY)]
+
+
+def test_a_shard_removes_a_claim_that_is_not_renewed_and_no_other(tmp_path: Path) -> None:
+    lock = tmp_path / record.LOCK
+    lock.write_text("a claim of another machine, on a file system where it cannot be taken over")
+    with pytest.raises(Busy), claimed(Place(tmp_path, is_of_shard=True), is_first=True):
+        pass
+    expired = time.time() - LEASE_SECONDS - 5
+    os.utime(lock, (expired, expired))
+    with claimed(Place(tmp_path, is_of_shard=True), is_first=True) as claim:
+        claim.check()
+        assert f"pid={os.getpid()}\n" in lock.read_text()
+    assert not lock.exists()
 
 
 @pytest.mark.parametrize("devices", ["1", "auto"])

@@ -1,0 +1,160 @@
+"""Merge the study folders of several shards into one folder, which is compared and confirmed like any study."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from intel_scenes import record
+from intel_scenes.errors import UserError
+from intel_scenes.record import Epoch, History, Status, StudyPlan, Summary, read_study, write_study
+from intel_scenes.studies.naming import few
+
+# Keys of a summary that may differ between two records of one run: time, cost, machine, and paths.
+OF_MACHINE = {
+    *("started", "ended", "composition_digest", "weights", "test_folder", "device", "versions", "package_version"),
+    *("git_commit", "git_dirty", "fit_seconds", "features_seconds", "compile_seconds", "images_per_second"),
+    "peak_memory_bytes",
+}
+# Keys of a plan that shards of one sweep share.
+OF_SWEEP = ("compared", "tuned", "searched", "threads", "fixed", "swept", "planned", "budgets", "plan_file")
+
+
+def merge(folders: Sequence[Path], output: Path) -> None:
+    """Gather the runs of several study folders in one, with hard links where the file system allows them.
+
+    Two records of one run count once if they are equal. A completed record replaces one that is not completed, also in
+    a folder that an earlier merge has written.
+
+    Args:
+        folders: Study folders, which are not changed.
+        output: Folder of the merged study; what it holds already takes part.
+
+    Raises:
+        UserError: A folder is missing, the folders are not parts of one sweep, or two records of a run differ: then
+            nothing is written. Or a run in `output` that is to be replaced is being trained.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {folder}: set folder to those of the shards, [A,B,...]")
+    sources = [output, *(folder for folder in folders if folder.resolve() != output.resolve())]
+    plan = _merged_plan(sources)
+    kept, twins = _kept_runs(sources)
+    output.mkdir(parents=True, exist_ok=True)
+    for name, run in kept.items():
+        if run.parent != output:
+            _copy(run, output / name)
+    if plan is not None:
+        with FileLock(output / record.STUDY_LOCK):
+            write_study(output, replace(plan, twins={**plan.twins, **twins}))
+
+
+def _kept_runs(sources: Sequence[Path]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return the folder of each run by its name, and the names of other runs that turned out to be the same run.
+
+    Raises:
+        UserError: Two records of a run differ.
+    """
+    kept: dict[str, Path] = {}
+    names: dict[str, str] = {}  # by the digest of the run
+    twins: dict[str, str] = {}
+    unequal = []
+    for run in (path.parent for folder in sources for path in sorted(folder.glob(f"[!.]*/{record.SUMMARY}"))):
+        summary = Summary.peek(run)
+        digest = (summary.config_digest if summary else None) or run.name
+        name = names.setdefault(digest, run.name) if run.name not in kept else run.name
+        other = kept.setdefault(name, run)
+        if other == run:
+            continue
+        if name != run.name:
+            twins[run.name] = name
+        if _is_completed(run) and not _is_completed(other):
+            kept[name] = run
+        elif _is_completed(run) and (differences := _differences(other, run)):
+            unequal.append(f"{other} and {run} ({', '.join(differences)})")
+    if unequal:
+        raise UserError(f"records of one run differ: {few(unequal)}; find out which is right, and move the other away")
+    return kept, twins
+
+
+def _is_completed(run: Path) -> bool:
+    summary = Summary.peek(run)
+    return summary is not None and summary.status is Status.COMPLETED
+
+
+def _differences(one: Path, other: Path) -> list[str]:
+    """Return the keys and files in which two complete records differ; the checkpoints are not compared."""
+    first, second = (asdict(Summary.peek(run) or Summary(status=Status.FAILED)) for run in (one, other))
+    keys = [key for key in first if key not in OF_MACHINE and first[key] != second[key]]
+    keys += [record.HISTORY] * (_epochs(one) != _epochs(other))
+    return keys + [record.PREDICTIONS] * (_content(one / record.PREDICTIONS) != _content(other / record.PREDICTIONS))
+
+
+def _epochs(run: Path) -> list[Epoch]:
+    return [replace(epoch, images_per_second=0.0) for epoch in History.read(run).epochs]
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _copy(run: Path, target: Path) -> None:
+    """Copy a run folder, whole or not at all; files of a complete run, which nothing changes any more, are linked."""
+    if (target / record.LOCK).exists():
+        raise UserError(
+            f"{target} is being trained: wait for it, or remove its {record.LOCK} if its process was killed"
+        )
+    part = target.with_name(f".{target.name}-part")
+    shutil.rmtree(part, ignore_errors=True)
+    copy = _link if _is_completed(run) else shutil.copy2
+    shutil.copytree(run, part, symlinks=True, copy_function=copy, ignore=shutil.ignore_patterns(".*"))
+    if target.exists():
+        shutil.rmtree(target)
+    part.rename(target)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+
+
+def _merged_plan(sources: Sequence[Path]) -> StudyPlan | None:
+    """Return the plan of the first folder that has one, with what the others add.
+
+    Raises:
+        UserError: A folder belongs to another sweep.
+    """
+    plans = {folder: plan for folder in sources if (plan := read_study(folder))}
+    if not plans:
+        return None
+    (first, merged), *others = plans.items()
+    for folder, plan in others:
+        if different := _different(merged, plan):
+            raise UserError(
+                f"{folder} and {first} are not shards of one sweep, because their {record.STUDY} differ in "
+                f"{', '.join(different)}: start all shards with the same command and plan file"
+            )
+        known, labels = set(merged.all_planned), {one.label for one in merged.baselines}
+        merged = replace(
+            merged,
+            added=(*merged.added, *(one for one in plan.added if not known.issuperset(one.runs))),
+            confirmed=merged.confirmed or plan.confirmed,
+            baselines=(*merged.baselines, *(one for one in plan.baselines if one.label not in labels)),
+            twins={**plan.twins, **merged.twins},
+            fitted_epochs={**plan.fitted_epochs, **merged.fitted_epochs},
+        )
+    return merged
+
+
+def _different(one: StudyPlan, other: StudyPlan) -> list[str]:
+    """Return the keys in which two plans cannot be those of shards of one sweep."""
+    keys = [key for key in OF_SWEEP if getattr(one, key) != getattr(other, key)]
+    shared = one.fitted_epochs.keys() & other.fitted_epochs
+    keys += ["fitted_epochs"] * any(one.fitted_epochs[key] != other.fitted_epochs[key] for key in shared)
+    is_confirmed_twice = one.confirmed and other.confirmed and one.confirmed != other.confirmed
+    return [*keys, *(["confirmed"] if is_confirmed_twice else [])]
