@@ -27,7 +27,7 @@ from yaml import YAMLError
 from intel_scenes import __version__, config, keys, record, usage
 from intel_scenes.composition import configured, refuse_idle_without
 from intel_scenes.config import RunConfig
-from intel_scenes.errors import UserError, percentage
+from intel_scenes.errors import UserError, percentage, printable
 from intel_scenes.hydra_errors import sentence
 from intel_scenes.record import Origin, Summary
 from intel_scenes.sweeps import names
@@ -137,8 +137,18 @@ def _set_up_logging() -> None:
     """Show our own notices and the warnings of other libraries, except one that no user can act on."""
     # From Lightning's own code on torch 2.10 and later (Lightning-AI/pytorch-lightning#21326).
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("intel_scenes").setLevel(logging.INFO)
+
+
+class _Printable(logging.Formatter):
+    """Format of messages, which may hold names of files."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message as `printable` text."""
+        return printable(super().format(record))
 
 
 def leave_nothing(folder: Path) -> None:
@@ -180,7 +190,7 @@ def _can_be_written(folder: Path) -> bool:
 
 def say(text: str) -> None:
     """Print the output of a command."""
-    print(text)
+    print(printable(text))
 
 
 def show(summary: Summary, folder: Path, *, is_one_of_many: bool) -> None:
@@ -257,7 +267,7 @@ def _refuse_namesakes(folder: Path) -> None:
 
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 def _usage(config_name: str, *, _root_: DictConfig) -> str:

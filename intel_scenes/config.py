@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-
 from intel_scenes import record
 from intel_scenes.errors import MissingKey, UserError, first_line
 from intel_scenes.files import flatten, shown
@@ -729,8 +727,8 @@ def of_record(folder: Path) -> RunConfig:
     """
     path = folder / record.CONFIG
     try:
-        plain = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        plain = record.read_yaml(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)}): move the folder away") from error
     if not isinstance(plain, Mapping):
         raise UserError(f"{path} is not a configuration: move the folder away")

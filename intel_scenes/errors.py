@@ -56,6 +56,19 @@ class Twin(UserError):
         self.of = of
 
 
+# Characters that move the cursor, colour, hide or reorder text on a terminal, or stand for a byte that is not UTF-8.
+_ESCAPES = {
+    **{code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"},
+    **{code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))},
+    **{0xDC00 + byte: f"\\x{byte:02x}" for byte in range(128, 256)},
+}
+
+
+def printable(text: str) -> str:
+    """Return text with escapes for characters that a terminal should not get from a name."""
+    return text.translate(_ESCAPES)
+
+
 def first_line(error: BaseException) -> str:
     """Return an exception as one line: the sentence of a UserError, else the type and the first line of its message."""
     if isinstance(error, UserError):

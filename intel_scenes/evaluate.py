@@ -37,7 +37,9 @@ def _on_own_images(config: EvaluateConfig, names: list[str]) -> None:
     folders = find_finished_runs(names)
     from intel_scenes.inference.ensembles import evaluate_runs  # imports torch, which takes seconds
 
-    evaluation = evaluate_runs(folders, config.combine, config.views, weights, trust=config.trust)
+    # The cache of this command, because a record that someone else wrote could name any folder.
+    cache = Path(config.data.cache_dir).expanduser()
+    evaluation = evaluate_runs(folders, config.combine, config.views, weights, trust=config.trust, cache_dir=cache)
     for row in evaluation.rows:
         cli.say(_line(row))
     if output:

@@ -3,13 +3,18 @@
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
+
+# What a spreadsheet may read as a formula, and the same already marked as text by an apostrophe.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")
 
 
 def digest(value: object) -> str:
@@ -63,12 +68,41 @@ def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> No
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table atomically; floats keep all digits that are needed to read them back unchanged."""
+    """Write a table atomically; floats keep all digits that are needed to read them back unchanged.
+
+    Text that a spreadsheet would read as a formula gets an apostrophe before it; `without_apostrophe` removes it.
+    """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_whole(path, text.getvalue().encode())
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in itertools.chain([columns], rows):
+        cells = [_as_text(cell) if isinstance(cell, str) else cell for cell in row]
+        # Python before 3.13 leaves a carriage return unquoted, which ends the row for a reader.
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+        (quoted if has_return else plain).writerow(cells)
+    write_whole(path, encoded(text.getvalue()))
+
+
+def _as_text(cell: str) -> str:
+    return f"'{cell}" if _FORMULA.match(cell) and not _is_number(cell) else cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def without_apostrophe(cell: str) -> str:
+    """Return the text of a cell that `write_csv` has written."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def encoded(text: str) -> bytes:
+    """Return text in UTF-8, with escapes for bytes of file names that are not UTF-8."""
+    return text.encode(errors="backslashreplace")
 
 
 def now() -> str:

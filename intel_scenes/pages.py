@@ -5,7 +5,8 @@ import io
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
+
+from intel_scenes import safe_images
 
 SIDE = 96  # longer side of a picture in pixels
 _SHARED = Path(__file__).parent / "templates"
@@ -26,8 +27,8 @@ def render(template: Path, **values: object) -> str:
 def picture(path: Path) -> str | None:
     """Return a small JPEG of an image file as a data URL; None where it cannot be read."""
     try:
-        with Image.open(path) as image:
-            small = image.convert("RGB")
+        with safe_images.opened(safe_images.read(path)) as image:
+            small = safe_images.in_rgb(image)
     except Exception:  # corrupt files fail in many ways
         return None
     small.thumbnail((SIDE, SIDE))

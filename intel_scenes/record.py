@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
@@ -37,6 +38,9 @@ LOCK = ".lock"  # lease of the process that is running the run
 STUDY, STUDY_LOCK = "study.yaml", ".study.lock"  # in the folder of a study
 
 ACCURACY, BALANCED = "accuracy", "balanced_accuracy"  # primary metrics, which choose and which verdicts compare
+MAX_DEPTH = 20  # of nested values in a record
+LARGEST = 1e100  # a number of a record is below it, because float32 ends at 3.4e38, and above its reciprocal
+MAX_CLASS = 2**15 - 1  # highest number of a class
 GROUP_KEYS = ("study", "model", "optim", "scheduler", "recipe")  # keys of a summary that name the file of a group
 
 
@@ -198,21 +202,24 @@ class Summary:
     predictions_digest: str | None = None
 
     def __post_init__(self) -> None:
-        """Check that a completed run has the accuracies that every comparison needs.
+        """Check that a completed run has the accuracies that every comparison needs, and that all are fractions.
 
         Raises:
-            ValueError: An accuracy is missing or not a fraction.
+            ValueError: An accuracy is missing or not a fraction, or the primary metric is unknown.
         """
+        if self.metric not in (ACCURACY, BALANCED):
+            raise ValueError(f"primary_metric is {self.metric}")
         if self.status is not Status.COMPLETED:
             return
-        accuracies = {"val_accuracy": self.val_accuracy, "test_accuracy": self.test_accuracy}
-        if self.val_accuracy_tta is not None:  # records of earlier versions lack it
-            accuracies["val_accuracy_tta"] = self.val_accuracy_tta
+        needed = {"val_accuracy", "test_accuracy"}
         if self.metric == BALANCED:
-            keys = ("val_balanced_accuracy", "val_balanced_accuracy_tta", "test_balanced_accuracy")
-            accuracies |= {key: getattr(self, key) for key in keys}
-        for key, accuracy in accuracies.items():
-            if accuracy is None or not 0 <= accuracy <= 1:
+            needed |= {"val_balanced_accuracy", "val_balanced_accuracy_tta", "test_balanced_accuracy"}
+        for key in (one.name for one in fields(self) if "accuracy" in one.name):
+            accuracy = getattr(self, key)
+            if accuracy is None and key not in needed:
+                continue
+            shares = accuracy if isinstance(accuracy, tuple) else (accuracy,)
+            if accuracy is None or any(share is not None and not 0 <= share <= 1 for share in shares):
                 raise ValueError(f"completed, but {key} is {files.shown(accuracy)}")
 
     @property
@@ -239,7 +246,7 @@ class Summary:
             values = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is not a record ({error}): move the folder away") from error
         if not isinstance(values, dict):
             raise UserError(f"{path} is not a record, because it is not a JSON object: move the folder away")
@@ -248,8 +255,8 @@ class Summary:
             value = values.get(one.name)
             try:
                 typed[one.name] = _typed(value, one.type)
-            except (KeyError, ValueError) as error:
-                text = f"{one.name}: {str(value)[:40]}"
+            except (KeyError, ValueError, OverflowError) as error:
+                text = f"{one.name}: {(value if isinstance(value, str) else reprlib.repr(value))[:40]}"
                 raise UserError(f"{path} holds {text}, which no run writes: move the folder away") from error
         try:
             return cls(**typed)
@@ -299,10 +306,10 @@ def _typed(value: Any, kind: Any) -> Any:  # noqa: ANN401
 
     Raises:
         KeyError: A part of the value is missing.
-        ValueError: The value has another type.
+        OverflowError: A number is too large.
+        ValueError: The value has another type, or is nested too deeply.
     """
-    if isinstance(value, float) and not math.isfinite(value):
-        value = None
+    value = _finite(value)
     if isinstance(kind, UnionType):  # with None
         return None if value is None else _typed(value, get_args(kind)[0])
     origin, arguments = get_origin(kind), get_args(kind)
@@ -315,9 +322,39 @@ def _typed(value: Any, kind: Any) -> Any:  # noqa: ANN401
         return kind(**{field.name: _typed(value[field.name], field.type) for field in fields(kind)})
     if kind is Status:
         return Status(value)
-    if kind is Any or type(value) is kind or (kind is float and type(value) is int):  # True is no int here
+    if kind is Any:
+        return _plain(value)
+    if type(value) is kind or (kind is float and type(value) is int):  # True is no int here
         return value
     raise ValueError
+
+
+def _plain(value: Any, depth: int = 0) -> Any:  # noqa: ANN401
+    """Check any JSON value; numbers that are not finite become None."""
+    if depth > MAX_DEPTH:
+        raise ValueError
+    if isinstance(value, dict):
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, depth + 1) for item in value]
+    return _finite(value)
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    """Return a value; None for a number that is not finite.
+
+    Raises:
+        OverflowError: A number is so large or so small that calculating with it overflows.
+    """
+    if type(value) is int:
+        np.int64(value)
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    if value and not 1 / LARGEST < abs(value) < LARGEST:
+        raise OverflowError
+    return value
 
 
 @dataclass(frozen=True)
@@ -383,7 +420,7 @@ def _rows_of(path: Path, convert: Callable[[Mapping[str, str]], Row]) -> tuple[R
     try:
         with path.open(newline="") as file:
             return tuple(map(convert, csv.DictReader(file)))
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
         return ()
 
 
@@ -546,14 +583,15 @@ class Predictions:
             text = path.read_bytes().decode(errors="replace")
             rows = {split: _rows(text, split) for split in splits}
             by_split = {split: cls._of(split, fields, width) for split, (fields, width) in rows.items() if fields}
-        except (OSError, ValueError, IndexError, OverflowError) as error:
+        except (OSError, ValueError, IndexError, OverflowError, csv.Error) as error:
             raise UserError(f"{path} cannot be read ({error}): run it again") from error
         return by_split
 
     @classmethod
     def _of(cls, split: str, fields: list[str], width: int) -> Self:
         """Convert the fields of all rows of a split, one after the other, given the number of fields in a row."""
-        paths, labels, predicted, *columns = (fields[place::width] for place in range(1, width))
+        names, labels, predicted, *columns = (fields[place::width] for place in range(1, width))
+        paths = list(map(files.without_apostrophe, names))
         probabilities = np.array(columns, np.float64).reshape(len(columns), len(paths)).T
         read = cls(paths, _whole(labels), _whole(predicted), np.ascontiguousarray(probabilities))
         classes = np.concatenate([read.labels, read.predicted])
@@ -576,12 +614,18 @@ class Predictions:
                 raise ValueError("it has no test images")
             columns = {split: tuple(zip(*of_split, strict=True)) for split, of_split in rows.items() if of_split}
             by_split = {
-                split: cls(list(paths), _whole(labels), _whole(predicted), np.empty((len(paths), 0)))
+                split: cls(
+                    list(map(files.without_apostrophe, paths)),
+                    _whole(labels),
+                    _whole(predicted),
+                    np.empty((len(paths), 0)),
+                )
                 for split, (paths, labels, predicted) in columns.items()
             }
-            if any(min(one.labels.min(), one.predicted.min()) < 0 for one in by_split.values()):
-                raise ValueError("it has images of a class below 0")
-        except (OSError, ValueError, IndexError, OverflowError) as error:
+            classes = np.concatenate([numbers for one in by_split.values() for numbers in (one.labels, one.predicted)])
+            if classes.min() < 0 or classes.max() > MAX_CLASS:
+                raise ValueError(f"it has images of a class below 0 or above {MAX_CLASS:,}")
+        except (OSError, ValueError, IndexError, OverflowError, csv.Error) as error:
             raise UserError(f"{path} cannot be read ({error}): run it again") from error
         return by_split
 
@@ -672,6 +716,35 @@ Asked = str | tuple[str, ...] | None  # the question of a study, or its factors
 def said(what: Asked) -> str:
     """Return the question of a study, or its factors, as text."""
     return (what if isinstance(what, str) else ", ".join(what or [])) or "not specified"
+
+
+class _Loader(yaml.SafeLoader):
+    """Loader without aliases, which let a small file stand for a huge value, and with limited nesting."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*NAME)")
+        if self.depth > MAX_DEPTH:
+            raise yaml.YAMLError(f"it is nested more than {MAX_DEPTH} deep")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def read_yaml(path: Path) -> Any:  # noqa: ANN401
+    """Return the plain values of a YAML file of a record, which may be a stranger's: nothing is executed or expanded.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no YAML, or has an alias or too deep a nesting.
+    """
+    try:
+        return yaml.load(path.read_text(), Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 class Interval(NamedTuple):
@@ -945,14 +1018,14 @@ def read_study(folder: Path) -> StudyPlan | None:
         UserError: The file is not a plan.
     """
     try:
-        content = yaml.safe_load((folder / STUDY).read_text())
+        content = read_yaml(folder / STUDY)
     except FileNotFoundError:
         return None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{folder / STUDY} cannot be read: correct it, or move it away") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / STUDY} cannot be read ({error}): correct it, or move it away") from error
     try:
         return _study_plan(content)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise UserError(f"{folder / STUDY} is not a plan of a study: correct it, or move it away") from error
 
 
@@ -982,7 +1055,7 @@ def _study_plan(content: Any) -> StudyPlan:  # noqa: ANN401
         question=_text(get("question")),
         compared=_texts(get("compared")),
         tuned=_texts(get("tuned")),
-        searched={key: Interval(low, high, bool(log)) for key, (low, high, log) in (get("searched") or {}).items()},
+        searched={str(key): _interval(*ends) for key, ends in (get("searched") or {}).items()},
         seeds=_texts(get("seeds")),
         primary_metric=_text(get("primary_metric")),
         threads=None if get("threads") is None else int(get("threads")),
@@ -999,12 +1072,18 @@ def _study_plan(content: Any) -> StudyPlan:  # noqa: ANN401
         fitted_epochs={str(digest): int(epochs) for digest, epochs in (get("fitted_epochs") or {}).items()},
         budgets=tuple(map(_budget, get("budgets") or [])),
         plan_file=_text(get("plan_file")),
-        others={key: value for key, value in content.items() if key not in known},
+        others={str(key): value for key, value in content.items() if key not in known},
     )
 
 
+def _interval(low: float, high: float, is_log: object) -> Interval:
+    if not all(isinstance(end, int | float) and math.isfinite(end) for end in (low, high)):
+        raise ValueError(f"{low} to {high} is no interval of numbers")
+    return Interval(low, high, bool(is_log))
+
+
 def _addition(entry: Any) -> Addition:  # noqa: ANN401
-    changed = {key: (_asked(old), _asked(new)) for key, (old, new) in (entry.get("changed") or {}).items()}
+    changed = {str(key): (_asked(old), _asked(new)) for key, (old, new) in (entry.get("changed") or {}).items()}
     return Addition(_text(entry.get("date")), _command(entry.get("command")), _texts(entry.get("runs")), changed)
 
 

@@ -1,5 +1,6 @@
 """Output of an audit: the summary for a terminal, `audit.csv`, `exclude.txt` and the page `audit.html`."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, fields
@@ -39,7 +40,7 @@ def write(result: AuditResult, folder: Path) -> list[str]:
     """
     columns = [field.name for field in fields(Finding)]
     files.write_csv(folder / TABLE, columns, (astuple(finding) for finding in result.findings))
-    files.write_whole(folder / PAGE, _page(result).encode())
+    files.write_whole(folder / PAGE, files.encoded(_page(result)))
     if result.recovery is not None:
         return [PAGE, TABLE]
     files.write_whole(folder / EXCLUDE, _exclude(result).encode())
@@ -151,8 +152,14 @@ def _exclude(result: AuditResult) -> str:
     form = "CLASS/FILE" if result.scenes["train"].has_class_folders else "path"
     lines = [f"# Training images for data.exclude, one {form} per line."]
     for reason, paths in result.exclude:
-        lines += [f"# {len(paths)} {reason}:", *paths]
+        lines += [f"# {len(paths)} {reason}:", *map(line_of, paths)]
     return "\n".join(lines) + "\n"
+
+
+def line_of(path: str) -> str:
+    """Return a path as one line, in JSON where it would be read as several lines or as a comment."""
+    is_plain = path.splitlines() == [path.strip()] and not path.startswith(("#", '"'))
+    return path if is_plain else json.dumps(path)
 
 
 def _page(result: AuditResult) -> str:

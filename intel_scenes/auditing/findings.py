@@ -8,8 +8,8 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from intel_scenes import safe_images
 from intel_scenes.data import progress_bar
 from intel_scenes.data.scenes import Scenes
 from intel_scenes.data.splits import Indices
@@ -139,7 +139,7 @@ def forms_of(scenes: Scenes) -> list[Form]:
     """Return the size and mode of each image from its file's header; the files must be readable."""
 
     def form(index: int) -> Form:
-        with Image.open(scenes.file(index)) as image:
+        with safe_images.opened(safe_images.read(scenes.file(index))) as image:
             return Form(image.size, image.mode)
 
     with ThreadPoolExecutor() as pool, progress_bar.bar(len(scenes), "reading image sizes") as bar:

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from intel_scenes import safe_images
 from intel_scenes.errors import UserError, counted
 from intel_scenes.files import digest, write_whole
 
@@ -184,7 +185,7 @@ def _status(folder: Path, path: str) -> tuple[int, int, int, int]:
 
 def _digest(folder: Path, path: str) -> bytes:
     try:
-        return hashlib.blake2b((folder / path).read_bytes(), digest_size=DIGEST_BYTES).digest()
+        return hashlib.blake2b(safe_images.read(folder / path), digest_size=DIGEST_BYTES).digest()
     except OSError as error:
         raise _unreadable(folder / path, error) from error
 

@@ -14,7 +14,15 @@ from typing import Literal
 import numpy as np
 
 from intel_scenes.data.file_digests import READ_ALL, FileDigests
-from intel_scenes.data.scenes import Scenes, check_enough_classes, entries, image_suffixes, num_images, read_scenes
+from intel_scenes.data.scenes import (
+    Scenes,
+    check_enough_classes,
+    entries,
+    image_suffixes,
+    is_folder,
+    num_images,
+    read_scenes,
+)
 from intel_scenes.data.splits import stratified_split
 from intel_scenes.errors import UserError, counted
 
@@ -447,7 +455,7 @@ def _place(root: Path) -> Path:
 
 def _folders(folder: Path) -> list[str]:
     """Return the names of the visible subfolders, sorted."""
-    return sorted(entry.name for entry in entries(folder) if entry.is_dir())
+    return sorted(entry.name for entry in entries(folder) if is_folder(entry))
 
 
 def _percent(fraction: float) -> str:

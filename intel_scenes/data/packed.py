@@ -9,7 +9,6 @@ grey values of 16 or 32 bits are scaled first). Then, by the rule,
   the whole image is stored; of an image longer than 2:1, its center of about that shape.
 """
 
-import io
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,8 +21,9 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 import PIL
-from PIL import ExifTags, Image, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError, features
 
+from intel_scenes import safe_images
 from intel_scenes.data import progress_bar
 from intel_scenes.data.cache import arrays, make_once, reading
 from intel_scenes.data.scenes import Scenes
@@ -44,21 +44,6 @@ RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling
 # pixels differently from a resize of the whole image.
 EXTREME = 16
 
-# Possible values of white in grey images by Pillow mode: the first that is at least their maximum is used. Other modes
-# have 65535.
-WHITE = {"F": (1, 255), "I": (255, 65535)}
-
-# The operation that turns an image upright, by EXIF orientation.
-UPRIGHT: dict[object, Image.Transpose] = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 
 @dataclass(frozen=True)
 class Packed:
@@ -78,7 +63,7 @@ class Packed:
 
 def store_square(image: Image.Image, size: int) -> Pixels:
     """Return the stored square of an image, (size, size, 3) uint8, by the rule at the top of this module."""
-    upright = _upright(image)
+    upright = safe_images.in_rgb(image)
     width, height = upright.size
     if (width, height) == (size, size):
         return np.asarray(upright)
@@ -90,7 +75,7 @@ def store_square(image: Image.Image, size: int) -> Pixels:
 
 def store_whole(image: Image.Image, size: int, interpolation: str) -> Pixels:
     """Return the stored whole image, (H, W, 3) uint8, by the rule at the top of this module."""
-    upright = _upright(image)
+    upright = safe_images.in_rgb(image)
     short, long = sorted(upright.size)
     full = int(size * long / short)
     # A multiple of four pixels is cut, so that a center crop of the rest is that of the whole image.
@@ -115,35 +100,6 @@ def _resized_part(
     across, down = image.width / resized[0], image.height / resized[1]
     box = (left * across, top * down, (left + width) * across, (top + height) * down)
     return image.resize(part, resampling, box=box)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Return the image in RGB with its EXIF orientation applied."""
-    image.load()
-    try:
-        turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # malformed EXIF raises various exceptions, and is ignored
-        turn = None
-    upright = _of_eight_bits(image if turn is None else image.transpose(turn))
-    if isinstance(upright.info.get("transparency"), bytes):
-        upright = upright.convert("RGBA")  # otherwise Pillow warns about the palette's transparency
-    return upright.convert("RGB")
-
-
-def _of_eight_bits(image: Image.Image) -> Image.Image:
-    """Return grey images of more than eight bits scaled to 0..255, where Pillow would clip; others unchanged.
-
-    Raises:
-        ValueError: The range of the values is unknown.
-    """
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
-        return image
-    values = np.asarray(image).astype(np.float64)
-    low, high = values.min(), values.max()
-    white = next((white for white in WHITE.get(image.mode, (65535,)) if high <= white), None)
-    if white is None or low < 0:
-        raise ValueError(f"its grey values, {low:g} to {high:g}, are in no known range")
-    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
 
 
 def pack(scenes: Scenes, cache_dir: Path, size: int, *, verify: bool = False) -> Packed:
@@ -234,7 +190,7 @@ def decoded(content: bytes, convert: Callable[[Image.Image], Converted]) -> Conv
     if not content:
         return "the file is empty"
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with safe_images.opened(content) as image:
             return convert(image)
     except UnidentifiedImageError:  # its message names the buffer, not the file
         return "no image format that Pillow knows"
@@ -246,7 +202,7 @@ def _decode_all(scenes: Scenes, convert: Callable[[Image.Image], Pixels]) -> Ite
     def decode(index: int) -> Pixels | str:
         file = scenes.file(index)
         try:
-            content = file.read_bytes()
+            content = safe_images.read(file)
         except OSError as error:
             raise UserError(f"the file {file} cannot be read ({error.strerror}): repair or remove it") from error
         return decoded(content, convert)

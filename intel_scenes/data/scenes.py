@@ -13,12 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from intel_scenes import safe_images
 from intel_scenes.data.file_digests import READ_ALL, FileDigests
 from intel_scenes.errors import UserError, counted
-
-# Formats whose suffixes Pillow registers but that it cannot open as still images: EPS and WMF need Ghostscript or
-# Windows, others are films, or are only recognized or written.
-NO_IMAGES = frozenset({"EPS", "WMF", "MPEG", "FLI", "BUFR", "GRIB", "HDF5", "PDF", "PALM"})
 
 HIDDEN = (".", "__MACOSX")  # prefixes of names to ignore; archives from macOS contain __MACOSX
 
@@ -166,11 +163,12 @@ def in_label_conflict(*splits: Scenes) -> list[npt.NDArray[np.bool_]]:
 @cache
 def image_suffixes() -> frozenset[str]:
     """Return the file suffixes, in lower case, of the formats that Pillow opens as still images."""
-    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind not in NO_IMAGES)
+    kinds = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, kind in kinds if kind not in safe_images.NO_IMAGES)
 
 
 def _visible_folders(folder: Path) -> list[str]:
-    names = [entry.name for entry in entries(folder) if entry.is_dir()]
+    names = [entry.name for entry in entries(folder) if is_folder(entry)]
     _check_encoding(folder, names)
     return names
 
@@ -181,7 +179,7 @@ def _names(folder: Path) -> tuple[list[str], list[str]]:
     images: list[str] = []
     others: list[str] = []
     for entry in entries(folder):
-        if entry.is_dir():
+        if is_folder(entry):
             others.append(f"{entry.name}/")
         else:
             is_image = Path(entry.name).suffix.lower() in image_suffixes()
@@ -213,6 +211,14 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
         raise UserError(
             f"the folder {folder} cannot be listed ({error.strerror}): check its path and permissions"
         ) from error
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder or a link to one; a link that leads to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _check_classes(folder: Path, folders: Sequence[str], names: Sequence[str]) -> None:

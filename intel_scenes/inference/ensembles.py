@@ -74,6 +74,7 @@ def evaluate_runs(
     output_weights: Path | None = None,
     *,
     trust: bool = False,
+    cache_dir: Path | None = None,
 ) -> EnsembleScores:
     """Score runs on their own validation and test images, each alone and all combined.
 
@@ -83,6 +84,7 @@ def evaluate_runs(
         views: Test-time augmentation to predict the images again with; None uses the recorded predictions.
         output_weights: File for the weights of a soup, to be used as `model.weights`.
         trust: Whether to import the classes of custom networks, which the records name.
+        cache_dir: Cache of decoded images; None is that of each run.
 
     Raises:
         UserError: A run is not complete, the runs cannot be combined, or their images are missing.
@@ -90,12 +92,12 @@ def evaluate_runs(
     runs = [load_run(folder) for folder in folders]
     check_same_images(runs)
     if views is not None:
-        runs = [predict_again(run, views, trust=trust) for run in runs]
+        runs = [predict_again(run, views, trust=trust, cache_dir=cache_dir) for run in runs]
     labels, members = runs[0].labels, runs
     rows = [_row(str(run.folder), run.probabilities, labels) for run in runs]
     if len(runs) > 1:
         if combine == "soup":
-            mixed = soup(runs, views, trust=trust)
+            mixed = soup(runs, views, trust=trust, cache_dir=cache_dir)
             members, combined = mixed.members, mixed.probabilities
             if output_weights is not None:
                 checkpoint = {"state_dict": mixed.state, **mixed.kept_beside}
@@ -140,13 +142,13 @@ def check_same_images(runs: Sequence[FinishedRun]) -> None:
             raise UserError(f"{names} differ in their classes or training images: combine runs of one study")
 
 
-def predict_again(run: FinishedRun, views: Views, *, trust: bool = False) -> FinishedRun:
+def predict_again(run: FinishedRun, views: Views, *, trust: bool = False, cache_dir: Path | None = None) -> FinishedRun:
     """Return a run with new predictions of its best epoch, made with other test-time augmentation.
 
     Raises:
         UserError: The images or the checkpoint are missing, or the checkpoint does not fit.
     """
-    data = load_images(run, views)
+    data = load_images(run, views, cache_dir)
     network = trained_network(run, trust=trust)
     predictions: dict[str, Predictions] = {}
     for split in SPLITS:
@@ -189,7 +191,9 @@ class Soup:
     kept_beside: dict[str, bool]
 
 
-def soup(runs: Sequence[FinishedRun], views: Views | None = None, *, trust: bool = False) -> Soup:
+def soup(
+    runs: Sequence[FinishedRun], views: Views | None = None, *, trust: bool = False, cache_dir: Path | None = None
+) -> Soup:
     """Average the weights of runs greedily: best run first, each added if the validation metric does not fall.
 
     This is the greedy soup of Wortsman et al., "Model soups", 2022. The test images are predicted once, by the final
@@ -199,6 +203,7 @@ def soup(runs: Sequence[FinishedRun], views: Views | None = None, *, trust: bool
         runs: Runs of one architecture that started from the same weights.
         views: As in `evaluate_runs`.
         trust: As in `evaluate_runs`.
+        cache_dir: As in `evaluate_runs`.
 
     Raises:
         UserError: The runs differ in architecture, image size or primary metric, started from random weights, or their
@@ -216,7 +221,7 @@ def soup(runs: Sequence[FinishedRun], views: Views | None = None, *, trust: bool
     labels = runs[0].labels["val"]
     ordered = sorted(runs, key=lambda run: -_primary(metric, run.probabilities["val"], labels))
     best = ordered[0]
-    data = load_images(best, views)
+    data = load_images(best, views, cache_dir)
     network, runtime = rebuild_network(best, trust=trust), best.runtime
 
     def predict_by(states: Sequence[Mapping[str, Tensor]], split: Split) -> Probabilities:

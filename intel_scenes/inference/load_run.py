@@ -88,12 +88,13 @@ def load_run(folder: Path, *, with_predictions: bool = True) -> FinishedRun:
     return FinishedRun(folder, summary, {split: Predictions.read(folder, split) for split in splits})
 
 
-def load_images(run: FinishedRun, views: Views | None = None) -> SceneDataModule:
+def load_images(run: FinishedRun, views: Views | None = None, cache_dir: Path | None = None) -> SceneDataModule:
     """Rebuild the data module of a run.
 
     Args:
         run: A finished run.
         views: Test-time augmentation; None is that of the run.
+        cache_dir: Cache of drawn and decoded images; None is that of the run.
 
     Raises:
         UserError: The images are missing or have changed.
@@ -101,6 +102,12 @@ def load_images(run: FinishedRun, views: Views | None = None) -> SceneDataModule
     config = run.config
     if views is not None:
         config = replace(config, recipe=replace(config.recipe, views=views))
+    root = config.data.root
+    # Checked here, because the images would be downloaded into a folder that is empty or missing.
+    if config.data.source == "intel" and root is not None and not Path(root, "seg_train").expanduser().is_dir():
+        raise UserError(f"{root} does not hold the images that {run.folder} was trained on: restore them")
+    if cache_dir is not None:
+        config = replace(config, data=replace(config.data, cache_dir=str(cache_dir)))
     data = build_data(config)
     if data.splits.fingerprint != run.summary.data_fingerprint:
         raise UserError(f"the images have changed since {run.folder} was trained: restore them, or train again")

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from intel_scenes import safe_images
 from intel_scenes.data import progress_bar
 from intel_scenes.data.packed import Pixels, decoded
 from intel_scenes.data.squares import Storing
@@ -176,7 +177,7 @@ def _read_part(images: Sequence[Readable], storings: Sequence[Storing]) -> list[
     read: list[Squares | str] = []
     for image in images:
         try:
-            read.append(squares(image) if isinstance(image, Image.Image) else decoded(image.read_bytes(), squares))
+            read.append(squares(image) if isinstance(image, Image.Image) else decoded(safe_images.read(image), squares))
         except OSError as error:
             read.append(f"it cannot be read ({error.strerror or error})")
         except Exception as error:  # an opened image may be corrupt in any way

@@ -1,6 +1,7 @@
 """Predictions of the runs of a study, aligned on the test images that most of them share."""
 
 import csv
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -160,7 +161,11 @@ def near_groups(audit: Path, paths: Sequence[str]) -> npt.NDArray[np.intp]:
             table = csv.DictReader(file)
             if not {"kind", *ENDS[0], *ENDS[1]} <= set(table.fieldnames or ()):
                 raise KeyError("kind")
-            rows = [row for row in table if row["kind"] in ("identical", "near")]
+            rows = [
+                {key: files.without_apostrophe(row[key] or "") for key in itertools.chain(*ENDS)}
+                for row in table
+                if row["kind"] in ("identical", "near")
+            ]
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"compare.audit={audit} cannot be read: set it to the audit.csv of an audit") from error
     named = {(row[split], row[path]): None for row in rows for split, path in ENDS}  # in the order of the file
@@ -195,6 +200,8 @@ def _read_predictions(run: Run) -> _TestPredictions:
             f"{record.PREDICTIONS} has {len(read.paths)} test images and {percentage(accuracy, 2)} accuracy, but "
             f"{record.SUMMARY} says {num_test} and {percentage(recorded, 2)}"
         )
+    if val:
+        highest = max(highest, int(max(val.labels.max(), val.predicted.max())))
     if len(read.paths) < 2 or highest >= len(classes):
         raise UserError(
             f"{record.PREDICTIONS} has fewer than two test images, or a class that {record.SUMMARY} does not list"

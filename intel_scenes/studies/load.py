@@ -5,8 +5,6 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from intel_scenes import files, record
 from intel_scenes.errors import UserError
 from intel_scenes.record import Status, StudyPlan, Summary
@@ -141,7 +139,7 @@ def collect(folder: Path) -> tuple[list[Run], list[Notice]]:
     for path in sorted(path for path in paths if path.is_dir() and not path.name.startswith(".")):
         try:
             run = _read_run(path)
-        except (UserError, OSError, ValueError, yaml.YAMLError) as error:
+        except (UserError, OSError, ValueError) as error:
             notices.append(Notice(Kind.UNREADABLE, (path.name,), {"reason": str(error).splitlines()[0]}))
             continue
         key = run.summary.config_digest or run.name
@@ -162,7 +160,10 @@ def _read_run(folder: Path) -> Run:
     if summary is None:
         raise UserError(f"it has no {record.SUMMARY}")
     path = folder / record.OVERRIDES
-    typed = (yaml.safe_load(path.read_text()) or []) if path.exists() else []
+    try:
+        typed = (record.read_yaml(path) or []) if path.exists() else []
+    except ValueError as error:
+        raise UserError(f"{record.OVERRIDES} cannot be read ({error})") from error
     if not isinstance(typed, list):
         raise UserError(f"{record.OVERRIDES} is not a list")
     pairs = (str(text).lstrip("+").partition("=") for text in typed)

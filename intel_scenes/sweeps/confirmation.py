@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from filelock import FileLock
 from hydra.errors import HydraException
 
@@ -102,9 +101,9 @@ def _overrides(run: Path) -> tuple[str, ...]:
 def _typed(run: Path) -> dict[str, str] | None:
     """Return the overrides of a run by key; None where its folder does not hold them."""
     try:
-        typed = yaml.safe_load((run / record.OVERRIDES).read_text()) or []
+        typed = record.read_yaml(run / record.OVERRIDES) or []
         return {parsed(str(text)).key_or_group: str(text) for text in typed}
-    except (OSError, TypeError, ValueError, yaml.YAMLError, HydraException):
+    except (OSError, TypeError, ValueError, HydraException):
         return None
 
 

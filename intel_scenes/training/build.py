@@ -1,5 +1,6 @@
 """Builders of the parts of a run, each from the sections of the configuration that it needs."""
 
+import json
 import logging
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -220,6 +221,8 @@ def view_of(model: ModelConfig, data: DataConfig) -> View:
 def read_excluded(path: str | None, prefix: str = "seg_train/") -> frozenset[str]:
     """Read the paths of training images to leave out, one per line of a text file; lines with # are comments.
 
+    A path in double quotes is JSON text, which can hold any character.
+
     Args:
         path: The file; None leaves nothing out.
         prefix: Prefix that is removed from a path that starts with it.
@@ -231,11 +234,12 @@ def read_excluded(path: str | None, prefix: str = "seg_train/") -> frozenset[str
         return frozenset()
     try:
         lines = [line.strip() for line in Path(path).expanduser().read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [str(json.loads(line)) if line.startswith('"') else line for line in lines if not line.startswith("#")]
+    except (OSError, ValueError) as error:
         raise UserError(
             f"data.exclude={path} cannot be read ({getattr(error, 'strerror', None) or error}): name a text file"
         ) from error
-    return frozenset(line.removeprefix(prefix) for line in lines if line and not line.startswith("#"))
+    return frozenset(line.removeprefix(prefix) for line in lines if line)
 
 
 def report_images(module: SceneDataModule) -> None:

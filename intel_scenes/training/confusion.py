@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from intel_scenes.errors import percentage
-from intel_scenes.training.lettering import INK, LARGE, MARGIN, PAPER, SMALL, shortened
+from intel_scenes.training.lettering import INK, LARGE, MARGIN, PAPER, SMALL, one_line, shortened
 
 SIDE, MAX_SIDE = 560, 1600  # pixels of the matrix: preferred, and at most
 CELL = 72  # largest side of a cell in pixels
@@ -36,7 +36,7 @@ def render_confusion(confusion: npt.ArrayLike, classes: Sequence[str], title: st
     names = [shortened(name, SMALL, NAME_WIDTH) for name in classes] if is_named else []
     widest = round(max((SMALL.getlength(name) for name in names), default=0))
     left, top, side = 2 * MARGIN + TICKS + widest, 2 * MARGIN + 2 * LINE, num_classes * cell
-    lines = [title, f"{num_images:,} images, accuracy {percentage(np.trace(counts) / max(num_images, 1))}"]
+    lines = [one_line(title), f"{num_images:,} images, accuracy {percentage(np.trace(counts) / max(num_images, 1))}"]
     width = max(left + side, *(round(MARGIN + LARGE.getlength(line)) for line in lines)) + MARGIN
     page = Image.new("RGB", (width, top + side + widest + TICKS + 2 * MARGIN), PAPER)
     pen = ImageDraw.Draw(page)

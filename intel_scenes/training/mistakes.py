@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from intel_scenes import safe_images
 from intel_scenes.errors import percentage
 from intel_scenes.record import Predictions
-from intel_scenes.training.lettering import INK, LARGE, MARGIN, PAPER, SMALL, SOFT, shortened
+from intel_scenes.training.lettering import INK, LARGE, MARGIN, PAPER, SMALL, SOFT, one_line, shortened
 
 MAX_SHOWN = 12
 COLUMNS = 4
@@ -43,7 +44,7 @@ def render_mistakes(root: Path, predictions: Predictions, classes: Sequence[str]
     pen = ImageDraw.Draw(page)
     counts = f"{num_wrong:,} of {len(predictions.labels):,} misclassified"
     subset = f", the {len(shown)} most confident" if len(shown) < num_wrong else ""
-    pen.text((MARGIN, MARGIN), f"{title}: {counts}{subset}", INK, LARGE)
+    pen.text((MARGIN, MARGIN), f"{one_line(title)}: {counts}{subset}", INK, LARGE)
     for place, index in enumerate(shown):
         left = MARGIN + place % COLUMNS * TILE_WIDTH
         top = 2 * LINE + MARGIN + place // COLUMNS * TILE_HEIGHT
@@ -66,9 +67,9 @@ def _thumbnail(path: Path) -> Image.Image:
     """Return a whole image, scaled to the middle of a square."""
     tile = Image.new("RGB", (SIDE, SIDE), "#dddddd")
     try:
-        with Image.open(path) as image:
+        with safe_images.opened(safe_images.read(path)) as image:
             image.draft("RGB", (SIDE, SIDE))
-            picture = ImageOps.contain(ImageOps.exif_transpose(image).convert("RGB"), (SIDE, SIDE))
+            picture = ImageOps.contain(safe_images.in_rgb(image), (SIDE, SIDE))
     except Exception:  # a corrupt file raises any kind of error in its decoder
         return tile
     tile.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))

@@ -50,9 +50,9 @@ def hint_of_other_epochs(place: Place, overrides: Iterable[str], summary: Summar
 def _typed(path: Path) -> list[str]:
     try:
         overrides = yaml.load(path.read_text(), Loader=keys.LOADER)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return []
-    return [str(override) for override in overrides] if isinstance(overrides, list) else []
+    return [text for text in overrides if isinstance(text, str)] if isinstance(overrides, list) else []
 
 
 def _without_epochs(overrides: Iterable[str]) -> frozenset[str]:

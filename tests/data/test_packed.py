@@ -308,7 +308,9 @@ def test_another_decoder_version_leads_to_another_cache(tmp_path: Path, monkeypa
     opened = Image.open
     image = Image.fromarray(noise(20, 20))
     monkeypatch.setattr(
-        Image, "open", lambda file: image.copy() if file.getvalue() == b"of a format to come" else opened(file)
+        Image,
+        "open",
+        lambda file, **options: image.copy() if file.getvalue() == b"of a format to come" else opened(file),
     )
     assert list(pack(scenes, tmp_path / "cache", 20).unreadable) == [0], "the same decoders are not asked again"
     monkeypatch.setattr("PIL.__version__", "99.0")

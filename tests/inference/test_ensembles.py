@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 from torchvision import models
 
@@ -167,6 +168,23 @@ def test_other_tta_equals_that_of_a_run_configured_with_it(run: Run, folders: li
     assert again.test_loss != ensembles.evaluate_runs([folders[0]], "mean").rows[0].test_loss
     (once,) = ensembles.evaluate_runs([tmp_path / "flip"], "mean", 1).rows
     assert once.test_loss == pytest.approx(ensembles.evaluate_runs([folders[0]], "mean").rows[0].test_loss, rel=1e-6)
+
+
+def test_nothing_is_written_or_downloaded_to_a_folder_that_a_received_record_names(
+    folders: list[Path], tmp_path: Path, cache: Path
+) -> None:
+    received, theirs = shutil.copytree(folders[0], tmp_path / "run"), tmp_path / "theirs"
+    config = yaml.safe_load((received / record.CONFIG).read_text())
+    config["data"] |= {"cache_dir": str(theirs)}
+    (received / record.CONFIG).write_text(yaml.safe_dump(config))
+    (again,) = ensembles.evaluate_runs([received], "mean", 1, cache_dir=cache).rows
+    (once,) = ensembles.evaluate_runs([folders[0]], "mean").rows
+    assert again.test_loss == pytest.approx(once.test_loss, rel=1e-5)
+    config["data"] |= {"source": "intel", "root": str(theirs)}
+    (received / record.CONFIG).write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=r"theirs does not hold the images that .*run was trained on: restore them$"):
+        ensembles.evaluate_runs([received], "mean", 1, cache_dir=cache)
+    assert not theirs.exists()
 
 
 def test_a_small_network_from_a_file_predicts_again_as_it_did(run: Run, tmp_path: Path) -> None:

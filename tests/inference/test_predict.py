@@ -189,7 +189,7 @@ def test_nothing_in_a_received_run_folder_is_executed(squares: Path, tmp_path: P
     made = tmp_path / "made"
     folder = shutil.copytree(squares, tmp_path / "run")
     config = yaml.safe_load((folder / record.CONFIG).read_text())
-    hostile = {"_target_": "os.system", "_args_": [f"touch {made}"]}
+    hostile = {"_target_": "os.system", "_args_": f"touch {made}"}
     for section in ("optim", "logger", "data"):
         config[section] |= hostile
     (folder / record.CONFIG).write_text(yaml.safe_dump(config))
@@ -205,7 +205,7 @@ def test_nothing_in_a_received_run_folder_is_executed(squares: Path, tmp_path: P
             of_folder(folder)
         assert not is_whole(folder / record.BEST), "as last.ckpt it would not be resumed from"
     (folder / record.CONFIG).write_text(f"model: !!python/object/apply:os.system ['touch {made}']\n")
-    with pytest.raises(UserError, match=r"config\.yaml cannot be read \(ConstructorError: .*\): move the folder away$"):
+    with pytest.raises(UserError, match=r"config\.yaml cannot be read \(ValueError: could not .*\): move"):
         of_folder(folder)
     assert not made.exists()
 

@@ -57,7 +57,12 @@ def leave_run(
         **keys(classes=list(CLASSES), config_digest=f"{configuration} {seed}", configuration_digest=f"{configuration}"),
         **keys(data_fingerprint="data", split_digest="split", order_digest=f"order {seed}", init_digest=f"init {seed}"),
         **keys(lr=0.1, batch_size=32, image_size=64, epochs=epochs, parameters=11_000_000, num_test=len(right)),
-        **keys(best_epoch=epochs - 1, train_accuracy=accuracy + 0.05, val_accuracy=accuracy, test_accuracy=accuracy),
+        **keys(
+            best_epoch=epochs - 1,
+            train_accuracy=min(1.0, accuracy + 0.05),
+            val_accuracy=accuracy,
+            test_accuracy=accuracy,
+        ),
         **keys(fit_seconds=60.0, images_per_second=100.0, device="cpu x86_64", precision="32-true", threads=1),
         **keys(versions={"torch": "2.14.1"}, git_commit="abc", package_version="0.1.0", test_duplicates=[]),
         **summary,

@@ -86,7 +86,7 @@ def render(comparison: Comparison, images: Path | None) -> str:
 
 def write_page(comparison: Comparison, images: Path | None = None) -> None:
     """Write `report.html` into the folder of the study."""
-    files.write_whole(comparison.folder / REPORT, render(comparison, images).encode())
+    files.write_whole(comparison.folder / REPORT, files.encoded(render(comparison, images)))
 
 
 def _json(value: object) -> str:
