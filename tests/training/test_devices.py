@@ -1,6 +1,10 @@
-"""One run on several devices against the same run on one, with Gloo processes on the CPU."""
+"""One run on several devices against the same run on one, with Gloo processes on the CPU.
+
+`python -m pytest -n0 -m slow -rP tests/training/test_devices.py` prints the differences in docs/several-devices.md.
+"""
 
 import csv
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +43,33 @@ run = experiment.run
 experiment.run = lambda *arguments, **options: run(*arguments, **options, callbacks=[Ends()])
 cli.start("train", train.train, can_sweep=True)
 """
+SEVERAL = """
+import json
+from dataclasses import replace
+from pathlib import Path
+from intel_scenes.record import Origin
+from intel_scenes.training.claim import Place
+from intel_scenes.training.ranks import as_started, joined
+from intel_scenes.training.run import run
+from tests.small import asked
+
+rows = {name: asked(*row) for name, row in json.loads(Path("rows.json").read_text()).items()}
+rows = {name: replace(config, trainer=as_started(config.trainer, ())) for name, config in rows.items()}
+with joined(rows["BatchNorm"].trainer, threads=1) as group:
+    for name, config in rows.items():
+        run(config, Place(Path(name)), Origin(()), ranks=group)
+"""
 FAILS, DIES = 'raise UserError("the second process cannot go on: mend it")', "os.kill(os.getpid(), 9)"
+ROWS = {
+    "plain SGD": (),
+    "AdamW, eps=1e-3": ("optim=adamw", "++optim.eps=1e-3"),
+    "EMA": ("recipe.ema_decay=0.9",),
+    "head first": ("recipe.head_first=true",),
+    "mixup and CutMix": ("recipe.mixup=0.2", "recipe.cutmix=1"),
+    "plateau": ("scheduler=plateau", "scheduler.factory.patience=0"),
+    "progressive sizes": ("recipe.train_size=[24,32]",),
+    "class weights": ("recipe.class_weight=1",),
+}
 Start = Callable[..., list]
 
 
@@ -191,3 +221,42 @@ def test_an_error_of_all_processes_is_reported_once(start: Start, weights: str, 
     assert (first.returncode, second.returncode) == (1, 1)
     assert "data.batch_size=1000 is larger than the training set" in first.stderr
     assert second.stderr == ""
+
+
+@pytest.fixture(scope="module")
+def references(
+    run_in: Callable[..., Summary], cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[list[str], dict[str, torch.Tensor]]]:
+    """Overrides and weights of each row of the table, trained by one process."""
+    place = tmp_path_factory.mktemp("rows")
+    torch.manual_seed(7)
+    torch.save(PlainNetwork(6).state_dict(), place / "weights.pth")
+    plain = (*PLAIN, f"model.weights={place / 'weights.pth'}")
+    rows = {name: [*plain, *row] for name, row in ROWS.items()} | {"BatchNorm": ["model=resnet9_x0_5", "lr_scale=1"]}
+    rows["class weights"].append(fewer_of_a_class(cache, place))
+    found = {}
+    for name, row in rows.items():
+        overrides = [*IMAGES, *OPTIONS, *row]
+        run_in(place / name, *overrides)
+        found[name] = [*SMALL, *overrides], last(place / name)
+        if name != "BatchNorm":
+            assert difference(torch.load(place / "weights.pth", weights_only=True), found[name][1]) > 1e-2
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [2, 3])
+def test_weights_after_three_epochs_are_those_of_one_process(
+    number: int, references: dict[str, tuple[list[str], dict[str, torch.Tensor]]], cache: Path, tmp_path: Path
+) -> None:
+    folders = [tmp_path / f"rank{rank}" for rank in range(number)]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "several.py").write_text(SEVERAL)
+        (folder / "rows.json").write_text(json.dumps({name: row for name, (row, _) in references.items()}))
+    done = ranks("several", cwds=folders, env=os.environ | {"INTEL_SCENES_CACHE": str(cache)}, timeout=1200)
+    assert [one.returncode for one in done] == [0] * number, [one.stderr for one in done]
+    found = {name: difference(last(tmp_path / "rank0" / name), weights) for name, (_, weights) in references.items()}
+    print(*(f"{number} processes, {name}: {value:.1e}" for name, value in found.items()), sep="\n")
+    assert found.pop("BatchNorm") > 1e-4
+    assert max(found.values()) < 1e-5
