@@ -448,8 +448,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_written_file(train):
     assert not list(folder.rglob(".*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_so_and_goes_on(environment, train, number):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_so_and_goes_on(environment, train, number, status):
     epochs = 15
     arguments = (*DRAWN, *SMALL, "model=resnet9_x0_5", f"epochs={epochs}", "data.batch_size=54")
     process = subprocess.Popen(
@@ -464,7 +464,7 @@ def test_an_interrupted_run_says_so_and_goes_on(environment, train, number):
         time.sleep(0.01)
     process.send_signal(number)
     _, told = process.communicate(timeout=100)
-    assert process.returncode == 130, told
+    assert process.returncode == status, told
     assert "start the same command again to resume" in told
     assert "Traceback" not in told
     folder = run_folder(train.place)

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -184,9 +184,9 @@ class SceneClassifier(LightningModule):
             self.network, images, targets, label_smoothing=self.label_smoothing, class_weights=self.class_weights
         )
         loss, head_loss = result.loss, result.head_loss.detach()
-        if self.trainer.world_size > 1:
+        if distributed.is_available() and distributed.is_initialized():
             of_loss, of_images = self._shares(targets)
-            loss = loss * of_loss * self.trainer.world_size  # DDP takes the mean of the gradients over the ranks
+            loss = loss * of_loss * distributed.get_world_size()  # DDP takes the mean of the gradients over the ranks
             head_loss = head_loss * of_loss / of_images
         # Metrics are updated once per epoch: each update costs a millisecond.
         self._epoch_batches.append((head_loss, result.logits.detach(), targets))

@@ -117,7 +117,7 @@ def test_the_center_crop_of_evaluation_equals_torchvisions_for_odd_margins(resiz
 
 def pictures(data: SceneDataModule) -> list[Tensor]:
     """The test images as they are stored, (3, H, W) each."""
-    images, _, _, sizes = data.test_images.batch(data.splits.test)
+    images, _, _, sizes, *_ = data.test_images.batch(data.splits.test)
     assert sizes is not None
     assert images.shape[-2:] == tuple(sizes.max(0))
     return [image[:, :height, :width] for image, (height, width) in zip(images, sizes, strict=True)]
@@ -195,7 +195,7 @@ def test_training_sees_crops_of_the_whole_photograph(interpolation: str, make: M
 @pytest.mark.parametrize("policy", [None, "trivial", "rand"])
 def test_padding_is_never_seen(policy: str | None, make: Maker) -> None:
     data = make()
-    images, _, indices, sizes = data.test_images.batch(data.splits.test)
+    images, _, indices, sizes, *_ = data.test_images.batch(data.splits.test)
     assert sizes is not None
     draws, results, matrices = uniform_draws(1, 0, indices), [], []
     for beside in (0, 255):
@@ -211,7 +211,7 @@ def test_padding_is_never_seen(policy: str | None, make: Maker) -> None:
 
 def test_a_policy_changes_the_image_but_not_its_padding(make: Maker) -> None:
     data = make()
-    images, _, indices, sizes = data.test_images.batch(data.splits.test)
+    images, _, indices, sizes, *_ = data.test_images.batch(data.splits.test)
     draws = np.random.default_rng(0).random(len(indices))
     changed = by_policy(images, draws, "rand", sizes)
     for picture, seed, found in zip(pictures(data), draws, changed, strict=True):
@@ -224,7 +224,7 @@ def test_a_policy_changes_the_image_but_not_its_padding(make: Maker) -> None:
 @interpolations
 def test_crops_on_cpu_and_accelerator_agree_on_whole_images(interpolation: str, make: Maker) -> None:
     data = make()
-    images, _, indices, sizes = data.test_images.batch(data.splits.test)
+    images, _, indices, sizes, *_ = data.test_images.batch(data.splits.test)
     assert sizes is not None
     draws = uniform_draws(1, 0, indices)
     flips = draws[:, 4 * ATTEMPTS] < 0.5

@@ -19,7 +19,7 @@ def test_a_batch_holds_the_chosen_images_in_channels_last_memory() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
     rows = torch.tensor([0, 2, 4])  # two in between cannot be decoded
     images = Stored(torch.from_numpy(pixels), torch.tensor([4, 5, 6]), rows)
-    found, labels, indices, sizes = images.batch(np.array([2, 0]))
+    found, labels, indices, sizes, *_ = images.batch(np.array([2, 0]))
     assert found.dtype == torch.uint8
     assert found.shape == (2, 3, 6, 6)
     assert found.is_contiguous(memory_format=torch.channels_last)

@@ -394,7 +394,7 @@ def test_an_unreadable_best_checkpoint_at_the_end_of_a_run_gives_one_sentence(ru
             trainer.strategy.checkpoint_io.wait()
             damaged(tmp_path / "run" / record.BEST, "cut")
 
-    with pytest.raises(UserError, match=r"^.*/best\.ckpt is missing or corrupt \(RuntimeError\): remove the folder "):
+    with pytest.raises(UserError, match=r"^.*/best\.ckpt is missing or corrupt \(BadZipFile\): remove the folder "):
         run("model=resnet9_x0_5", "epochs=1", callbacks=[Damages()])
     summary = json.loads((tmp_path / "run" / record.SUMMARY).read_text())
     assert summary["status"] == "failed"
