@@ -48,8 +48,8 @@ def test_every_command_is_checked(config_name: str) -> None:
         ),
         (
             "+sweep={a:1}",
-            "there is no key sweep.a: sweep takes confirm, confirm_best, fail_fast, name, plan, plan_file, redo, shard, "
-            "trials",
+            "there is no key sweep.a: sweep takes confirm, confirm_best, fail_fast, name, plan, plan_file, redo, "
+            "shard, trials",
         ),
         ("+a={}", "there is no key a"),
         ("+data.exclude.b=1", "there is no key data.exclude.b (did you mean data.exclude?)"),
