@@ -68,7 +68,7 @@ class Digests:
 def digests(config: RunConfig, facts: Facts) -> Digests:
     """Return the digests of a resolved configuration."""
     circumstances = dict(hashed(facts))
-    kept = {key: value for key, value in hashed(config) if not _is_within(key, (*NEUTRAL_KEYS, *RESOLVED_KEYS))}
+    kept = _hashed_without(config, *NEUTRAL_KEYS, *RESOLVED_KEYS)
     without_seed = {key: value for key, value in kept.items() if key != "seed"}
     on_any_devices = {key: value for key, value in kept.items() if key not in DEVICE_KEYS}
     costly = {key: value for key, value in without_seed.items() if _is_costly(key)}
@@ -77,13 +77,18 @@ def digests(config: RunConfig, facts: Facts) -> Digests:
 
 def cost_digest(config: RunConfig) -> str:
     """Return a digest of what the cost of a composed run depends on, before its images and weights are read."""
-    kept = {key: value for key, value in hashed(config) if not _is_within(key, (*NEUTRAL_KEYS, "seed"))}
+    kept = _hashed_without(config, *NEUTRAL_KEYS, "seed")
     return digest({key: value for key, value in kept.items() if _is_costly(key) or key == "recipe.views"})
 
 
 def composed_digest(config: RunConfig) -> str:
     """Return a digest of a composed run, before its images and weights are read: equal on machines with other paths."""
-    return digest({key: value for key, value in hashed(config) if not _is_within(key, (*NEUTRAL_KEYS, *RESOLVED_KEYS))})
+    return digest(_hashed_without(config, *NEUTRAL_KEYS, *RESOLVED_KEYS))
+
+
+def _hashed_without(config: RunConfig, *left_out: str) -> dict[str, object]:
+    """Return the keys and values of a configuration that are hashed, but for some keys with all below them."""
+    return {key: value for key, value in hashed(config) if not _is_within(key, left_out)}
 
 
 def _is_costly(key: str) -> bool:

@@ -6,14 +6,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from intel_scenes.config import RunConfig
+from intel_scenes.digests import DEVICE_KEYS
 from intel_scenes.errors import UserError
 from intel_scenes.files import shown
 from intel_scenes.record import Status, Summary, keys_of
 from intel_scenes.sections import as_plain
 from intel_scenes.sweeps.names import run_name
 from intel_scenes.sweeps.overrides import Overrides, composition_digest
-
-DEVICE_KEYS = ("devices", "num_nodes", "strategy")  # arguments of Lightning's Trainer
 
 Compose = Callable[[Overrides], RunConfig]  # from the overrides of a job to its configuration
 
@@ -89,7 +88,8 @@ def check(jobs: Iterable[Overrides], compose: Compose) -> None:
         for config, job in configs:
             if num_devices(config.trainer) > 1:
                 arguments = as_plain(config.trainer)
-                texts = [f"trainer.{key}={shown(arguments[key])}" for key in DEVICE_KEYS if arguments.get(key)]
+                values = {key: arguments.get(key.removeprefix("trainer.")) for key in DEVICE_KEYS}
+                texts = [f"{key}={shown(value)}" for key, value in values.items() if value]
                 raise UserError(
                     f"{' with '.join(texts)} starts several processes for each run, which a sweep does not support: "
                     "set trainer.devices=1, and start the same command once for each GPU instead"
