@@ -177,7 +177,7 @@ def _status(folder: Path, path: str) -> tuple[int, int, int, int]:
     try:
         status = os.stat(os.path.join(folder, path))  # a `Path` for each file would cost as much again
     except OSError as error:
-        raise _unreadable(folder / path, error) from error
+        raise unreadable(folder / path, error) from error
     values = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
     inode, size, modified, changed = (value & (2**64 - 1) for value in values)
     return inode, size, modified, changed
@@ -187,8 +187,9 @@ def _digest(folder: Path, path: str) -> bytes:
     try:
         return hashlib.blake2b(safe_images.read(folder / path), digest_size=DIGEST_BYTES).digest()
     except OSError as error:
-        raise _unreadable(folder / path, error) from error
+        raise unreadable(folder / path, error) from error
 
 
-def _unreadable(file: Path, error: OSError) -> UserError:
+def unreadable(file: Path, error: OSError) -> UserError:
+    """Return the sentence for an image file that cannot be read."""
     return UserError(f"the file {file} cannot be read ({error.strerror}): repair or remove it")

@@ -26,9 +26,9 @@ from PIL import Image, UnidentifiedImageError, features
 from intel_scenes import safe_images
 from intel_scenes.data import progress_bar
 from intel_scenes.data.cache import arrays, make_once, reading
+from intel_scenes.data.file_digests import unreadable
 from intel_scenes.data.scenes import Scenes
 from intel_scenes.data.splits import Indices
-from intel_scenes.errors import UserError
 from intel_scenes.files import digest
 
 Pixels = npt.NDArray[np.uint8]
@@ -204,7 +204,7 @@ def _decode_all(scenes: Scenes, convert: Callable[[Image.Image], Pixels]) -> Ite
         try:
             content = safe_images.read(file)
         except OSError as error:
-            raise UserError(f"the file {file} cannot be read ({error.strerror}): repair or remove it") from error
+            raise unreadable(file, error) from error
         return decoded(content, convert)
 
     chunk = 512  # bounds the decoded images that wait in memory to be written
