@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock
 
@@ -45,63 +46,73 @@ def merge(folders: Sequence[Path], output: Path) -> None:
     kept, twins = _kept_runs(sources)
     output.mkdir(parents=True, exist_ok=True)
     for name, run in kept.items():
-        if run.parent != output:
+        if run.folder.parent != output:
             _copy(run, output / name)
     if plan is not None:
         with FileLock(output / record.STUDY_LOCK):
             write_study(output, replace(plan, twins={**plan.twins, **twins}))
 
 
-def _kept_runs(sources: Sequence[Path]) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return the folder of each run by its name, and the names of other runs that turned out to be the same run.
+class _Recorded(NamedTuple):
+    """A run folder and its summary; None where it cannot be read."""
+
+    folder: Path
+    summary: Summary | None
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether it has results."""
+        return self.summary is not None and self.summary.status is Status.COMPLETED
+
+
+def _kept_runs(sources: Sequence[Path]) -> tuple[dict[str, _Recorded], dict[str, str]]:
+    """Return each run by its name, and the names of other runs that turned out to be the same run.
 
     Raises:
         UserError: Two records of a run differ.
     """
-    kept: dict[str, Path] = {}
+    kept: dict[str, _Recorded] = {}
     names: dict[str, str] = {}  # by the digest of the run
     twins: dict[str, str] = {}
     unequal = []
-    for run in (path.parent for folder in sources for path in sorted(folder.glob(f"[!.]*/{record.SUMMARY}"))):
-        summary = Summary.peek(run)
-        digest = (summary.config_digest if summary else None) or run.name
-        name = names.setdefault(digest, run.name) if run.name not in kept else run.name
+    for folder in (path.parent for source in sources for path in sorted(source.glob(f"[!.]*/{record.SUMMARY}"))):
+        run = _Recorded(folder, Summary.peek(folder))
+        digest = (run.summary.config_digest if run.summary else None) or folder.name
+        name = names.setdefault(digest, folder.name) if folder.name not in kept else folder.name
         other = kept.setdefault(name, run)
-        if other == run:
+        if other.folder == folder:
             continue
-        if name != run.name:
-            twins[run.name] = name
-        if _is_completed(run) and not _is_completed(other):
+        if name != folder.name:
+            twins[folder.name] = name
+        if run.is_completed and not other.is_completed:
             kept[name] = run
-        elif _is_completed(run) and (differences := _differences(other, run)):
-            unequal.append(f"{other} and {run} ({', '.join(differences)})")
+        elif run.is_completed and (differences := _differences(other, run)):
+            unequal.append(f"{other.folder} and {folder} ({', '.join(differences)})")
     if unequal:
         raise UserError(f"records of one run differ: {few(unequal)}; find out which is right, and move the other away")
     return kept, twins
 
 
-def _is_completed(run: Path) -> bool:
-    summary = Summary.peek(run)
-    return summary is not None and summary.status is Status.COMPLETED
-
-
-def _differences(one: Path, other: Path) -> list[str]:
+def _differences(one: _Recorded, other: _Recorded) -> list[str]:
     """Return the keys and files in which two complete records differ; the checkpoints are not compared."""
-    first, second = (asdict(Summary.peek(run) or Summary(status=Status.FAILED)) for run in (one, other))
+    assert one.summary is not None, "a complete record has a summary"
+    assert other.summary is not None, "so does the other"
+    first, second = asdict(one.summary), asdict(other.summary)
     keys = [key for key in first if key not in OF_MACHINE and first[key] != second[key]]
     keys += [record.HISTORY] * (_epochs(one) != _epochs(other))
-    return keys + [record.PREDICTIONS] * (_content(one / record.PREDICTIONS) != _content(other / record.PREDICTIONS))
+    return keys + [record.PREDICTIONS] * (_predictions(one) != _predictions(other))
 
 
-def _epochs(run: Path) -> list[Epoch]:
-    return [replace(epoch, images_per_second=0.0) for epoch in History.read(run).epochs]
+def _epochs(run: _Recorded) -> list[Epoch]:
+    return [replace(epoch, images_per_second=0.0) for epoch in History.read(run.folder).epochs]
 
 
-def _content(path: Path) -> bytes | None:
+def _predictions(run: _Recorded) -> bytes | None:
+    path = run.folder / record.PREDICTIONS
     return path.read_bytes() if path.is_file() else None
 
 
-def _copy(run: Path, target: Path) -> None:
+def _copy(run: _Recorded, target: Path) -> None:
     """Copy a run folder, whole or not at all; files of a complete run, which nothing changes any more, are linked."""
     if (target / record.LOCK).exists():
         raise UserError(
@@ -109,8 +120,8 @@ def _copy(run: Path, target: Path) -> None:
         )
     part = target.with_name(f".{target.name}-part")
     shutil.rmtree(part, ignore_errors=True)
-    copy = _link if _is_completed(run) else shutil.copy2
-    shutil.copytree(run, part, symlinks=True, copy_function=copy, ignore=shutil.ignore_patterns(".*"))
+    copy = _link if run.is_completed else shutil.copy2
+    shutil.copytree(run.folder, part, symlinks=True, copy_function=copy, ignore=shutil.ignore_patterns(".*"))
     if target.exists():
         shutil.rmtree(target)
     part.rename(target)

@@ -77,9 +77,10 @@ def refuse_other_configurations(
         UserError: A run differs.
     """
     planned = {run.name: run for run in shared.runs}
-    for (name, job), data in zip(jobs.items(), _fingerprints(map(compose, jobs.values())), strict=True):
-        run = planned[run_name(job)]
-        if run.configuration != composed_digest(compose(job)):
+    configs = {name: compose(job) for name, job in jobs.items()}
+    for (name, config), data in zip(configs.items(), _fingerprints(configs.values()), strict=True):
+        run = planned[run_name(jobs[name])]
+        if run.configuration != composed_digest(config):
             raise UserError(
                 f"{path} has another configuration of {name}: use the same version of this package and the same "
                 "configuration files as where it was made"
