@@ -79,32 +79,59 @@ def networks_of(study: Path) -> Networks:
     return dict(sorted(by_name.items()))
 
 
-def averaged(networks: Networks, names: Names, split: str) -> tuple[Array, npt.NDArray[np.int64]]:
-    """Return the mean probabilities of several backbones, (seeds, images, classes), and the labels.
+@dataclass(frozen=True)
+class Predicted:
+    """What the runs of a study predict for one split.
 
-    Raises:
-        UserError: The runs were evaluated on different images.
+    Attributes:
+        probabilities: (seeds, images, classes) of each backbone.
+        labels: (images,) true classes.
     """
-    read = [[Predictions.read(run.folder, split) for _, run in sorted(networks[name].items())] for name in names]
-    first = read[0][0]
-    for name, of_name in zip(names, read, strict=True):
-        if any(one.paths != first.paths for one in of_name):
-            raise UserError(f"the {split} images of {name} are not those of {names[0]}: train them on the same images")
-    return np.mean([[one.probabilities for one in of_name] for of_name in read], axis=0), first.labels
+
+    probabilities: Mapping[str, Array]
+    labels: npt.NDArray[np.int64]
+
+    @classmethod
+    def read(cls, networks: Networks, split: str) -> "Predicted":
+        """Read the predictions of all runs.
+
+        Raises:
+            UserError: The runs were evaluated on different images.
+        """
+        found = {
+            name: [Predictions.read(run.folder, split) for _, run in sorted(runs.items())]
+            for name, runs in networks.items()
+        }
+        first_name, (first, *_) = next(iter(found.items()))
+        for name, of_name in found.items():
+            if any(one.paths != first.paths for one in of_name):
+                raise UserError(
+                    f"the {split} images of {name} are not those of {first_name}: train them on the same images"
+                )
+        return cls({name: np.stack([one.probabilities for one in runs]) for name, runs in found.items()}, first.labels)
+
+    def mean(self, names: Names) -> Array:
+        """Return the mean probabilities of several backbones, (seeds, images, classes)."""
+        average: Array = np.mean([self.probabilities[name] for name in names], axis=0)
+        return average
+
+    def correct(self, names: Names) -> npt.NDArray[np.bool_]:
+        """Return which images the mean of several backbones classifies correctly, (seeds, images)."""
+        right: npt.NDArray[np.bool_] = self.mean(names).argmax(axis=2) == self.labels
+        return right
 
 
-def validated(networks: Networks, names: Names) -> tuple[float, float]:
+def validated(val: Predicted, names: Names) -> tuple[float, float]:
     """Return validation accuracy and cross entropy of the mean of backbones, averaged over seeds."""
-    probabilities, labels = averaged(networks, names, "val")
-    of_label = probabilities[:, np.arange(len(labels)), labels]
-    accuracy = (probabilities.argmax(axis=2) == labels).mean()
-    return float(accuracy), float(-np.log(of_label.clip(np.finfo(np.float32).tiny)).mean())
+    of_label = val.mean(names)[:, np.arange(len(val.labels)), val.labels]
+    return float(val.correct(names).mean()), float(-np.log(of_label.clip(np.finfo(np.float32).tiny)).mean())
 
 
 def rows_of(networks: Networks) -> list[Row]:
     """Return a row for each set of backbones, single ones first."""
     sets = [names for size in range(1, len(networks) + 1) for names in itertools.combinations(networks, size)]
-    validation = {names: validated(networks, names) for names in sets}
+    val = Predicted.read(networks, "val")
+    validation = {names: validated(val, names) for names in sets}
 
     def best(of_sets: Sequence[Names]) -> Names:
         return min(of_sets, key=lambda names: (-validation[names][0], validation[names][1]))
@@ -128,11 +155,8 @@ def rows_of(networks: Networks) -> list[Row]:
 
 def _tested(networks: Networks, sets: Sequence[Names], single: Names) -> list[dict[str, float]]:
     """Return the test results of sets of backbones, and their differences from the best single one."""
-    correct = []
-    for names in sets:
-        probabilities, labels = averaged(networks, names, "test")
-        correct.append(probabilities.argmax(axis=2) == labels)
-    runs, rows = Runs.stacked(correct)
+    test = Predicted.read(networks, "test")
+    runs, rows = Runs.stacked([test.correct(names) for names in sets])
     reference = rows[sets.index(single)]
     results = []
     for of_set in rows:

@@ -9,15 +9,15 @@ from pathlib import Path
 from statistics import fmean
 
 from intel_scenes.errors import UserError
+from intel_scenes.sweeps.confirmation import FIRST_SEED
 from results import analysis, plots
 
 SPLITS = {"val_accuracy": "validation accuracy", "test_accuracy": "test accuracy"}
-FIRST_FRESH_SEED = 101
 
 
 def draw(runs: Sequence[dict[str, str]], path: Path) -> None:
     """Draw accuracy by parameters, a panel for each split."""
-    fresh = [run for run in runs if int(run["seed"]) >= FIRST_FRESH_SEED] or list(runs)
+    fresh = [run for run in runs if int(run["seed"]) >= FIRST_SEED] or list(runs)
     names = sorted({run["model_name"] for run in fresh})
     figure = plots.figure_of(3.2)
     for axes, (key, words) in zip(figure.subplots(1, 2, sharey=True), SPLITS.items(), strict=True):

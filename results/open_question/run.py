@@ -209,9 +209,9 @@ class Made:
     def has(self, place: Place, lr: float, seed: int) -> bool:
         """Return whether a run is complete, or its loss was not finite."""
         folder = place.folder(self.folder, lr, seed)
-        summary = Summary.peek(folder)
         if folder.name in self.known:
             return True
+        summary = Summary.peek(folder)
         return summary is not None and (summary.status is Status.COMPLETED or has_diverged(summary))
 
 
