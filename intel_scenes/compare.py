@@ -33,7 +33,7 @@ def _study_folder(config: StudyFolderConfig) -> Path:
             raise UserError(f"output={config.output} has no effect with one folder: leave it out, or list several")
         return Path(config.folder)
     if config.output is None or not config.folder:
-        raise UserError("a list of folders needs folders, and output=FOLDER for the merged study")
+        raise UserError("folder=[A,B,...] needs at least one folder, and output=FOLDER for the merged study")
     from intel_scenes.studies.merge import merge
 
     merge([Path(name).expanduser() for name in config.folder], output := cli.output_folder(config.output))

@@ -437,7 +437,7 @@ class SweepConfig(Section):
         number, _, of = str(self.shard).partition("/")
         if self.shard is not None and not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
             raise UserError(
-                f"sweep.shard={self.shard} is not a shard: give its number and how many there are, from 1/8 to 8/8"
+                f"sweep.shard={self.shard} is not a shard: set NUMBER/TOTAL, such as 1/8 for the first of eight"
             )
         if self.plan_file == "":
             raise UserError("sweep.plan_file is empty: name a file, or leave it out")
@@ -798,7 +798,7 @@ def _check_batches(config: RunConfig) -> None:
     limit = trainer.limit_train_batches
     for refused, is_set, reason in (
         ("data.batch_size=full", config.data.batch_size == "full", "is all training images and cannot grow"),
-        ("scheduler.interval=validation", config.scheduler.interval == "validation", "sets the rate while it trains"),
+        ("scheduler.interval=validation", config.scheduler.interval == "validation", "sets the rate during the training"),
         ("budget_minutes", config.budget_minutes is not None, "times steps of one size"),
         ("study_minutes", config.study_minutes is not None, "times steps of one size"),
         ("compile=true", config.compile, "would compile for each batch size"),

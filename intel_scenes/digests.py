@@ -87,7 +87,7 @@ def composed_digest(config: RunConfig) -> str:
 
 
 def _hashed_without(config: RunConfig, *left_out: str) -> dict[str, object]:
-    """Return the keys and values of a configuration that are hashed, but for some keys with all below them."""
+    """Return the keys and values of a configuration that are hashed, except some keys and everything below them."""
     return {key: value for key, value in hashed(config) if not _is_within(key, left_out)}
 
 

@@ -38,8 +38,8 @@ class Lost(UserError):
     def __init__(self) -> None:
         """Initialize with the sentence."""
         super().__init__(
-            "another process of the run has ended: its message says why, and without one it was killed, probably for "
-            "lack of memory; the same command resumes the run"
+            "another process of the run has ended: see its message, or, if there is none, it was killed, probably for "
+            "lack of memory; repeat the command to resume the run"
         )
 
 

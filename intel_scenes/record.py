@@ -281,9 +281,9 @@ class Summary:
         try:
             is_same = self.predictions_digest in (None, files.sha256(path))
         except OSError as error:
-            raise UserError(f"{path} cannot be read ({error}): run it again") from error
+            raise UserError(f"{path} cannot be read ({error}): train the run again") from error
         if not is_same:
-            raise UserError(f"{path} is not what the run wrote, by its checksum in {SUMMARY}: run it again")
+            raise UserError(f"{path} has changed since the run wrote it (its checksum in {SUMMARY} differs): train the run again")
 
     def write(self, folder: Path) -> None:
         """Write `summary.json` with every key, atomically; numbers that are not finite become null.
@@ -568,7 +568,7 @@ class Predictions:
         """
         by_split = cls.read_splits(folder, split)
         if split not in by_split:
-            raise UserError(f"{folder / PREDICTIONS} cannot be read (it has no {split} images): run it again")
+            raise UserError(f"{folder / PREDICTIONS} cannot be read (it has no {split} images): train the run again")
         return by_split[split]
 
     @classmethod
@@ -858,7 +858,7 @@ class PlannedRun:
 
     Attributes:
         name: Name of its folder.
-        configuration: Digest of its composed configuration, without paths and what a machine resolves.
+        configuration: Digest of its composed configuration, without paths and values that depend on the machine.
         data: Fingerprint of its images.
     """
 
@@ -893,10 +893,10 @@ class SweepPlan:
         """Read a plan file.
 
         Raises:
-            UserError: It is not a plan, or is cut short or changed.
+            UserError: It is not a plan, or is truncated or changed.
         """
         if not path.is_file():
-            raise UserError(f"{path} is not a file: copy the plan of the sweep there")
+            raise UserError(f"{path} is not a file: copy the plan file of the sweep there")
         try:
             content = json.loads(path.read_bytes())
             plan = cls(
@@ -909,7 +909,7 @@ class SweepPlan:
         except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError):
             is_whole = False
         if not is_whole:
-            raise UserError(f"{path} is not a whole plan of a sweep: copy it again from where it was made")
+            raise UserError(f"{path} is not a complete plan file: copy it again from where it was made")
         return plan
 
     def write(self, path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 # Formats that Pillow registers but that it cannot open as still images: EPS and WMF need Ghostscript, which would be
-# started, or Windows; others are films, or are only recognized or written.
+# started, or Windows; others are videos, or are only recognized or written.
 NO_IMAGES = frozenset({"EPS", "WMF", "MPEG", "FLI", "BUFR", "GRIB", "HDF5", "PDF", "PALM"})
 
 MAX_BYTES = 2**30  # of a file: more than the most pixels that Pillow opens take in RGB without compression

@@ -95,7 +95,7 @@ def test_several_passes_per_epoch_are_for_a_head_alone() -> None:
     ("overrides", "sentence"),
     [
         (["data.batch_size=full"], "data.batch_size=full, which is all training images and cannot grow"),
-        (["scheduler=plateau"], "scheduler.interval=validation, which sets the rate while it trains"),
+        (["scheduler=plateau"], "scheduler.interval=validation, which sets the rate during the training"),
         (["recipe=plain", "budget_minutes=3"], "budget_minutes, which times steps of one size"),
         (["study_minutes=3"], "study_minutes, which times steps of one size"),
         (["compile=true"], "compile=true, which would compile for each batch size"),

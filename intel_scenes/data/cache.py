@@ -65,7 +65,7 @@ def _check_contents(folder: Path) -> None:
     with reading(folder):
         for name, content in json.loads((folder / CONTENTS).read_text()).items():
             if sha256(folder / name) != content:
-                raise UserError(f"the cache folder {folder} is corrupt ({name} is not what was written): remove it")
+                raise UserError(f"the cache folder {folder} is corrupt (the checksum of {name} is wrong): remove it")
 
 
 def arrays(folder: Path, *names: str) -> list[Array]:

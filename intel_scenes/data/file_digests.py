@@ -21,7 +21,8 @@ from intel_scenes.files import digest, write_whole
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# File times may be this coarse: a file that changes again within them keeps its time, so its digest is not kept yet.
+# File times may be this coarse: a file that changes twice within this time may keep its time, so its digest is not
+# stored yet.
 CLOCK_SECONDS = 2.0
 DIGEST_BYTES = 16
 FORMAT = 1  # part of the file's name: change it with the arrays
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class _Kept(NamedTuple):
-    """What the cache holds of N files: relative paths, (N, 4) statuses (0: not to be trusted) and (N, 16) digests."""
+    """Content of the cache for N files: relative paths, (N, 4) statuses (0: not settled) and (N, 16) digests."""
 
     paths: Sequence[str]
     statuses: npt.NDArray[np.uint64]
@@ -53,14 +54,14 @@ class FileDigests:
     """Digests of files, read from the cache where the file is unchanged.
 
     A file counts as unchanged if its path, inode, size, modification time and change time (`ctime`) are those of the
-    time when it was read. Unlike the modification time, no program can set the change time. So a change goes unseen
+    time when it was read. Unlike the modification time, no program can set the change time. So a change is missed
     only if the system does not record it: a disk that loses bits, a write to the device below the file system, a
-    network or FUSE file system without change times, or a clock that was set back to the nanosecond. `verify` sees
+    network or FUSE file system without change times, or a clock that was set back to the nanosecond. `verify` detects
     these too.
 
     Attributes:
         cache_dir: Folder of the cache; None keeps nothing, so that every file is read.
-        verify: Whether every file is read, and changes that went unseen are logged as a warning.
+        verify: Whether every file is read, and changes that were missed before are logged as a warning.
     """
 
     cache_dir: Path | None = None
@@ -89,7 +90,7 @@ class FileDigests:
         changed = np.flatnonzero(is_kept & (values != before).any(axis=1))
         if len(changed):
             log.warning(
-                "%s of %s changed, but not in size and times: %s; runs since then were told the old content",
+                "%s of %s changed without a change of size or times: %s; runs since that change used the old digests",
                 counted(len(changed), "file"),
                 folder,
                 _named([paths[row] for row in changed.tolist()]),
@@ -121,7 +122,7 @@ def _read(file: Path | None) -> _Kept:
                 statuses = arrays["statuses"].astype(np.uint64).reshape(len(paths), 4)
                 return _Kept(paths, statuses, arrays["digests"].astype(np.uint8).reshape(len(paths), DIGEST_BYTES))
         except Exception:  # a damaged archive raises various exceptions
-            log.warning("%s is damaged: all files are read again", file)
+            log.warning("%s is damaged, so all files are read again", file)
     return _Kept([], np.zeros((0, 4), np.uint64), np.zeros((0, DIGEST_BYTES), np.uint8))
 
 
@@ -134,7 +135,7 @@ def _write(file: Path | None, kept: _Kept) -> None:
 
 
 def _warn_of_changes(folder: Path, kept: _Kept, now: _Kept) -> None:
-    """Name the files that are not as they were when the folder was last read: runs on them cannot be compared."""
+    """Name the files that changed since the folder was last read: runs before and after cannot be compared."""
     if not kept.paths:
         return
     old, new = kept.contents, now.contents
@@ -144,7 +145,7 @@ def _warn_of_changes(folder: Path, kept: _Kept, now: _Kept) -> None:
         "removed": [path for path in old if path not in new],
     }
     if told := [f"{counted(len(names), 'file')} {verb}: {_named(names)}" for verb, names in changes.items() if names]:
-        log.warning("%s is not as it was at the last start: %s", folder, "; ".join(told))
+        log.warning("%s has changed since the last start: %s", folder, "; ".join(told))
 
 
 def _named(paths: Sequence[str]) -> str:

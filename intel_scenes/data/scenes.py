@@ -214,7 +214,7 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a folder or a link to one; a link that leads to itself is none."""
+    """Return whether an entry is a folder or a link to one; a link that points to itself is not."""
     try:
         return entry.is_dir()
     except OSError:

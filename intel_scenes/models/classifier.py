@@ -193,7 +193,7 @@ class SceneClassifier(LightningModule):
         return loss
 
     def _shares(self, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return this rank's share of what the loss of the global batch is divided by, and of its images.
+        """Return this rank's share of the divisor of the global batch's loss, and its share of the images.
 
         Slices of a batch may differ in size, and in the weights of their classes.
         """

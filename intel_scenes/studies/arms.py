@@ -161,7 +161,7 @@ class Grouped:
         bundled: Compared factors whose values are determined by the recipe, after which arms are named alone.
         candidates: Candidates of each arm that has a completed run.
         notices: Notices for the reader.
-        file_names: What labels have in the place of each path.
+        file_names: File name that labels show for each path.
     """
 
     compared: tuple[str, ...]

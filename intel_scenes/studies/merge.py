@@ -35,12 +35,12 @@ def merge(folders: Sequence[Path], output: Path) -> None:
         output: Folder of the merged study; what it holds already takes part.
 
     Raises:
-        UserError: A folder is missing, the folders are not parts of one sweep, or two records of a run differ: then
-            nothing is written. Or a run in `output` that is to be replaced is being trained.
+        UserError: A folder is missing, the folders are not parts of one sweep, or two records of a run differ (nothing
+            is written in these cases), or a run in `output` that is to be replaced is being trained.
     """
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"there is no folder {folder}: set folder to those of the shards, [A,B,...]")
+            raise UserError(f"there is no folder {folder}: set folder=[A,B,...] to the folders of the shards")
     sources = [output, *(folder for folder in folders if folder.resolve() != output.resolve())]
     plan = _merged_plan(sources)
     kept, twins = _kept_runs(sources)
@@ -54,7 +54,7 @@ def merge(folders: Sequence[Path], output: Path) -> None:
 
 
 class _Recorded(NamedTuple):
-    """A run folder and its summary; None where it cannot be read."""
+    """A run folder and its summary, which is None if it cannot be read."""
 
     folder: Path
     summary: Summary | None

@@ -68,7 +68,7 @@ def without_folders(values: Iterable[str]) -> dict[str, str]:
 
 
 def with_file_names(label: str, names: Mapping[str, str]) -> str:
-    """Return a label that was typed with whole paths, with the file names that labels have in their places."""
+    """Return a typed label with each path replaced by the file name that labels show for it."""
     for path in sorted(names, key=len, reverse=True):
         label = label.replace(path, names[path])
     return label

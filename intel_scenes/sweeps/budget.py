@@ -216,7 +216,7 @@ class Request:
 
 
 def resolve(request: Request, compose: Compose) -> StudyBudget:
-    """Return what fits into a budget: from a plan where the same sweep asked before, else measured and printed.
+    """Return what fits into a budget: from a plan that resolved the same sweep before, otherwise measured and printed.
 
     Raises:
         UserError: Options contradict each other, or not even the smallest part fits.

@@ -275,8 +275,8 @@ def shared_epochs(folder: Path, digest: str, measure: Callable[[], int]) -> int:
             return measure()
         if digest not in plan.fitted_epochs and plan.plan_file is not None:
             raise UserError(
-                "sweep.plan_file has no epochs for this run, because its precision or weights are other than where the "
-                "plan was made: make the plan on a machine like those of the shards"
+                "sweep.plan_file has no epochs for this run, because its precision or weights differ from those on the "
+                "machine that made the plan: make the plan on a machine like those of the shards"
             )
         if digest not in plan.fitted_epochs:
             plan = replace(plan, fitted_epochs={**plan.fitted_epochs, digest: measure()})

@@ -92,8 +92,8 @@ class Checked:
     """A sweep whose jobs can run.
 
     Attributes:
-        sweep: What to do with the jobs, with the threads and the number of confirming seeds that it came to.
-        asked: What is confirmed, with all runs of the sweep.
+        sweep: The sweep, with its resolved threads and number of confirming seeds.
+        asked: What the sweep confirms, with all its runs.
         tuning: Its runs, or those of its shard.
         others: Keys that earlier runs of the folder fix to another value.
         fitted: Resolution of `study_minutes`; None without it.
@@ -339,7 +339,7 @@ def _show_plan(ready: Checked, compose: Compose) -> None:
     if sweep.options.plan_file is not None and ready.shared is None:
         path, before = Path(sweep.options.plan_file).expanduser(), read_study(sweep.folder) or StudyPlan()
         shards.make_plan(path, ready.asked.named.values(), before.threads or _threads(sweep), ready.fitted, compose)
-        print(f"written to {path}: copy it to every shard")
+        print(f"written to {path}: copy it to the machine of every shard")
 
 
 def _preview(tuning: Batch, asked: confirmation.Asked, sweep: Sweep, compose: Compose) -> None:

@@ -32,7 +32,7 @@ def shared_plan(options: SweepConfig, folder: Path, before: StudyPlan) -> SweepP
         before: Plan of the study in the folder.
 
     Raises:
-        UserError: The plan is missing or damaged, or the folder was begun without it.
+        UserError: The plan is missing or damaged, or the folder was started without it.
     """
     if options.plan_file is None:
         return None
@@ -40,10 +40,10 @@ def shared_plan(options: SweepConfig, folder: Path, before: StudyPlan) -> SweepP
     if not path.exists() and options.plan:
         return None
     if not path.exists():
-        raise UserError(f"there is no {path}: make it once by this command with sweep.plan=true, and copy it here")
+        raise UserError(f"there is no {path}: make it once with this command and sweep.plan=true, and copy it here")
     shared = SweepPlan.read(path)
     if before.planned and before.plan_file != shared.digest:
-        raise UserError(f"{folder} was begun with another plan than {path}: set another sweep.name")
+        raise UserError(f"{folder} was started with another plan than {path}: set another sweep.name")
     return shared
 
 
@@ -82,7 +82,7 @@ def refuse_other_configurations(
         run = planned[run_name(jobs[name])]
         if run.configuration != composed_digest(config):
             raise UserError(
-                f"{path} has another configuration of {name}: use the same version of this package and the same "
+                f"{path} has a different configuration for {name}: use the same version of this package and the same "
                 "configuration files as where it was made"
             )
         if run.data != data:
@@ -101,7 +101,10 @@ def refuse_own_budget(jobs: Iterable[Overrides], compose: Compose) -> None:
 
 def own_epochs(key: str) -> str:
     """Return the sentence that refuses a budget whose epochs would differ between shards."""
-    return f"{key} would give each shard other epochs: make a plan once, with sweep.plan=true sweep.plan_file=FILE"
+    return (
+        f"{key} would give each shard a different number of epochs: make a plan once, with sweep.plan=true "
+        "sweep.plan_file=FILE"
+    )
 
 
 def make_plan(
@@ -141,8 +144,8 @@ def _fingerprints(configs: Iterable[RunConfig]) -> Iterator[str]:
 
 def what_follows(shard: str, folder: Path, *, confirms: bool) -> str:
     """Return the sentence that says what to do when the shards of a sweep have ended."""
-    then = "; then repeat this command there without sweep.shard, which confirms the choice" if confirms else ""
+    then = "; then repeat this command there without sweep.shard to confirm the choice" if confirms else ""
     return (
-        f"this is shard {shard} alone: when all have ended, gather their folders on one machine, and run intel-scenes "
+        f"only shard {shard} was run: when all shards have ended, copy their folders to one machine and run intel-scenes "
         f"compare folder=[A,B,...] output={folder}{then}"
     )

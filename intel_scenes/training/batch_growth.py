@@ -69,11 +69,11 @@ def grown(
 ) -> Growth:
     """Return the batches that take the place of a falling learning rate (Smith et al. 2018; Malladi et al. 2022).
 
-    Where the schedule has fallen to a share f of its largest rate so far, the batch is `batch_size` / f^`exponent`
+    Where the schedule has fallen to a fraction f of its largest rate so far, the batch is `batch_size` / f^`exponent`
     images, and the rate stays at that maximum. A batch holds at most all images: where it would be larger, the rate
-    falls by what is left of f. The schedule is read at the images seen: a pass takes the steps of a pass without
-    growth. Every image counts once per pass: what is left at its end is a batch, or if that is less than half of one,
-    joined to the batch before.
+    falls by the rest of the factor f. A step takes the rate that the schedule has after the same number of images
+    without growth. Each pass uses every image once: the images that remain at its end form a batch or, if they are
+    less than half of one, join the previous batch.
 
     Args:
         rates: Learning rate of each step without growth, for which an incomplete last batch of a pass is dropped.

@@ -80,8 +80,8 @@ def claimed(place: Place, *, is_first: bool) -> Iterator[Claim]:
     """Claim a run folder for this process, if it is the first of the run.
 
     The claim of a killed process is taken over at once if it ran on this machine, else when its lease has expired. In a
-    shard, an expired claim is simply removed, because some file systems do not allow to take a lease over: two
-    processes that remove it at the same time, the risk of this, would have to be of the same shard.
+    shard, an expired claim is removed instead, because some file systems do not allow taking over a lease. Two
+    processes could then remove it at the same time and train the run twice, but only if both run the same shard.
 
     Args:
         place: Location of the run.
@@ -183,7 +183,7 @@ def settle_previous_run(config: RunConfig, facts: Facts, place: Place, claim: Cl
     elif summary.config_digest != digest.config:
         is_complete = summary.status is Status.COMPLETED
         if summary.resume_digest == digest.resume and not is_complete:
-            log.info("the run was begun on other devices: %s", ", ".join(_changed(place.folder, config)))
+            log.info("continuing a run that was started on other devices: %s", ", ".join(_changed(place.folder, config)))
             return
         if summary.status is Status.FAILED or place.replaces_changed:
             _move_aside(place.folder)

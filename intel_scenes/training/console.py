@@ -82,9 +82,9 @@ def _description(
     batches = counted(steps_per_epoch, "batch", "batches")
     if is_short:  # what is constant in a study stands in the full description, and what differs in the run's name
         epochs = counted(summary.epochs or 0, "epoch")
-        length = f", {num_steps:,} steps of a growing batch" if grown_steps else f" of {batches}"
+        length = f", {num_steps:,} steps with a growing batch" if grown_steps else f" of {batches}"
         return [f"  {summary.architecture}, {settings}, {epochs}{length}"]
-    length = f"{num_steps:,} steps of a growing batch in all" if grown_steps else f"of {batches} each"
+    length = f"{num_steps:,} steps with a growing batch in total" if grown_steps else f"of {batches} each"
     of_class = np.bincount(splits.scenes.labels[splits.train], minlength=len(splits.classes))
     counts = ", ".join(f"{name} {count:,}" for name, count in zip(splits.classes, of_class, strict=True))
     whole = f" of {splits.num_whole:,} (data.train_fraction={summary.train_fraction:g})" if splits.num_whole else ""

@@ -104,7 +104,7 @@ def epochs_by_budget(configs: Iterable[RunConfig]) -> dict[str, int]:
 
 
 def with_growing_batches(data: SceneDataModule, config: RunConfig) -> SceneDataModule:
-    """Return the data of a run whose batch grows with batches that do; without `batch_growth` nothing changes.
+    """Return the data of a run with its growing batches; without `batch_growth`, the data unchanged.
 
     Args:
         data: The images, or their features.

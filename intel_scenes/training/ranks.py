@@ -56,9 +56,9 @@ class Started(NamedTuple):
 
 
 def started(trainer: TrainerConfig) -> Started | None:
-    """Return the processes that torchrun or srun started, as they put it into the environment; None without them.
+    """Return the processes that torchrun or srun started, read from the environment variables; None without them.
 
-    torchrun always starts one run. Under srun a run on one device is that of a task of its own.
+    torchrun always starts one run. Under srun, each task trains a run of its own if the run is on one device.
 
     Raises:
         UserError: srun was not told how many processes each machine has, which Lightning needs.
@@ -87,29 +87,29 @@ def as_started(trainer: TrainerConfig, typed: Collection[str]) -> TrainerConfig:
     Raises:
         UserError: A number that was typed is not that of the launcher, or there is no such device.
     """
-    found = started(trainer)
+    launched = started(trainer)
     is_open = str(trainer.devices) in ("-1", "auto")
-    if found is None:
+    if launched is None:
         if not (is_open and trainer.strategy):
             return trainer
         if trainer.accelerator == "cpu" or not torch.cuda.is_available():
             raise UserError(
-                f"trainer.devices={trainer.devices} is all GPUs, and there is none: set trainer.devices=2 for two "
+                f"trainer.devices={trainer.devices} means all GPUs, but there is none: set trainer.devices=2 for two "
                 "processes on the CPU"
             )
         return replace(trainer, devices=torch.cuda.device_count())
     num_nodes = trainer.others.get("num_nodes", 1)
     for key, own, theirs, noun in (
-        ("trainer.devices", None if is_open else num_devices(trainer) // num_nodes, found.num_local, "process"),
-        ("trainer.num_nodes", num_nodes, found.num_nodes, "machine"),
+        ("trainer.devices", None if is_open else num_devices(trainer) // num_nodes, launched.num_local, "process"),
+        ("trainer.num_nodes", num_nodes, launched.num_nodes, "machine"),
     ):
         if key in typed and own not in (None, theirs):
             where = counted(theirs, noun, "processes on each machine" if noun == "process" else None)
-            raise UserError(f"{key}={shown(own)}, but {found.by} started {where}: leave {key} out, or start as many")
-    if found.num_local * found.num_nodes == 1:
+            raise UserError(f"{key}={shown(own)}, but {launched.by} started {where}: leave {key} out, or start as many")
+    if launched.num_local * launched.num_nodes == 1:
         return replace(trainer, devices=1)
-    nodes = {"num_nodes": found.num_nodes} if found.num_nodes > 1 else {}
-    return replace(trainer, devices=found.num_local, others={"strategy": "ddp", **trainer.others, **nodes})
+    nodes = {"num_nodes": launched.num_nodes} if launched.num_nodes > 1 else {}
+    return replace(trainer, devices=launched.num_local, others={"strategy": "ddp", **trainer.others, **nodes})
 
 
 def needs_processes(trainer: TrainerConfig) -> bool:
@@ -125,7 +125,7 @@ def start_processes(trainer: TrainerConfig) -> NoReturn:
         KeyboardInterrupt: The run was interrupted.
     """
     if trainer.others.get("num_nodes", 1) != 1:
-        raise UserError("a run on several machines is started by torchrun or srun on each: see docs/several-devices.md")
+        raise UserError("a run on several machines must be started by torchrun or srun: see docs/several-devices.md")
     for name in ("agent.server.api", "multiprocessing.api"):  # the processes say why they end
         logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # for the processes: a lost connection is an error of ours
@@ -259,7 +259,7 @@ def _within(seconds: float, happens: Callable[[], bool]) -> bool:
 
 @contextmanager
 def joined(trainer: TrainerConfig, threads: int | None) -> Iterator[Ranks]:
-    """Join the other processes of a run on several devices; a single process has nobody to join.
+    """Join the other processes of a run on several devices; nothing is done for a single process.
 
     Args:
         trainer: Devices of the run, from `as_started`.

@@ -20,7 +20,7 @@ from intel_scenes.data.store import Batch
 from intel_scenes.record import AveragedEpoch, Averages
 from intel_scenes.runtime import Runtime
 
-FEATURES_PER_BATCH = 512  # few enough to be read from the cache by all networks but the first
+FEATURES_PER_BATCH = 512  # few enough to stay in the CPU's cache for all networks after the first
 MOST_KEPT = 2**30  # bytes of the features of a split that are kept in order, rather than gathered after each epoch
 
 

@@ -98,17 +98,17 @@ class Predicted:
         Raises:
             UserError: The runs were evaluated on different images.
         """
-        found = {
+        loaded = {
             name: [Predictions.read(run.folder, split) for _, run in sorted(runs.items())]
             for name, runs in networks.items()
         }
-        first_name, (first, *_) = next(iter(found.items()))
-        for name, of_name in found.items():
+        first_name, (first, *_) = next(iter(loaded.items()))
+        for name, of_name in loaded.items():
             if any(one.paths != first.paths for one in of_name):
                 raise UserError(
                     f"the {split} images of {name} are not those of {first_name}: train them on the same images"
                 )
-        return cls({name: np.stack([one.probabilities for one in runs]) for name, runs in found.items()}, first.labels)
+        return cls({name: np.stack([one.probabilities for one in runs]) for name, runs in loaded.items()}, first.labels)
 
     def mean(self, names: Names) -> Array:
         """Return the mean probabilities of several backbones, (seeds, images, classes)."""

@@ -169,12 +169,12 @@ def gain_estimate(constant: Tuned, other: Tuned) -> Estimate:
 
 def windows(study: Study, constant: Tuned) -> list[Tuned]:
     """Return the averages of a cell at a constant rate, each at its own rate, in ascending order of windows."""
-    found = [
+    averaged = [
         tuned
         for cell, tuned in study.tuned[constant.outcome].items()
         if cell.schedule.startswith(f"{AVERAGING} ") and cell.with_schedule(CONSTANT) == constant.cell
     ]
-    return sorted(found, key=lambda one: window_of(one.cell))
+    return sorted(averaged, key=lambda one: window_of(one.cell))
 
 
 def window_of(cell: Cell) -> float:

@@ -151,7 +151,7 @@ def _full(study: Study, optimizer: str) -> list[Tuned]:
 
 
 def _vanishing(study: Study, optimizer: str) -> list[Answer]:
-    found = []
+    answers = []
     for small in study.constant("training", study.main, optimizer=optimizer, batch_size=SMALL, regime="samples"):
         at_small = _decay_gain(study, small)
         for full in _full(study, optimizer):
@@ -162,12 +162,12 @@ def _vanishing(study: Study, optimizer: str) -> list[Answer]:
             )
             verdict = _held_only(above(difference), is_near_0)
             text = f"D({SMALL}) {mean(at_small.values())}, D(full) {mean(at_full.values())}"
-            found.append(Answer(VANISHING, optimizer, text, difference, verdict))
-    return found
+            answers.append(Answer(VANISHING, optimizer, text, difference, verdict))
+    return answers
 
 
 def _normalized(study: Study, optimizer: str) -> list[Answer]:
-    found = []
+    answers = []
     for own in _full(study, optimizer):
         for plain in _full(study, "sgd_plain"):
             at_own, at_plain = _decay_gain(study, own), _decay_gain(study, plain)
@@ -175,8 +175,8 @@ def _normalized(study: Study, optimizer: str) -> list[Answer]:
             text = f"D({optimizer}) {own_gain}, D(sgd_plain) {mean(at_plain.values())}"
             vanishes = below(mean(paired(at_plain, at_own, MARGIN).values()))
             verdict = _held_only(all_of([above(own_gain), above(difference)]), vanishes)
-            found.append(Answer(NORMALIZED_STEPS, optimizer, text, difference, verdict))
-    return found
+            answers.append(Answer(NORMALIZED_STEPS, optimizer, text, difference, verdict))
+    return answers
 
 
 def _noise_scale(study: Study) -> list[Answer]:

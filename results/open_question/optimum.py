@@ -213,7 +213,7 @@ def optima(trials: Collection[Trial], output: Path) -> dict[Problem, Optimum]:
     """
     path = output / OPTIMUM
     known = {entry["key"]: entry for entry in json.loads(path.read_text())} if path.exists() else {}
-    found = {}
+    optima = {}
     problems = {trial.cell.problem for trial in trials}
     for problem in sorted(one for one in problems if one.trained == FROZEN and one.weight_decay > 0):
         of_problem = [trial for trial in trials if trial.cell.problem == problem]
@@ -223,9 +223,9 @@ def optima(trials: Collection[Trial], output: Path) -> dict[Problem, Optimum]:
             known[key] = {"key": key, "problem": str(problem), **asdict(optimum)}
             _write_spectrum(output / SPECTRUM, str(problem), spectrum)
             files.write_whole(path, (json.dumps(list(known.values()), indent=2) + "\n").encode())
-        found[problem] = Optimum(**{name: known[key][name] for name in Optimum.__dataclass_fields__})
-        _check_lowest(found[problem], of_problem)
-    return found
+        optima[problem] = Optimum(**{name: known[key][name] for name in Optimum.__dataclass_fields__})
+        _check_lowest(optima[problem], of_problem)
+    return optima
 
 
 def _inputs(folder: Path, problem: Problem) -> tuple[Floats, Labels, float, int]:

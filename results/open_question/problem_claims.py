@@ -61,14 +61,14 @@ def _thinned(study: Study) -> list[Problem]:
 
 def _leads(study: Study, problem: Problem | None, **fixed: object) -> list[tuple[str, dict[int, float]]]:
     """Return batch and passes in words, in ascending order, and the log ratio of the excess of SGD and Adam by seed."""
-    found = {}
+    leads = {}
     for sgd in study.constant("training", problem, optimizer="sgd", **fixed):
         adam = study.tuned["training"].get(replace(sgd.cell, optimizer="adam"))
         if adam:
             lead = paired(study.log_excess(sgd), study.log_excess(adam))
             label = f"{batch_label(sgd.cell.batch_size, sgd.cell.num_train)}, {sgd.cell.passes} passes"
-            found[sgd.cell.batch_size, sgd.cell.passes] = label, lead
-    return [found[place] for place in sorted(found)]
+            leads[sgd.cell.batch_size, sgd.cell.passes] = label, lead
+    return [leads[place] for place in sorted(leads)]
 
 
 def _opening(study: Study, thinned: Problem) -> Answer | None:
@@ -131,13 +131,13 @@ def _changes(study: Study, optimizer: str, outcome: Outcome, model: str) -> dict
 
 def _gains(study: Study, optimizer: str, outcome: Outcome, model: str) -> dict[float, dict[int, dict[int, float]]]:
     """Return D of a network by weight decay, batch size and fresh seed."""
-    found: dict[float, dict[int, dict[int, float]]] = {}
+    gains: dict[float, dict[int, dict[int, float]]] = {}
     for cell, constant in study.tuned[outcome].items():
         if (cell.schedule, cell.optimizer, cell.problem.model) == (CONSTANT, optimizer, model):
             decayed = study.under(constant, *DECAYED)
             if decayed and (by_seed := gain(constant, decayed)):
-                found.setdefault(cell.problem.weight_decay, {})[cell.batch_size] = by_seed
-    return found
+                gains.setdefault(cell.problem.weight_decay, {})[cell.batch_size] = by_seed
+    return gains
 
 
 def _in_network(study: Study, optimizer: str, outcome: Outcome) -> Answer | None:

@@ -170,12 +170,12 @@ def _exponents(study: Study, optimizer: str) -> list[Answer]:
     optimum = study.optima.get(study.main) if study.main else None
     if optimum is None:
         return []
-    found = []
+    answers = []
     for linear in study.cells("training", study.main, optimizer=optimizer, schedule=LINEAR):
         by_exponent = {exponent_of(one.cell.schedule): one for one in _powers(study, linear)}
         if len(by_exponent) > 2:
-            found.append(_exponent(f"{optimizer}, {label(linear)}", dict(sorted(by_exponent.items())), optimum))
-    return found
+            answers.append(_exponent(f"{optimizer}, {label(linear)}", dict(sorted(by_exponent.items())), optimum))
+    return answers
 
 
 def _powers(study: Study, linear: Tuned) -> list[Tuned]:

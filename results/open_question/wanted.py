@@ -25,12 +25,12 @@ def wanted(study: Study) -> list[Wanted]:
 
     Of the averages of a cell only the window that the screening seed found best is confirmed, which decides the rows.
     """
-    found: dict[tuple[Cell, float, int], Wanted] = {}
+    missing: dict[tuple[Cell, float, int], Wanted] = {}
     for outcome in OUTCOMES:
         for tuned in filter(partial(_decides, study), study.tuned[outcome].values()):
             for one in _extension(study, tuned) if tuned.edge else _confirmation(study, tuned):
-                found.setdefault((one.cell, one.lr, one.seed), one)
-    return sorted(found.values())
+                missing.setdefault((one.cell, one.lr, one.seed), one)
+    return sorted(missing.values())
 
 
 def _decides(study: Study, tuned: Tuned) -> bool:

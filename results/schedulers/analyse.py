@@ -107,8 +107,8 @@ def arms_of(comparison: Comparison) -> dict[tuple[str, str], Arm]:
         UserError: The study compares other factors, or has no constant rate.
     """
     if set(comparison.compared) != FACTORS:
-        found = ", ".join(comparison.compared) or "nothing"
-        raise UserError(f"{comparison.folder} compares {found}: sweep optim and scheduler, and fix or tune all else")
+        compared = ", ".join(comparison.compared) or "nothing"
+        raise UserError(f"{comparison.folder} compares {compared}: sweep optim and scheduler, and fix or tune all else")
     arms = {(arm.tested.values["optim"], arm.tested.values["scheduler"]): arm for arm in comparable(comparison.arms)}
     if not any(scheduler == CONSTANT for _, scheduler in arms):
         raise UserError(f"{comparison.folder} has no run with scheduler={CONSTANT}: add it")

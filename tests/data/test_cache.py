@@ -76,7 +76,7 @@ def test_verify_finds_a_flipped_bit_and_names_the_file(tmp_path: Path) -> None:
     make_once(folder, write)
     with pytest.raises(UserError) as caught:
         make_once(folder, write, verify=True)
-    assert str(caught.value) == f"the cache folder {folder} is corrupt (b is not what was written): remove it"
+    assert str(caught.value) == f"the cache folder {folder} is corrupt (the checksum of b is wrong): remove it"
 
 
 def test_a_cache_of_an_earlier_version_cannot_be_verified(tmp_path: Path) -> None:

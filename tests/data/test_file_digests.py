@@ -94,7 +94,7 @@ def test_files_that_changed_since_the_last_start_are_named(
     known.of(folder, now)
     known.of(folder, now)
     assert caplog.messages == [
-        f"{folder} is not as it was at the last start: 1 file changed: a/1.jpg; 1 file added: b/4.jpg; "
+        f"{folder} has changed since the last start: 1 file changed: a/1.jpg; 1 file added: b/4.jpg; "
         "1 file removed: b/2.jpg"
     ]
 
@@ -143,8 +143,8 @@ def test_verify_reads_all_files_and_names_the_one_that_changed_unseen(
     assert verifying.of(folder, NAMES) == digests_of(b"one", b"two", b"thref")
     assert sorted(reads) == ["1.jpg", "2.jpg", "3.jpg"]
     assert caplog.messages == [
-        f"1 file of {folder} changed, but not in size and times: b/3.jpg; runs since then were told the old content",
-        f"{folder} is not as it was at the last start: 1 file changed: b/3.jpg",
+        f"1 file of {folder} changed without a change of size or times: b/3.jpg; runs since that change used the old digests",
+        f"{folder} has changed since the last start: 1 file changed: b/3.jpg",
     ]
     assert known.of(folder, NAMES) == digests_of(b"one", b"two", b"thref"), "the new digest is kept"
 
@@ -162,7 +162,7 @@ def test_damaged_digests_are_named_and_all_files_are_read_again(
     reads.clear()
     assert known.of(folder, NAMES) == digests_of(b"one", b"two", b"three")
     assert sorted(reads) == ["1.jpg", "2.jpg", "3.jpg"]
-    assert caplog.messages[0].startswith(f"{file} is damaged: all files are read again")
+    assert caplog.messages[0].startswith(f"{file} is damaged, so all files are read again")
     assert known.of(folder, NAMES) == digests_of(b"one", b"two", b"three")
     assert reads.count("1.jpg") == 1, "they were kept anew"
 

@@ -28,7 +28,7 @@ def test_images_that_changed_between_two_runs_are_named_and_the_runs_are_kept_ap
     replaced = images / "seg_train/sea/4.jpg"
     replaced.write_bytes((images / "seg_train/forest/1.jpg").read_bytes())
     second = run(*own, "seed=2", folder=study / "seed=2", siblings=study)
-    assert f"{images / 'seg_train'} is not as it was at the last start: 1 file changed: sea/4.jpg" in caplog.messages
+    assert f"{images / 'seg_train'} has changed since the last start: 1 file changed: sea/4.jpg" in caplog.messages
     assert second.data_fingerprint != first.data_fingerprint
     records = load(study)
     assert len(records.runs) == len(records.elsewhere) == 1

@@ -452,8 +452,8 @@ def test_ctrl_c_saves_and_compares_and_the_sweep_resumes(start, sweep, tmp_path)
             "sweep.confirm has no effect with hydra/sweeper=basic",
         ),
         (["seed=1,2", "sweep.name="], "sweep.name= is empty: name a folder, or leave it out"),
-        (["seed=1,2", "sweep.shard=9/8"], "sweep.shard=9/8 is not a shard: give its number and how many there are"),
-        (["seed=1,2", "sweep.plan_file=none"], "there is no none: make it once by this command with sweep.plan=true"),
+        (["seed=1,2", "sweep.shard=9/8"], "sweep.shard=9/8 is not a shard: set NUMBER/TOTAL"),
+        (["seed=1,2", "sweep.plan_file=none"], "there is no none: make it once with this command and sweep.plan=true"),
         (["seed=1,2", "sweep.shard=1/2", "hydra/sweeper=basic"], "sweep.shard has no effect with hydra/sweeper=basic"),
         (["seed=1,2", "sweep.trials=3"], "sweep.trials has no effect, because no key is set to interval(LOW,HIGH)"),
     ],
@@ -505,7 +505,7 @@ def test_shards_compared_and_confirmed_as_one_equal_an_undivided_sweep(sweep, en
     )
     status, said = sweep(*arguments, "sweep.plan=true", place=tmp_path / "one")
     assert status == 0, said
-    assert said.endswith(f"written to {tmp_path}/p: copy it to every shard\n")
+    assert said.endswith(f"written to {tmp_path}/p: copy it to the machine of every shard\n")
     assert sweep(*arguments, place=tmp_path / "one")[0] == 0
     undivided = tmp_path / "one/multirun/s"
     for number in (1, 2):

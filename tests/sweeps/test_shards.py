@@ -43,7 +43,7 @@ def test_every_run_is_in_one_shard_and_shards_are_about_equal() -> None:
 
 @pytest.mark.parametrize("shard", ["9/8", "0/8", "3", 3, "3/8/1", "a/b", "-1/8", "3/0", "", "1.5/2", "²/8"])
 def test_what_is_no_shard_is_refused(shard: object) -> None:
-    with pytest.raises(UserError, match=rf"^sweep.shard={shard} is not a shard: give .* from 1/8 to 8/8$"):
+    with pytest.raises(UserError, match=rf"^sweep.shard={shard} is not a shard: set NUMBER/TOTAL, such as 1/8"):
         options(shard=shard)
 
 
@@ -83,7 +83,7 @@ def test_a_plan_written_by_others_is_read(tmp_path: Path) -> None:
 )
 def test_what_is_no_plan_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "plan.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"plan.json is not a whole plan of a sweep: copy it again from where it was"):
+    with pytest.raises(UserError, match=r"plan.json is not a complete plan file: copy it again from where it was"):
         SweepPlan.read(tmp_path / "plan.json")
 
 
@@ -106,16 +106,16 @@ def test_a_plan_cut_anywhere_or_changed_anywhere_is_refused(tmp_path: Path) -> N
 def test_a_plan_has_to_be_there_and_to_be_that_of_the_folder(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     asks = options(plan_file=str(path))
-    with pytest.raises(UserError, match=r"there is no \S+plan.json: make it once by this command with sweep.plan=true"):
+    with pytest.raises(UserError, match=r"there is no \S+plan.json: make it once with this command and sweep.plan=true"):
         shards.shared_plan(asks, tmp_path, StudyPlan())
     assert shards.shared_plan(options(plan_file=str(path), plan=True), tmp_path, StudyPlan()) is None
     PLAN.write(path)
     for before in (StudyPlan(), StudyPlan(planned=("a",), plan_file=PLAN.digest)):
         assert shards.shared_plan(asks, tmp_path, before) == PLAN
     for digest in (None, "another"):
-        with pytest.raises(UserError, match=r"was begun with another plan than \S+plan.json: set another sweep.name"):
+        with pytest.raises(UserError, match=r"was started with another plan than \S+plan.json: set another sweep.name"):
             shards.shared_plan(asks, tmp_path, StudyPlan(planned=("a",), plan_file=digest))
-    with pytest.raises(UserError, match="is not a file: copy the plan of the sweep there"):
+    with pytest.raises(UserError, match="is not a file: copy the plan file of the sweep there"):
         shards.shared_plan(options(plan_file=str(tmp_path)), tmp_path, StudyPlan())
 
 
@@ -138,7 +138,7 @@ def test_other_runs_configurations_or_images_than_planned_are_refused(tmp_path: 
         refuse([*JOBS, third], shared, composed(cache))
     with pytest.raises(UserError, match=r"plan of other runs \(\S+ is only in the file\): repeat"):
         refuse(JOBS[:1], shared, composed(cache))
-    with pytest.raises(UserError, match=r"plan.json has another configuration of \S+: use the same version"):
+    with pytest.raises(UserError, match=r"plan.json has a different configuration for \S+: use the same version"):
         refuse(JOBS, shared, composed(cache, "optim.lr=0.5"))
     other_images = tmp_path / "other.json"
     content = replace(shared, runs=tuple(replace(run, data="of other images") for run in shared.runs))
@@ -154,7 +154,7 @@ def test_a_budget_is_measured_once_for_all_shards(tmp_path: Path, cache: Path, m
     monkeypatch.setattr(epoch_budget, "epochs_within_budget", lambda config, *_: measured.append(config) or 5)
     small = [text for text in SMALL if not text.startswith("epochs")]
     jobs = [[*DRAWN, *small, "budget_minutes=1", f"seed={seed}"] for seed in (1, 2)]
-    with pytest.raises(UserError, match="budget_minutes would give each shard other epochs: make a plan once"):
+    with pytest.raises(UserError, match="budget_minutes would give each shard a different number of epochs: make a plan once"):
         shards.refuse_own_budget(jobs, composed(cache))
     shared = shards.make_plan(tmp_path / "plan.json", jobs, 1, None, composed(cache))
     assert list(shared.fitted_epochs.values()) == [5]

@@ -96,7 +96,7 @@ def test_a_run_takes_the_batches_and_the_rates_that_its_schedule_gives(run, tmp_
     assert [row["lr"] for row in history(folder)] == pytest.approx([0.01, 0.01, 0.01, 0.01 * 108 / 128])
     assert of_record(folder).num_steps == 13
     assert (summary.batch_size, summary.epochs) == (16, 4)
-    assert "epochs:  4, 13 steps of a growing batch in all;" in caplog.text
+    assert "epochs:  4, 13 steps with a growing batch in total;" in caplog.text
     assert run(*PROBE, *HALVED, "epochs=4", "batch_growth=1", folder=folder) == summary, "it is complete"
 
 

@@ -169,7 +169,7 @@ def test_a_run_whose_process_was_killed_goes_on_with_another_number_of_them(
     mixed = (weights, "recipe.mixup=0.2", "recipe.cutmix=1")
     first, _ = start(2, *mixed, "trainer=ddp", module="dies", by="srun")
     assert first.returncode == 1
-    assert first.stderr.splitlines()[-1].startswith("another process of the run has ended: its message says why")
+    assert first.stderr.splitlines()[-1].startswith("another process of the run has ended: see its message")
     assert "Traceback" not in first.stderr
     begun = summary_of(tmp_path / "rank0/run")
     assert begun.status is Status.INTERRUPTED

@@ -73,7 +73,7 @@ def test_devices_and_machines_are_those_of_the_launcher(launcher: None, typed: t
         (
             {},
             ("trainer=ddp",),
-            "trainer.devices=-1 is all GPUs, and there is none: set trainer.devices=2 for two processes on the CPU",
+            "trainer.devices=-1 means all GPUs, but there is none: set trainer.devices=2 for two processes on the CPU",
         ),
     ],
     indirect=["launcher"],
