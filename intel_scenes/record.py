@@ -281,9 +281,12 @@ class Summary:
         try:
             is_same = self.predictions_digest in (None, files.sha256(path))
         except OSError as error:
-            raise UserError(f"{path} cannot be read ({error}): train the run again") from error
+            raise UserError(f"{path} cannot be read ({error}): remove its folder and train again") from error
         if not is_same:
-            raise UserError(f"{path} has changed since the run wrote it (its checksum in {SUMMARY} differs): train the run again")
+            raise UserError(
+                f"{path} has changed since the run wrote it (its checksum in {SUMMARY} differs): remove its folder and "
+                "train again"
+            )
 
     def write(self, folder: Path) -> None:
         """Write `summary.json` with every key, atomically; numbers that are not finite become null.
@@ -568,7 +571,9 @@ class Predictions:
         """
         by_split = cls.read_splits(folder, split)
         if split not in by_split:
-            raise UserError(f"{folder / PREDICTIONS} cannot be read (it has no {split} images): train the run again")
+            raise UserError(
+                f"{folder / PREDICTIONS} cannot be read (it has no {split} images): remove its folder and train again"
+            )
         return by_split[split]
 
     @classmethod
@@ -584,7 +589,7 @@ class Predictions:
             rows = {split: _rows(text, split) for split in splits}
             by_split = {split: cls._of(split, fields, width) for split, (fields, width) in rows.items() if fields}
         except (OSError, ValueError, IndexError, OverflowError, csv.Error) as error:
-            raise UserError(f"{path} cannot be read ({error}): run it again") from error
+            raise UserError(f"{path} cannot be read ({error}): remove its folder and train again") from error
         return by_split
 
     @classmethod
@@ -626,7 +631,7 @@ class Predictions:
             if classes.min() < 0 or classes.max() > MAX_CLASS:
                 raise ValueError(f"it has images of a class below 0 or above {MAX_CLASS:,}")
         except (OSError, ValueError, IndexError, OverflowError, csv.Error) as error:
-            raise UserError(f"{path} cannot be read ({error}): run it again") from error
+            raise UserError(f"{path} cannot be read ({error}): remove its folder and train again") from error
         return by_split
 
     @staticmethod

@@ -313,19 +313,19 @@ def test_predictions_are_written_as_they_are_read(tmp_path: Path) -> None:
     ids=["empty", "another split", "cut off", "no number", "no class", "none predicted", "negative", "an empty line"],
 )
 def test_corrupt_predictions_are_named(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UserError, match=r"predictions\.csv cannot be read \(.+\): run it again$"):
+    with pytest.raises(UserError, match=r"predictions\.csv cannot be read \(.+\): remove its folder and train again$"):
         Predictions.read(predictions(tmp_path, text), "val")
 
 
 @pytest.mark.parametrize("row", ["val,ice/5.jpg", "val,ice/5.jpg,0,1", "val,ice/5.jpg,,1,", "val,ice/5.jpg,-1,1,"])
 @pytest.mark.parametrize("others", ["", "val,ice/1.jpg,0,1,0.25,0.75\n", 'test,"a,b.jpg",0,1,0.25,0.75\n'])
 def test_corrupt_labels_are_named(tmp_path: Path, row: str, others: str) -> None:
-    with pytest.raises(UserError, match=r"predictions\.csv cannot be read \(.+\): run it again$"):
+    with pytest.raises(UserError, match=r"predictions\.csv cannot be read \(.+\): remove its folder and train again$"):
         Predictions.read_classes(predictions(tmp_path, f"{HEAD}{others}{row}\ntest,sea/2.jpg,1,1,0.1,0.9\n"))
 
 
 def test_missing_predictions_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"predictions\.csv cannot be read \(.+\): run it again$"):
+    with pytest.raises(UserError, match=r"predictions\.csv cannot be read \(.+\): remove its folder and train again$"):
         Predictions.read(tmp_path, "val")
 
 

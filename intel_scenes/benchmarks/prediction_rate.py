@@ -47,7 +47,7 @@ def benchmark_prediction(folder: Path, paths: Sequence[Path], repeats: int) -> I
         seconds = time.perf_counter() - started
         if predicted[0].unreadable:
             raise UserError(
-                f"what=predict needs readable images, unlike {paths[min(predicted[0].unreadable)]}: remove it"
+                f"what=predict needs readable images, but {paths[min(predicted[0].unreadable)]} cannot be read: remove it"
             )
         return len(paths) / seconds
 

@@ -288,7 +288,7 @@ class SceneDataModule(LightningDataModule):
         num_epochs = self.trainer.max_epochs if self.trainer else None
         if num_epochs is None or num_epochs < 0:
             raise UserError(
-                f"train_sizes={list(self.train_sizes)} share the epochs equally: set max_epochs of the Trainer"
+                f"train_sizes={list(self.train_sizes)} divide the epochs equally: set max_epochs of the Trainer"
             )
         return size_of(self.train_sizes, self._epoch, num_epochs)
 

@@ -272,7 +272,7 @@ def _warn_of_other_folders(place: Path) -> None:
     """Warn of class folders in a folder beside the splits, which may be a split under an unknown name."""
     others = [name for name in _folders(place) if name.lower() not in SPLIT_NAMES and name not in NOT_A_SPLIT]
     if others := [name for name in others if _folders(place / name)]:
-        log.warning("%s is no split and is not used: call it train, val or test if it is one", place / others[0])
+        log.warning("%s is not a split and is not used: if it is one, name it train, val or test", place / others[0])
 
 
 def read_labels(

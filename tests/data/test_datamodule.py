@@ -500,7 +500,7 @@ def test_each_training_size_is_used_for_an_equal_part_of_the_epochs(
 def test_several_training_sizes_need_max_epochs(drawn: Path, make: Make) -> None:
     trainer = Trainer(**QUIET, max_epochs=-1, max_steps=4, enable_checkpointing=False, log_every_n_steps=1)
     with pytest.raises(
-        UserError, match=r"^train_sizes=\[16, 24\] share the epochs equally: set max_epochs of the Trainer$"
+        UserError, match=r"^train_sizes=\[16, 24\] divide the epochs equally: set max_epochs of the Trainer$"
     ):
         trainer.fit(Recorder(), datamodule=make(drawn, train_sizes=[16, 24]))
     trainer = Trainer(**QUIET, max_epochs=-1, max_steps=8, enable_checkpointing=False, log_every_n_steps=1)

@@ -79,7 +79,10 @@ def test_predictions_with_another_probability_are_named_and_their_run_is_left_ou
     flip(path, path.read_bytes().rindex(b"0.95") + 3)  # 0.94: no accuracy depends on it
     after = Predictions.read(path.parent, "test").probabilities
     assert np.abs(before - after).max() == pytest.approx(0.01)
-    said = f"{path} has changed since the run wrote it (its checksum in summary.json differs): train the run again"
+    said = (
+        f"{path} has changed since the run wrote it (its checksum in summary.json differs): remove its folder and train "
+        "again"
+    )
     with pytest.raises(UserError) as caught:
         load_run(path.parent)
     assert str(caught.value) == said

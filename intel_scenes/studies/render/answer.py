@@ -111,7 +111,7 @@ def _corrected(comparison: Comparison) -> str:
     if comparison.corrected is not None:
         return f" ({percentage(comparison.corrected)} with the choice made on the other seeds)"
     if len(comparison.arms) > 1 and len(comparison.arms[0].chosen.runs) == 1:
-        return " (one seed, so how much of it is luck of the choice is unknown)"
+        return " (with one seed, the bias from choosing the best arm is unknown)"
     return ""
 
 

@@ -129,7 +129,7 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
     Kind.NOT_COMPARED: lambda _, v, __: (
         f"{v['arm']} was not confirmed, so nothing is compared with it: sweep.confirm=N confirms it"
         if v["is_unconfirmed"]
-        else f"{v['arm']} has no predictions, so nothing is compared with it: run it again"
+        else f"{v['arm']} has no predictions, so nothing is compared with it: train it again"
     ),
     Kind.NO_EFFECT: lambda _, v, __: (
         f"predictions are identical, so the setting in which these runs differ has no effect: {_equal_runs(v['pairs'])}"

@@ -123,7 +123,7 @@ def test_the_answer_names_the_leader_and_the_verdicts_on_the_others(tmp_path):
     assert "over test images alone" in first
     leave_study(tmp_path / "two", {"sgd": 0, "adam": 0}, 1)
     first, second = answer(compare(tmp_path / "two"))
-    assert "one seed, so how much of it is luck of the choice is unknown" in first
+    assert "with one seed, the bias from choosing the best arm is unknown" in first
     assert second.startswith("Cannot be distinguished from adam with one seed (seed=1,2,3 runs three): ")
 
 
