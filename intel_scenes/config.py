@@ -70,7 +70,7 @@ SWITCHES: dict[str, tuple[str | bool, ...]] = {
     **dict.fromkeys(("amsgrad", "capturable", "centered", "decoupled_weight_decay"), (True, False)),
     **dict.fromkeys(("differentiable", "foreach", "maximize", "nesterov"), (True, False)),
 }
-# Ranges of arguments of torch's schedulers, by name, or by key where another class may mean another thing.
+# Ranges of arguments of torch's schedulers, by name, or by key where the name means something else in another class.
 SCHEDULER_LIMITS: dict[str, Above0 | Within] = {
     **dict.fromkeys(("gamma", "step_size"), Above0()),
     **{"factory.power": Within(0, math.inf), "factory.end_factor": Within(0, 1)},
@@ -562,7 +562,7 @@ class RunConfig(Section):
     def with_batch_size(self, batch_size: int) -> Self:
         """Return the configuration with the number of images that `data.batch_size=full` stands for.
 
-        From here on the run is the one with that number: digests and record hold it.
+        Digests and record hold that number.
 
         Args:
             batch_size: Number of images in a full batch; another `data.batch_size` stays as it is.

@@ -39,7 +39,7 @@ STUDY, STUDY_LOCK = "study.yaml", ".study.lock"  # in the folder of a study
 
 ACCURACY, BALANCED = "accuracy", "balanced_accuracy"  # primary metrics, which choose and which verdicts compare
 MAX_DEPTH = 20  # of nested values in a record
-LARGEST = 1e100  # a number of a record is below it, because float32 ends at 3.4e38, and above its reciprocal
+LARGEST = 1e100  # numbers in a record are smaller, because float32 ends at 3.4e38, and larger than its reciprocal
 MAX_CLASS = 2**15 - 1  # highest number of a class
 GROUP_KEYS = ("study", "model", "optim", "scheduler", "recipe")  # keys of a summary that name the file of a group
 
@@ -740,7 +740,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> Any:  # noqa: ANN401
-    """Return the plain values of a YAML file of a record, which may be a stranger's: nothing is executed or expanded.
+    """Return the plain values of a YAML file of a record, which a stranger may have sent: nothing is executed or expanded.
 
     Raises:
         OSError: The file cannot be read.

@@ -99,9 +99,9 @@ def _accelerator(config: TrainerConfig) -> str:
 
 
 def cluster_environment() -> ClusterEnvironment:
-    """Return what started this process: torchrun, SLURM or nothing that starts several.
+    """Return the launcher of this process: torchrun, SLURM, or Lightning's own environment if there is none.
 
-    Lightning's requeueing under SLURM is off: the signal that it handles belongs to whoever submitted the job.
+    Lightning's requeueing under SLURM is off, because its signal is left to the script that submitted the job.
     """
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 # started, or Windows; others are videos, or are only recognized or written.
 NO_IMAGES = frozenset({"EPS", "WMF", "MPEG", "FLI", "BUFR", "GRIB", "HDF5", "PDF", "PALM"})
 
-MAX_BYTES = 2**30  # of a file: more than the most pixels that Pillow opens take in RGB without compression
+MAX_BYTES = 2**30  # of a file; the largest image that Pillow opens takes less in uncompressed RGB
 
 # Possible values of white in grey images by Pillow mode: the first that is at least their maximum is used. Other modes
 # have 65535.

@@ -69,15 +69,15 @@ class TrainBatches:
         """Return the number of each pass of the current epoch, and the number of images in each of its batches."""
         first = self.epoch() * self.passes
         full_batches = [self.batch_size] * (len(self.chosen) // self.batch_size)
-        # Lightning asks for the length after the last epoch, too, of which there are no `sizes`.
+        # Lightning asks for the length after the last epoch, too, for which there are no `sizes`.
         passes = self.sizes[first : first + self.passes] if self.sizes else [full_batches] * self.passes
         return enumerate(passes, first)
 
     @cached_property
     def _all_features(self) -> Batch:
-        """All features in one batch, gathered once: in every order its loss is the same mean.
+        """All features in one batch, gathered once, because its mean loss does not depend on their order.
 
-        Images are gathered for each pass, because the next one in the batch is what an image is mixed with.
+        Images are gathered for each pass, because an image is mixed with the next one in the batch.
         """
         return self.stored.batch(self.chosen)
 

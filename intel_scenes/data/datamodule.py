@@ -27,7 +27,7 @@ from intel_scenes.errors import UserError, counted
 # Least batch size of evaluation: without gradients there is memory for it, and small batches take longer per image.
 EVAL_BATCH_SIZE = 64
 MAX_EVAL_FACTOR = 4  # largest multiple of the training batch size, which may have been lowered for lack of memory
-MAX_EVAL_BATCH_SIZE = 256  # larger batches save no time; with frozen features, one that trains the head may be huge
+MAX_EVAL_BATCH_SIZE = 256  # larger batches save no time, and a batch of frozen features that trains a head may be huge
 
 
 def eval_batch_size(batch_size: int) -> int:

@@ -55,7 +55,7 @@ class FileDigests:
 
     A file counts as unchanged if its path, inode, size, modification time and change time (`ctime`) are those of the
     time when it was read. Unlike the modification time, no program can set the change time. So a change is missed
-    only if the system does not record it: a disk that loses bits, a write to the device below the file system, a
+    only if the system does not record it: a disk that flips bits, a write to the device below the file system, a
     network or FUSE file system without change times, or a clock that was set back to the nanosecond. `verify` detects
     these too.
 

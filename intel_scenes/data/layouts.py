@@ -133,7 +133,7 @@ def read_layout(root: Path | None, labels: Path | None = None, digests: FileDige
         root: Folder with train, val and test folders or with class folders, directly or in its only subfolder; with
             `labels`, the folder that its paths are relative to (None for the folder of the labels file).
         labels: A labels file, in place of class folders; see `read_labels`.
-        digests: What reads the files, or knows their digests.
+        digests: Reads the files, or takes their digests from the cache.
 
     Raises:
         UserError: There are no images or no training images; or a class is empty, in some splits only, or spelled in
@@ -290,7 +290,7 @@ def read_labels(
         root: Folder that its paths are relative to; None for the folder of the file.
         only: Split to read, if the file has it.
         classes: Classes that the images must have, and no others; None takes those that are there.
-        digests: What reads the files, or knows their digests.
+        digests: Reads the files, or takes their digests from the cache.
 
     Returns:
         The images by split, sorted by path, with `paths` as the file writes them; the key is None if there is no split.

@@ -97,7 +97,7 @@ def read_scenes(folder: Path, *, classes: Sequence[str] | None = None, digests: 
     Args:
         folder: Folder that holds one folder of images for each class.
         classes: Classes that must be there, and no others; None takes every folder as a class.
-        digests: What reads the files, or knows their digests.
+        digests: Reads the files, or takes their digests from the cache.
 
     Raises:
         UserError: There are fewer than two classes; a class folder is missing, empty or not in `classes`; a folder or

@@ -26,7 +26,7 @@ _OLD_DENSENET_KEY = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.
 log = logging.getLogger(__name__)
 
 _SIZES_THAT_FIT: set[tuple[str, int, int]] = set()
-_LOADED_HEADLESS: set[str] = set()  # sources of weights whose head was left out, and that this was logged for
+_LOADED_HEADLESS: set[str] = set()  # sources of weights for which a log message said that their head was left out
 _BUILT_FOR_ONE_SIZE = ("vit_", "maxvit_")
 _HEAD_NAMES = "names_of_heads"  # attribute that marks a network as not torchvision's
 
@@ -230,7 +230,7 @@ def load(network: nn.Module, model_name: str, state: OrderedDict[str, Tensor], s
             f"{source} does not fit {model_name} ({'; '.join(misfits[:3])}{more}): "
             f"set model.weights to a file of {model_name} weights, or to null for random weights."
         )
-    # Once in a process: each run of a sweep loads the same weights. An estimate of its cost loads them in silence.
+    # Once in a process: each run of a sweep loads the same weights. An estimate of its cost logs nothing.
     if left_out and log.isEnabledFor(logging.INFO) and str(source) not in _LOADED_HEADLESS:
         _LOADED_HEADLESS.add(str(source))
         log.info("%s: loaded without its head (other number of classes); the new head starts at random", source)

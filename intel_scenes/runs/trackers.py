@@ -27,7 +27,7 @@ class WandbLogger(loggers.WandbLogger):
 
 
 class MLFlowLogger(loggers.MLFlowLogger):
-    """Lightning's logger, allowed to keep a run in files: without a word in the environment MLflow 3 refuses that."""
+    """Lightning's logger with the environment variable without which MLflow 3 refuses to keep a run in files."""
 
     @wraps(loggers.MLFlowLogger.__init__)  # type: ignore[misc]  # so that its arguments are known
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401

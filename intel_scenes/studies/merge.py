@@ -96,7 +96,7 @@ def _kept_runs(sources: Sequence[Path]) -> tuple[dict[str, _Recorded], dict[str,
 def _differences(one: _Recorded, other: _Recorded) -> list[str]:
     """Return the keys and files in which two complete records differ; the checkpoints are not compared."""
     assert one.summary is not None, "a complete record has a summary"
-    assert other.summary is not None, "so does the other"
+    assert other.summary is not None, "a complete record has a summary"
     first, second = asdict(one.summary), asdict(other.summary)
     keys = [key for key in first if key not in OF_MACHINE and first[key] != second[key]]
     keys += [record.HISTORY] * (_epochs(one) != _epochs(other))

@@ -24,7 +24,7 @@ def is_of_shard(name: str, shard: str) -> bool:
 
 
 def shared_plan(options: SweepConfig, folder: Path, before: StudyPlan) -> SweepPlan | None:
-    """Return the plan that the shards of a sweep share; None if there is none, or if this start is to make it.
+    """Return the plan that the shards of a sweep share; None if there is none, or if this start makes it.
 
     Args:
         options: Section `sweep` of the configuration.

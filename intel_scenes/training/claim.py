@@ -294,8 +294,8 @@ def recorded(
 ) -> Iterator[OpenRecord]:
     """Open the record of a run, and close it with a status whatever happens inside.
 
-    The record says `interrupted` until it is closed, so that of a killed run is correct. Of several processes the first
-    one alone has a record to open, and writes the failure of another one into it.
+    The record says `interrupted` until it is closed, so the record of a killed run is correct. Of several processes
+    only the first one opens a record, and writes the failure of another one into it.
 
     Args:
         config: The resolved configuration.

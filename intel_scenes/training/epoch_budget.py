@@ -33,9 +33,9 @@ def unshared_epochs(_budget_digest: str, epochs: Callable[[], int]) -> int:
 
 
 def at_equal_steps(config: RunConfig, data: SceneDataModule) -> RunConfig:
-    """Return the configuration with as many epochs of a subset as take the steps of `epochs` epochs of all images.
+    """Return the configuration with as many epochs of a subset as have the steps of `epochs` epochs of all images.
 
-    Without `equal_steps` nothing changes.
+    Without `equal_steps` it is unchanged.
 
     Args:
         config: The composed configuration.

@@ -40,7 +40,7 @@ class NoiseScale:
 def noise_scale(small_norm: float, large_norm: float, small_batch: int, large_batch: int) -> NoiseScale:
     """Estimate the gradient noise scale from batches of two sizes.
 
-    The squared norm of the mean gradient of B images is signal + noise / B on average, which two sizes solve for both
+    The squared norm of the mean gradient of B images is signal + noise / B on average, so two sizes determine both
     (McCandlish et al., "An Empirical Model of Large-Batch Training", 2018, appendix A.1). Signal and noise are linear
     in the norms, and unbiased; their ratio is not. Average the norms of several measurements, or their signals and
     their noises apart, and divide last.

@@ -128,7 +128,7 @@ def start_processes(trainer: TrainerConfig) -> NoReturn:
         raise UserError("a run on several machines must be started by torchrun or srun: see docs/several-devices.md")
     for name in ("agent.server.api", "multiprocessing.api"):  # the processes say why they end
         logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # for the processes: a lost connection is an error of ours
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # inherited; the processes report a lost connection
     agent = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -182,7 +182,7 @@ class Ranks:
         The first process waits until the others know, because it may serve the store and be about to end.
 
         Raises:
-            Lost: Another process does not ask.
+            Lost: Another process has not asked for the decision.
         """
         store = self.store
         if store is None:

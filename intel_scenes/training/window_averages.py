@@ -79,7 +79,7 @@ class WindowAverages(Callback):
         self._kept: dict[str, list[Batch]] = {}
         self._step = 0
         self._averaged: list[Tensor] = []  # floating-point tensors of all windows, one window after the other
-        self._live: list[Tensor] = []  # those of the network, in the same order and as often
+        self._live: list[Tensor] = []  # those of the network, in the same order, once for each window
         self._decayed: list[int] = []  # positions of parameters
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
