@@ -798,7 +798,11 @@ def _check_batches(config: RunConfig) -> None:
     limit = trainer.limit_train_batches
     for refused, is_set, reason in (
         ("data.batch_size=full", config.data.batch_size == "full", "is all training images and cannot grow"),
-        ("scheduler.interval=validation", config.scheduler.interval == "validation", "sets the rate during the training"),
+        (
+            "scheduler.interval=validation",
+            config.scheduler.interval == "validation",
+            "sets the rate during the training",
+        ),
         ("budget_minutes", config.budget_minutes is not None, "times steps of one size"),
         ("study_minutes", config.study_minutes is not None, "times steps of one size"),
         ("compile=true", config.compile, "would compile for each batch size"),

@@ -740,7 +740,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> Any:  # noqa: ANN401
-    """Return the plain values of a YAML file of a record, which a stranger may have sent: nothing is executed or expanded.
+    """Return the plain values of a YAML file of a record, which may be hostile: nothing is executed or expanded.
 
     Raises:
         OSError: The file cannot be read.

@@ -74,10 +74,16 @@ def test_a_list_of_folders_is_compared_as_one(compare, tmp_path):
         (["folder=broken"], "study.yaml cannot be read"),
         (["folder=study", "data.root=none"], "data.root=none is not a folder"),
         (["folder=."], "holds several sweeps: set folder=./NAME"),
-        (["folder=[study,broken]"], "folder=[A,B,...] needs at least one folder, and output=FOLDER for the merged study"),
+        (
+            ["folder=[study,broken]"],
+            "folder=[A,B,...] needs at least one folder, and output=FOLDER for the merged study",
+        ),
         (["folder=[]", "output=all"], "folder=[A,B,...] needs at least one folder"),
         (["folder=study", "output=all"], "output=all has no effect with one folder: leave it out, or list several"),
-        (["folder=[study,none]", "output=all"], "there is no folder none: set folder=[A,B,...] to the folders of the shards"),
+        (
+            ["folder=[study,none]", "output=all"],
+            "there is no folder none: set folder=[A,B,...] to the folders of the shards",
+        ),
         (["folder=[study,broken]", "output=all"], "broken/study.yaml cannot be read"),
         (["foldr=study"], "there is no key foldr (did you mean folder?)"),
         (["-m", "folder=study,empty"], "-m starts a sweep, which only train supports: leave it out"),

@@ -46,9 +46,8 @@ def benchmark_prediction(folder: Path, paths: Sequence[Path], repeats: int) -> I
         predicted[:] = [predict([network], paths, _names(paths))]
         seconds = time.perf_counter() - started
         if predicted[0].unreadable:
-            raise UserError(
-                f"what=predict needs readable images, but {paths[min(predicted[0].unreadable)]} cannot be read: remove it"
-            )
+            unreadable = paths[min(predicted[0].unreadable)]
+            raise UserError(f"what=predict needs readable images, but {unreadable} cannot be read: remove it")
         return len(paths) / seconds
 
     row = in_turns(

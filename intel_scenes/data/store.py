@@ -20,7 +20,7 @@ class Batch(NamedTuple):
         labels: (B,) int64.
         indices: (B,) positions in the split, on the CPU, where the random numbers of each image are drawn.
         sizes: (B, 2) heights and widths of whole images, each placed at the top left; None for squares and features.
-        neighbours: Number of images at the end that belong to the slice of another rank; they are only mixed into others.
+        neighbours: Number of images at the end that belong to another rank's slice; they are only mixed into others.
     """
 
     images: Tensor

@@ -146,6 +146,6 @@ def what_follows(shard: str, folder: Path, *, confirms: bool) -> str:
     """Return the sentence that says what to do when the shards of a sweep have ended."""
     then = "; then repeat this command there without sweep.shard to confirm the choice" if confirms else ""
     return (
-        f"only shard {shard} was run: when all shards have ended, copy their folders to one machine and run intel-scenes "
-        f"compare folder=[A,B,...] output={folder}{then}"
+        f"only shard {shard} was run: when all shards have ended, copy their folders to one machine and run "
+        f"intel-scenes compare folder=[A,B,...] output={folder}{then}"
     )

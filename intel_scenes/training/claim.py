@@ -183,7 +183,9 @@ def settle_previous_run(config: RunConfig, facts: Facts, place: Place, claim: Cl
     elif summary.config_digest != digest.config:
         is_complete = summary.status is Status.COMPLETED
         if summary.resume_digest == digest.resume and not is_complete:
-            log.info("continuing a run that was started on other devices: %s", ", ".join(_changed(place.folder, config)))
+            log.info(
+                "continuing a run that was started on other devices: %s", ", ".join(_changed(place.folder, config))
+            )
             return
         if summary.status is Status.FAILED or place.replaces_changed:
             _move_aside(place.folder)

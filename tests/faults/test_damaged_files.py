@@ -80,8 +80,8 @@ def test_predictions_with_another_probability_are_named_and_their_run_is_left_ou
     after = Predictions.read(path.parent, "test").probabilities
     assert np.abs(before - after).max() == pytest.approx(0.01)
     said = (
-        f"{path} has changed since the run wrote it (its checksum in summary.json differs): remove its folder and train "
-        "again"
+        f"{path} has changed since the run wrote it (its checksum in summary.json differs): remove its folder and "
+        "train again"
     )
     with pytest.raises(UserError) as caught:
         load_run(path.parent)

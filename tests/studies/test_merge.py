@@ -144,5 +144,7 @@ def test_folders_without_a_plan_are_merged_by_their_records(tmp_path):
     merge([tmp_path / "a", tmp_path / "b"], tmp_path / "a")
     assert len(names(tmp_path / "a")) == 4
     shutil.rmtree(tmp_path / "b")
-    with pytest.raises(UserError, match=r"there is no folder \S+b: set folder=\[A,B,...\] to the folders of the shards"):
+    with pytest.raises(
+        UserError, match=r"there is no folder \S+b: set folder=\[A,B,...\] to the folders of the shards"
+    ):
         merge([tmp_path / "a", tmp_path / "b"], tmp_path / "a")

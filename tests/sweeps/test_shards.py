@@ -106,7 +106,9 @@ def test_a_plan_cut_anywhere_or_changed_anywhere_is_refused(tmp_path: Path) -> N
 def test_a_plan_has_to_be_there_and_to_be_that_of_the_folder(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     asks = options(plan_file=str(path))
-    with pytest.raises(UserError, match=r"there is no \S+plan.json: make it once with this command and sweep.plan=true"):
+    with pytest.raises(
+        UserError, match=r"there is no \S+plan.json: make it once with this command and sweep.plan=true"
+    ):
         shards.shared_plan(asks, tmp_path, StudyPlan())
     assert shards.shared_plan(options(plan_file=str(path), plan=True), tmp_path, StudyPlan()) is None
     PLAN.write(path)
@@ -154,7 +156,9 @@ def test_a_budget_is_measured_once_for_all_shards(tmp_path: Path, cache: Path, m
     monkeypatch.setattr(epoch_budget, "epochs_within_budget", lambda config, *_: measured.append(config) or 5)
     small = [text for text in SMALL if not text.startswith("epochs")]
     jobs = [[*DRAWN, *small, "budget_minutes=1", f"seed={seed}"] for seed in (1, 2)]
-    with pytest.raises(UserError, match="budget_minutes would give each shard a different number of epochs: make a plan once"):
+    with pytest.raises(
+        UserError, match="budget_minutes would give each shard a different number of epochs: make a plan once"
+    ):
         shards.refuse_own_budget(jobs, composed(cache))
     shared = shards.make_plan(tmp_path / "plan.json", jobs, 1, None, composed(cache))
     assert list(shared.fitted_epochs.values()) == [5]
