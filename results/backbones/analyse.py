@@ -1,4 +1,4 @@
-"""Which backbone is best within the same minutes, alone and in a mean of unlike networks?
+"""Which backbone is best within the same minutes, alone and in a mean of different networks?
 
 `python -m results.backbones.analyse STUDY OUTPUT` reads a study of backbones with the same seeds and writes `means.csv`
 into OUTPUT. For each seed it averages the class probabilities of every set of backbones. The best backbone and the best
@@ -31,7 +31,7 @@ BEST_SINGLE, BEST_MEAN = "best single", "best mean"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Row of `means.csv`; fractions of the images, cross entropy in nats, test results empty where not looked at.
+    """Row of `means.csv`; fractions of the images, cross entropy in nats, test results empty where they were not read.
 
     Attributes:
         members: Names of the averaged backbones.

@@ -1,10 +1,10 @@
 """Rates tuned on one seed, and what they reach on the others.
 
-Seed `SCREENING_SEED` chooses the rate of a cell, apart for each outcome: the lowest objective at the last step for the
-training loss, the lowest validation loss for the test accuracy. The values and their intervals rest on the other seeds
-alone, since the seed that chose is too good by its choice. A cell without other seeds has no interval.
+Seed `SCREENING_SEED` chooses the rate of a cell, separately for each outcome: the lowest objective at the last step for
+the training loss, the lowest validation loss for the test accuracy. The values and their intervals rest on the other
+seeds alone, since the results of the seed that chose are optimistic. A cell without other seeds has no interval.
 
-One seed chooses less well where the last step is noisy, which is at constant rates: D is somewhat too large for that.
+One seed chooses less well where the last step is noisy, as at a constant rate, so D is somewhat too large.
 """
 
 import math

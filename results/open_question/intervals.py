@@ -121,7 +121,7 @@ def within(estimate: Estimate, low: float, high: float) -> Verdict:
 
 
 def all_of(verdicts: Collection[Verdict]) -> Verdict:
-    """Refuted if one is, held if all are; those that were not run do not count unless all were not."""
+    """Refuted if one is, held if all are; those that were not run count only if none was run."""
     known = [verdict for verdict in verdicts if verdict is not Verdict.NOT_RUN]
     if not known:
         return Verdict.NOT_RUN

@@ -196,7 +196,7 @@ def _networks() -> Iterator[Place]:
 
 @dataclass(frozen=True)
 class Made:
-    """Runs that are made.
+    """Runs that exist.
 
     Attributes:
         folder: Study folder with their records.
@@ -216,7 +216,7 @@ class Made:
 
 
 def train(place: Place, lr: float, seed: int, made: Made, weights: Path, further: Iterable[str] = ()) -> None:
-    """Train a run unless it is made."""
+    """Train a run unless it is complete."""
     if made.has(place, lr, seed):
         return
     folder = place.folder(made.folder, lr, seed)
@@ -290,7 +290,7 @@ def confirming(made: Made, ordered: Sequence[Place], num_seeds: int) -> list[tup
 
 
 def expected(made: Made, ordered: Sequence[Place], stages: Collection[str], num_seeds: int) -> list[Place]:
-    """Return the place of each run that is still to be made; a guess for cells that have not tried four rates."""
+    """Return the place of each run that is missing; a guess for cells that have not tried four rates."""
     tried = {place: sum(made.has(place, lr, SCREENING_SEED) for lr in place.first_rates) for place in ordered}
     fresh = num_seeds if "confirm" in stages else 0
     runs = []

@@ -120,7 +120,7 @@ class Difference:
 
     Attributes:
         values: Difference at each seed.
-        resolution: Smallest standard deviation over seeds that is believed, because few seeds may agree by chance.
+        resolution: Smallest standard deviation over seeds that is used, because few seeds may agree by chance.
     """
 
     values: tuple[float, ...]
