@@ -93,13 +93,13 @@ def test_a_plan_cut_anywhere_or_changed_anywhere_is_refused(tmp_path: Path) -> N
     whole = path.read_bytes()
     for place in range(0, len(whole), 5):
         path.write_bytes(whole[:place])
-        with pytest.raises(UserError, match="is not a whole plan"):
+        with pytest.raises(UserError, match="is not a complete plan file"):
             SweepPlan.read(path)
     text = whole.decode()
     for old, new in (('"threads": 2', '"threads": 1'), ("ffffffff", "fffffffe"), (": 7", ": 8"), ('"d"', '"e"')):
         assert old in text
         path.write_text(text.replace(old, new))
-        with pytest.raises(UserError, match="is not a whole plan"):
+        with pytest.raises(UserError, match="is not a complete plan file"):
             SweepPlan.read(path)
 
 
