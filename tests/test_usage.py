@@ -40,7 +40,7 @@ def test_a_sentence_is_the_comment_behind_the_value() -> None:
     assert found["data.batch_size"] == keys.Key(
         "data.batch_size",
         32,
-        "global batch size: images per step, over all devices; full is all training images in one batch",
+        "global batch size: images per step, over all devices; full puts all training images into one batch",
     )
     assert found["data.cache_dir"].sentence == "folder of the decoded images, shared by all runs"
     sentences = [keys.sentences("train", frozenset({("data", name)}))["data.root"] for name in ("intel", "synthetic")]
