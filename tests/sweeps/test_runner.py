@@ -511,7 +511,7 @@ def test_shards_compared_and_confirmed_as_one_equal_an_undivided_sweep(sweep, en
     for number in (1, 2):
         status, said = sweep(*arguments, f"sweep.shard={number}/2", place=tmp_path / f"shard{number}")
         assert status == 0, said
-        assert "then repeat this command there without sweep.shard, which confirms the choice" in said
+        assert "then repeat this command there without sweep.shard to confirm the choice" in said
         assert not list((tmp_path / f"shard{number}").rglob("results.csv")), "a part is not compared"
     folders = [tmp_path / f"shard{number}/multirun/s" for number in (1, 2)]
     assert all(summaries(folder) for folder in folders)
