@@ -232,9 +232,7 @@ def compared(groups: Sequence[Group]) -> list[Row]:
     return rows
 
 
-def _at_lowest_loss(
-    groups: Sequence[Group], curves: Mapping[str, Curve], measure: str
-) -> list[tuple[Row, Difference]]:
+def _at_lowest_loss(groups: Sequence[Group], curves: Mapping[str, Curve], measure: str) -> list[tuple[Row, Difference]]:
     """Return the differences of pairs at the lowest training loss that all runs of the pair reached, not yet judged."""
     family = []
     for one, other in itertools.combinations(groups, 2):

@@ -243,6 +243,7 @@ def test_the_command_writes_three_tables_and_a_picture(tmp_path, capsys, monkeyp
     assert len(rows) == 12
     assert float(rows[0]["mean"]) == pytest.approx(0.9 - 0.004 * np.log(RATES[0] / 0.04) ** 2 + 0.00015)
     with (tmp_path / "out" / "fits.csv").open() as file:
-        assert [row["parameter"] for row in csv.DictReader(file)] == ["growth", "lr_at_1", "exponent", "lr_max", "B_noise"]
+        parameters = [row["parameter"] for row in csv.DictReader(file)]
+    assert parameters == ["growth", "lr_at_1", "exponent", "lr_max", "B_noise"]
     assert (tmp_path / "out" / "learning_rates.png").read_bytes().startswith(b"\x89PNG")
     assert "power, exponent: 0.5 (" in capsys.readouterr().out
