@@ -350,9 +350,9 @@ def _fits(
     noises: Sequence[tuple[float, float]],
     rng: np.random.Generator,
 ) -> list[Fit]:
-    growth = None if draws is None else _interval(np.exp(draws[:, -1] - draws[:, 0]))
-    value = float(np.exp(log_best[-1] - log_best[0]))
-    fits = [Fit(name, "none", "growth", value, *(growth or (None, None)), False, len(sizes), None)]
+    low, high = (None, None) if draws is None else _interval(np.exp(draws[:, -1] - draws[:, 0]))
+    growth = float(np.exp(log_best[-1] - log_best[0]))
+    fits = [Fit(name, "none", "growth", growth, low, high, False, len(sizes), None)]
     bounds = noise_bounds(sizes)
     repeated = {}
     for law, fit, names, limits in (
