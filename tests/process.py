@@ -1,7 +1,7 @@
 """Commands as a user starts them: a Python process of its own.
 
-Most of the time of a short command is that of importing torch, so `forked` and a `program` begin where that is done: the
-process comes from one that has imported everything and done nothing else. `python` starts from nothing.
+Most of the time of a short command is that of importing torch, so `forked` and a `program` begin where that is done:
+the process comes from one that has imported everything and done nothing else. `python` starts from nothing.
 """
 
 import json
@@ -99,7 +99,7 @@ def ranks(
 
 
 def program(path: Path, module: str) -> None:
-    """Writes a program that runs `python -m MODULE` with its arguments, the imports done; it works while the tests run."""
+    """Writes a program that runs `python -m MODULE`, the imports already done; it works while the tests run."""
     address = f"{path}.socket"
     with socket.create_server(address, family=socket.AF_UNIX) as server:
         CONTEXT.Process(target=_serve, args=(server, module), daemon=True).start()
