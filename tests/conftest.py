@@ -24,9 +24,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_in(cache: Path) -> Callable[..., Summary | None]:
     """Runs a small experiment in this process; `run_in(FOLDER, "optim=adam")` returns its summary."""
     from intel_scenes.record import Origin
+    from intel_scenes.training import memory
     from intel_scenes.training.claim import Place
     from intel_scenes.training.run import run
     from tests.small import asked
+
+    memory.spare_imports()  # as `intel-scenes train` does
 
     def small(folder: Path, *overrides: str, siblings: Path | None = None, **options: Any) -> Summary | None:
         images = () if any(text.startswith("data=") for text in overrides) else DRAWN

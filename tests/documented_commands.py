@@ -32,7 +32,7 @@ from hydra_plugins.intel_scenes.sweeper import Composer
 from intel_scenes import cli, config
 from intel_scenes.composition import configured
 from intel_scenes.keys import conf_folder
-from tests.process import NO_NETWORK
+from tests.process import NO_NETWORK, program
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -267,14 +267,16 @@ def prepare(place: Path) -> dict[str, str]:
     """Write the programs and weights that pages need below `place`, and return the environment of their commands."""
     scripts = place / "bin"
     scripts.mkdir(parents=True)
-    for name, words in (("intel-scenes", "-m intel_scenes"), ("python", ""), ("python3", "")):
-        (scripts / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
+    program(scripts / "intel-scenes", "intel_scenes")
+    for name in ("python", "python3"):
+        (scripts / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         (scripts / name).chmod(0o755)
     _write_weights(place / "torch/hub/checkpoints")
     kept = {key: value for key, value in os.environ.items() if key != "INTEL_SCENES_DATA"}
     ours = {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "passive"}
+    shared = {"TORCH_HOME": str(place / "torch"), "INTEL_SCENES_CACHE": str(place / "cache")}
     without_gpu = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg"}
-    return kept | NO_NETWORK | ours | without_gpu | {"TORCH_HOME": str(place / "torch")}
+    return kept | NO_NETWORK | ours | without_gpu | shared
 
 
 def _write_weights(folder: Path) -> None:
@@ -319,12 +321,11 @@ def run(
     """Run the blocks of a page in their order, up to the first that fails, and write what they print to `stdout`."""
     folder = place / "here"
     draw_photos(folder / "photos")
-    own = {"HOME": str(place / "home"), "INTEL_SCENES_CACHE": str(place / "cache")}
     (place / "home").mkdir()
     return subprocess.run(
         [sys.executable, "-m", "tests.documented_commands", "--here", str(page)],
         cwd=folder,
-        env=dict(environment) | own,
+        env={**environment, "HOME": str(place / "home")},
         stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,15 +1,17 @@
 """Commands as a user starts them: a Python process of its own.
 
-Most of the time of a short command is that of importing torch, so `forked` begins where that is done: the process comes
-from one that has imported everything and done nothing else. `python` starts from nothing.
+Most of the time of a short command is that of importing torch, so `forked` and a `program` begin where that is done:
+the process comes from one that has imported everything and done nothing else. `python` starts from nothing.
 """
 
+import json
 import multiprocessing
 import os
 import runpy
 import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -51,7 +53,8 @@ def forked(
     """
     with TemporaryDirectory() as place:
         outputs = Path(place, "stdout"), Path(place, "stderr")
-        process = CONTEXT.Process(target=_become, args=(module, arguments, cwd, dict(env or os.environ), outputs))
+        settings = dict(env or os.environ)
+        process = CONTEXT.Process(target=_become_written, args=(module, arguments, cwd, settings, outputs))
         process.start()
         meanwhile(process.pid)
         process.join(timeout)
@@ -95,14 +98,58 @@ def ranks(
         return list(pool.map(process, range(number)))
 
 
-def _become(
-    module: str, arguments: tuple[str, ...], cwd: Path, env: dict[str, str], outputs: tuple[Path, Path]
+def program(path: Path, module: str) -> None:
+    """Writes a program that runs `python -m MODULE`, the imports already done; it works while the tests run."""
+    address = f"{path}.socket"
+    with socket.create_server(address, family=socket.AF_UNIX) as server:
+        CONTEXT.Process(target=_serve, args=(server, module), daemon=True).start()
+    path.write_text(f"""#!{sys.executable} -IS
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    call = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)])
+    socket.send_fds(server, [call.encode()], [0, 1, 2])
+    sys.exit(int(server.recv(8) or 1))
+""")
+    path.chmod(0o755)
+
+
+def _serve(server: socket.socket, module: str) -> None:
+    while True:
+        caller, _ = server.accept()
+        if os.fork():
+            caller.close()
+            continue
+        status = 1
+        try:
+            call, streams, _, _ = socket.recv_fds(caller, 1 << 20, 3)
+            for number, stream in enumerate(streams):
+                os.dup2(stream, number)
+            arguments, cwd, env = json.loads(call)
+            _become(module, arguments, cwd, env)
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            caller.send(str(status).encode())
+            os._exit(status)
+
+
+def _become_written(
+    module: str, arguments: Sequence[str], cwd: Path, env: dict[str, str], outputs: tuple[Path, Path]
 ) -> None:
+    for number, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    _become(module, arguments, cwd, env)
+
+
+def _become(module: str, arguments: Sequence[str], cwd: Path, env: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
     sys.path.insert(0, str(cwd))
-    for number, path in enumerate(outputs, start=1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

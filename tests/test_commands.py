@@ -145,7 +145,7 @@ def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second
     assert f"95 % interval {100 * low:.1f} % to {100 * high:.1f} %" in first.stdout
     assert str(folder.relative_to(train.place)) in first.stdout
     assert [path.name for path in train.place.iterdir()] == ["outputs"]
-    assert (summary["model"], summary["optim"], summary["recipe"]) == ("mobilenet_v3_small", "adamw", "default")
+    assert (summary["model"], summary["optim"], summary["recipe"]) == ("resnet9_x0_5", "adamw", "default")
     second = train(*SMALL[::-1], *DRAWN)
     assert second.returncode == 0
     assert "is complete" in second.stderr
@@ -285,7 +285,7 @@ LONG = ("optim.weight_decay=0.0125", "scheduler=constant", "recipe=plain", "data
 
 @pytest.mark.parametrize("flag", [(), ("-m", "sweep.name=long")])
 def test_a_run_under_a_name_that_lost_its_seed_goes_on_there(train, flag):
-    arguments = (*DRAWN, *SMALL, *LONG, "epochs=1", "seed=7", *flag)
+    arguments = (*DRAWN, *SMALL, "model=mobilenet_v3_small", *LONG, "epochs=1", "seed=7", *flag)
     assert train(*arguments).returncode == 0
     (summary,) = train.place.glob("*/**/summary.json")
     folder = summary.parent
@@ -378,7 +378,7 @@ def test_no_data_and_no_network_says_how_to_get_it_and_names_the_drawn_scenes(tr
 
 
 def test_weights_that_cannot_be_downloaded_name_the_address_and_the_way_out(train):
-    done = train(*DRAWN, *SMALL, "model.weights=DEFAULT")
+    done = train(*DRAWN, *SMALL, "model=mobilenet_v3_small", "model.weights=DEFAULT")
     assert_one_sentence(done, "mobilenet_v3_small", "https://", "set model.weights to a file, or to null")
     assert not list(train.place.iterdir())
 

@@ -10,10 +10,12 @@ Every combination of the other factors (such as the optimizer) is a series of it
 - Two laws are fitted to the logarithms of the best rates by least squares:
   `lr(B) = lr_max / (1 + B_noise / B)` (McCandlish et al. 2018, arXiv 1812.06162), which is linear far below B_noise and
   constant far above it, and `lr ~ B^p` with 0 <= p <= 1.
+- Without any law, the best rate at the largest batch over that at the smallest is the growth between the two.
 - Intervals (95 %) come from simulated repetitions of the study: noise of the seeds is added to each cell, and
   everything from the choice of the highest cell on is repeated. Its standard deviation is pooled over the three cells
   around the best rate of every batch, without what the seeds have in common within a batch. Where the best rates lie
-  further from a law than this noise explains, the excess is added to each of them.
+  further from a law than this noise explains, the excess is added to each of them, with the uncertainty of a variance
+  that few batches estimate: with little noise the interval of the exponent is that of a regression.
 - Where runs have `gradient_noise.csv`, the noise scale at the best cells is noise / signal, each averaged over epochs
   and runs first, and is compared with B_noise.
 """
@@ -116,9 +118,9 @@ class Fit:
 
     Attributes:
         series: Values of the other factors.
-        law: `saturating`, `power` or `gradient noise`.
-        parameter: `lr_max`, `B_noise`, `exponent`, `lr_at_1` (rate at a batch of one image), `noise_scale` or
-            `B_noise / noise_scale`.
+        law: `saturating`, `power`, `gradient noise` or `none`.
+        parameter: `lr_max`, `B_noise`, `exponent`, `lr_at_1` (rate at a batch of one image), `noise_scale`,
+            `B_noise / noise_scale` or `growth` (best rate at the largest batch over that at the smallest).
         value: Estimate.
         low: Lower end of the 95 % interval.
         high: Its upper end.
@@ -348,7 +350,9 @@ def _fits(
     noises: Sequence[tuple[float, float]],
     rng: np.random.Generator,
 ) -> list[Fit]:
-    fits = []
+    low, high = (None, None) if draws is None else _interval(np.exp(draws[:, -1] - draws[:, 0]))
+    growth = float(np.exp(log_best[-1] - log_best[0]))
+    fits = [Fit(name, "none", "growth", growth, low, high, False, len(sizes), None)]
     bounds = noise_bounds(sizes)
     repeated = {}
     for law, fit, names, limits in (
@@ -360,8 +364,10 @@ def _fits(
         spread = float(np.sqrt(np.square(residuals).mean()))
         intervals: list[tuple[float | None, float | None]] = [(None, None)] * 2
         if draws is not None:
-            excess = float(np.square(residuals).sum()) / max(len(sizes) - 2, 1) - float(draws.var(axis=0).mean())
-            moved = draws + math.sqrt(max(0.0, excess)) * rng.standard_normal(draws.shape)
+            # Few best rates say little of their scatter, which is an estimate itself: hence the chi-squared numbers.
+            scatter = float(np.square(residuals).sum()) / rng.chisquare(max(len(sizes) - 2, 1), len(draws))
+            excess = np.maximum(0.0, scatter - draws.var(axis=0).mean())
+            moved = draws + np.sqrt(excess)[:, None] * rng.standard_normal(draws.shape)
             log_scales, repeated[law] = fit(sizes, moved)
             intervals = [_interval(np.exp(log_scales)), _interval(repeated[law])]
         is_at_bound = bool(np.isclose(float(shape[0]), limits).any())

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
+ROUNDING = 1e-12  # of a mean of float64 differences that is 0
 
 
 class Verdict(StrEnum):
@@ -73,7 +74,7 @@ def ratio(numerators: Mapping[int, float], denominators: Mapping[int, float]) ->
         return UNKNOWN
     above, below = (np.array([part[seed] for seed in seeds], float) for part in (numerators, denominators))
     a, b, num = float(above.mean()), float(below.mean()), len(seeds)
-    value = a / b if b else math.nan
+    value = a / b if abs(b) > ROUNDING else math.nan
     if num == 1 or not np.isfinite([*above, *below]).all():
         return Estimate(value, -math.inf, math.inf, num)
     variances = np.cov(above, below) / num * float(stats.t.ppf((1 + LEVEL) / 2, num - 1)) ** 2

@@ -6,7 +6,8 @@ its own best rate and at the rate of its file (`lr_scale=1`), and writes `OUTPUT
 The gap is `train_eval_accuracy - val_accuracy`: training images without augmentation in evaluation mode. A faster
 optimizer is simply further along after the same epochs, so optimizers are compared at the best epoch, at the last
 epoch, and at equal training loss: gap and validation accuracy are interpolated along the epochs at losses that every
-run reached. Differences are paired over seeds, with Student's t intervals. These cover other seeds, but not other
+run reached, and for each pair at the lowest loss that its runs reached: the common losses end where the optimizer that
+fits least does. Differences are paired over seeds, with Student's t intervals. These cover other seeds, but not other
 images: all runs share the validation images and the slice of training images. A standard deviation over seeds is taken
 as that of one validation image at least.
 """
@@ -38,6 +39,7 @@ from results import analysis, plots
 Array = npt.NDArray[np.float64]
 BEST, DEFAULT = "best", "default"  # rates
 BEST_EPOCH, LAST_EPOCH, EQUAL_LOSS, ALL_LOSSES = "best epoch", "last epoch", "equal loss", "mean over equal losses"
+LOWEST_LOSS = "lowest equal loss"  # of a pair
 MEASURES = ("gap", "val_accuracy")
 NUM_LOSSES = 5
 
@@ -225,7 +227,20 @@ def compared(groups: Sequence[Group]) -> list[Row]:
                 for one, other in itertools.combinations(of_rate, 2)
             ]
             rows += _judged([pair for pair in family if pair is not None], evaluated=evaluated)
+        for measure in MEASURES:
+            rows += _judged(_at_lowest_loss(of_rate, curves, measure), evaluated=evaluated)
     return rows
+
+
+def _at_lowest_loss(groups: Sequence[Group], curves: Mapping[str, Curve], measure: str) -> list[tuple[Row, Difference]]:
+    """Return the differences of pairs at the lowest training loss that all runs of the pair reached, not yet judged."""
+    family = []
+    for one, other in itertools.combinations(groups, 2):
+        of_pair = {run.name: curves[run.name] for run in (*one.runs, *other.runs)}
+        for loss in common_losses(list(of_pair.values()))[:1]:
+            values = {name: curve.at_loss(measure, loss) for name, curve in of_pair.items()}
+            family.append(_row(one, other, measure, LOWEST_LOSS, loss, values))
+    return [pair for pair in family if pair is not None]
 
 
 def _has_averages(groups: Sequence[Group]) -> bool:

@@ -24,7 +24,7 @@ def test_images_that_changed_between_two_runs_are_named_and_the_runs_are_kept_ap
     own = ("data=intel", f"data.root={images}", f"data.cache_dir={tmp_path / 'cache'}", *TINY)
     study = tmp_path / "study"
     first = run(*own, "seed=1", folder=study / "seed=1", siblings=study)
-    assert "at the last start" not in caplog.text
+    assert "since the last start" not in caplog.text
     replaced = images / "seg_train/sea/4.jpg"
     replaced.write_bytes((images / "seg_train/forest/1.jpg").read_bytes())
     second = run(*own, "seed=2", folder=study / "seed=2", siblings=study)

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from intel_scenes import record
 from intel_scenes.errors import UserError
@@ -140,6 +141,29 @@ def test_excess_scatter_around_a_law_widens_its_interval():
     assert width(0.3) > 3 * width(0.0)
 
 
+def test_the_interval_of_four_scattered_best_rates_is_that_of_a_regression():
+    scatter = dict(zip(BATCHES, (0.1, -0.2, 0.2, -0.1), strict=False))
+    batches = simulated(lambda batch: root(batch) * np.exp(scatter[batch]), batches=BATCHES[:4], sd=1e-6)
+
+    exponent = fits_of(batches)["exponent"]
+
+    rates = [root(batch) * np.exp(scatter[batch]) for batch in BATCHES[:4]]
+    line = stats.linregress(np.log(BATCHES[:4]), np.log(rates))
+    half = stats.t.ppf(0.975, 2) * line.stderr
+    assert exponent.value == pytest.approx(line.slope, abs=0.001)
+    assert (exponent.high - exponent.low) / 2 == pytest.approx(half, rel=0.25)  # of a thousand draws
+
+
+def test_the_growth_compares_the_ends_and_needs_no_law():
+    scatter = dict(zip(BATCHES, (0.1, -0.2, 0.2, -0.1), strict=False))
+    batches = simulated(lambda batch: root(batch) * np.exp(scatter[batch]), batches=BATCHES[:4])
+
+    growth = fits_of(batches)["growth"]
+
+    assert growth.value == pytest.approx(8 * np.exp(-0.2), rel=0.1)  # 64 times the batch
+    assert growth.low < 8 * np.exp(-0.2) < growth.high < 1.5 * growth.low
+
+
 def test_optimizers_are_series_of_their_own(tmp_path):
     for optim, law in (("sgd", saturating), ("adamw", root)):
         leave_study(tmp_path, law, batches=(16, 256, 4096), rates=RATES, optim=optim)
@@ -219,6 +243,7 @@ def test_the_command_writes_three_tables_and_a_picture(tmp_path, capsys, monkeyp
     assert len(rows) == 12
     assert float(rows[0]["mean"]) == pytest.approx(0.9 - 0.004 * np.log(RATES[0] / 0.04) ** 2 + 0.00015)
     with (tmp_path / "out" / "fits.csv").open() as file:
-        assert [row["parameter"] for row in csv.DictReader(file)] == ["lr_at_1", "exponent", "lr_max", "B_noise"]
+        parameters = [row["parameter"] for row in csv.DictReader(file)]
+    assert parameters == ["growth", "lr_at_1", "exponent", "lr_max", "B_noise"]
     assert (tmp_path / "out" / "learning_rates.png").read_bytes().startswith(b"\x89PNG")
     assert "power, exponent: 0.5 (" in capsys.readouterr().out

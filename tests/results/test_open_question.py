@@ -270,6 +270,7 @@ def test_the_bounds_of_a_ratio_are_where_the_difference_becomes_significant() ->
     halves = ratio({seed: value / 2 for seed, value in below.items()}, below)
     assert (halves.low, halves.high) == pytest.approx((0.5, 0.5), abs=1e-6)
     assert ratio(above, {2: 1.0, 3: -1.0, 4: 1.0, 5: -0.5}).high == math.inf
+    assert math.isnan(ratio(above, {2: 0.1 + 0.2, 3: -0.3, 4: 0.1, 5: -0.1}).value)  # 0 but for rounding: 1.4e-17
 
 
 def test_slopes_are_those_of_statsmodels() -> None:

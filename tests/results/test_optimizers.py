@@ -104,6 +104,27 @@ def test_without_a_training_loss_that_both_reached_nothing_is_compared_at_equal_
     assert {at for _, _, at in rows_of(tmp_path)} == {"best epoch", "last epoch"}
 
 
+def test_a_gap_that_opens_where_the_slowest_optimizer_never_gets_is_found_at_the_lowest_loss_of_the_pair(tmp_path):
+    rng = np.random.default_rng(5)
+    opens = 0.01 * (np.arange(EPOCHS) >= 4)  # at losses below exp(-0.3 x 4); those of SGD end at exp(-0.8)
+    for seed in (1, 2, 3, 4, 5):
+        for optim, speed, offset in (("sgd", 0.1, 0.0), ("adam", 0.3, 0.0), ("adamw", 0.3, opens)):
+            noise = 0.0005 * rng.normal()
+            leave_curve(tmp_path, {"optim": optim, "seed": seed}, speed=speed, offset=offset, noise=noise)
+
+    rows = {
+        (row.b, row.at): row
+        for row in analyse.compared(analyse.groups_of(tmp_path))
+        if (row.a, row.measure) == ("adam", "gap")
+    }
+
+    lowest = rows["adamw", "lowest equal loss"]
+    assert rows["adamw", "mean over equal losses"].verdict == "no difference shown"
+    assert lowest.train_loss == pytest.approx(np.exp(-0.3 * 8))
+    assert (lowest.difference, lowest.verdict) == (pytest.approx(-0.01, abs=0.001), "lower")
+    assert rows["sgd", "lowest equal loss"].train_loss == pytest.approx(np.exp(-0.1 * 8))
+
+
 def test_intervals_are_those_of_a_paired_t_test(tmp_path):
     leave_study(tmp_path, offset=0.004)
 

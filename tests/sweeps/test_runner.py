@@ -236,7 +236,7 @@ def test_a_sweep_of_another_network_asks_for_a_name_before_it_joins_a_folder_wit
         done = forked("intel_scenes.train", *typed, cwd=tmp_path, env=environment)
         return done.returncode, done.stdout + done.stderr
 
-    study, name = tmp_path / "multirun/by-optim.lr", "mobilenet_v3_small"
+    study, name = tmp_path / "multirun/by-optim.lr", "resnet9_x0_5"
     assert train("optim.lr=0.01,0.1")[0] == 0
     plan = yaml.safe_load((study / record.STUDY).read_text())
     assert plan["swept"] == ["optim.lr"]
@@ -249,7 +249,7 @@ def test_a_sweep_of_another_network_asks_for_a_name_before_it_joins_a_folder_wit
         "add sweep.name=NAME to start another study, or sweep.name=by-optim.lr to compare its runs with those",
     )
     assert len(summaries(study)) == 2
-    status, said = train("optim.lr=0.01", "model=resnet9_x0_5", "sweep.name=by-optim.lr")
+    status, said = train("optim.lr=0.01", "model=mobilenet_v3_small", "sweep.name=by-optim.lr")
     assert (status, len(summaries(study))) == (0, 3), said
     plan = yaml.safe_load((study / record.STUDY).read_text())
     assert plan["swept"] == ["model", "optim.lr"], "by now the study compares networks"
