@@ -54,7 +54,8 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
         nonlocal failed
         _set_up_logging()  # here, so that the workers of a launcher do so too
         hydra_config = HydraConfig.get()
-        typed = tuple(text for text in hydra_config.overrides.task if not text.lstrip("+").startswith(names.OF_SHARDS))
+        task = tuple(hydra_config.overrides.task)
+        typed = tuple(text for text in task if not text.lstrip("+").startswith(names.OF_SHARDS))
         choices = {str(group): name and str(name) for group, name in hydra_config.runtime.choices.items()}
         this = sweep.Job(Path(hydra_config.runtime.output_dir), Origin(typed, choices, composition_digest(typed)))
         if hydra_config.mode == RunMode.MULTIRUN:
@@ -62,7 +63,7 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
         try:
             configuration = configured(cfg, config.COMMANDS[config_name])
             if can_sweep:
-                refuse_keys_of_sweeps(this.origin.overrides)
+                refuse_keys_of_sweeps(task)
                 refuse_idle_without(cfg, this.origin.overrides)
             command(configuration, this)
         except Exception as error:  # Hydra would print it in its own words
