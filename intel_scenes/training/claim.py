@@ -133,11 +133,14 @@ def _count_deaths(folder: Path) -> None:
         UserError: There were too many. The count starts again at 0.
     """
     history, trace = folder / record.HISTORY, folder / DEATHS
-    lines = len(history.read_text().splitlines()) if history.exists() else 0
+    lines = len(history.read_bytes().splitlines()) if history.exists() else 0
     deaths = 0
     if trace.exists():
-        earlier = json.loads(trace.read_bytes())
-        deaths = earlier["deaths"] + 1 if earlier["lines"] == lines else 1
+        try:
+            earlier = json.loads(trace.read_bytes())
+            deaths = earlier["deaths"] + 1 if earlier["lines"] == lines else 1
+        except (KeyError, TypeError, ValueError):  # damaged
+            deaths = 1
     if deaths >= MAX_DEATHS:
         raise UserError(
             f"the process of {folder.name} was killed {deaths} times in one epoch, probably because memory ran out: "
