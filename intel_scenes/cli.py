@@ -27,7 +27,7 @@ from yaml import YAMLError
 from intel_scenes import __version__, config, keys, record, usage
 from intel_scenes.composition import configured, refuse_idle_without
 from intel_scenes.config import RunConfig
-from intel_scenes.errors import UserError, percentage, printable
+from intel_scenes.errors import UserError, lack_of_memory, percentage, printable
 from intel_scenes.hydra_errors import sentence
 from intel_scenes.record import Origin, Summary
 from intel_scenes.sweeps import names
@@ -69,7 +69,7 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
         except Exception as error:  # Hydra would print it in its own words
             failed = True
             leave_nothing(this.folder)
-            if not isinstance(error, UserError | OSError):
+            if not isinstance(error, UserError | OSError) and not lack_of_memory(error):
                 traceback.print_exc()
             _tell(sentence(error, config_name, sys.argv[1:]))
         return None
