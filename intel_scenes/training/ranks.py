@@ -138,6 +138,7 @@ def start_processes(trainer: TrainerConfig) -> NoReturn:
         rdzv_endpoint="127.0.0.1:0",
         local_addr="127.0.0.1",
         max_restarts=0,
+        signals_to_handle="SIGINT,SIGHUP,SIGQUIT",  # without SIGTERM, whose handler is that of every command
     )
     try:
         elastic_launch(agent, sys.executable)("-m", "intel_scenes.train", *sys.argv[1:])
