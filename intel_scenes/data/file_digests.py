@@ -89,7 +89,7 @@ class FileDigests:
         changed = np.flatnonzero(is_kept & (values != before).any(axis=1))
         if len(changed):
             log.warning(
-                "%s of %s changed, but not in size and times: %s; runs since then were told the old content",
+                "%s of %s changed, but not in size and times: %s; the records of runs since then have the old digests",
                 counted(len(changed), "file"),
                 folder,
                 _named([paths[row] for row in changed.tolist()]),
