@@ -27,7 +27,7 @@ from yaml import YAMLError
 from intel_scenes import __version__, config, keys, record, usage
 from intel_scenes.composition import configured, refuse_idle_without
 from intel_scenes.config import RunConfig
-from intel_scenes.errors import UserError, percentage, printable
+from intel_scenes.errors import UserError, lack_of_memory, percentage, printable
 from intel_scenes.hydra_errors import sentence
 from intel_scenes.record import Origin, Summary
 from intel_scenes.sweeps import names
@@ -54,7 +54,8 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
         nonlocal failed
         _set_up_logging()  # here, so that the workers of a launcher do so too
         hydra_config = HydraConfig.get()
-        typed = tuple(text for text in hydra_config.overrides.task if not text.lstrip("+").startswith(names.OF_SHARDS))
+        task = tuple(hydra_config.overrides.task)
+        typed = tuple(text for text in task if not text.lstrip("+").startswith(names.OF_SHARDS))
         choices = {str(group): name and str(name) for group, name in hydra_config.runtime.choices.items()}
         this = sweep.Job(Path(hydra_config.runtime.output_dir), Origin(typed, choices, composition_digest(typed)))
         if hydra_config.mode == RunMode.MULTIRUN:
@@ -62,13 +63,13 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
         try:
             configuration = configured(cfg, config.COMMANDS[config_name])
             if can_sweep:
-                refuse_keys_of_sweeps(this.origin.overrides)
+                refuse_keys_of_sweeps(task)
                 refuse_idle_without(cfg, this.origin.overrides)
             command(configuration, this)
         except Exception as error:  # Hydra would print it in its own words
             failed = True
             leave_nothing(this.folder)
-            if not isinstance(error, UserError | OSError):
+            if not isinstance(error, UserError | OSError) and not lack_of_memory(error):
                 traceback.print_exc()
             _tell(sentence(error, config_name, sys.argv[1:]))
         return None

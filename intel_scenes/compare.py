@@ -26,14 +26,19 @@ def _study_folder(config: StudyFolderConfig) -> Path:
     """Return the folder to compare: the one that is named, or that of the shards after merging them.
 
     Raises:
-        UserError: One folder has an output, several have none, or they cannot be merged.
+        UserError: One folder has an output, a list has none or is empty, or its folders cannot be merged.
     """
     if isinstance(config.folder, str):
         if config.output is not None:
             raise UserError(f"output={config.output} has no effect with one folder: leave it out, or list several")
         return Path(config.folder)
-    if config.output is None or not config.folder:
-        raise UserError("folder=[A,B,...] needs at least one folder, and output=FOLDER for the merged study")
+    if not config.folder:
+        raise UserError("folder=[] names no folder: list the folders of the shards, [A,B,...]")
+    if not config.output:
+        raise UserError(
+            "a list of folders is merged into one study before it is compared: set output=FOLDER, a folder for that "
+            "study"
+        )
     from intel_scenes.studies.merge import merge
 
     merge([Path(name).expanduser() for name in config.folder], output := cli.output_folder(config.output))

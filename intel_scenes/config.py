@@ -323,8 +323,9 @@ class TrainerConfig(Section):
         limit = self.limit_train_batches
         if reason := (Whole(1) if type(limit) is int else Within(1e-9, 1)).refusal(limit):
             raise UserError(f"trainer.limit_train_batches={shown(limit)} {reason}")
-        if reason := Whole(1).refusal(num_batches := self.others.get("accumulate_grad_batches", 1)):
-            raise UserError(f"trainer.accumulate_grad_batches={shown(num_batches)} {reason}")
+        for name in ("accumulate_grad_batches", "num_nodes"):
+            if reason := Whole(1).refusal(number := self.others.get(name, 1)):
+                raise UserError(f"trainer.{name}={shown(number)} {reason}")
 
     @property
     def strategy(self) -> object:
@@ -342,6 +343,12 @@ class TrainerConfig(Section):
         """Number of batches of an optimizer step."""
         num_batches: int = self.others.get("accumulate_grad_batches", 1)
         return num_batches
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of machines of a run."""
+        num_nodes: int = self.others.get("num_nodes", 1)
+        return num_nodes
 
     def num_batches(self, available: int) -> int:
         """Return the number of batches of an epoch, after Lightning's limit.

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from errno import ENOMEM
 
 
 class UserError(Exception):
@@ -75,6 +76,15 @@ def first_line(error: BaseException) -> str:
         return str(error)
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def lack_of_memory(error: BaseException) -> str | None:
+    """Return what an error says if it says that memory is full, as one line; None for other errors."""
+    at = str(error).find("DefaultCPUAllocator: can't allocate memory")  # torch has no class for it
+    if at >= 0:
+        return str(error)[at:].splitlines()[0]
+    is_class = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # of torch, for GPUs
+    return first_line(error) if is_class or (isinstance(error, OSError) and error.errno == ENOMEM) else None
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

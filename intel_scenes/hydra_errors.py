@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError
 
 from intel_scenes import files, keys, known_keys, record
-from intel_scenes.errors import UserError, did_you_mean
+from intel_scenes.errors import UserError, did_you_mean, lack_of_memory
 
 CLOSE = 0.85  # similarity (0 to 1) from which a name is suggested without importing its library for other names
 EXTRAS = {"joblib": "joblib", "slurm": "slurm", "submitit": "slurm", "ray": "ray"}  # by part of a launcher's name
@@ -66,6 +66,8 @@ def sentence(error: BaseException, config_name: str, arguments: Sequence[str], j
         return sentence(error.__cause__, config_name, arguments, job)
     if isinstance(error, UserError):
         return str(error)
+    if reason := lack_of_memory(error):
+        return f"out of memory ({reason}): lower the batch size or the image size, or choose another model"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return _of_type(error, config_name) or _of_message(str(error), config_name, arguments, job)

@@ -113,8 +113,7 @@ def num_devices(config: TrainerConfig) -> int:
 
     A strategy with an open number of devices counts as at least two, because it is made for several.
     """
-    devices, num_nodes = config.devices, config.others.get("num_nodes")
-    num_nodes = num_nodes if isinstance(num_nodes, int) else 1  # the Trainer refuses anything else
+    devices, num_nodes = config.devices, config.num_nodes
     if isinstance(devices, str) and "," in devices:  # as in Lightning, "0,1" are two devices, and so is "2"
         return len([text for text in devices.split(",") if text]) * num_nodes
     if isinstance(devices, Sequence) and not isinstance(devices, str):

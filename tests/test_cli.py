@@ -68,3 +68,17 @@ def test_a_stopped_run_keeps_its_epochs_and_goes_on_to_the_end_of_an_undisturbed
         assert ours == theirs
         a, b = (tensors(torch.load(one / record.BEST, weights_only=True)) for one in (run, expected))
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.slow
+def test_a_stopped_run_on_two_devices_ends_with_the_status_of_the_signal(tmp_path: Path, cache: Path):
+    env = os.environ | {"INTEL_SCENES_CACHE": str(cache)}
+    several = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "epochs=40")
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        arguments = (*RUN, *several, f"hydra.run.dir={number.name}/run")
+        place = tmp_path / number.name
+        stopped = forked("intel_scenes.train", *arguments, cwd=tmp_path, env=env, meanwhile=on(number, place))
+        assert stopped.returncode == 128 + number, stopped.stderr
+        assert stopped.stderr.endswith(f"{number.name}: start the same command again to resume\n")
+        assert "Traceback" not in stopped.stderr
+        assert summary(place / "run")["status"] == "interrupted"

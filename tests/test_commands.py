@@ -229,7 +229,11 @@ def test_a_run_folder_that_cannot_be_made_is_named(train):
 
 
 @pytest.mark.parametrize(
-    "option", ["sweep.name=mine", "sweep.plan=true", "study.tuned=[lr_scale]", "compare.rope=1", "study_minutes=5"]
+    "option",
+    [
+        *("sweep.name=mine", "sweep.plan=true", "sweep.shard=1/8", "sweep.plan_file=plan.json"),
+        *("study.tuned=[lr_scale]", "compare.rope=1", "study_minutes=5"),
+    ],
 )
 def test_what_is_for_sweeps_is_refused_on_a_single_run(train, option):
     key = option.partition("=")[0]

@@ -74,11 +74,9 @@ def test_a_list_of_folders_is_compared_as_one(compare, tmp_path):
         (["folder=broken"], "study.yaml cannot be read"),
         (["folder=study", "data.root=none"], "data.root=none is not a folder"),
         (["folder=."], "holds several sweeps: set folder=./NAME"),
-        (
-            ["folder=[study,broken]"],
-            "folder=[A,B,...] needs at least one folder, and output=FOLDER for the merged study",
-        ),
-        (["folder=[]", "output=all"], "folder=[A,B,...] needs at least one folder"),
+        (["folder=[study,broken]"], "a list of folders is merged into one study before it is compared: set output="),
+        (["folder=[study,broken]", "output="], "is merged into one study before it is compared: set output=FOLDER"),
+        (["folder=[]", "output=all"], "folder=[] names no folder: list the folders of the shards, [A,B,...]"),
         (["folder=study", "output=all"], "output=all has no effect with one folder: leave it out, or list several"),
         (
             ["folder=[study,none]", "output=all"],

@@ -287,9 +287,10 @@ def test_trainer_arguments_on_which_the_record_relies_are_refused(name: str) -> 
 
 
 @pytest.mark.parametrize("number", ["0", "1.5", "true", "null"])
-def test_batches_of_a_step_are_counted(number: str) -> None:
-    said = refusal(f"+trainer.accumulate_grad_batches={number}")
-    assert said == f"trainer.accumulate_grad_batches={number} must be a whole number of at least 1"
+@pytest.mark.parametrize("name", ["accumulate_grad_batches", "num_nodes"])
+def test_batches_of_a_step_and_machines_are_counted(name: str, number: str) -> None:
+    said = refusal(f"+trainer.{name}={number}")
+    assert said == f"trainer.{name}={number} must be a whole number of at least 1"
 
 
 def test_other_trainer_arguments_pass() -> None:

@@ -217,6 +217,12 @@ class SceneDataModule(LightningDataModule):
         grown.sizes = sizes
         return grown
 
+    def with_batch_size(self, batch_size: int) -> Self:
+        """Return a copy with another number of images in a step."""
+        resized = copy(self)
+        resized.batch_size = batch_size
+        return resized
+
     def on(self, device: torch.device) -> Self:
         """Return a copy whose stored training and validation images are resident on a device."""
         resident = copy(self)

@@ -90,7 +90,7 @@ class FileDigests:
         changed = np.flatnonzero(is_kept & (values != before).any(axis=1))
         if len(changed):
             log.warning(
-                "%s of %s changed without a change of size or times: %s; runs since that change used the old digests",
+                "%s of %s changed without a change of size or times: %s; records of runs since then have old digests",
                 counted(len(changed), "file"),
                 folder,
                 _named([paths[row] for row in changed.tolist()]),

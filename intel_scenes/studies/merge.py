@@ -35,8 +35,8 @@ def merge(folders: Sequence[Path], output: Path) -> None:
         output: Folder of the merged study; what it holds already takes part.
 
     Raises:
-        UserError: A folder is missing, the folders are not parts of one sweep, or two records of a run differ (nothing
-            is written in these cases), or a run in `output` that is to be replaced is being trained.
+        UserError: A folder is missing, the folders are not parts of one sweep, or two records of a run differ: then
+            nothing is written. Or a run of `output` that is to be replaced is being trained, or cannot be copied.
     """
     for folder in folders:
         if not folder.is_dir():
@@ -113,7 +113,11 @@ def _predictions(run: _Recorded) -> bytes | None:
 
 
 def _copy(run: _Recorded, target: Path) -> None:
-    """Copy a run folder, whole or not at all; files of a complete run, which nothing changes any more, are linked."""
+    """Copy a run folder, whole or not at all; files of a complete run, which nothing changes any more, are linked.
+
+    Raises:
+        UserError: The old folder is being trained, or a file cannot be copied.
+    """
     if (target / record.LOCK).exists():
         raise UserError(
             f"{target} is being trained: wait for it, or remove its {record.LOCK} if its process was killed"
@@ -121,7 +125,14 @@ def _copy(run: _Recorded, target: Path) -> None:
     part = target.with_name(f".{target.name}-part")
     shutil.rmtree(part, ignore_errors=True)
     copy = _link if run.is_completed else shutil.copy2
-    shutil.copytree(run.folder, part, symlinks=True, copy_function=copy, ignore=shutil.ignore_patterns(".*"))
+    try:
+        shutil.copytree(run.folder, part, symlinks=True, copy_function=copy, ignore=shutil.ignore_patterns(".*"))
+    except shutil.Error as error:  # with the source, the target and the reason of each file
+        shutil.rmtree(part, ignore_errors=True)
+        (_, _, reason), *_ = error.args[0]
+        raise UserError(
+            f"{run.folder} cannot be copied into {target.parent} ({reason}): free some space, or set another output"
+        ) from error
     if target.exists():
         shutil.rmtree(target)
     part.rename(target)

@@ -114,7 +114,13 @@ def build_data(config: RunConfig, typed: Collection[str] = (), *, reports: bool 
         UserError: The images are missing or cannot be read, or a key that was typed has no effect on them.
     """
     module = read_images(
-        config.data, config.model, seed=config.seed, augmentation=config.augment, recipe=config.recipe, typed=typed
+        config.data,
+        config.model,
+        seed=config.seed,
+        augmentation=config.augment,
+        recipe=config.recipe,
+        subset_seed=config.subset_seed,
+        typed=typed,
     )
     if reports:
         report_images(module)
@@ -128,6 +134,7 @@ def read_images(
     seed: int,
     augmentation: AugmentConfig = NO_AUGMENTATION,
     recipe: RecipeConfig | None = None,
+    subset_seed: int = 0,
     cuts_val: bool = True,
     typed: Collection[str] = (),
 ) -> SceneDataModule:
@@ -139,6 +146,7 @@ def read_images(
         seed: Seed of their order and augmentation.
         augmentation: Augmentation of the training images.
         recipe: Mixing, training sizes and test-time augmentation of the images; None uses none of them.
+        subset_seed: Seed of the subset of `data.train_fraction`.
         cuts_val: Whether a validation set is cut from the training set if the folder has none.
         typed: Keys that were typed.
 
@@ -163,7 +171,7 @@ def read_images(
         on_unreadable=data.on_unreadable,
         exclude=read_excluded(data.exclude, *([""] if data.labels else [])),  # paths of data.labels have no prefix
         train_fraction=data.train_fraction,
-        subset_seed=seed if data.subset_seed is None else data.subset_seed,
+        subset_seed=subset_seed,
         verify=data.verify,
     )
     _check_fractions(module.layout, typed)

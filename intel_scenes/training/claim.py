@@ -6,14 +6,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from errno import EDQUOT, EFBIG, ENOMEM, ENOSPC
+from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-import torch
 import yaml
 from filelock import SoftFileLease, Timeout
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -21,7 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from intel_scenes import files, record
 from intel_scenes.config import RunConfig, of_record
 from intel_scenes.digests import DEVICE_KEYS, Facts, digests, is_neutral
-from intel_scenes.errors import Busy, Lost, Refused, Twin, UserError, first_line
+from intel_scenes.errors import Busy, Lost, Refused, Twin, UserError, first_line, lack_of_memory
 from intel_scenes.record import Origin, Status, Summary
 from intel_scenes.sections import as_plain
 from intel_scenes.training.checkpoints import is_whole
@@ -31,7 +30,6 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 120.0  # longer than a step that blocks the interpreter, and with it the renewal
 MAX_DEATHS = 3
-NO_MEMORY_ON_CPU = "DefaultCPUAllocator: can't allocate memory"
 DEATHS = ".deaths.json"
 CUT_OFF = "the run is still training, or its process was killed: the same command resumes it from its last epoch"
 INTERRUPTED = "the run was interrupted: the same command resumes it from its last epoch"
@@ -133,11 +131,14 @@ def _count_deaths(folder: Path) -> None:
         UserError: There were too many. The count starts again at 0.
     """
     history, trace = folder / record.HISTORY, folder / DEATHS
-    lines = len(history.read_text().splitlines()) if history.exists() else 0
+    lines = len(history.read_bytes().splitlines()) if history.exists() else 0
     deaths = 0
     if trace.exists():
-        earlier = json.loads(trace.read_bytes())
-        deaths = earlier["deaths"] + 1 if earlier["lines"] == lines else 1
+        try:
+            earlier = json.loads(trace.read_bytes())
+            deaths = earlier["deaths"] + 1 if earlier["lines"] == lines else 1
+        except (KeyError, TypeError, ValueError):  # damaged
+            deaths = 1
     if deaths >= MAX_DEATHS:
         raise UserError(
             f"the process of {folder.name} was killed {deaths} times in one epoch, probably because memory ran out: "
@@ -292,7 +293,13 @@ class OpenRecord:
 
 @contextmanager
 def recorded(
-    config: RunConfig, origin: Origin, summary: Summary, folder: Path, claim: Claim, ranks: Ranks
+    config: RunConfig,
+    origin: Origin,
+    summary: Summary,
+    folder: Path,
+    claim: Claim,
+    ranks: Ranks,
+    fitting_batch_size: Callable[[], int | None],
 ) -> Iterator[OpenRecord]:
     """Open the record of a run, and close it with a status whatever happens inside.
 
@@ -306,6 +313,7 @@ def recorded(
         folder: Folder of the run.
         claim: Claim on the folder.
         ranks: Processes of the run.
+        fitting_batch_size: See `as_user_errors`.
 
     Yields:
         The open record; the block sets its summary to the one with results.
@@ -331,7 +339,7 @@ def recorded(
             files.write_whole(folder / record.OVERRIDES, yaml.safe_dump(list(origin.overrides)).encode())
         replace(opened, error=CUT_OFF).write(folder)
     try:
-        with as_user_errors():
+        with as_user_errors(fitting_batch_size):
             entry = OpenRecord(opened)
             yield entry
             claim.check()
@@ -360,25 +368,30 @@ def _ended_by(error: BaseException, failure: Failure | None, opened: Summary) ->
     return replace(opened, status=Status.FAILED, error=sentence, traceback=text, ended=files.now())
 
 
-def _of_full_disk_or_memory(error: Exception) -> str | None:
-    """Return the sentence for an error that means that the disk or the memory is full; None for others."""
-    if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT, EFBIG):
-        where = f" for {error.filename}" if error.filename else ""
-        return f"no space left{where} ({error.strerror}): free some space, or set hydra.run.dir=FOLDER"
-    is_class = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    at = str(error).find(NO_MEMORY_ON_CPU)  # torch has no class for it
-    if is_class or at >= 0 or (isinstance(error, OSError) and error.errno == ENOMEM):
-        reason = str(error)[at:].splitlines()[0] if at >= 0 else first_line(error)
-        return (
-            f"out of memory ({reason}): lower data.batch_size or data.image_size, or choose another model; "
-            "dry_run=true says how much a run needs"
-        )
-    return None
+def _of_full_disk(error: Exception) -> str | None:
+    """Return the sentence for an error that means that the disk is full; None for others."""
+    if not isinstance(error, OSError) or error.errno not in (ENOSPC, EDQUOT, EFBIG):
+        return None
+    where = f" for {error.filename}" if error.filename else ""
+    return f"no space left{where} ({error.strerror}): free some space, or set hydra.run.dir=FOLDER"
+
+
+def _out_of_memory(reason: str, batch_size: int | None) -> UserError:
+    lower = "lower data.batch_size or data.image_size"
+    if batch_size:
+        lower = f"set data.batch_size={batch_size}, of which a few steps fit, lower data.image_size"
+    return UserError(
+        f"out of memory ({reason}): {lower}, or choose another model; dry_run=true says how much a run needs"
+    )
 
 
 @contextmanager
-def as_user_errors() -> Iterator[None]:
-    """Turn errors that a user can fix into a UserError, and Lightning's ways to stop into a KeyboardInterrupt."""
+def as_user_errors(fitting_batch_size: Callable[[], int | None] = lambda: None) -> Iterator[None]:
+    """Turn errors that a user can fix into a UserError, and Lightning's ways to stop into a KeyboardInterrupt.
+
+    Args:
+        fitting_batch_size: Called when memory is full; returns a batch size that fits, or None.
+    """
     handler = signal.getsignal(signal.SIGINT)
     try:
         with lost_as_user_error():
@@ -390,8 +403,11 @@ def as_user_errors() -> Iterator[None]:
             raise KeyboardInterrupt from stop
         raise RuntimeError(f"something called sys.exit({stop.code})") from stop
     except (OSError, MemoryError, RuntimeError) as error:  # torch's own OutOfMemoryError is a RuntimeError
-        if sentence := _of_full_disk_or_memory(error):
+        if sentence := _of_full_disk(error):
             raise UserError(sentence) from error
+        if reason := lack_of_memory(error):
+            traceback.clear_frames(error.__traceback__)  # whose variables hold what filled the memory
+            raise _out_of_memory(reason, fitting_batch_size()) from error
         raise
     finally:
         if signal.getsignal(signal.SIGINT) is not handler:  # Lightning ignores Ctrl-C after the first one

@@ -5,8 +5,10 @@ import statistics
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from intel_scenes.models.weights import Weights
 from intel_scenes.runtime import Runtime
 from intel_scenes.training import averaging, memory
 from intel_scenes.training.build import build_classifier, build_network
+from intel_scenes.training.claim import as_user_errors
 from intel_scenes.training.frozen_features import Head, linear_head
 
 NUM_STEPS = 3
@@ -152,8 +155,42 @@ def time_run(
         num_steps: Steps to time at each size, after a warm-up step.
 
     Raises:
-        UserError: The network or the optimizer cannot be built.
+        UserError: The network or the optimizer cannot be built, or memory does not suffice for a step.
     """
+    with as_user_errors(partial(fitting_batch_size, config, weights, data, runtime)):
+        return _timed(config, weights, data, runtime, num_steps)
+
+
+def fitting_batch_size(
+    config: RunConfig, weights: Weights | None, data: SceneDataModule, runtime: Runtime
+) -> int | None:
+    """Return the first of a half, a quarter, an eighth ... of the batch size of which two steps fit into the memory.
+
+    It errs on the small side, because what the run that did not fit still holds is in memory as well.
+
+    Args:
+        config: Configuration of a run that ran out of memory, with the number of steps resolved.
+        weights: Initial weights of the network; None for random ones.
+        data: The images.
+        runtime: Device and precision of the training.
+
+    Returns:
+        The batch size; None if no step fits, or for a run on several devices or with a growing batch.
+    """
+    if runtime.num_devices > 1 or data.sizes:
+        return None
+    log.info("out of memory: trying smaller batches")
+    batch_size = data.batch_size
+    while batch_size := batch_size // 2:
+        with suppress(Exception):  # without memory, a step fails in many ways
+            _timed(config, weights, data.with_batch_size(batch_size), runtime, num_steps=1)
+            return batch_size
+    return None
+
+
+def _timed(
+    config: RunConfig, weights: Weights | None, data: SceneDataModule, runtime: Runtime, num_steps: int
+) -> TimedRun:
     network = build_network(config, weights, data, runtime.num_devices)
     head = Head(network, config.model.name) if config.recipe.trained == "head" else None
     classifier = build_classifier(config, head or network, data.splits, runtime)

@@ -16,7 +16,6 @@ from intel_scenes.models.weights import Weights
 from intel_scenes.record import Summary
 from intel_scenes.runtime import Runtime, resolve_threads, runtime_of_trainer
 from intel_scenes.training.build import build_data, check_devices, growth_of
-from intel_scenes.training.claim import as_user_errors
 from intel_scenes.training.cost_forecast import fitted_epochs, time_run
 from intel_scenes.training.identity import facts_of
 
@@ -76,9 +75,8 @@ def epochs_within_budget(config: RunConfig, weights: Weights | None, data: Scene
     """
     assert config.budget_minutes is not None
     log.info("measuring how many epochs fit into budget_minutes=%g", config.budget_minutes)
-    with as_user_errors():
-        unfitted = with_steps(config, data, config.epochs, folder=None)
-        costs = time_run(unfitted, weights, data, runtime, NUM_STEPS).costs
+    unfitted = with_steps(config, data, config.epochs, folder=None)
+    costs = time_run(unfitted, weights, data, runtime, NUM_STEPS).costs
     epochs = fitted_epochs(costs, data, config.budget_minutes)
     log.info("epochs=%d", epochs)
     return epochs

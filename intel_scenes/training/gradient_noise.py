@@ -19,7 +19,7 @@ from intel_scenes.record import EpochNoise, GradientNoise
 SMALL_BATCH, LARGE_BATCH = 16, 1024  # images; fewer where the training set is smaller
 STREAM = 1  # keeps the draws apart from the order of the images, which has the same seed and epoch
 
-LossAndShare = Callable[[Indices], tuple[Tensor, float]]  # of a small batch: its loss, and its share in a large one
+LossAndShare = Callable[[Indices], tuple[Tensor, Tensor]]  # of a small batch: its loss, and its share in a large one
 
 
 @dataclass(frozen=True)
@@ -63,21 +63,21 @@ def mean_squared_norms(
 
     Args:
         loss_and_share: Returns the mean loss of the images of a small batch, and the weight of that mean in the loss of
-            a large batch: the number of its images, or the sum of their class weights.
+            a large batch: the number of its images, or the sum of their class weights; both stay on the device.
         parameters: Parameters of the gradient; their `.grad` is not touched.
         batches: (K, M, B) positions of the images: K large batches, each of M small ones of B images.
     """
     small_norms, large_norms = [], []
     for large in batches:
-        sums, shares = [torch.zeros_like(parameter) for parameter in parameters], 0.0
+        sums, shares = [torch.zeros_like(parameter) for parameter in parameters], []
         for small in large:
             loss, share = loss_and_share(small)
             # Auxiliary heads have no part in the loss of evaluation mode.
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
             small_norms.append(_squared_norm(gradients))
-            torch._foreach_add_(sums, gradients, alpha=share)
-            shares += share
-        large_norms.append(_squared_norm(sums) / shares**2)
+            torch._foreach_add_(sums, torch._foreach_mul(gradients, share))
+            shares.append(share)
+        large_norms.append(_squared_norm(sums) / torch.stack(shares).sum().square())
     small_norm, large_norm = (torch.stack(norms).mean().item() for norms in (small_norms, large_norms))
     return small_norm, large_norm
 
@@ -157,14 +157,14 @@ def _loss_and_share(classifier: SceneClassifier, data: SceneDataModule) -> LossA
     class_weights, train = classifier.class_weights, data.splits.train
     network = classifier.network.forward  # not compiled: a compiled network would be compiled again for these batches
 
-    def loss_and_share(positions: Indices) -> tuple[Tensor, float]:
+    def loss_and_share(positions: Indices) -> tuple[Tensor, Tensor]:
         stored = data.transfer_batch_to_device(data.images.batch(train[positions]), classifier.device, 0)
         images, targets = data.on_after_batch_transfer(stored, 0)
         loss = forward_pass(
             network, images, targets, label_smoothing=classifier.label_smoothing, class_weights=class_weights
         ).loss
         if class_weights is None or targets.ndim == 2:
-            return loss, len(positions)
-        return loss, class_weights[targets].sum().item()
+            return loss, torch.full_like(loss, len(positions))
+        return loss, class_weights[targets].sum()
 
     return loss_and_share

@@ -98,17 +98,17 @@ def as_started(trainer: TrainerConfig, typed: Collection[str]) -> TrainerConfig:
                 "processes on the CPU"
             )
         return replace(trainer, devices=torch.cuda.device_count())
-    num_nodes = trainer.others.get("num_nodes", 1)
+    num_local = None if is_open else num_devices(trainer) // trainer.num_nodes
     for key, own, theirs, noun in (
-        ("trainer.devices", None if is_open else num_devices(trainer) // num_nodes, launched.num_local, "process"),
-        ("trainer.num_nodes", num_nodes, launched.num_nodes, "machine"),
+        ("trainer.devices", num_local, launched.num_local, "process"),
+        ("trainer.num_nodes", trainer.num_nodes, launched.num_nodes, "machine"),
     ):
         if key in typed and own not in (None, theirs):
             where = counted(theirs, noun, "processes on each machine" if noun == "process" else None)
             raise UserError(f"{key}={shown(own)}, but {launched.by} started {where}: leave {key} out, or start as many")
     if launched.num_local * launched.num_nodes == 1:
         return replace(trainer, devices=1)
-    nodes = {"num_nodes": launched.num_nodes} if launched.num_nodes > 1 else {}
+    nodes = {"num_nodes": launched.num_nodes} if launched.num_nodes != trainer.num_nodes else {}
     return replace(trainer, devices=launched.num_local, others={"strategy": "ddp", **trainer.others, **nodes})
 
 
@@ -124,7 +124,7 @@ def start_processes(trainer: TrainerConfig) -> NoReturn:
         UserError: The run is on several machines, or its first process was killed.
         KeyboardInterrupt: The run was interrupted.
     """
-    if trainer.others.get("num_nodes", 1) != 1:
+    if trainer.num_nodes != 1:
         raise UserError("a run on several machines must be started by torchrun or srun: see docs/several-devices.md")
     for name in ("agent.server.api", "multiprocessing.api"):  # the processes say why they end
         logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
@@ -138,6 +138,7 @@ def start_processes(trainer: TrainerConfig) -> NoReturn:
         rdzv_endpoint="127.0.0.1:0",
         local_addr="127.0.0.1",
         max_restarts=0,
+        signals_to_handle="SIGINT,SIGHUP,SIGQUIT",  # without SIGTERM, whose handler is that of every command
     )
     try:
         elastic_launch(agent, sys.executable)("-m", "intel_scenes.train", *sys.argv[1:])

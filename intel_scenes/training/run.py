@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,6 +35,7 @@ from intel_scenes.training.checkpoints import EpochRecorder
 from intel_scenes.training.claim import Place, claimed, completed, finished, recorded, settle_previous_run, starts_fresh
 from intel_scenes.training.compiling import compile_network
 from intel_scenes.training.console import RunSeries, TrainingProgress, describe, is_described
+from intel_scenes.training.cost_forecast import fitting_batch_size
 from intel_scenes.training.epoch_budget import (
     EpochsOfBudget,
     at_equal_steps,
@@ -139,7 +141,8 @@ def run(
         # Train, resuming from the last epoch of an earlier attempt if there is one, and evaluate the best epoch. The
         # record says `interrupted` until its block ends; every error but a kill is written into it.
         resume_from = None if ranks.decided(lambda: starts_fresh(folder)) else folder / record.LAST
-        with recorded(config, origin, identified, folder, claim, ranks) as entry:
+        fitting = partial(fitting_batch_size, config, weights, data, runtime)
+        with recorded(config, origin, identified, folder, claim, ranks, fitting) as entry:
             train_data, features_seconds = _training_data(
                 network, head, data, config, weights, runtime, is_fresh=resume_from is None
             )

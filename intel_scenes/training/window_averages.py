@@ -23,7 +23,6 @@ from intel_scenes.runtime import Runtime
 FEATURES_PER_BATCH = 512  # few enough to stay in the CPU's cache for all networks after the first
 MOST_KEPT = 2**30  # bytes of the features of a split that are kept in order, rather than gathered after each epoch
 
-
 Split = Literal["train", "val", "test"]
 
 

@@ -143,8 +143,8 @@ def test_verify_reads_all_files_and_names_the_one_that_changed_unseen(
     assert verifying.of(folder, NAMES) == digests_of(b"one", b"two", b"thref")
     assert sorted(reads) == ["1.jpg", "2.jpg", "3.jpg"]
     assert caplog.messages == [
-        f"1 file of {folder} changed without a change of size or times: b/3.jpg; "
-        "runs since that change used the old digests",
+        f"1 file of {folder} changed without a change of size or times: b/3.jpg; records of runs since then have "
+        "old digests",
         f"{folder} has changed since the last start: 1 file changed: b/3.jpg",
     ]
     assert known.of(folder, NAMES) == digests_of(b"one", b"two", b"thref"), "the new digest is kept"

@@ -33,6 +33,7 @@ COMMON = (
     *("data=synthetic", "data.num_train=96", "data.num_test=24", "data.store_size=40", "data.image_size=32"),
     *("model.weights=null", "threads=1", "trainer=cpu", "trainer.enable_progress_bar=false"),
 )
+GROUPS = ("optim", "scheduler", "augment")
 REFUSED = 2
 MOST_KILLS = 5  # tries until one hits a run that has not ended
 
@@ -50,9 +51,6 @@ def drawn(chance: random.Random) -> list[str]:
     ]
     more = ("recipe.ema_decay=0.8", "recipe.mixup=0.2", "recipe.label_smoothing=0.1", "data.train_fraction=0.7")
     return [*settings, *chance.sample(more, chance.randint(0, 2))]
-
-
-GROUPS = ("optim", "scheduler", "augment")
 
 
 def train(folder: Path, cache: Path, settings: list[str], said: Path) -> None:

@@ -18,6 +18,7 @@ from intel_scenes.record import Predictions
 from intel_scenes.studies.comparison import compare
 from intel_scenes.studies.notices import Kind
 from intel_scenes.training.checkpoints import is_whole, read_best
+from intel_scenes.training.claim import DEATHS, Place, claimed
 from tests.studies.simulated_records import leave
 
 
@@ -95,3 +96,11 @@ def test_predictions_of_an_earlier_version_have_no_checksum(study: Path) -> None
     folder = leave(study, "nadam", 1, 0.5, num_val=6)
     flip(folder / record.PREDICTIONS, (folder / record.PREDICTIONS).read_bytes().index(b"0.95") + 3)
     assert load_run(folder).predictions.keys() == {"val", "test"}
+
+
+@pytest.mark.parametrize("name", [record.HISTORY, DEATHS])
+def test_a_run_whose_file_is_damaged_can_be_claimed(tmp_path: Path, name: str) -> None:
+    (tmp_path / DEATHS).write_text('{"deaths": 0, "lines": 0}')
+    (tmp_path / name).write_bytes(b"\xff{")
+    with claimed(Place(tmp_path), is_first=True) as claim:
+        assert claim.folder == tmp_path

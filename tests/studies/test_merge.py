@@ -1,3 +1,4 @@
+import resource
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -111,6 +112,18 @@ def test_a_run_that_is_not_complete_is_copied_because_it_may_go_on(tmp_path):
     copied = tmp_path / "all/optim=sgd,seed=1"
     assert not (copied / record.HISTORY).samefile(run / record.HISTORY)
     assert not (copied / record.LOCK).exists()
+
+
+def test_a_run_that_cannot_be_copied_is_named_and_leaves_no_part(tmp_path):
+    folder = shard(tmp_path / "a", "optim=sgd,seed=1", status="interrupted")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))  # as a full disk
+    try:
+        with pytest.raises(UserError, match=r"a/optim=sgd,seed=1 cannot be copied into \S+/all \(\[Errno 27\] "):
+            merge([folder], tmp_path / "all")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((tmp_path / "all").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def test_signal_and_noise_are_the_mean_and_the_covariance_of_the_gradients_of_si
     weights = torch.zeros(2, requires_grad=True)
 
     def loss_and_share(positions):
-        return (torch.from_numpy(gradients[positions]).float() @ weights).mean(), len(positions)
+        return (torch.from_numpy(gradients[positions]).float() @ weights).mean(), torch.tensor(float(len(positions)))
 
     # All pairs of two images drawn with replacement, so that the means below are expectations.
     pairs = np.array(list(itertools.product(range(3), repeat=2)))[:, :, None]
