@@ -196,7 +196,7 @@ def size_error(model_name: str, image_size: int, error: Exception, native_size: 
     size = "another data.image_size" if native_size is None else f"data.image_size={native_size} (its native size)"
     return UserError(
         f"{model_name} cannot train on images of {image_size} x {image_size} pixels ({reason(error)}): "
-        f"set {size}, and recipe.train_size where it is used."
+        f"set {size}, and recipe.train_size where it is used"
     )
 
 
@@ -228,7 +228,7 @@ def load(network: nn.Module, model_name: str, state: OrderedDict[str, Tensor], s
         more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
         raise UserError(
             f"{source} does not fit {model_name} ({'; '.join(misfits[:3])}{more}): "
-            f"set model.weights to a file of {model_name} weights, or to null for random weights."
+            f"set model.weights to a file of {model_name} weights, or to null for random weights"
         )
     # Once in a process: each run of a sweep loads the same weights. An estimate of its cost logs nothing.
     if left_out and log.isEnabledFor(logging.INFO) and str(source) not in _LOADED_HEADLESS:

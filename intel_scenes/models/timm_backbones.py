@@ -95,14 +95,14 @@ def published_weights(model_name: str) -> dict[str, OfTimm]:
         names = models.list_models()
         raise UserError(
             f"model.name={model_name} is not a model of timm{did_you_mean(architecture.lower(), names)}: choose one of "
-            f"the {len(names):,} names that timm.list_models() returns."
+            f"the {len(names):,} names that timm.list_models() returns"
         )
     names = models.list_models(f"{architecture}.*", pretrained=True)
     tags = [name.partition(".")[2] for name in names]
     if tag and tag not in tags:
         raise UserError(
             f"model.name={model_name} is not a model of timm{did_you_mean(tag, tags)}: "
-            f"{f'choose a tag of {architecture}: ' + ', '.join(tags) if tags else f'leave out .{tag}'}."
+            f"{f'choose a tag of {architecture}: ' + ', '.join(tags) if tags else f'leave out .{tag}'}"
         )
     config = models.get_pretrained_cfg(model_name)
     if isinstance(config.classifier, tuple | list) and len(config.classifier) > 1:
@@ -242,7 +242,7 @@ def _converted(model_name: str, weights: Weights, image_size: int, args: Mapping
     assert failure is not None
     raise UserError(
         f"{weights.name} does not fit timm's {model_name} ({' '.join(first_line(failure).split())}): "
-        f"set model.weights to a file of {model_name} weights, or to null for random weights."
+        f"set model.weights to a file of {model_name} weights, or to null for random weights"
     ) from failure
 
 
@@ -256,7 +256,7 @@ def _download(config: Any) -> Path:  # noqa: ANN401  # of timm
     except (OSError, HTTPException, RuntimeError) as error:
         raise UserError(
             f"the weights {config.architecture}.{config.tag} cannot be downloaded from {where} ({reason(error)}): "
-            f"{ALTERNATIVES}."
+            f"{ALTERNATIVES}"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)

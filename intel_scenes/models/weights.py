@@ -126,11 +126,11 @@ def weights_of_file(
         return Weights(path.name, _sha256(path), path)
     if not published:
         raise UserError(
-            f"model.weights={weights} is not a file, and {model_name} has no published weights: {ALTERNATIVES}."
+            f"model.weights={weights} is not a file, and {model_name} has no published weights: {ALTERNATIVES}"
         )
     raise UserError(
         f"model.weights={weights} is neither a file nor {alternative}: choose {', '.join(published)}, null (random "
-        "weights) or a .pth, .pt, .ckpt or .safetensors file."
+        "weights) or a .pth, .pt, .ckpt or .safetensors file"
     )
 
 
@@ -147,7 +147,7 @@ def published_weights(model_name: str) -> dict[str, models.WeightsEnum]:
         raise UserError(
             f"model.name={model_name} is not a classifier of torchvision"
             f"{did_you_mean(model_name.lower(), [*names, *OWN])}: choose one of the {len(names)} names that "
-            f"torchvision.models.list_models(module=torchvision.models) returns, or {' or '.join(OWN)}."
+            f"torchvision.models.list_models(module=torchvision.models) returns, or {' or '.join(OWN)}"
         )
     members = models.get_model_weights(model_name).__members__
     # Weights without categories (vgg16's IMAGENET1K_FEATURES) hold NaN in the classifier.
@@ -183,7 +183,7 @@ def read_state(path: Path) -> OrderedDict[str, Tensor]:
     except Exception as error:  # a foreign or corrupt file can raise anything
         raise UserError(
             f"{path} cannot be read as weights ({type(error).__name__}): give a state dict, saved with "
-            "torch.save(network.state_dict(), FILE) or safetensors."
+            "torch.save(network.state_dict(), FILE) or safetensors"
         ) from error
     return state if isinstance(state, OrderedDict) else OrderedDict(state)
 
@@ -236,7 +236,7 @@ def _sha256(path: Path) -> str:
         return files.sha256(path)
     except OSError as error:
         raise UserError(
-            f"model.weights={path} cannot be read ({error.strerror}: {path.absolute()}): {ALTERNATIVES}."
+            f"model.weights={path} cannot be read ({error.strerror}: {path.absolute()}): {ALTERNATIVES}"
         ) from error
 
 
@@ -253,7 +253,7 @@ def _download(model_name: str, name: str, source: models.WeightsEnum) -> Ordered
     except (OSError, HTTPException, RuntimeError, UnpicklingError, EOFError) as error:
         raise UserError(
             f"the weights {name} of {model_name} cannot be downloaded from {source.url} ({reason(error)}): "
-            f"{ALTERNATIVES}."
+            f"{ALTERNATIVES}"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)

@@ -216,7 +216,7 @@ def test_weights_of_another_model_are_refused_with_both_shapes(tmp_path: Path) -
         f"{path} does not fit resnet18 (layer1.0.conv1.weight is (64, 64, 1, 1) in the file and "
     )
     assert "(64, 64, 3, 3) in the model" in sentence
-    assert sentence.endswith("set model.weights to a file of resnet18 weights, or to null for random weights.")
+    assert sentence.endswith("set model.weights to a file of resnet18 weights, or to null for random weights")
 
 
 def test_missing_and_unexpected_keys_are_named(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_the_image_encoders_of_dino_clip_and_siglip_have_a_head_for_our_classes(
         (
             "test_vit.in1k",
             "model.name=test_vit.in1k is not a model of timm (did you mean r160_in1k?): choose a tag of "
-            "test_vit: r160_in1k.",
+            "test_vit: r160_in1k",
         ),
         ("resnet18.a1_in21", "model.name=resnet18.a1_in21 is not a model of timm (did you mean a1_in1k"),
     ],
@@ -249,7 +249,7 @@ def test_a_file_of_another_model_is_refused(name: str, why: str, tmp_path: Path)
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "other.pth")
     said = refusal(name, weights=str(tmp_path / "other.pth"))
     assert said.startswith(f"other.pth does not fit timm's {name} {why}")
-    assert said.endswith(f"set model.weights to a file of {name} weights, or to null for random weights.")
+    assert said.endswith(f"set model.weights to a file of {name} weights, or to null for random weights")
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def test_without_a_network_a_download_is_refused_at_once(hub) -> None:
         hub(address)
         assert refusal("test_vit", weights="DEFAULT") == (
             "the weights test_vit.r160_in1k cannot be downloaded from timm/test_vit.r160_in1k (the repository has no "
-            "file model.safetensors or pytorch_model.bin): set model.weights to a file, or to null for random weights."
+            "file model.safetensors or pytorch_model.bin): set model.weights to a file, or to null for random weights"
         )
     requests.clear()
     said = refusal("test_vit", weights="DEFAULT")  # the server is gone

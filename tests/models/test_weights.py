@@ -65,7 +65,7 @@ def test_misspelt_weights_are_refused_with_the_nearest_names_and_all_choices() -
     assert str(caught.value) == (
         "model.weights=imagenet1k_v3 is neither a file nor weights of resnet50 (did you mean IMAGENET1K_V2 or "
         "IMAGENET1K_V1?): choose DEFAULT, IMAGENET1K_V1, IMAGENET1K_V2, null (random weights) or a .pth, .pt, "
-        ".ckpt or .safetensors file."
+        ".ckpt or .safetensors file"
     )
 
 
@@ -160,7 +160,7 @@ def test_without_a_network_the_sentence_comes_at_once(monkeypatch: pytest.Monkey
     assert waits == [], "nobody waits to try again"
     assert str(caught.value) == (
         f"the weights IMAGENET1K_V1 of mobilenet_v3_small cannot be downloaded from {url} (<urlopen error [Errno 111] "
-        "Connection refused>): set model.weights to a file, or to null for random weights."
+        "Connection refused>): set model.weights to a file, or to null for random weights"
     )
 
 
