@@ -234,7 +234,7 @@ def test_features_are_the_input_of_the_last_layer_for_the_training_images(
 ) -> None:
     folder = tmp_path / "probe"
     probe = ("recipe=linear_probe", "recipe.label_smoothing=0", "optim=sgd", "data.crop_fraction=1.0", "epochs=1")
-    run(*probe, "data.batch_size=16", "data.train_fraction=0.5", folder=folder)
+    run("model=mobilenet_v3_small", *probe, "data.batch_size=16", "data.train_fraction=0.5", folder=folder)
     inputs, labels, num_classes = optimum.training_features(folder)
     network = torchvision.models.mobilenet_v3_small(num_classes=num_classes).eval()
     checkpoint = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)

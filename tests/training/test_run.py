@@ -88,7 +88,7 @@ def test_results_follow_from_the_predictions_and_the_best_epoch(run, tmp_path):
 
 
 def test_the_best_checkpoint_holds_the_weights_that_made_the_predictions(run, tmp_path, cache):
-    run("data.crop_fraction=1.0", "data.store_size=32")
+    run("model=mobilenet_v3_small", "data.crop_fraction=1.0", "data.store_size=32")
     folder = tmp_path / "run"
     network = torchvision.models.mobilenet_v3_small(num_classes=6).eval()
     state = torch.load(folder / record.BEST, weights_only=True)["state_dict"]
@@ -274,7 +274,7 @@ def test_a_failed_run_is_moved_aside_if_its_cause_was_fixed(run, tmp_path):
         ),
         (["+trainer.max_epochs=3"], "trainer.max_epochs is managed by intel_scenes"),
         (["model.name=resnet35"], "resnet34"),
-        (["model.weights=IMAGENET1K_V9"], "IMAGENET1K_V1"),
+        (["model=mobilenet_v3_small", "model.weights=IMAGENET1K_V9"], "IMAGENET1K_V1"),
         (["model.weights=nothing.pth"], "nothing.pth"),
         (["model=torchvision", "model.name=inception_v3", "model.weights=null"], "inception_v3 cannot train on images"),
     ],
