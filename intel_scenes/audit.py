@@ -25,6 +25,8 @@ def audit(config: AuditConfig, _job: Job) -> None:
         cli.say(f"to train without the {images} in {EXCLUDE}: data.exclude={os.path.join(place, EXCLUDE)}")
     elif EXCLUDE in names:
         cli.say(f"{EXCLUDE} lists no image: there is nothing to leave out")
+    if any(finding.kind == "unreadable" for finding in result.findings):
+        cli.say("to train without the unreadable images: data.on_unreadable=skip")
 
 
 if __name__ == "__main__":

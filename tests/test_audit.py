@@ -102,6 +102,7 @@ def test_all_issues_are_found_printed_and_listed(place):
     assert done.stdout.endswith(
         "written to audit: audit.html, audit.csv, exclude.txt\n"
         "to train without the 3 training images in exclude.txt: data.exclude=audit/exclude.txt\n"
+        "to train without the unreadable images: data.on_unreadable=skip\n"
     )
     text = (folder / "audit.html").read_text()
     assert "default-src 'none'" in text

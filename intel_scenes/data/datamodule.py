@@ -27,6 +27,7 @@ from intel_scenes.errors import UserError, counted
 # Least batch size of evaluation: without gradients there is memory for it, and small batches take longer per image.
 EVAL_BATCH_SIZE = 64
 MAX_EVAL_FACTOR = 4  # largest multiple of the training batch size, which may have been lowered for lack of memory
+FEW_BATCHES = 4  # an epoch should have; suggested where a batch is larger than the training set
 MAX_EVAL_BATCH_SIZE = 256  # larger batches save no time, and a batch of frozen features that trains a head may be huge
 
 
@@ -160,7 +161,7 @@ class SceneDataModule(LightningDataModule):
         if self.batch_size > num_train:
             raise UserError(
                 f"data.batch_size={self.batch_size} is larger than the training set of {counted(num_train, 'image')}: "
-                "lower it"
+                f"lower it, for example to {max(1, num_train // FEW_BATCHES)}"
             )
         self._is_set_up = True
 

@@ -20,6 +20,7 @@ def check(study: StudyRecords, grouped: Grouped, arms: Sequence[Arm]) -> list[No
         *_failures(grouped.candidates),
         *([Notice(Kind.UNFINISHED, _names(study.unfinished))] if study.unfinished else []),
         *_different(grouped, arms),
+        *_untuned_rates(grouped, arms),
         *_confounded(arms, [key for key in grouped.compared if key not in grouped.bundled]),
         *_named_by_recipe(study.runs, grouped.bundled),
         *_suspects(arms, grouped.compared, grouped.tuned),
@@ -99,6 +100,17 @@ def _different(grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
             notices += _by_value(f"initial weights of {model}", of_model)
     dirty = tuple(run.name for arm in arms for run in arm.tested.runs if run.summary.git_dirty)
     return [*notices, Notice(Kind.UNCOMMITTED, dirty, {"num_all": len(runs)})] if dirty else notices
+
+
+def _untuned_rates(grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
+    """Return a notice about optimizers whose rate did not vary: their order may be that of their rates."""
+    if "optim" not in grouped.compared or {*grouped.compared, *grouped.tuned} & {"optim.lr", "lr_scale"}:
+        return []
+    rates: dict[str, list[str]] = {}
+    for arm in arms:
+        for lr in dict.fromkeys(run.summary.lr for run in arm.tested.runs if run.summary.lr is not None):
+            rates.setdefault(f"{lr:g}", []).append(arm.label)
+    return [Notice(Kind.UNTUNED_RATES, (), {"arms": rates})] if rates else []
 
 
 def _confounded(arms: Sequence[Arm], factors: Sequence[str]) -> list[Notice]:

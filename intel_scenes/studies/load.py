@@ -99,6 +99,8 @@ def load(folder: Path) -> StudyRecords:
     plan = record.read_study(folder) or StudyPlan()
     if not runs and any(folder.glob(f"*/{record.STUDY}")):
         raise UserError(f"{folder} holds several sweeps: set folder={folder}/NAME to compare the runs of one")
+    if not runs and (folder / record.SUMMARY).exists():
+        raise UserError(f"{folder} is a single run: set folder to one that holds several runs, such as {folder.parent}")
     if not runs:
         reason = ""
         if notices:

@@ -288,7 +288,10 @@ def test_a_batch_larger_than_the_training_split_is_an_error(drawn: Path, make: M
     assert make(drawn, batch_size=48).batch_size == 48
     with pytest.raises(UserError) as caught:
         make(drawn, batch_size=49)
-    assert str(caught.value) == "data.batch_size=49 is larger than the training set of 48 images: lower it"
+    assert (
+        str(caught.value)
+        == "data.batch_size=49 is larger than the training set of 48 images: lower it, for example to 12"
+    )
 
 
 def test_an_images_pixels_depend_on_seed_and_epoch_and_not_on_its_batch(drawn: Path, make: Make) -> None:
@@ -603,6 +606,7 @@ def test_a_training_subset_smaller_than_a_batch_becomes_one_batch(drawn: Path, m
     half = make(drawn, batch_size=32, train_fraction=0.5)  # of 48
     assert (half.batch_size, half.num_batches, len(half.splits.train)) == (24, 1, 24)
     with pytest.raises(
-        UserError, match=r"^data\.batch_size=49 is larger than the training set of 24 images: lower it$"
+        UserError,
+        match=r"^data\.batch_size=49 is larger than the training set of 24 images: lower it, for example to 6$",
     ):
         make(drawn, batch_size=49, train_fraction=0.5)

@@ -22,6 +22,25 @@ def test_an_arm_with_fewer_trials_is_not_comparable(tmp_path):
     assert [(pair.a, pair.b, pair.text) for pair in comparison.pairs] == [("sgd", "adam", "not tuned")]
 
 
+@pytest.mark.parametrize("compared", ["optim", "scheduler"])
+@pytest.mark.parametrize("rates", [(1,), (1, 3)])
+def test_the_rates_of_optimizers_that_were_not_tuned_are_told_with_the_answer(tmp_path, compared, rates):
+    for seed in (1, 2):
+        for level, lr in (("a", 0.001), ("b", 0.0003)):
+            for scale in rates:
+                typed = {compared: level, "lr_scale": scale}
+                leave(tmp_path, "a", seed, 0.8, typed=typed, val_accuracy=0.5 + 0.1 * scale, lr=lr * scale)
+    told = [line for line in gaps(compare(tmp_path).notices) if "rates" in line]
+    assert told == (
+        [
+            "the learning rates were not tuned (a: 0.001; b: 0.0003), so the order of the optimizers may be that of "
+            "their rates: study=optimizers tunes the rate of each"
+        ]
+        if (compared, rates) == ("optim", (1,))
+        else []
+    )
+
+
 def test_a_trial_that_diverged_counts_as_a_trial(tmp_path):
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({"compared": ["optim"], "tuned": ["lr_scale"]}))
     for seed in (1, 2):

@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from intel_scenes import record
-from intel_scenes.studies.load import collect
+from intel_scenes.errors import UserError
+from intel_scenes.studies.load import collect, load
 from intel_scenes.studies.naming import varying
 from intel_scenes.studies.render.sentences import sentence
 
@@ -32,6 +33,16 @@ def test_runs_with_a_record_are_collected_and_identical_ones_once(tmp_path):
 
 def test_a_missing_folder_has_no_runs(tmp_path):
     assert collect(tmp_path / "none") == ([], [])
+
+
+def test_a_single_run_is_no_study_and_its_folder_is_named(tmp_path):
+    leave(tmp_path, "a", [], status="completed")
+    (tmp_path / "a/checkpoints").mkdir()
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "a")
+    assert str(caught.value) == (
+        f"{tmp_path}/a is a single run: set folder to one that holds several runs, such as {tmp_path}"
+    )
 
 
 def test_a_failed_run_without_a_digest_is_a_run_of_its_own(tmp_path):

@@ -38,6 +38,10 @@ def _by_value(arms: Mapping[str, Sequence[str]]) -> str:
     return ", ".join(f"{value} ({few(labels, 3)})" for value, labels in arms.items())
 
 
+def _rates(arms: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{few(labels, 3)}: {rate}" for rate, labels in arms.items())
+
+
 def _equal_runs(pairs: Sequence[tuple[str, str]]) -> str:
     return few([f"{run} and {other}" for run, other in pairs])
 
@@ -101,6 +105,10 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
     Kind.DIFFERENT: lambda _, v, __: f"{v['setting']}: {_by_value(v['arms'])}",
     Kind.CONFOUNDED: lambda _, v, __: (
         f"{v['one']} and {v['other']} change together, so their effects cannot be separated"
+    ),
+    Kind.UNTUNED_RATES: lambda _, v, __: (
+        f"the learning rates were not tuned ({_rates(v['arms'])}), "
+        "so the order of the optimizers may be that of their rates: study=optimizers tunes the rate of each"
     ),
     Kind.UNCOMMITTED: lambda runs, v, num: f"{num} of {v['num_all']} runs had uncommitted changes in the code: {runs}",
     Kind.EFFECTS_OF_TEST_ALONE: lambda _, v, __: (
@@ -177,7 +185,7 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
         f"instead of: {v['verdict']}"
     ),
 }
-GAPS = (Kind.LOST, Kind.MISSING, Kind.GUESSING)  # shown in the answer too
+GAPS = (Kind.LOST, Kind.MISSING, Kind.GUESSING, Kind.UNTUNED_RATES)  # shown in the answer too
 UNPLANNED = (  # differences of runs or arms that no factor explains
     *(Kind.DIFFERENT, Kind.CONFOUNDED, Kind.UNCOMMITTED, Kind.OTHER_IMAGES, Kind.OTHER_SETTINGS, Kind.CONTRADICTORY),
     *(Kind.NO_PREDICTIONS, Kind.EQUAL_PREDICTIONS, Kind.REPEATED_SEED, Kind.WITHOUT_TTA, Kind.UNPAIRED),
@@ -195,7 +203,7 @@ def sentence(notice: Notice) -> str:
 
 
 def gaps(notices: Iterable[Notice]) -> list[str]:
-    """Return the notices that belong to the answer: missing runs, and arms that learned nothing."""
+    """Return the notices that belong to the answer: missing runs, arms that learned nothing, untuned rates."""
     return _sentences(notices, lambda kind: kind in GAPS)
 
 

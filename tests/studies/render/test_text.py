@@ -114,15 +114,19 @@ def test_the_leaderboard_has_the_factors_that_vary_and_orders_by_validation(tmp_
 
 def test_the_answer_names_the_leader_and_the_verdicts_on_the_others(tmp_path):
     leave_study(tmp_path, {"sgd": 0, "adam": 2}, 3)
-    first, second = answer(compare(tmp_path))
+    first, second, third = answer(compare(tmp_path))
     assert first.startswith("adam has the best validation accuracy: ")
     assert "(95 % CI " in first
     assert second.startswith("Significantly worse than adam: sgd (-")
+    assert third == (
+        "Note that the learning rates were not tuned (adam, sgd: 0.1), so the order of the optimizers may be that of "
+        "their rates: study=optimizers tunes the rate of each."
+    )
     leave_study(tmp_path / "one", {"sgd": 0}, 1)
     (first,) = answer(compare(tmp_path / "one"))
     assert "over test images alone" in first
     leave_study(tmp_path / "two", {"sgd": 0, "adam": 0}, 1)
-    first, second = answer(compare(tmp_path / "two"))
+    first, second, _ = answer(compare(tmp_path / "two"))
     assert "with one seed, the bias from choosing the best arm is unknown" in first
     assert second.startswith("Cannot be distinguished from adam with one seed (seed=1,2,3 runs three): ")
 
