@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from intel_scenes.record import StudyPlan, Summary
 from intel_scenes.studies.arms import Candidates, Grouped
-from intel_scenes.studies.choose import Arm
+from intel_scenes.studies.choose import RATES, Arm
 from intel_scenes.studies.load import Run, StudyRecords
 from intel_scenes.studies.naming import value_of
 from intel_scenes.studies.notices import Kind, Notice
@@ -104,12 +104,11 @@ def _different(grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
 
 def _untuned_rates(grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
     """Return a notice about optimizers whose rate did not vary: their order may be that of their rates."""
-    if "optim" not in grouped.compared or {*grouped.compared, *grouped.tuned} & {"optim.lr", "lr_scale"}:
+    if "optim" not in grouped.compared or {*grouped.compared, *grouped.tuned} & set(RATES):
         return []
-    rates: dict[str, list[str]] = {}
-    for arm in arms:
-        for lr in dict.fromkeys(run.summary.lr for run in arm.tested.runs if run.summary.lr is not None):
-            rates.setdefault(f"{lr:g}", []).append(arm.label)
+    rates = _labels_by_value(
+        [(arm.label, f"{run.summary.lr:g}") for arm in arms for run in arm.tested.runs if run.summary.lr is not None]
+    )
     return [Notice(Kind.UNTUNED_RATES, (), {"arms": rates})] if rates else []
 
 
@@ -132,19 +131,17 @@ def _weights(summary: Summary) -> str:
 
 def _by_value(setting: str, values: Sequence[tuple[str, object]]) -> list[Notice]:
     """Return a notice where the recorded values of a setting differ."""
+    arms = _labels_by_value(values)
+    return [Notice(Kind.DIFFERENT, (), {"setting": setting, "arms": arms})] if len(arms) > 1 else []
+
+
+def _labels_by_value(values: Sequence[tuple[str, object]]) -> dict[str, tuple[str, ...]]:
+    """Return the arms with each recorded value, each once."""
     arms: dict[str, list[str]] = {}
     for label, value in values:
         if value is not None:
             arms.setdefault(str(value), []).append(label)
-    if len(arms) < 2:
-        return []
-    return [
-        Notice(
-            Kind.DIFFERENT,
-            (),
-            {"setting": setting, "arms": {value: tuple(dict.fromkeys(labels)) for value, labels in arms.items()}},
-        )
-    ]
+    return {value: tuple(dict.fromkeys(labels)) for value, labels in arms.items()}
 
 
 def _named_by_recipe(runs: Sequence[Run], bundled: Sequence[str]) -> list[Notice]:
