@@ -44,8 +44,8 @@ def test_a_format_is_all_that_is_printed(compare, tmp_path):
     assert answer.startswith("adam has the best validation accuracy")
     assert all(line.startswith("|") for line in table.splitlines())
     assert remarks[:3] == [
-        "the learning rates were not tuned (adam, sgd: 0.1), so the order of the optimizers may be that of their "
-        "rates: study=optimizers tunes the rate of each",
+        "the order of the optimizers may come from learning rates that were not tuned (adam, sgd: 0.1): "
+        "study=optimizers tunes them",
         "sgd is not compared on validation: the record of optim=sgd,seed=1 has no temperature",
         "the baseline sgd was first named now, when 4 runs had completed: "
         "choosing a baseline by its results raises the rate of false verdicts above 5 %",

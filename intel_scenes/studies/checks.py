@@ -107,9 +107,14 @@ def _untuned_rates(grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
     if "optim" not in grouped.compared or {*grouped.compared, *grouped.tuned} & set(RATES):
         return []
     rates = _labels_by_value(
-        [(arm.label, f"{run.summary.lr:g}") for arm in arms for run in arm.tested.runs if run.summary.lr is not None]
+        [
+            (arm.tested.values["optim"], f"{run.summary.lr:g}")
+            for arm in arms
+            for run in arm.tested.runs
+            if run.summary.lr is not None
+        ]
     )
-    return [Notice(Kind.UNTUNED_RATES, (), {"arms": rates})] if rates else []
+    return [Notice(Kind.UNTUNED_RATES, (), {"optimizers": rates})] if rates else []
 
 
 def _confounded(arms: Sequence[Arm], factors: Sequence[str]) -> list[Notice]:
@@ -136,7 +141,7 @@ def _by_value(setting: str, values: Sequence[tuple[str, object]]) -> list[Notice
 
 
 def _labels_by_value(values: Sequence[tuple[str, object]]) -> dict[str, tuple[str, ...]]:
-    """Return the arms with each recorded value, each once."""
+    """Return the arms or levels with each recorded value, each once."""
     arms: dict[str, list[str]] = {}
     for label, value in values:
         if value is not None:

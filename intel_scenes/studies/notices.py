@@ -32,7 +32,7 @@ class Kind(StrEnum):
     # Unplanned differences
     DIFFERENT = "a setting that differs but is no factor"  # setting, arms (of each value)
     CONFOUNDED = "two factors that change together"  # one, other
-    UNTUNED_RATES = "optimizers compared at learning rates that were not tuned"  # arms (of each rate)
+    UNTUNED_RATES = "optimizers compared at learning rates that were not tuned"  # optimizers (of each rate)
     UNCOMMITTED = "runs of code with uncommitted changes"  # num_all
     CHOICE_CHANGED = "a confirmed configuration that validation would no longer choose"  # arm, confirmed, chosen
     SAME_SEEDS_CHOSE = "tuned arms tested on the seeds that were used for tuning"  # tuned

@@ -69,5 +69,5 @@ def test_weights_of_a_file_are_loaded_and_none_are_published(tmp_path: Path) -> 
 
 
 def test_a_misspelt_name_is_refused_with_the_nearest_names() -> None:
-    with pytest.raises(UserError, match=r"did you mean .*resnet9.*or resnet9 or resnet9_x0_5\.$"):
+    with pytest.raises(UserError, match=r"did you mean .*resnet9.*or resnet9 or resnet9_x0_5$"):
         resolve_weights("resnet09", None)

@@ -33,8 +33,8 @@ def test_the_rates_of_optimizers_that_were_not_tuned_are_told_with_the_answer(tm
     told = [line for line in gaps(compare(tmp_path).notices) if "rates" in line]
     assert told == (
         [
-            "the learning rates were not tuned (a: 0.001; b: 0.0003), so the order of the optimizers may be that of "
-            "their rates: study=optimizers tunes the rate of each"
+            "the order of the optimizers may come from learning rates that were not tuned (a: 0.001; b: 0.0003): "
+            "study=optimizers tunes them"
         ]
         if (compared, rates) == ("optim", (1,))
         else []

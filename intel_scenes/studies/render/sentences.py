@@ -38,8 +38,8 @@ def _by_value(arms: Mapping[str, Sequence[str]]) -> str:
     return ", ".join(f"{value} ({few(labels, 3)})" for value, labels in arms.items())
 
 
-def _rates(arms: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{few(labels, 3)}: {rate}" for rate, labels in arms.items())
+def _rates(optimizers: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{few(names, 3)}: {rate}" for rate, names in optimizers.items())
 
 
 def _equal_runs(pairs: Sequence[tuple[str, str]]) -> str:
@@ -107,8 +107,8 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
         f"{v['one']} and {v['other']} change together, so their effects cannot be separated"
     ),
     Kind.UNTUNED_RATES: lambda _, v, __: (
-        f"the learning rates were not tuned ({_rates(v['arms'])}), "
-        "so the order of the optimizers may be that of their rates: study=optimizers tunes the rate of each"
+        "the order of the optimizers may come from learning rates that were not tuned "
+        f"({_rates(v['optimizers'])}): study=optimizers tunes them"
     ),
     Kind.UNCOMMITTED: lambda runs, v, num: f"{num} of {v['num_all']} runs had uncommitted changes in the code: {runs}",
     Kind.EFFECTS_OF_TEST_ALONE: lambda _, v, __: (

@@ -119,8 +119,8 @@ def test_the_answer_names_the_leader_and_the_verdicts_on_the_others(tmp_path):
     assert "(95 % CI " in first
     assert second.startswith("Significantly worse than adam: sgd (-")
     assert third == (
-        "Note that the learning rates were not tuned (adam, sgd: 0.1), so the order of the optimizers may be that of "
-        "their rates: study=optimizers tunes the rate of each."
+        "Note that the order of the optimizers may come from learning rates that were not tuned (adam, sgd: 0.1): "
+        "study=optimizers tunes them."
     )
     leave_study(tmp_path / "one", {"sgd": 0}, 1)
     (first,) = answer(compare(tmp_path / "one"))
