@@ -1,3 +1,5 @@
+import atexit
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
+def pytest_collection_finish() -> None:
+    """Leaves imported objects out of garbage collections, as commands that train do."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # see intel_scenes.training.memory.spare_imports
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drawn and decoded images that tests share."""
@@ -24,12 +33,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_in(cache: Path) -> Callable[..., Summary | None]:
     """Runs a small experiment in this process; `run_in(FOLDER, "optim=adam")` returns its summary."""
     from intel_scenes.record import Origin
-    from intel_scenes.training import memory
     from intel_scenes.training.claim import Place
     from intel_scenes.training.run import run
     from tests.small import asked
-
-    memory.spare_imports()  # as `intel-scenes train` does
 
     def small(folder: Path, *overrides: str, siblings: Path | None = None, **options: Any) -> Summary | None:
         images = () if any(text.startswith("data=") for text in overrides) else DRAWN

@@ -19,20 +19,15 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from hydra_plugins.intel_scenes.sweeper import Composer
 from intel_scenes import cli, config
 from intel_scenes.composition import configured
-from intel_scenes.keys import conf_folder
 from tests.process import NO_NETWORK, program
+from tests.small import composed
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -169,17 +164,8 @@ def compose(name: str, arguments: Sequence[str]) -> None:
     can_sweep = bool({"-m", "--multirun"} & set(flags)) or any(text.startswith("study=") for text in typed)
     if not can_sweep and name == "train":
         cli.refuse_keys_of_sweeps(typed)
-    with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        of_hydra = GlobalHydra.instance()
-        of_hydra.hydra.config_loader = _composer()
-        for overrides in _jobs(typed, can_sweep=can_sweep):
-            configured(hydra.compose(name, overrides), config.COMMANDS[name])
-
-
-@cache
-def _composer() -> Composer:
-    """Return the composer of sweeps, which reads each file of `conf/` once for all commands."""
-    return Composer(create_config_search_path(str(conf_folder())))
+    for overrides in _jobs(typed, can_sweep=can_sweep):
+        configured(composed(*overrides, command=name), config.COMMANDS[name])
 
 
 def _quoted(argument: str) -> str:

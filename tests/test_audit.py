@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from intel_scenes.audit import audit
@@ -16,8 +15,8 @@ from intel_scenes.auditing.audit_page import summary_text, write
 from intel_scenes.composition import configured
 from intel_scenes.config import AuditConfig
 from intel_scenes.errors import UserError
-from intel_scenes.keys import conf_folder
 from tests.process import python
+from tests.small import composed
 
 SMALL = (
     *("data=folder", "data.root=images", "data.cache_dir=cache", "data.store_size=32", "data.image_size=32"),
@@ -56,9 +55,8 @@ def place(images, tmp_path):
 
 
 def audit_config(root, cache, *overrides):
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        cfg = compose("audit", [*SMALL, f"data.root={root}", f"data.cache_dir={cache}", *overrides])
-    return configured(cfg, AuditConfig)
+    images = (f"data.root={root}", f"data.cache_dir={cache}")
+    return configured(composed(*SMALL, *images, *overrides, command="audit"), AuditConfig)
 
 
 def audited(root, cache, *overrides):

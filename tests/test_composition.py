@@ -1,21 +1,15 @@
-import hydra
 import pytest
-from omegaconf import DictConfig
 
 from intel_scenes import config, keys
 from intel_scenes.composition import configured, section
 from intel_scenes.config import CompareConfig, RunConfig, SweepConfig
 from intel_scenes.errors import UserError
-
-
-def composed(config_name: str, *overrides: str) -> DictConfig:
-    with hydra.initialize_config_dir(str(keys.conf_folder()), version_base="1.3"):
-        return hydra.compose(config_name, list(overrides))
+from tests.small import composed
 
 
 def refusal(config_name: str, *overrides: str) -> str:
     with pytest.raises(UserError) as caught:
-        configured(composed(config_name, *overrides), config.COMMANDS[config_name])
+        configured(composed(*overrides, command=config_name), config.COMMANDS[config_name])
     return str(caught.value)
 
 
@@ -40,25 +34,25 @@ def test_a_value_that_refers_to_no_key_is_reported_in_one_line() -> None:
 
 
 def test_a_section_is_read_where_other_keys_have_no_value_yet() -> None:
-    cfg = composed("train", "model=torchvision", "sweep.name=${model.weights}", "compare.rope=1")
+    cfg = composed("model=torchvision", "sweep.name=${model.weights}", "compare.rope=1")
     with pytest.raises(UserError, match=r"^model\.name is not given"):
         configured(cfg, RunConfig)
     assert section(cfg, SweepConfig) == SweepConfig("DEFAULT", trials=16, plan=False, redo=None, fail_fast=False)
     compare = section(cfg, CompareConfig)
     assert (compare.baseline, compare.rope, compare.bounds["recipe.first_lr_scale"]) == (None, 1, [0, 1])
-    assert section(composed("compare", "folder=."), CompareConfig).bounds == compare.bounds
+    assert section(composed("folder=.", command="compare"), CompareConfig).bounds == compare.bounds
 
 
 def test_a_section_that_is_wrong_or_missing_is_reported() -> None:
     with pytest.raises(UserError, match=r"^sweep\.trials=0 must be a whole number of at least 1$"):
-        section(composed("train", "sweep.trials=0"), SweepConfig)
+        section(composed("sweep.trials=0"), SweepConfig)
     with pytest.raises(UserError, match=r"^every run needs sweep\.name,"):
-        section(composed("train", "~sweep"), SweepConfig)
+        section(composed("~sweep"), SweepConfig)
 
 
 def test_what_a_run_knows_later_is_filled_in_wherever_a_file_refers_to_it() -> None:
     overrides = ("+optim.warmup_steps=${num_steps}", "scheduler=constant", "+scheduler.factory.total=[1,${epochs}]")
-    config = configured(composed("train", *overrides, "epochs=4", "+trainer.profiler=${folder}/log"), RunConfig)
+    config = configured(composed(*overrides, "epochs=4", "+trainer.profiler=${folder}/log"), RunConfig)
     known = config.resolved(folder="run", epochs=4, num_steps=28)
     assert known.optim.others["warmup_steps"] == 28
     assert known.scheduler.factory["total"] == [1, 4]
@@ -66,7 +60,7 @@ def test_what_a_run_knows_later_is_filled_in_wherever_a_file_refers_to_it() -> N
 
 
 def test_a_schedule_of_epochs_takes_those_that_a_budget_determines() -> None:
-    cfg = composed("train", "budget_minutes=1", "scheduler=constant", "+scheduler.factory.total=${epochs}")
+    cfg = composed("budget_minutes=1", "scheduler=constant", "+scheduler.factory.total=${epochs}")
     known = configured(cfg, RunConfig).resolved(folder="run", epochs=7, num_steps=28)
     assert (known.epochs, known.scheduler.factory["total"]) == (7, 7)
 

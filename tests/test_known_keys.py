@@ -1,13 +1,13 @@
 from functools import cache
 from typing import Any
 
-import hydra
 import pytest
 from omegaconf import OmegaConf
 
 from intel_scenes import keys
 from intel_scenes.errors import UserError
 from intel_scenes.known_keys import check_keys, nearest, unknown_keys
+from tests import small
 
 COMMANDS = sorted(path.stem for path in keys.conf_folder().glob("*.yaml"))
 CHOICES = [f"{group.name}={path.stem}" for group in keys.groups("train") for path in keys.files(group.name)]
@@ -15,8 +15,7 @@ CHOICES = [f"{group.name}={path.stem}" for group in keys.groups("train") for pat
 
 @cache
 def composed(config_name: str, *overrides: str) -> Any:
-    with hydra.initialize_config_dir(str(keys.conf_folder()), version_base="1.3"):
-        return OmegaConf.to_container(hydra.compose(config_name, list(overrides)))
+    return OmegaConf.to_container(small.composed(*overrides, command=config_name))
 
 
 def said(*overrides: str, config_name: str = "train") -> str:

@@ -1,17 +1,18 @@
 from dataclasses import replace
 
-import hydra
 import pytest
 import yaml
-from hydra import initialize_config_dir
 
 from intel_scenes import record
-from intel_scenes.composition import configured
-from intel_scenes.config import RunConfig, StudyConfig
-from intel_scenes.keys import conf_folder
+from intel_scenes.config import StudyConfig
 from intel_scenes.record import Confirmation, ConfirmedArm, Interval
 from intel_scenes.sweeps import plan
+from tests.small import asked
 from tests.studies.simulated_records import leave_run, right
+
+
+def compose(overrides):
+    return asked(*overrides)
 
 
 def written(folder, command, question=None, compared=(), tuned=()):
@@ -119,11 +120,6 @@ def test_without_a_plan_each_run_measures_its_budget(tmp_path):
     answers = iter([4, 5])
     assert [plan.shared_epochs(tmp_path, "one", lambda: next(answers)) for _ in range(2)] == [4, 5]
     assert not (tmp_path / record.STUDY).exists()
-
-
-def compose(overrides):
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return configured(hydra.compose("train", list(overrides)), RunConfig)
 
 
 STUDY = {"fixed": ["model=resnet18", "epochs=2"], "swept": ["optim.lr", "optim"], "threads": 2}
