@@ -35,7 +35,8 @@ def photographs(tmp_path: Path) -> tuple[str, ...]:
                 noise = generator.normal(colour, 40, (*size, 3)).clip(0, 255).astype(np.uint8)
                 Image.fromarray(noise).resize((8 * size[1], 8 * size[0])).save(folder / f"{index:02}.jpg")
     folder = tmp_path / "photographs"
-    return ("data=folder", f"data.root={folder}", "data.batch_size=8", f"data.cache_dir={tmp_path / 'cache'}")
+    images = ("data=folder", f"data.root={folder}", "data.image_size=32")
+    return (*images, "data.batch_size=8", f"data.cache_dir={tmp_path / 'cache'}")
 
 
 def test_the_record_says_how_photographs_are_stored(photographs: tuple[str, ...], run: Run, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_results_follow_from_the_predictions_and_the_best_epoch(run, tmp_path):
 
 
 def test_the_best_checkpoint_holds_the_weights_that_made_the_predictions(run, tmp_path, cache):
-    run("model=mobilenet_v3_small", "data.crop_fraction=1.0", "data.store_size=32")
+    run("model=mobilenet_v3_small", "data.image_size=32", "data.crop_fraction=1.0", "data.store_size=32")
     folder = tmp_path / "run"
     network = torchvision.models.mobilenet_v3_small(num_classes=6).eval()
     state = torch.load(folder / record.BEST, weights_only=True)["state_dict"]
@@ -240,7 +240,7 @@ def test_a_failed_run_is_moved_aside_if_its_cause_was_fixed(run, tmp_path):
         ),
         (
             ["data.batch_size=1", "model=resnet18"],
-            "resnet18 cannot train on one image of 32 x 32 pixels per step and device (Expected more than 1 value",
+            "resnet18 cannot train on one image of 16 x 16 pixels per step and device (Expected more than 1 value",
         ),
         (
             [*TWO_DEVICES, "data.batch_size=2", "model=resnet18"],
