@@ -11,7 +11,7 @@ import torchvision
 from intel_scenes import record
 
 Run = Callable[..., dict[str, Any]]
-TINY = ("model=resnet18", "epochs=1", "optim.lr=0.05")
+TINY = ("epochs=1", "optim.lr=0.05")
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -53,7 +53,8 @@ def test_the_warm_up_keeps_frozen_norms_in_evaluation_mode(
     monkeypatch.setattr(torch.nn.Module, "compile", look)
     weights = tmp_path / "weights.pth"
     torch.save(torchvision.models.resnet18(num_classes=6).state_dict(), weights)
-    run(*TINY, "compile=true", "recipe.trains_norms=false", f"model.weights={weights}", folder=tmp_path / "run")
+    backbone = ("model=resnet18", f"model.weights={weights}", "recipe.trains_norms=false")
+    run(*TINY, *backbone, "compile=true", folder=tmp_path / "run")
     assert len(modes) > 2
     assert modes == [{False}] * len(modes)
 
