@@ -1,11 +1,13 @@
 import atexit
 import gc
+import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from intel_scenes.record import Summary
 from tests.small import DRAWN, SMALL
@@ -31,18 +33,27 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run_in(cache: Path) -> Callable[..., Summary | None]:
-    """Runs a small experiment in this process; `run_in(FOLDER, "optim=adam")` returns its summary."""
+    """Runs a small experiment in this process; `run_in(FOLDER, "optim=adam")` returns its summary.
+
+    Its curves are a blank picture, because plotting takes a fifth of its time; commands and `test_curves` plot them.
+    """
     from intel_scenes.record import Origin
+    from intel_scenes.training import best_epoch
     from intel_scenes.training.claim import Place
     from intel_scenes.training.run import run
     from tests.small import asked
+
+    blank = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(blank, "png")
 
     def small(folder: Path, *overrides: str, siblings: Path | None = None, **options: Any) -> Summary | None:
         images = () if any(text.startswith("data=") for text in overrides) else DRAWN
         typed = [*images, *SMALL, f"data.cache_dir={cache}", *overrides]
         config = asked(*typed)
         place = Place(folder, siblings, replaces_changed=config.sweep.redo == "changed")
-        return run(config, place, Origin(overrides=tuple(typed)), **options)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(best_epoch, "plot_curves", lambda _: blank.getvalue())
+            return run(config, place, Origin(overrides=tuple(typed)), **options)
 
     return small
 

@@ -224,7 +224,7 @@ def test_a_head_that_is_not_linear_is_not_fitted_first(run, tmp_path) -> None:
     torch.save(models.squeezenet1_1(num_classes=6).state_dict(), tmp_path / "weights.pth")
     model = ("model=torchvision", "model.name=squeezenet1_1", f"model.weights={tmp_path / 'weights.pth'}")
     with pytest.raises(UserError, match=r"^recipe\.head_first=true has no effect on squeezenet1_1, whose head is not"):
-        run(*model, "recipe.head_first=true")
+        run(*model, "data.image_size=32", "recipe.head_first=true")
 
 
 def test_the_checkpoint_of_a_probe_holds_transform_input(tmp_path: Path) -> None:

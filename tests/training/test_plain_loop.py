@@ -27,7 +27,7 @@ EPOCHS, BATCH_SIZE = 3, 36
 NUM_STEPS = 3 * EPOCHS  # 108 training images make three batches
 # Images are seen as they are stored.
 PLAIN = (
-    *("recipe=plain", "augment=none", "data.store_size=32", "data.crop_fraction=1.0"),
+    *("recipe=plain", "augment=none", "data.image_size=32", "data.store_size=32", "data.crop_fraction=1.0"),
     *(f"epochs={EPOCHS}", f"data.batch_size={BATCH_SIZE}", "keep_last=true"),
 )
 # Smooth and shallow: nine steps do not blow up what another order of summation rounds otherwise.
