@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 IMBALANCED = 10  # ratio of the largest to the smallest class beyond which a line says so
 FEW_STEPS = 100  # fewer than these hardly move the weights, whatever the learning rate
+FEW_VAL = 100  # validation images; of fewer each is worth more than a point of accuracy
 SMALLEST_BATCH = 8  # images; smaller batches are not recommended
 HEADER = "  epoch    train loss  val loss  train acc  (eval) val acc      lr  img/s   left"
 
@@ -91,6 +92,7 @@ def _description(
     return [
         f"device:  {summary.device}, precision {summary.precision}, CPU threads {summary.threads}",
         f"images:  train {summary.num_train:,}{whole}, val {summary.num_val:,}, test {summary.num_test:,}",
+        *_few_to_choose_by(summary.num_val),
         f"classes: {counts} (train)",
         *_imbalance(summary, splits, of_class),
         f"network: {summary.architecture}, {summary.parameters:,} parameters, {summary.image_size} px, "
@@ -99,6 +101,14 @@ def _description(
         f"epochs:  {summary.epochs}, {length}; numbered from 1 here, from 0 in history.csv",
         *_few_steps(summary, num_steps),
     ]
+
+
+def _few_to_choose_by(num_val: int | None) -> list[str]:
+    """Return a line with advice if validation has too few images to choose an epoch or a run by."""
+    if not num_val or num_val >= FEW_VAL:
+        return []
+    images = counted(num_val, "validation image")
+    return [f"         only {images}, each worth {100 / num_val:.1f} points of accuracy: raise data.val_fraction"]
 
 
 def _imbalance(summary: Summary, splits: Splits, counts: npt.NDArray[np.intp]) -> list[str]:

@@ -39,8 +39,9 @@ def described(caplog, monkeypatch):
 def test_a_sweep_describes_its_first_run_in_full_and_the_next_ones_on_one_line(described, tmp_path):
     series = RunSeries(tmp_path, "a")
     first, second = described(series), described(series)
-    names = ["device", "images", "classes", "network", "recipe", "epochs"]
-    assert [line.split(":")[0] for line in first] == names
+    names = ["device", "images", "few", "classes", "network", "recipe", "epochs"]
+    few = "         only 1 validation image, each worth 100.0 points of accuracy"
+    assert [line.split(":")[0] for line in first] == [few if name == "few" else name for name in names]
     assert second == ["  resnet18, optim sgd, lr 0.1, batch size 3, 200 epochs of 1 batch"]
     assert len(described(RunSeries(tmp_path, "other images"))) == len(names)
     assert is_described(series)
