@@ -41,6 +41,7 @@ def test_figures_are_printed_with_their_rivals_and_written_to_a_file(bench, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_in_the_chosen_precision_and_layout(bench, tmp_path):
     how = ("image_size=32", "precision=bf16", "channels_last=false", "repeats=2")
     done = bench("what=models", "models=mobilenet_v3_small", *how, "output=found.json", fresh=False)

@@ -25,7 +25,7 @@ from PIL import Image
 from intel_scenes import cli
 from intel_scenes.data.sources import drawn_folder
 from intel_scenes.record import Status, Summary
-from tests.process import NO_NETWORK, forked, python
+from tests.process import NO_NETWORK, forked, program, python
 from tests.small import DRAWN, SMALL
 
 
@@ -314,7 +314,7 @@ def test_a_run_under_a_name_that_lost_its_seed_goes_on_there(train, flag):
 
 @pytest.mark.parametrize("bar", ["true", "false"])
 def test_in_a_file_a_run_is_told_in_whole_lines_one_for_each_epoch_and_nothing_follows(train, bar):
-    done = train(*DRAWN, *SMALL, f"trainer.enable_progress_bar={bar}", "model=resnet9_x0_5", fresh=bar == "true")
+    done = train(*DRAWN, *SMALL, f"trainer.enable_progress_bar={bar}", "model=resnet9_x0_5")
     assert done.returncode == 0
     assert "\r" not in done.stdout + done.stderr
     lines = done.stderr.splitlines()
@@ -363,9 +363,8 @@ def test_an_error_in_a_run_is_the_last_line_of_its_process(train):
 
 
 def test_in_a_terminal_of_80_columns_finished_epochs_stay_readable(environment, tmp_path):
-    shown = in_terminal(
-        [sys.executable, "-m", "intel_scenes.train", *DRAWN, *SMALL, BAR], environment | SCREEN, tmp_path
-    )
+    program(tmp_path / "train", "intel_scenes.train")
+    shown = in_terminal([tmp_path / "train", *DRAWN, *SMALL, BAR], environment | SCREEN, tmp_path)
     screen = [[part for part in line.split("\r") if part.strip()] for line in shown.split("\n")]
     assert max(len(part) for parts in screen for part in parts if re.match("epoch| +epoch| +\\d+/2 ", part)) <= 80
     assert "epoch 1 of 2:" in shown
@@ -448,13 +447,11 @@ def test_grey_alpha_and_turned_images_of_other_sizes_and_classes_train(train, tm
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_written_file(train):
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
     assert train(*DRAWN, *SMALL, "trainer=debug").returncode == 0  # the images are in the cache from here on
     shutil.rmtree(train.place / "outputs")
-    done = train(*DRAWN, *SMALL, preexec_fn=small_files)
+    done = train(
+        *DRAWN, *SMALL, meanwhile=lambda pid: resource.prlimit(pid, resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+    )
     assert_one_sentence(done, "no space left", "hydra.run.dir")
     folder = run_folder(train.place)
     assert json.loads((folder / "summary.json").read_text())["status"] in ("failed", "interrupted")

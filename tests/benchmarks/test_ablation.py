@@ -26,6 +26,7 @@ def test_without_the_freeze_collections_examine_imports():
         gc.unfreeze()
 
 
+@pytest.mark.slow
 def test_a_step_of_another_process_is_timed_there(config, on_threads):
     assert ablation._in_new_process(os.getpid) != os.getpid()
     on_threads(3)  # a step sets the one thread of its configuration

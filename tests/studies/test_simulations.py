@@ -11,6 +11,9 @@ from tests.studies.simulated import right
 CELLS = {cell.name: cell for cell in [*cells(), *balanced_cells()]}
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -60,18 +60,31 @@ def start(environment, tmp_path):
 
 @pytest.fixture
 def sweep(start, environment, tmp_path):
-    """Runs a sweep to its end; returns its exit status and what it said."""
+    """Runs a sweep to its end; returns its exit status and what it said. `meanwhile` gets the number of its process."""
 
-    def command(*arguments, place=tmp_path):
+    def command(*arguments, place=tmp_path, meanwhile=lambda pid: None):
         if any("hydra/launcher" in text for text in arguments):  # which starts processes of its own
             process = start(*arguments, place=place)
             said, _ = process.communicate(timeout=300)
             return process.returncode, said
         place.mkdir(exist_ok=True)
-        done = forked(*SWEEP, *arguments, cwd=place, env=environment)
+        done = forked(*SWEEP, *arguments, cwd=place, env=environment, meanwhile=meanwhile)
         return done.returncode, done.stdout + done.stderr
 
     return command
+
+
+def interrupt_once(reached, seconds=100):
+    """Returns a function that sends Ctrl-C to a process once `reached()` is true; fails after that many seconds."""
+
+    def send(pid):
+        end = time.monotonic() + seconds
+        while not reached():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGINT)
+
+    return send
 
 
 def summaries(study):
@@ -331,7 +344,7 @@ def test_a_run_that_an_earlier_sweep_gave_up_is_named_with_a_way_out(sweep, tmp_
     assert (status, "on seed 101" in said) == (0, True), said
 
 
-def test_a_failed_or_interrupted_confirmation_resumes_with_the_same_choice(start, sweep, tmp_path):
+def test_a_failed_or_interrupted_confirmation_resumes_with_the_same_choice(sweep, tmp_path):
     (tmp_path / "fragile.py").write_text(
         "from pathlib import Path\n"
         "from torch.optim import AdamW\n"
@@ -351,12 +364,11 @@ def test_a_failed_or_interrupted_confirmation_resumes_with_the_same_choice(start
     assert "2 of 4 runs complete, 2 failed or refused" in said
 
     (tmp_path / "broken").unlink()
-    process = start(*arguments)
-    while process.poll() is None and all(one["status"] == "failed" for one in confirmed(study)[2].values()):
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=100)
-    assert process.returncode == 130
+    status, said = sweep(
+        *arguments,
+        meanwhile=interrupt_once(lambda: any(one["status"] != "failed" for one in confirmed(study)[2].values())),
+    )
+    assert status == 130, said
     (name,) = (name for name in tuning if f"{entries[0].arms[0].overrides[-1]}," not in name)  # was not chosen
     (study / name / "summary.json").write_text(
         json.dumps(tuning[name] | {"val_accuracy_tta": 1.0, "val_accuracy": 1.0})
@@ -405,15 +417,12 @@ def test_a_run_whose_process_died_three_times_fails_and_is_tried_again_later(swe
     assert sweep("seed=1,2")[0] == 0
 
 
-def test_ctrl_c_saves_and_compares_and_the_sweep_resumes(start, sweep, tmp_path):
-    arguments = ("seed=1,2", "model=resnet9_x0_5", "epochs=15")
-    process = start(*arguments)
+def test_ctrl_c_saves_and_compares_and_the_sweep_resumes(sweep, tmp_path):
+    arguments = ("seed=1,2", "epochs=8")
     study = tmp_path / "multirun/s"
-    while not list(study.glob("*/checkpoints/last.ckpt")) and process.poll() is None:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=100)
-    assert process.returncode == 130, said
+    once_trained = interrupt_once(lambda: any(study.glob("*/checkpoints/last.ckpt")))
+    status, said = sweep(*arguments, meanwhile=once_trained)
+    assert status == 130, said
     assert "0 of 2 runs complete" in said
     assert "Traceback" not in said
     assert [summary["status"] for summary in summaries(study).values()] == ["interrupted"]

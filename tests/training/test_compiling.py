@@ -19,6 +19,7 @@ def history(folder: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_compiled_network_learns_what_an_eager_one_learns_and_its_warm_up_is_timed_separately(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +60,7 @@ def test_the_warm_up_keeps_frozen_norms_in_evaluation_mode(
     assert modes == [{False}] * len(modes)
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_compiled_is_trained_eagerly_with_a_warning(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
