@@ -9,11 +9,14 @@ from torch import nn
 from torchvision import models
 from torchvision.models.regnet import BlockParams
 
+from intel_scenes import keys
 from intel_scenes.errors import UserError
 from intel_scenes.models.backbones import build, check_image_size, heads
 from intel_scenes.models.weights import resolve_weights
 
 CLASSIFIERS = models.list_models(module=models)
+FILES = {path.stem for path in keys.files("model")}
+OTHER_KINDS = {"densenet121", "googlenet", "inception_v3", "squeezenet1_1", "vgg11"}  # of heads, inputs and parts
 AUXILIARY = {"googlenet": {"fc", "aux1.fc2", "aux2.fc2"}, "inception_v3": {"fc", "AuxLogits.fc"}}
 QUIET = {"googlenet": {"init_weights": False}, "inception_v3": {"init_weights": False}}
 
@@ -62,7 +65,10 @@ def from_file(model_name: str, path: Path, num_classes: int = 6, image_size: int
     return build(model_name, num_classes, weights=weights, image_size=image_size).eval()
 
 
-@pytest.mark.parametrize("model_name", CLASSIFIERS)
+@pytest.mark.parametrize(
+    "model_name",
+    [pytest.param(name, marks=() if name in FILES | OTHER_KINDS else pytest.mark.slow) for name in CLASSIFIERS],
+)
 def test_every_classifier_of_torchvision_gives_six_logits_and_can_train_at_its_own_size(
     monkeypatch: pytest.MonkeyPatch, model_name: str
 ) -> None:
