@@ -323,7 +323,7 @@ def test_in_a_file_a_run_is_told_in_whole_lines_one_for_each_epoch_and_nothing_f
         re.match("drawing scenes|decoding images|found: train", line) for line in lines[:begin]
     )  # where no other test has
     told = lines[begin:]
-    few = "only 12 validation images, each worth 8.3 points of accuracy: raise data.val_fraction"
+    few = "only 12 validation images, each worth 8.3 points of accuracy: add images or raise data.val_fraction"
     assert told.pop(2).strip() == few
     assert [line.split(":")[0] for line in told[:6]] == ["device", "images", "classes", "network", "recipe", "epochs"]
     assert "train 108, val 12, test 30" in told[1]

@@ -107,8 +107,8 @@ def _few_to_choose_by(num_val: int | None) -> list[str]:
     """Return a line with advice if validation has too few images to choose an epoch or a run by."""
     if not num_val or num_val >= FEW_VAL:
         return []
-    images = counted(num_val, "validation image")
-    return [f"         only {images}, each worth {100 / num_val:.1f} points of accuracy: raise data.val_fraction"]
+    images = f"{counted(num_val, 'validation image')}, each worth {100 / num_val:.1f} points of accuracy"
+    return [f"         only {images}: add images or raise data.val_fraction"]
 
 
 def _imbalance(summary: Summary, splits: Splits, counts: npt.NDArray[np.intp]) -> list[str]:
