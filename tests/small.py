@@ -15,7 +15,7 @@ from intel_scenes.config import RunConfig
 
 DRAWN = ("data=synthetic", "data.num_train=120", "data.num_test=30", "data.store_size=40")
 SMALL = (
-    *("data.image_size=16", "model=resnet9_x0_5", "model.weights=null", "epochs=2", "threads=1"),
+    *("data.image_size=16", "model=resnet9_x0_5", "model.weights=null", "epochs=1", "threads=1"),
     *("trainer=cpu", "trainer.enable_progress_bar=false"),
 )
 QUIET: dict[str, Any] = {

@@ -137,7 +137,7 @@ def test_help_and_misspelt_options_answer_without_importing_torch(environment, t
 
 
 def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second_time(train):
-    first = train(*DRAWN, *SMALL)
+    first = train(*DRAWN, *SMALL, "epochs=2")
     assert first.returncode == 0, first.stderr
     folder = run_folder(train.place)
     summary = json.loads((folder / "summary.json").read_text())
@@ -154,7 +154,7 @@ def test_a_run_shows_a_table_and_says_where_it_wrote_and_does_nothing_the_second
     assert str(folder.relative_to(train.place)) in first.stdout
     assert [path.name for path in train.place.iterdir()] == ["outputs"]
     assert (summary["model"], summary["optim"], summary["recipe"]) == ("resnet9_x0_5", "adamw", "default")
-    second = train(*SMALL[::-1], *DRAWN)
+    second = train(*SMALL[::-1], "epochs=2", *DRAWN)
     assert second.returncode == 0
     assert "is complete" in second.stderr
     assert json.loads((folder / "summary.json").read_text()) == summary
@@ -314,7 +314,7 @@ def test_a_run_under_a_name_that_lost_its_seed_goes_on_there(train, flag):
 
 @pytest.mark.parametrize("bar", ["true", "false"])
 def test_in_a_file_a_run_is_told_in_whole_lines_one_for_each_epoch_and_nothing_follows(train, bar):
-    done = train(*DRAWN, *SMALL, f"trainer.enable_progress_bar={bar}", "model=resnet9_x0_5")
+    done = train(*DRAWN, *SMALL, f"trainer.enable_progress_bar={bar}", "epochs=2")
     assert done.returncode == 0
     assert "\r" not in done.stdout + done.stderr
     lines = done.stderr.splitlines()
@@ -364,7 +364,7 @@ def test_an_error_in_a_run_is_the_last_line_of_its_process(train):
 
 def test_in_a_terminal_of_80_columns_finished_epochs_stay_readable(environment, tmp_path):
     program(tmp_path / "train", "intel_scenes.train")
-    shown = in_terminal([tmp_path / "train", *DRAWN, *SMALL, BAR], environment | SCREEN, tmp_path)
+    shown = in_terminal([tmp_path / "train", *DRAWN, *SMALL, "epochs=2", BAR], environment | SCREEN, tmp_path)
     screen = [[part for part in line.split("\r") if part.strip()] for line in shown.split("\n")]
     assert max(len(part) for parts in screen for part in parts if re.match("epoch| +epoch| +\\d+/2 ", part)) <= 80
     assert "epoch 1 of 2:" in shown
@@ -501,7 +501,7 @@ def test_a_dry_run_says_what_a_run_will_cost_and_leaves_nothing(train):
 
 
 def test_two_devices_count_every_evaluation_image_once(train):
-    done = train(*DRAWN, *SMALL, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    done = train(*DRAWN, *SMALL, "epochs=2", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout.count("written to") == 1

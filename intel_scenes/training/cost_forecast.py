@@ -286,7 +286,7 @@ def forecast(
     )
     return [
         f"{len(splits.train):,} training images in {batches}, "
-        f"{len(grown) or costs.num_batches * num_epochs:,} steps with epochs={num_epochs}; "
+        f"{counted(len(grown) or costs.num_batches * num_epochs, 'step')} with epochs={num_epochs}; "
         f"{len(splits.val):,} validation and {len(splits.test):,} test images",
         f"{parameters:,} parameters; GFLOP per image: {forward:.2f} to evaluate at {data.view.size} px, "
         f"{' to '.join(f'{gflop:.2f}' for gflop in sorted({min(training), max(training)}))} to train",

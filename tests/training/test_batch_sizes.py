@@ -21,7 +21,7 @@ def weights(folder: Path) -> list[torch.Tensor]:
 
 
 def test_full_is_the_same_run_as_the_number_of_training_images(run, tmp_path):
-    options = (*PROBE, "lr_scaling=linear")
+    options = (*PROBE, "lr_scaling=linear", "epochs=2")
     full = run(*options, "data.batch_size=full", folder=tmp_path / "full")
     assert (full.batch_size, full.num_train, full.lr) == (108, 108, pytest.approx(0.01 * 108 / 32))
     assert of_record(tmp_path / "full").data.batch_size == 108
@@ -48,4 +48,4 @@ def test_epochs_of_several_passes_train_as_shorter_epochs_do(run, tmp_path):
 def test_a_forecast_counts_full_batches_and_passes(cache):
     options = (*DRAWN, *SMALL, "recipe=linear_probe", f"data.cache_dir={cache}", "data.batch_size=full")
     first, *_ = dry_run(asked(*options, "data.passes_per_epoch=3", "lr_scaling=sqrt"), Origin())
-    assert first.startswith("108 training images in 3 batches of 108 (3 passes), 6 steps with epochs=2; ")
+    assert first.startswith("108 training images in 3 batches of 108 (3 passes), 3 steps with epochs=1; ")

@@ -192,10 +192,10 @@ def test_the_number_of_devices_of_a_run_with_batch_norms_cannot_change(
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run("model=resnet9_x0_5", callbacks=[Stops()])
+        run("epochs=2", callbacks=[Stops()])
     assert summary_of(tmp_path / "run").resume_digest is None
     with pytest.raises(Refused) as refused:
-        run("model=resnet9_x0_5", *TWO_DEVICES)
+        run("epochs=2", *TWO_DEVICES)
     assert str(refused.value) == (
         f"{tmp_path / 'run'} holds a run of another configuration: trainer.devices (1 there, 2 here), trainer.strategy "
         "(nothing there, ddp here) (BatchNorm normalizes the share of each device, so a run cannot change their "

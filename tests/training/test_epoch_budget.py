@@ -131,7 +131,7 @@ def test_the_batches_that_a_limit_leaves_are_counted(cache):
     limit = "++trainer.limit_train_batches=2"
     config = asked(*DRAWN, f"data.cache_dir={cache}", *SMALL, limit, "data.batch_size=108", "recipe=plain")
     lines = dry_run(config, Origin())
-    assert "in 1 batch of 108, 2 steps with epochs=2" in lines[0]  # fewer than the limit, and still measured
+    assert "in 1 batch of 108, 1 step with epochs=1" in lines[0]  # fewer than the limit, and still measured
     assert "nan" not in "".join(lines)
 
 

@@ -69,7 +69,12 @@ def test_the_norms_of_a_resumed_run_are_those_of_softmax_regression_with_its_las
     streets = [path for path in map(before.scenes.paths.__getitem__, before.train) if path.startswith("street/")]
     (tmp_path / "exclude.txt").write_text("\n".join(streets[4:]))  # so that class weights differ
     typed = ("recipe=linear_probe", "recipe.class_weight=1", "recipe.label_smoothing=0.1", "data.batch_size=32")
-    typed += (f"data.exclude={tmp_path / 'exclude.txt'}", f"data.cache_dir={tmp_path / 'cache'}", "keep_last=true")
+    typed += (
+        f"data.exclude={tmp_path / 'exclude.txt'}",
+        f"data.cache_dir={tmp_path / 'cache'}",
+        "keep_last=true",
+        "epochs=2",
+    )
     with pytest.raises(KeyboardInterrupt):
         run(*typed, "noise_scale=2", "lr_scale=10", callbacks=[Stops()])
     first = GradientNoise.read(tmp_path / "run").epochs
@@ -105,7 +110,7 @@ def test_the_norms_of_a_resumed_run_are_those_of_softmax_regression_with_its_las
 
 @pytest.mark.parametrize("recipe", [["recipe.ema_decay=0.9", "recipe.mixup=0.2"], ["recipe.trains_norms=false"]])
 def test_the_training_is_the_same_with_and_without_the_measurement(run, tmp_path, recipe) -> None:
-    typed = ("model=resnet9_x0_5", "data.batch_size=54", "recipe=plain", *recipe)
+    typed = ("epochs=2", "data.batch_size=54", "recipe=plain", *recipe)
     run(*typed, folder=tmp_path / "without")
     run(*typed, "noise_scale=1", folder=tmp_path / "with")
     assert len(GradientNoise.read(tmp_path / "with").epochs) == 2

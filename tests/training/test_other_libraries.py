@@ -20,7 +20,7 @@ from intel_scenes.training.build import check_parts
 from intel_scenes.training.dry_run import dry_run
 from tests.small import DRAWN, SMALL, asked, resolved
 
-TIMM = ("model=timm", "model.name=test_resnet")
+TIMM = ("model=timm", "model.name=test_resnet", "epochs=2")
 SOURCE = """
 from torch import nn
 

@@ -88,7 +88,7 @@ def test_results_follow_from_the_predictions_and_the_best_epoch(run, tmp_path):
 
 
 def test_the_best_checkpoint_holds_the_weights_that_made_the_predictions(run, tmp_path, cache):
-    run("model=mobilenet_v3_small", "data.image_size=32", "data.crop_fraction=1.0", "data.store_size=32")
+    run("model=mobilenet_v3_small", "epochs=2", "data.image_size=32", "data.crop_fraction=1.0", "data.store_size=32")
     folder = tmp_path / "run"
     network = torchvision.models.mobilenet_v3_small(num_classes=6).eval()
     state = torch.load(folder / record.BEST, weights_only=True)["state_dict"]
@@ -104,7 +104,7 @@ def test_the_best_checkpoint_holds_the_weights_that_made_the_predictions(run, tm
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(run, tmp_path):
-    arguments = ("optim=adamw", "recipe.ema_decay=0.9", "recipe.label_smoothing=0.1")
+    arguments = ("optim=adamw", "recipe.ema_decay=0.9", "recipe.label_smoothing=0.1", "epochs=2")
     summaries = {
         name: run(*arguments, f"seed={seed}", folder=tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))
     }
@@ -127,10 +127,10 @@ def test_two_optimizers_see_the_same_batches_from_the_same_weights(run, tmp_path
 
 
 def test_the_fifth_run_of_a_process_equals_the_first(run, tmp_path):
-    run("model=mobilenet_v2", folder=tmp_path / "first")
+    run("model=mobilenet_v2", "epochs=2", folder=tmp_path / "first")
     for number, other in enumerate(("optim=adam", "scheduler=plateau", "recipe.ema_decay=0.5")):
         run(other, folder=tmp_path / f"other{number}")
-    run("model=mobilenet_v2", folder=tmp_path / "fifth")
+    run("model=mobilenet_v2", "epochs=2", folder=tmp_path / "fifth")
     assert without_timing(tmp_path / "first" / record.HISTORY) == without_timing(tmp_path / "fifth" / record.HISTORY)
 
 
@@ -290,7 +290,7 @@ def test_bad_input_is_refused_before_anything_is_written(run, tmp_path, override
 
 @pytest.mark.parametrize(("optim", "scheduler"), list(zip(itertools.cycle(OPTIMIZERS), SCHEDULERS)))
 def test_every_optimizer_and_every_scheduler_completes_a_run(run, optim, scheduler):
-    summary = run(f"optim={optim}", f"scheduler={scheduler}", "model=resnet9_x0_5", "data.batch_size=54")
+    summary = run(f"optim={optim}", f"scheduler={scheduler}", "epochs=2", "data.batch_size=54")
     assert summary.status == "completed"
     assert math.isfinite(summary.test_loss)
 
