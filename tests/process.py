@@ -11,6 +11,7 @@ import runpy
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +64,14 @@ def forked(
             raise subprocess.TimeoutExpired([module, *arguments], timeout)
         stdout, stderr = (path.read_text() for path in outputs)
     return subprocess.CompletedProcess([module, *arguments], process.exitcode, stdout, stderr)
+
+
+def wait_until(reached: Callable[[], object], seconds: float = 250) -> None:
+    """Returns once `reached()` is true; fails after that many seconds."""
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, f"not reached within {seconds} s"
+        time.sleep(0.01)
 
 
 def ranks(

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from intel_scenes import record
-from tests.process import forked
+from tests.process import forked, wait_until
 from tests.small import DRAWN, SMALL
 from tests.training.test_claim import TASKS
 from tests.training.test_resume import TIMING, history, tensors
@@ -23,10 +22,7 @@ def on(number: signal.Signals, place: Path) -> Callable[[int], None]:
     """Return a function that sends a signal, and once more at once, when the run has finished two epochs."""
 
     def send(pid: int) -> None:
-        deadline = time.monotonic() + 250
-        while not any(len(history(path.parent)) >= 2 for path in place.glob(f"*/{record.HISTORY}")):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: any(len(history(path.parent)) >= 2 for path in place.glob(f"*/{record.HISTORY}")))
         for _ in range(2):
             os.kill(pid, number)
 

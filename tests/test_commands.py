@@ -13,7 +13,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -25,7 +24,7 @@ from PIL import Image
 from intel_scenes import cli
 from intel_scenes.data.sources import drawn_folder
 from intel_scenes.record import Status, Summary
-from tests.process import NO_NETWORK, forked, program, python
+from tests.process import NO_NETWORK, forked, program, python, wait_until
 from tests.small import DRAWN, SMALL
 
 
@@ -41,26 +40,18 @@ def environment(cache, tmp_path):
 def train(environment, tmp_path):
     """Runs the command in an empty folder; returns the finished process.
 
-    One that is fresh, or has options, imports torch itself. `meanwhile` gets the number of one that does not.
+    One that is fresh imports torch itself. `meanwhile` gets the number of one that is not.
     """
     place = tmp_path / "empty"
     place.mkdir()
 
-    def command(*arguments, fresh=False, meanwhile=lambda pid: None, **options):
-        if fresh or options:
-            return python("-m", "intel_scenes.train", *arguments, cwd=place, env=environment, **options)
+    def command(*arguments, fresh=False, meanwhile=lambda pid: None):
+        if fresh:
+            return python("-m", "intel_scenes.train", *arguments, cwd=place, env=environment)
         return forked("intel_scenes.train", *arguments, cwd=place, env=environment, meanwhile=meanwhile)
 
     command.place = place
     return command
-
-
-def wait_for(pattern, place, seconds=60):
-    """Returns once a path matches; fails after that many seconds."""
-    end = time.monotonic() + seconds
-    while not any(place.glob(pattern)):
-        assert time.monotonic() < end, pattern
-        time.sleep(0.01)
 
 
 def run_folder(place):
@@ -465,7 +456,7 @@ def test_an_interrupted_run_says_so_and_goes_on(train, number, status):
     arguments = (*DRAWN, *SMALL, f"epochs={epochs}", "data.batch_size=54")
 
     def interrupt(pid):
-        wait_for("outputs/*/checkpoints/last.ckpt", train.place)
+        wait_until(lambda: any(train.place.glob("outputs/*/checkpoints/last.ckpt")))
         os.kill(pid, number)
 
     stopped = train(*arguments, meanwhile=interrupt)
@@ -486,7 +477,7 @@ def test_two_processes_on_one_run_do_not_disturb_each_other(train):
     arguments = (*DRAWN, *SMALL, "epochs=20")
 
     def start_again(_):
-        wait_for("outputs/*/history.csv", train.place)
+        wait_until(lambda: any(train.place.glob("outputs/*/history.csv")))
         assert_one_sentence(train(*arguments), "another process is running")
 
     assert train(*arguments, meanwhile=start_again).returncode == 0

@@ -20,7 +20,7 @@ from intel_scenes.record import Summary
 @pytest.fixture(scope="module")
 def run(run_in: Callable[..., Summary], tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("run")
-    run_in(folder, "model=resnet9_x0_5", "epochs=2", "data.crop_fraction=0.8")
+    run_in(folder, "data.image_size=32", "epochs=2", "data.crop_fraction=0.8")
     return load_run(folder)
 
 
@@ -62,7 +62,7 @@ def test_the_network_takes_stored_images_to_the_probabilities_of_the_record(run:
     predictions = run.predictions()
     expected = np.stack([predictions[name][predictions["split"] == "test"] for name in network.classes], axis=1)
     np.testing.assert_allclose(of_bytes, expected, atol=1e-5)
-    np.testing.assert_allclose(of_floats, expected, atol=1e-2)  # resized without rounding to bytes
+    np.testing.assert_allclose(of_floats, expected, atol=5e-3)  # resized without rounding to bytes
     assert network.classes == run.summary.classes
     assert network.temperature == run.summary.temperature
     assert not network.training

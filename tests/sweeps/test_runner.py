@@ -25,7 +25,7 @@ from intel_scenes.record import Origin, Status, StudyPlan, Summary
 from intel_scenes.studies.load import collect
 from intel_scenes.sweeps.runner import STOPPED, Ending, Job, Outcome, run_one, warn_of_misspelt_baseline
 from intel_scenes.training.claim import DEATHS, LEASE_SECONDS
-from tests.process import forked
+from tests.process import forked, wait_until
 from tests.small import DRAWN, SMALL
 
 NUM_KILLS = int(os.environ.get("INTEL_SCENES_KILLS", "1"))
@@ -74,14 +74,11 @@ def sweep(start, environment, tmp_path):
     return command
 
 
-def interrupt_once(reached, seconds=100):
-    """Returns a function that sends Ctrl-C to a process once `reached()` is true; fails after that many seconds."""
+def interrupt_once(reached):
+    """Returns a function that sends Ctrl-C to a process once `reached()` is true."""
 
     def send(pid):
-        end = time.monotonic() + seconds
-        while not reached():
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        wait_until(reached)
         os.kill(pid, signal.SIGINT)
 
     return send
