@@ -18,11 +18,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
-def pytest_collection_finish() -> None:
-    """Leaves imported objects out of garbage collections, as commands that train do."""
+def pytest_configure() -> None:
+    """Ends the process without reports of objects that were left out of garbage collections."""
+    atexit.register(gc.unfreeze)  # see intel_scenes.training.memory.spare_imports
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _spared_objects() -> None:
+    """Leaves what the tests so far imported and keep out of garbage collections, of which each run makes several."""
     gc.collect()
     gc.freeze()
-    atexit.register(gc.unfreeze)  # see intel_scenes.training.memory.spare_imports
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def test_the_long_description_links_to_nothing_that_lies_beside_the_readme(insta
 
 def test_the_main_job_of_the_readme_runs_offline(installed, tmp_path):
     (arguments,) = COMMANDS[0].split(" && .venv/bin/python ")[1:]
-    small = ("epochs=1", "++trainer.limit_train_batches=4", "threads=1")
+    small = ("epochs=1", "++trainer.limit_train_batches=4", "data.num_test=60", "threads=1")
     done = with_wheel(installed, tmp_path, *arguments.split(), *small)
     assert done.returncode == 0, done.stderr
     summaries = [json.loads(path.read_text()) for path in tmp_path.glob("multirun/quickstart/*/summary.json")]

@@ -136,7 +136,7 @@ def test_features_are_computed_once_for_all_runs_of_a_backbone_at_a_size(run: Ru
     before = {path: path.stat().st_mtime_ns for path in place.glob("features-*/*.npy")}
     assert probe("other", "optim=adamw", "seed=2", "data.batch_size=8", "scheduler=cosine") == first
     assert {path: path.stat().st_mtime_ns for path in place.glob("features-*/*.npy")} == before
-    assert len(probe("larger", "data.image_size=64")) == 2
+    assert len(probe("larger", "data.image_size=24")) == 2
     assert len(probe("rounded", "trainer.precision=bf16")) == 3
     torch.manual_seed(8)
     torch.save(models.resnet18(num_classes=6).state_dict(), tmp_path / "weights.pth")
