@@ -22,7 +22,12 @@ from tempfile import TemporaryDirectory
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["intel_scenes.cli", "intel_scenes.training.run", "intel_scenes.studies.publish", "intel_scenes.inference.ensembles"]
+    [
+        "intel_scenes.cli",
+        "intel_scenes.training.run",
+        "intel_scenes.studies.publish",
+        "intel_scenes.inference.ensembles",
+    ]
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 # Private to Hydra, whose public interface can neither compose a job before it runs nor list the combinations of values.
 # Each has a test in tests/sweeps/test_sweeper.py.
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -53,13 +53,18 @@ class Files(ConfigRepository):
 
 
 class Composer(ConfigLoaderImpl):
-    """Composes jobs, and keeps each until its launcher asks for it, so that what was checked is what runs."""
+    """Composes jobs, and keeps each until its launcher asks for it, so that what was checked is what runs.
+
+    Jobs that choose the same files differ in single values alone. Hydra composes their files once, which takes most of
+    the time, and each of them gets a copy in which Hydra sets its values.
+    """
 
     def __init__(self, search_path: ConfigSearchPath) -> None:
         """Initialize with the files of a search path."""
         super().__init__(search_path)
         self.repository = Files(search_path)
         self.kept: dict[tuple[str, ...], DictConfig] = {}
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def keep(self, job: Sequence[str], composed: DictConfig) -> None:
         """Keep a composed job, unless there are many already."""
@@ -69,7 +74,31 @@ class Composer(ConfigLoaderImpl):
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Return the configuration of a job, for its launcher to complete."""
         kept = self.kept.pop(tuple(sweep_overrides), None)
-        return super().load_sweep_config(master_config, sweep_overrides) if kept is None else kept
+        if kept is not None:
+            return kept
+        job = OverridesParser.create().parse_overrides(sweep_overrides)
+        values = [override for override in job if not self._chooses_a_file(override)]
+        config = self._of_files(master_config, [str(override.input_line) for override in job if override not in values])
+        self._apply_overrides_to_config(values, config)
+        typed = [override for override in job if not override.is_hydra_override()]
+        config.hydra.overrides.task = [override.input_line for override in typed]
+        form = config.hydra.job.config.override_dirname
+        config.hydra.job.override_dirname = get_overrides_dirname(
+            typed, list(form.exclude_keys), form.item_sep, form.kv_sep
+        )
+        return config
+
+    def _chooses_a_file(self, override: Override) -> bool:
+        return override.is_hydra_override() or self.repository.group_exists(override.key_or_group)
+
+    def _of_files(self, master_config: DictConfig, choices: list[str]) -> DictConfig:
+        """Return the configuration of a job that only chooses files, as a copy that the caller may change."""
+        key = (*master_config.hydra.overrides.hydra, *choices)
+        if key not in self._composed:
+            if len(self._composed) >= MOST_KEPT:
+                self._composed.clear()
+            self._composed[key] = super().load_sweep_config(master_config, choices)
+        return copy.deepcopy(self._composed[key])
 
 
 class SceneSweeper(BasicSweeper):

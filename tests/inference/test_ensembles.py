@@ -25,7 +25,8 @@ from intel_scenes.training.build import build_data
 from tests.small import DRAWN, SMALL, asked
 
 Run = Callable[..., Summary]
-FEW = ("model=resnet18", "epochs=1", "optim.lr=0.02", "data.crop_fraction=1.0")
+SMALLEST = "shufflenet_v2_x0_5"  # of torchvision
+FEW = (*("model=torchvision", f"model.name={SMALLEST}"), "epochs=1", "optim.lr=0.02", "data.crop_fraction=1.0")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def folders(run_in: Run, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
     """Three runs with different learning rates that started from the same weights, so that they can be averaged."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("members")
-    torch.save(models.resnet18(num_classes=6).state_dict(), folder / "weights.pth")
+    torch.save(models.get_model(SMALLEST, num_classes=6).state_dict(), folder / "weights.pth")
     places = [folder / f"run{number}" for number in range(3)]
     for place, lr in zip(places, (0.005, 0.02, 0.05), strict=True):
         run_in(place, *FEW, f"model.weights={folder / 'weights.pth'}", f"optim.lr={lr}")
@@ -84,7 +85,7 @@ def test_a_vote_is_by_majority_and_ties_are_broken_by_the_mean() -> None:
 def by_mean_weights(folders: list[Path], data: SceneDataModule) -> dict[str, np.ndarray]:
     """Return the predictions of torchvision's network with the mean weights of the runs, for each split."""
     states = [torch.load(folder / record.BEST, weights_only=True)["state_dict"] for folder in folders]
-    network = models.resnet18(num_classes=6).eval()
+    network = models.get_model(SMALLEST, num_classes=6).eval()
     network.load_state_dict(
         {
             name.removeprefix("network."): torch.stack([state[name] for state in states]).double().mean(0)
@@ -189,7 +190,7 @@ def test_nothing_is_written_or_downloaded_to_a_folder_that_a_received_record_nam
 
 def test_a_small_network_from_a_file_predicts_again_as_it_did(run: Run, tmp_path: Path) -> None:
     torch.save(build("resnet9_x0_5", 6, weights=None, image_size=32).state_dict(), tmp_path / "weights.pth")
-    run(*FEW[1:], "model=resnet9_x0_5", f"model.weights={tmp_path / 'weights.pth'}", folder=tmp_path / "run")
+    run(*FEW[2:], "model=resnet9_x0_5", f"model.weights={tmp_path / 'weights.pth'}", folder=tmp_path / "run")
     (again,), (once,) = (ensembles.evaluate_runs([tmp_path / "run"], "mean", views).rows for views in (1, None))
     assert again.test_loss == pytest.approx(once.test_loss, rel=1e-6)
 
@@ -280,8 +281,8 @@ def test_the_weights_of_a_soup_can_be_trained_on_and_predict_as_it_did(folders: 
     members = [Path(folder) for folder in evaluation.members]
     states = [torch.load(folder / record.BEST, weights_only=True)["state_dict"] for folder in members]
     soup = torch.load(path, weights_only=True)["state_dict"]
-    ours = build("resnet18", 6, weights=resolve_weights("resnet18", str(path)), image_size=32).state_dict()
-    for name, tensor in models.resnet18(num_classes=6).state_dict().items():
+    ours = build(SMALLEST, 6, weights=resolve_weights(SMALLEST, str(path)), image_size=32).state_dict()
+    for name, tensor in models.get_model(SMALLEST, num_classes=6).state_dict().items():
         average = torch.stack([state[f"network.{name}"] for state in states]).double().mean(0).to(tensor.dtype)
         assert torch.equal(soup[name], average)
         assert torch.equal(ours[name], average)
@@ -302,7 +303,7 @@ def test_what_cannot_be_combined_is_named(run: Run, folders: list[Path], tmp_pat
         ensembles.evaluate_runs([folders[0], tmp_path / "empty"], "mean")
     with pytest.raises(UserError, match=r"^.* holds several runs: name them as run=\[.*/RUN1,.*/RUN2,\.\.\.\]$"):
         ensembles.evaluate_runs([folders[0].parent], "mean")
-    run("model=resnet18", "epochs=1", "data.split_seed=7", folder=tmp_path / "cut")
+    run("epochs=1", "data.split_seed=7", folder=tmp_path / "cut")
     with pytest.raises(UserError, match=r"have different val images: combine runs of one study$"):
         ensembles.evaluate_runs([folders[0], tmp_path / "cut"], "mean")
     run("model=mobilenet_v3_small", "epochs=1", folder=tmp_path / "small")

@@ -8,6 +8,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode, TaskFunction
+from omegaconf import OmegaConf
 
 import intel_scenes.cli  # noqa: F401  # which conf/ calls
 from hydra_plugins.intel_scenes.sweeper import Composer
@@ -100,6 +101,30 @@ def test_jobs_are_composed_from_the_files_of_the_search_path_as_it_changes(tmp_p
         assert (cfg.optim._target_, cfg.seed) == ("torch.optim.Adam", seed)
     whole = composer.load_configuration("train", [f"hydra.searchpath=[{tmp_path}]", "optim=other"], RunMode.MULTIRUN)
     assert whole.optim.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        [],
+        ["seed=2"],
+        ["optim=sgd", "optim.lr=0.1", "seed=3"],
+        ["optim.lr=0.1", "+optim.maximize=true", "optim=sgd"],
+        ["optim=sgd", "~optim.nesterov", "scheduler=step", "data=synthetic", "model=resnet18"],
+        ["study=backbones", "seed=2", "epochs=2"],
+        ["study=quickstart", "optim=adamw", "model=resnet18", "hydra.job.chdir=false"],
+    ],
+    ids=" ".join,
+)
+def test_a_job_is_composed_as_hydra_does(job: list[str]) -> None:
+    version.setbase("1.3")
+    search_path = create_config_search_path(str(conf_folder()))
+    composer, hydras = Composer(search_path), ConfigLoaderImpl(search_path)
+    master = hydras.load_configuration("train", ["sweep.name=s", "hydra.verbose=true"], RunMode.MULTIRUN)
+    composer.load_sweep_config(master, [*job, "seed=7"])  # of the same files with other values
+    found, expected = composer.load_sweep_config(master, job), hydras.load_sweep_config(master, job)
+    assert OmegaConf.to_container(found) == OmegaConf.to_container(expected)
+    assert OmegaConf.is_struct(found)
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,11 @@ from intel_scenes.training.frozen_features import Head, add_backbone, fit_head
 from tests.small import DRAWN, SMALL, asked
 
 Run = Callable[..., dict[str, Any]]
+SMALLEST = "shufflenet_v2_x0_5"  # of torchvision
 PROBE = (
     "recipe=linear_probe",
     "recipe.label_smoothing=0.0",
-    "model=resnet18",
+    *("model=torchvision", f"model.name={SMALLEST}", "model.weights=null"),
     "data.batch_size=16",
     "optim=sgd",
     "scheduler=constant",
@@ -39,7 +40,7 @@ FAMILIES = {
 }
 
 
-def random_weights(folder: Path, name: str = "resnet18") -> tuple[str, nn.Module]:
+def random_weights(folder: Path, name: str = SMALLEST) -> tuple[str, nn.Module]:
     torch.manual_seed(7)
     network = models.get_model(name, num_classes=6)
     torch.save(network.state_dict(), folder / "weights.pth")
@@ -111,7 +112,7 @@ def test_the_record_of_a_probe_holds_the_whole_network(run: Run, cache: Path, tm
     state = {name.removeprefix("network."): tensor for name, tensor in saved.items()}
     for name, tensor in initial.state_dict().items():
         assert torch.equal(state[name], tensor) == (not name.startswith("fc.")), name
-    network = models.resnet18(num_classes=6).eval()
+    network = models.get_model(SMALLEST, num_classes=6).eval()
     network.load_state_dict(state)
     data = images_of(cache)
     with (tmp_path / "probe" / record.PREDICTIONS).open() as file:
@@ -139,7 +140,7 @@ def test_features_are_computed_once_for_all_runs_of_a_backbone_at_a_size(run: Ru
     assert len(probe("larger", "data.image_size=24")) == 2
     assert len(probe("rounded", "trainer.precision=bf16")) == 3
     torch.manual_seed(8)
-    torch.save(models.resnet18(num_classes=6).state_dict(), tmp_path / "weights.pth")
+    torch.save(models.get_model(SMALLEST, num_classes=6).state_dict(), tmp_path / "weights.pth")
     assert len(probe("weights")) == 4
     assert len(probe("random", "model.weights=null")) == 5
     assert len(probe("random again", "model.weights=null", "seed=2")) == 6
@@ -179,7 +180,7 @@ def test_a_head_is_fitted_as_logistic_regression_does(run: Run, cache: Path) -> 
 def test_a_head_that_is_fitted_first_starts_as_scikit_learns_logistic_regression_of_the_frozen_features(
     run: Run, cache: Path, tmp_path: Path
 ) -> None:
-    weights, network = random_weights(tmp_path)
+    weights, network = random_weights(tmp_path, "resnet18")
     base = ("recipe=plain", "model=resnet18", weights, "data.crop_fraction=1.0", "epochs=1", "optim.lr=1e-9")
     plain = run(*base, "augment=none", folder=tmp_path / "plain")
     first = run(*base, "augment=none", "recipe.head_first=true", "recipe.trains_norms=false", folder=tmp_path / "first")
@@ -203,14 +204,14 @@ def test_a_head_that_is_fitted_first_starts_as_scikit_learns_logistic_regression
 
 
 def test_random_weights_have_no_head_first_and_no_layer_wise_decay(run: Run, tmp_path: Path) -> None:
-    default = run("model=resnet18", folder=tmp_path / "default")  # the recipe has layer-wise decay
-    plain = run("model=resnet18", "recipe.first_lr_scale=1.0", folder=tmp_path / "plain")
+    default = run(folder=tmp_path / "default")  # the recipe has layer-wise decay
+    plain = run("recipe.first_lr_scale=1.0", folder=tmp_path / "plain")
     assert default.test_loss == plain.test_loss
     assert default.recipe_resolved == plain.recipe_resolved
     assert default.recipe_resolved["recipe"]["first_lr_scale"] == 1.0
     for option in ("recipe.head_first=true", "recipe.first_lr_scale=0.1"):
         with pytest.raises(UserError, match=rf"^{option.split('=')[0]} has no effect with random weights"):
-            run("model=resnet18", option, folder=tmp_path / "typed")
+            run(option, folder=tmp_path / "typed")
     assert not (tmp_path / "typed").exists()
 
 
