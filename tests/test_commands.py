@@ -491,6 +491,7 @@ def test_a_dry_run_says_what_a_run_will_cost_and_leaves_nothing(train):
     assert not list(train.place.iterdir())
 
 
+@pytest.mark.slow
 def test_two_devices_count_every_evaluation_image_once(train):
     done = train(*DRAWN, *SMALL, "epochs=2", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
     assert done.returncode == 0, done.stderr

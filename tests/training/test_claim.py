@@ -59,6 +59,7 @@ def test_a_single_process_writes_its_record_whatever_its_rank(
     assert summary["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_a_single_process_keeps_its_tracker_whatever_its_rank(environment: dict[str, str], tmp_path: Path) -> None:
     done = python(
         *("-m", "intel_scenes.train", *ONE_EPOCH, "logger=csv"), cwd=tmp_path, env=environment | {"LOCAL_RANK": "1"}

@@ -86,7 +86,7 @@ def test_a_run_with_a_budget_trains_the_epochs_that_it_reports_and_is_complete_w
         *small,
         "recipe.train_size=[24,32]",
         "hydra.run.dir=run",
-        "budget_minutes=0.1",
+        "budget_minutes=0.05",
     ]
     first = forked(*arguments, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
