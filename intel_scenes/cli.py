@@ -106,7 +106,7 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
 def _free_nothing() -> None:
     """Let the process end without freeing the objects of torch one by one, which takes one to two seconds.
 
-    nanobind, which triton is built with, would report them as leaked, after the last line of Python.
+    nanobind, which triton is built with, reports them as leaked when Python has ended, so nothing is printed any more.
     """
     gc.freeze()
     sys.stderr.flush()
