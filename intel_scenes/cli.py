@@ -49,7 +49,7 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
     fix), 3 where runs of a sweep are open, 130 after Ctrl-C, 143 after SIGTERM, 138 after SIGUSR1. In a multirun an
     error ends only its own job.
     """
-    atexit.register(_free_nothing)
+    atexit.register(_free_nothing)  # first, so that it runs last
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises exceptions instead of printing them
     failed = False
 
@@ -106,10 +106,13 @@ def start(config_name: str, command: Callable[[Any, sweep.Job], None], *, can_sw
 def _free_nothing() -> None:
     """Let the process end without freeing the objects of torch one by one, which takes one to two seconds.
 
-    nanobind, which triton is built with, reports them as leaked when Python has ended, so nothing is printed any more.
+    nanobind, which triton is built with, would then report them as leaked, so what is written to stderr from here on is
+    discarded.
     """
     gc.freeze()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # None where it is closed
+            stream.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 

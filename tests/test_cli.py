@@ -1,8 +1,10 @@
-"""Signals by which schedulers announce that they will kill a process."""
+"""How commands end: by signals with which schedulers announce a kill, and where an answer cannot be written."""
 
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,15 @@ from tests.training.test_claim import TASKS
 from tests.training.test_resume import TIMING, history, tensors
 
 RUN = (*DRAWN, *SMALL, "model=resnet9_x0_5", "epochs=8", "optim=adamw", "recipe.ema_decay=0.8")
+
+
+def test_an_answer_that_cannot_be_written_is_an_error() -> None:
+    buffered = {key: text for key, text in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "intel_scenes.train", "--version"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered, check=False)
+    assert done.returncode != 0
+    assert "No space left on device" in done.stderr
 
 
 def on(number: signal.Signals, place: Path) -> Callable[[int], None]:

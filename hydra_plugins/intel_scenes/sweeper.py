@@ -55,8 +55,8 @@ class Files(ConfigRepository):
 class Composer(ConfigLoaderImpl):
     """Composes jobs, and keeps each until its launcher asks for it, so that what was checked is what runs.
 
-    Jobs that choose the same files differ in single values alone. Hydra composes their files once, which takes most of
-    the time, and each of them gets a copy in which Hydra sets its values.
+    Jobs that choose the same files differ only in single values. Hydra composes their files once, which takes most of
+    the time, and each job gets a copy, in which Hydra sets its values.
     """
 
     def __init__(self, search_path: ConfigSearchPath) -> None:
@@ -76,9 +76,14 @@ class Composer(ConfigLoaderImpl):
         kept = self.kept.pop(tuple(sweep_overrides), None)
         if kept is not None:
             return kept
-        job = OverridesParser.create().parse_overrides(sweep_overrides)
-        values = [override for override in job if not self._chooses_a_file(override)]
-        config = self._of_files(master_config, [str(override.input_line) for override in job if override not in values])
+        typed_before = OmegaConf.to_container(master_config.hydra.overrides.hydra)  # as Hydra: nothing is resolved yet
+        job, files = self._parse_overrides_and_create_caching_repo(
+            master_config.hydra.job.config_name, [*typed_before, *sweep_overrides]
+        )
+        job = job[len(typed_before) :]
+        values = [override for override in job if not _chooses_a_file(override, files)]
+        choices = [str(override.input_line) for override in job if override not in values]
+        config = self._of_files(master_config, typed_before, choices)
         self._apply_overrides_to_config(values, config)
         typed = [override for override in job if not override.is_hydra_override()]
         config.hydra.overrides.task = [override.input_line for override in typed]
@@ -88,17 +93,21 @@ class Composer(ConfigLoaderImpl):
         )
         return config
 
-    def _chooses_a_file(self, override: Override) -> bool:
-        return override.is_hydra_override() or self.repository.group_exists(override.key_or_group)
-
-    def _of_files(self, master_config: DictConfig, choices: list[str]) -> DictConfig:
+    def _of_files(self, master_config: DictConfig, typed_before: Sequence[str], choices: Sequence[str]) -> DictConfig:
         """Return the configuration of a job that only chooses files, as a copy that the caller may change."""
-        key = (*master_config.hydra.overrides.hydra, *choices)
+        key = (*typed_before, *choices)
         if key not in self._composed:
             if len(self._composed) >= MOST_KEPT:
                 self._composed.clear()
-            self._composed[key] = super().load_sweep_config(master_config, choices)
+            self._composed[key] = super().load_sweep_config(master_config, list(choices))
         return copy.deepcopy(self._composed[key])
+
+
+def _chooses_a_file(override: Override, files: ConfigRepository) -> bool:
+    """Return what Hydra decides in its defaults list: whether an override is of a group and no set of values."""
+    return override.is_hydra_override() or (
+        files.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
+    )
 
 
 class SceneSweeper(BasicSweeper):

@@ -40,7 +40,8 @@ def spare_imports() -> None:
     """Exclude imported objects from later garbage collections, which saves a quarter of a second for each of them.
 
     Takes effect once per process, before its first run, because the objects of a run must be collected. Undone when the
-    process ends: nanobind, which triton is built with, reports each object that survives the last collection.
+    process ends, for workers of a launcher: nanobind, which triton is built with, reports each object that survives the
+    last collection. Commands discard that report, see `cli._free_nothing`.
     """
     gc.freeze()
     atexit.register(gc.unfreeze)

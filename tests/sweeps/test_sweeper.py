@@ -113,14 +113,20 @@ def test_jobs_are_composed_from_the_files_of_the_search_path_as_it_changes(tmp_p
         ["optim=sgd", "~optim.nesterov", "scheduler=step", "data=synthetic", "model=resnet18"],
         ["study=backbones", "seed=2", "epochs=2"],
         ["study=quickstart", "optim=adamw", "model=resnet18", "hydra.job.chdir=false"],
+        ["optim.lr=0.2", "optim={lr:0.1}"],
+        ["+extra=mine", "seed=2"],
     ],
     ids=" ".join,
 )
-def test_a_job_is_composed_as_hydra_does(job: list[str]) -> None:
+def test_a_job_is_composed_as_hydra_does(job: list[str], tmp_path: Path) -> None:
     version.setbase("1.3")
+    own = tmp_path / "extra/mine.yaml"
+    own.parent.mkdir()
+    own.write_text("# @package _global_\nepochs: 77\n")
     search_path = create_config_search_path(str(conf_folder()))
     composer, hydras = Composer(search_path), ConfigLoaderImpl(search_path)
-    master = hydras.load_configuration("train", ["sweep.name=s", "hydra.verbose=true"], RunMode.MULTIRUN)
+    own_files, open_until_it_runs = f"hydra.searchpath=[{tmp_path}]", "hydra.sweep.subdir=${hydra.job.num}"
+    master = hydras.load_configuration("train", ["sweep.name=s", own_files, open_until_it_runs], RunMode.MULTIRUN)
     composer.load_sweep_config(master, [*job, "seed=7"])  # of the same files with other values
     found, expected = composer.load_sweep_config(master, job), hydras.load_sweep_config(master, job)
     assert OmegaConf.to_container(found) == OmegaConf.to_container(expected)
