@@ -10,7 +10,7 @@ from typing import Any, Self
 # Private to Hydra, whose public interface can neither compose a job before it runs nor list the combinations of values.
 # Each has a test in tests/sweeps/test_sweeper.py.
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
@@ -76,7 +76,8 @@ class Composer(ConfigLoaderImpl):
         kept = self.kept.pop(tuple(sweep_overrides), None)
         if kept is not None:
             return kept
-        typed_before = OmegaConf.to_container(master_config.hydra.overrides.hydra)  # as Hydra: nothing is resolved yet
+        typed_before = OmegaConf.to_container(master_config.hydra.overrides.hydra)  # as Hydra does: nothing is resolved
+        assert isinstance(typed_before, list)
         job, files = self._parse_overrides_and_create_caching_repo(
             master_config.hydra.job.config_name, [*typed_before, *sweep_overrides]
         )
@@ -103,7 +104,7 @@ class Composer(ConfigLoaderImpl):
         return copy.deepcopy(self._composed[key])
 
 
-def _chooses_a_file(override: Override, files: ConfigRepository) -> bool:
+def _chooses_a_file(override: Override, files: CachingConfigRepository) -> bool:
     """Return what Hydra decides in its defaults list: whether an override is of a group and no set of values."""
     return override.is_hydra_override() or (
         files.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
