@@ -19,6 +19,7 @@ import intel_scenes.cli  # noqa: F401  # which conf/ calls
 from intel_scenes.keys import conf_folder
 from intel_scenes.models.own import OWN
 from intel_scenes.sweeps.names import run_name
+from tests import small
 
 CONF = conf_folder()
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -234,3 +235,15 @@ def test_a_study_that_tunes_and_compares_confirms_on_more_seeds_than_it_tunes_by
     for number in (f"{num_tuning} runs that choose", f"{num_arms * num_seeds} that confirm", f"Cost: {total} runs"):
         assert number in text
     assert plain(f"study={name}", "sweep.confirm=3")["sweep"]["confirm"] == 3, "what was typed holds"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (*small.DRAWN, *small.SMALL),
+        ("optim.lr=0.1", "optim=sgd", "~optim.nesterov", "+trainer.limit_train_batches=4"),
+        ("recipe=linear_probe", "recipe.label_smoothing=0", "model=timm", "model.name=test_vit", "scheduler=step"),
+    ],
+)
+def test_the_quicker_composition_of_tests_is_that_of_hydra(overrides: tuple[str, ...]) -> None:
+    assert small.composed(*overrides) == composed(*overrides)
