@@ -73,7 +73,7 @@ def forked(
     return subprocess.CompletedProcess([module, *arguments], process.exitcode, stdout, stderr)
 
 
-def wait_until(reached: Callable[[], object], seconds: float = 250) -> None:
+def wait_until(reached: Callable[[], object], seconds: float) -> None:
     """Returns once `reached()` is true; fails after that many seconds."""
     end = time.monotonic() + seconds
     while not reached():

@@ -18,6 +18,7 @@ SMALL = (
     *("data.image_size=16", "model=resnet9_x0_5", "model.weights=null", "epochs=1", "threads=1"),
     *("trainer=cpu", "trainer.enable_progress_bar=false"),
 )
+SMALLEST = "shufflenet_v2_x0_5"  # network of torchvision
 QUIET: dict[str, Any] = {
     **{"accelerator": "cpu", "logger": False, "num_sanity_val_steps": 0},
     **{"enable_progress_bar": False, "enable_model_summary": False},

@@ -33,7 +33,7 @@ def on(number: signal.Signals, place: Path) -> Callable[[int], None]:
     """Return a function that sends a signal, and once more at once, when the run has finished two epochs."""
 
     def send(pid: int) -> None:
-        wait_until(lambda: any(len(history(path.parent)) >= 2 for path in place.glob(f"*/{record.HISTORY}")))
+        wait_until(lambda: any(len(history(path.parent)) >= 2 for path in place.glob(f"*/{record.HISTORY}")), 250)
         for _ in range(2):
             os.kill(pid, number)
 

@@ -456,7 +456,7 @@ def test_an_interrupted_run_says_so_and_goes_on(train, number, status):
     arguments = (*DRAWN, *SMALL, f"epochs={epochs}", "data.batch_size=54")
 
     def interrupt(pid):
-        wait_until(lambda: any(train.place.glob("outputs/*/checkpoints/last.ckpt")))
+        wait_until(lambda: any(train.place.glob("outputs/*/checkpoints/last.ckpt")), 60)
         os.kill(pid, number)
 
     stopped = train(*arguments, meanwhile=interrupt)
@@ -477,7 +477,7 @@ def test_two_processes_on_one_run_do_not_disturb_each_other(train):
     arguments = (*DRAWN, *SMALL, "epochs=20")
 
     def start_again(_):
-        wait_until(lambda: any(train.place.glob("outputs/*/history.csv")))
+        wait_until(lambda: any(train.place.glob("outputs/*/history.csv")), 60)
         assert_one_sentence(train(*arguments), "another process is running")
 
     assert train(*arguments, meanwhile=start_again).returncode == 0

@@ -22,10 +22,9 @@ from intel_scenes.models.backbones import build
 from intel_scenes.models.weights import resolve_weights
 from intel_scenes.record import Summary
 from intel_scenes.training.build import build_data
-from tests.small import DRAWN, SMALL, asked
+from tests.small import DRAWN, SMALL, SMALLEST, asked
 
 Run = Callable[..., Summary]
-SMALLEST = "shufflenet_v2_x0_5"  # of torchvision
 FEW = (*("model=torchvision", f"model.name={SMALLEST}"), "epochs=1", "optim.lr=0.02", "data.crop_fraction=1.0")
 
 

@@ -78,7 +78,7 @@ def interrupt_once(reached):
     """Returns a function that sends Ctrl-C to a process once `reached()` is true."""
 
     def send(pid):
-        wait_until(reached)
+        wait_until(reached, 100)
         os.kill(pid, signal.SIGINT)
 
     return send

@@ -19,10 +19,9 @@ from intel_scenes.errors import UserError
 from intel_scenes.models.class_weights import class_weights
 from intel_scenes.training.build import build_data
 from intel_scenes.training.frozen_features import Head, add_backbone, fit_head
-from tests.small import DRAWN, SMALL, asked
+from tests.small import DRAWN, SMALL, SMALLEST, asked
 
 Run = Callable[..., dict[str, Any]]
-SMALLEST = "shufflenet_v2_x0_5"  # of torchvision
 PROBE = (
     "recipe=linear_probe",
     "recipe.label_smoothing=0.0",
