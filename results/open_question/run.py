@@ -51,9 +51,13 @@ AVERAGES, AVERAGES_OF_NETWORKS = (0.02, 0.1, 0.3, 1), (0.1, 0.3)  # windows
 HALF = ("data.train_fraction=0.5", "data.subset_seed=1")
 # The lowest exponent k of the four rates 2**k that each optimizer tries first, by batch size, and length or network.
 LOWEST = {
-    "sgd_plain": {"16": -9, "64": -8, "256": -8, "1024": -8, "full": -7, "1024 long": -8, "full long": -8},
+    "sgd_plain": {
+        **{"16": -9, "64": -8, "256": -8, "1024": -8, "full": -7, "1024 long": -8, "full long": -8},
+        **{"16 level": -8, "64 level": -8, "256 level": -8},
+    },
     "sgd": {
         **{"16": -11, "64": -10, "256": -9, "1024": -9, "full": -8, "1024 long": -9, "full long": -9},
+        **{"16 level": -11, "64 level": -11, "256 level": -10},
         **{"16 with norms": -8, "64 with norms": -6, "256 with norms": -5, "64 without norms": -7},
     },
     "adam": {
@@ -73,8 +77,9 @@ SCHEDULES = {
     **{f"power {power}": ("scheduler=power", f"scheduler.factory.power={power}") for power in ("0.5", "2", "3")},
 }
 # Epochs, and passes over the images in each: validation and averages are evaluated after every epoch.
-LENGTHS = {5: (5, 1), 20: (5, 4), 80: (5, 16), 336: (6, 56), 2000: (5, 400)}
+LENGTHS = {5: (5, 1), 20: (5, 4), 80: (5, 16), 240: (60, 4), 336: (6, 56), 2000: (5, 400)}
 SAMPLES, STEPS = 20, {"1024": 336, "full": 2000}  # passes at equal samples, and at 2,000 steps or more
+LEVEL = 240  # passes after which a constant rate has levelled off, in many epochs since each is a noisy instant
 PASSES_OF_NETWORKS = 2
 NUM_RATES, MOST_RATES = 4, 12
 NUM_LARGE = 16  # large batches that measure the gradient noise
@@ -139,7 +144,7 @@ class Place:
     @property
     def first_rates(self) -> list[float]:
         """The rates that are tried first."""
-        kind = " long" if self.passes == STEPS.get(self.batch_size) else ""
+        kind = {STEPS.get(self.batch_size): " long", LEVEL: " level"}.get(self.passes, "")
         kind = {WITH_NORMS: " with norms", WITHOUT_NORMS: " without norms"}.get(self.model, kind)
         lowest = LOWEST[self.optimizer][self.batch_size + kind]
         return [2.0**exponent for exponent in range(lowest, lowest + NUM_RATES)]
@@ -176,6 +181,7 @@ def places(exclude: Path | None) -> list[Place]:
     powers = product([name for name in SCHEDULES if name.startswith("power")], ("sgd_plain", "adam"))
     rows = [
         *(Place(name, size, CONSTANT, 80) for size, name in product(("64", "16"), ("sgd_plain", "sgd"))),
+        *(Place(name, size, CONSTANT, LEVEL) for size, name in product(("16", "64", "256"), ("sgd_plain", "sgd"))),
         *(Place(name, "64", how, passes) for passes, how, name in floors),
         *(Place(name, "64", how, SAMPLES) for how, name in powers),
     ]
