@@ -1,44 +1,73 @@
-"""Accuracy of backbones by their number of parameters: `python -m results.backbones.figure RESULTS_CSV FILE.png`.
+"""Accuracy of backbones by what they cost: `python -m results.backbones.figure RESULTS_CSV FILE.png`.
 
-Draws each run on the fresh seeds that confirm a choice, or each run where there are none, and the mean over seeds.
+Draws each run on the fresh seeds that confirm a choice, or each run where there are none, and the mean over seeds:
+validation and test accuracy by parameters or, with `--costs`, test accuracy by minutes, parameters and images a second.
 """
 
+import argparse
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
-from intel_scenes.errors import UserError
 from intel_scenes.sweeps.confirmation import FIRST_SEED
 from results import analysis, plots
 
-SPLITS = {"val_accuracy": "validation accuracy", "test_accuracy": "test accuracy"}
+Record = dict[str, str]
 
 
-def draw(runs: Sequence[dict[str, str]], path: Path) -> None:
-    """Draw accuracy by parameters, a panel for each split."""
+class Panel(NamedTuple):
+    """A panel: its title, the column of the accuracy, and what it is drawn by."""
+
+    title: str
+    accuracy: str
+    cost: str
+    cost_of: Callable[[Record], float]
+
+
+def _millions(run: Record) -> float:
+    return float(run["parameters"]) / 1e6
+
+
+BY_PARAMETERS = (
+    Panel("validation accuracy", "val_accuracy", "parameters (millions)", _millions),
+    Panel("test accuracy", "test_accuracy", "parameters (millions)", _millions),
+)
+BY_COSTS = (
+    Panel("test accuracy", "test_accuracy", "minutes of training", lambda run: float(run["fit_seconds"]) / 60),
+    Panel("", "test_accuracy", "parameters (millions)", _millions),
+    Panel("", "test_accuracy", "images a second", lambda run: float(run["images_per_second"])),
+)
+
+
+def draw(runs: Sequence[Record], panels: Sequence[Panel], path: Path) -> None:
+    """Draw each panel side by side."""
     fresh = [run for run in runs if int(run["seed"]) >= FIRST_SEED] or list(runs)
     names = sorted({run["model_name"] for run in fresh})
     figure = plots.figure_of(3.2)
-    for axes, (key, words) in zip(figure.subplots(1, 2, sharey=True), SPLITS.items(), strict=True):
+    for number, (axes, panel) in enumerate(zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True)):
         for name, color in zip(names, plots.COLORS, strict=False):
             of_name = [run for run in fresh if run["model_name"] == name]
-            accuracies = [100 * float(run[key]) for run in of_name]
-            millions = float(of_name[0]["parameters"]) / 1e6
-            axes.plot([millions] * len(of_name), accuracies, "o", color=color, ms=5, mfc="none")
-            axes.plot(millions, fmean(accuracies), "_", color=color, ms=18, mew=2, label=name)
-        plots.style(axes, words, "parameters (millions)", "% (circles: seeds, bars: means)")
+            accuracies = [100 * float(run[panel.accuracy]) for run in of_name]
+            costs = list(map(panel.cost_of, of_name))
+            axes.plot(costs, accuracies, "o", color=color, ms=5, mfc="none")
+            axes.plot(fmean(costs), fmean(accuracies), "_", color=color, ms=18, mew=2, label=name)
+        plots.style(axes, panel.title, panel.cost, "" if number else "% (circles: seeds, bars: means)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     plots.save(figure, path)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Draw the runs of a `results.csv`."""
-    if len(arguments) != 2:
-        raise UserError("name the results.csv of a study and the picture to write")
-    table, path = map(Path, arguments)
-    with table.open(newline="") as file:
-        draw([run for run in csv.DictReader(file) if run["status"] == "completed"], path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path, help="results.csv of a study")
+    parser.add_argument("picture", type=Path, help="PNG file to write")
+    parser.add_argument("--costs", action="store_true", help="test accuracy by minutes, parameters and images a second")
+    options = parser.parse_args(arguments)
+    with options.table.open(newline="") as file:
+        runs = [run for run in csv.DictReader(file) if run["status"] == "completed"]
+    draw(runs, BY_COSTS if options.costs else BY_PARAMETERS, options.picture)
 
 
 if __name__ == "__main__":
