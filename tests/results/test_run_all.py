@@ -31,6 +31,8 @@ def test_the_first_rates_are_four_powers_of_two() -> None:
     assert SGD.first_rates == [2**-11, 2**-10, 2**-9, 2**-8]
     assert run.Place("sgd", "1024", "constant", 336).first_rates[0] == 2**-9  # at equal steps a grid of its own
     assert run.Place("sgd", "full", "constant", 20).first_rates[0] == 2**-8
+    assert run.Place("sgd_plain", "64", "constant", 240).first_rates[0] == 2**-8
+    assert run.Place("sgd", "64", "constant", 240).first_rates[0] == 2**-11
 
 
 def test_a_rate_that_diverged_after_some_epochs_is_the_worst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
