@@ -79,7 +79,7 @@ SCHEDULES = {
 # Epochs, and passes over the images in each: validation and averages are evaluated after every epoch.
 LENGTHS = {5: (5, 1), 20: (5, 4), 80: (5, 16), 240: (60, 4), 336: (6, 56), 2000: (5, 400)}
 SAMPLES, STEPS = 20, {"1024": 336, "full": 2000}  # passes at equal samples, and at 2,000 steps or more
-LEVEL = 240  # passes after which a constant rate has levelled off, in many epochs since each is a noisy instant
+LEVEL = 240  # passes that let a constant rate level off, in many epochs since each is a noisy instant
 PASSES_OF_NETWORKS = 2
 NUM_RATES, MOST_RATES = 4, 12
 NUM_LARGE = 16  # large batches that measure the gradient noise
