@@ -39,7 +39,13 @@ def main(arguments: Sequence[str]) -> None:
     """Print the lines."""
     if len(arguments) != 1:
         raise UserError("name the folder with trials.csv")
-    print("\n".join(rows(Study(trials_table.read(Path(arguments[0])), {}))))
+    folder = Path(arguments[0])
+    lines = rows(Study(trials_table.read(folder), {}))
+    if not lines:
+        raise UserError(
+            f"{folder} has no trials.csv of cells that trained both linear decay and wsd: name that of an analysis"
+        )
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
