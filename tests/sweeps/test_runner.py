@@ -550,6 +550,20 @@ def trained_by(process, study):
     return names
 
 
+def stopped_in_a_run(process, study, chance):
+    """Stop a process at a random moment of one of its runs; whether it did not end before."""
+    while process.poll() is None:
+        if trained_by(process, study):
+            time.sleep(chance.uniform(0, 0.2))
+            os.killpg(process.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            if trained_by(process, study):
+                return True
+            os.killpg(process.pid, signal.SIGCONT)  # the run was completed in between: wait for the next
+        time.sleep(0.001)
+    return False
+
+
 @pytest.mark.slow
 def test_a_killed_sweep_and_two_side_by_side_end_like_an_undisturbed_one(start, sweep, tmp_path):
     seeds = ",".join(str(seed) for seed in range(1, max(3, NUM_KILLS) + 1))  # a run to kill is left for each kill
@@ -559,15 +573,12 @@ def test_a_killed_sweep_and_two_side_by_side_end_like_an_undisturbed_one(start, 
     place = tmp_path / "killed"
     for _ in range(NUM_KILLS):
         pair = [start(*arguments, place=place) for _ in range(2)]
-        while pair[0].poll() is None and not trained_by(pair[0], place / "multirun/s"):
-            time.sleep(0.001)
-        time.sleep(chance.uniform(0, 0.2))
+        assert stopped_in_a_run(pair[0], place / "multirun/s", chance), "the sweep ended before a kill could hit a run"
         os.killpg(pair[0].pid, signal.SIGKILL)
         pair[1].send_signal(signal.SIGTERM)
         for process in pair:
             process.communicate()
         assert pair[0].returncode == -signal.SIGKILL
-        assert trained_by(pair[0], place / "multirun/s"), "the kill hit no run: it left no claim on one that is cut off"
     pair = [start(*arguments, place=place) for _ in range(2)]
     assert {(process.communicate()[0], process.returncode)[1] for process in pair} <= {0, 3}
     assert sweep(*arguments, place=place)[0] == 0
