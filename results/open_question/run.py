@@ -186,7 +186,8 @@ def places(exclude: Path | None) -> list[Place]:
         *(Place(name, "64", how, SAMPLES) for how, name in powers),
     ]
     if exclude is not None:
-        thinned = product({"64": SAMPLES, **STEPS}.items(), ("sgd", "adam"))
+        lengths = [*STEPS.items(), *product(("64", "16", "256", "1024"), (SAMPLES,))]
+        thinned = product(lengths, ("sgd", "adam"))
         rows += [Place(name, size, CONSTANT, passes, exclude) for (size, passes), name in thinned]
     return list(dict.fromkeys([*main, *rows, *_networks()]))
 
