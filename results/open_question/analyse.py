@@ -24,12 +24,11 @@ are the same). Rates are tuned on seed 1 and measured on the others: see `cells`
 import argparse
 import logging
 import math
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from intel_scenes import files
-from intel_scenes.errors import UserError
+from results import analysis
 from results.open_question import figures, noise_claims, problem_claims, schedule_claims, trials_table
 from results.open_question.cells import (
     DECAYED,
@@ -48,25 +47,19 @@ from results.open_question.optimum import optima
 from results.open_question.runs import AVERAGING, CONSTANT, Cell, read_trials
 from results.open_question.wanted import wanted
 
-CELL_COLUMNS = ("problem", "optimizer", "batch", "schedule", "regime", "passes")
+CELL_COLUMNS = ("problem", "optimizer", "batch", "schedule", "regime", "passes", "steps")
 INTERVAL = ("low", "high")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Analyse study folders; return the exit status."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+def main(arguments: Sequence[str]) -> None:
+    """Analyse study folders, and print the answers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY_FOLDER")
     parser.add_argument("output", type=Path, metavar="OUTPUT")
     parsed = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s")
-    try:
-        study = analyse(parsed.studies, parsed.output)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    for answer in answers(study):
+    for answer in answers(analyse(parsed.studies, parsed.output)):
         print(f"{answer.verdict:9}  {answer.claim.source}: {answer.claim.prediction}; {answer.scope} {answer.measured}")
-    return 0
 
 
 def analyse(studies: Sequence[Path], output: Path) -> Study:
@@ -80,9 +73,7 @@ def analyse(studies: Sequence[Path], output: Path) -> Study:
     trials_table.write(trials, output)
     study = Study(trials, optima(trials, output))
     write_tables(study, output)
-    if study.main in study.optima:
-        figures.excess_figure(study, output / "excess.png")
-        figures.decay_figure(study, output / "decay.png")
+    figures.draw(output)
     return study
 
 
@@ -131,7 +122,7 @@ def _written(estimate: Estimate) -> tuple[float | None, float | None, float | No
 
 def _named(cell: Cell) -> tuple[object, ...]:
     batch = batch_label(cell.batch_size, cell.num_train)
-    return str(cell.problem), cell.optimizer, batch, cell.schedule, cell.regime, cell.passes
+    return str(cell.problem), cell.optimizer, batch, cell.schedule, cell.regime, cell.passes, cell.steps
 
 
 def _seeds(by_seed: dict[int, float]) -> str:
@@ -146,10 +137,8 @@ def _cell_rows(study: Study) -> Iterator[tuple[object, ...]]:
             tuned = by_outcome[outcome].get(cell)
             row += _reached(tuned) if tuned else [None] * 6
         training = by_outcome["training"].get(cell)
-        optimum = study.optima.get(cell.problem)
         excess = mean(study.excess(training).values()) if training else mean([])
-        screened = training.first.objective - optimum.value if training and optimum else None
-        yield (*row, *_written(excess), screened, training and training.noise_scale)
+        yield (*row, *_written(excess), training and study.screened_excess(training), training and training.noise_scale)
 
 
 def _reached(tuned: Tuned) -> list[object]:
@@ -187,4 +176,4 @@ def _averaging_rows(study: Study) -> Iterator[tuple[object, ...]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    analysis.run(main)

@@ -151,6 +151,16 @@ class Study:
         """Return by fresh seed the logarithm of the excess, where it is positive and finite."""
         return {seed: math.log(excess) for seed, excess in self.excess(tuned).items() if 0 < excess < math.inf}
 
+    def decay_gain(self, constant: Tuned) -> dict[int, float]:
+        """Return D of the better decayed schedule by fresh seed; empty where none was run."""
+        decayed = self.under(constant, *DECAYED)
+        return gain(constant, decayed) if decayed else {}
+
+    def screened_excess(self, tuned: Tuned) -> float | None:
+        """Return the objective of the screening seed minus the optimum; None without an optimum."""
+        optimum = self.optima.get(tuned.cell.problem)
+        return optimum and tuned.first.objective - optimum.value
+
 
 def gain(constant: Tuned, other: Tuned) -> dict[int, float]:
     """Return by fresh seed what a schedule gains over a constant rate: D, positive where it helps."""

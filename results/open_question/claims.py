@@ -44,14 +44,9 @@ class Answer:
     verdict: Verdict
 
 
-def not_run(claim: Claim) -> Answer:
-    """Return the answer without any runs."""
-    return Answer(claim, "", "not run", UNKNOWN, Verdict.NOT_RUN)
-
-
 def or_not_run(claim: Claim, answers: Collection[Answer]) -> list[Answer]:
     """Return the answers, or that there were no runs."""
-    return list(answers) or [not_run(claim)]
+    return list(answers) or [Answer(claim, "", "not run", UNKNOWN, Verdict.NOT_RUN)]
 
 
 def pooled(claim: Claim, scope: str, unit: str, parts: Collection[tuple[str, Estimate, Verdict]]) -> Answer:

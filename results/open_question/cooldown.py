@@ -5,6 +5,7 @@ share of what linear decay gains (none where it gains nothing), and how much bet
 seeds, in thousandths of the training loss or points of test accuracy.
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,9 +38,9 @@ def rows(study: Study) -> list[str]:
 
 def main(arguments: Sequence[str]) -> None:
     """Print the lines."""
-    if len(arguments) != 1:
-        raise UserError("name the folder with trials.csv")
-    folder = Path(arguments[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder with the trials.csv of an analysis")
+    folder = parser.parse_args(arguments).folder
     lines = rows(Study(trials_table.read(folder), {}))
     if not lines:
         raise UserError(

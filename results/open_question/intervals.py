@@ -102,16 +102,11 @@ def slopes(outcomes: Sequence[float], *factors: Sequence[float]) -> list[Estimat
     ]
 
 
-def above(estimate: Estimate, bound: float = 0.0) -> Verdict:
-    """Held if the interval lies above a bound, refuted if it does not reach above it, else undecided."""
-    if estimate.low > bound:
+def above(estimate: Estimate) -> Verdict:
+    """Held if the interval lies above 0, refuted if it does not reach above it, else undecided."""
+    if estimate.low > 0:
         return Verdict.HELD
-    return Verdict.REFUTED if estimate.high <= bound else Verdict.UNDECIDED
-
-
-def below(estimate: Estimate, bound: float = 0.0) -> bool:
-    """Return whether the interval lies at or below a bound."""
-    return estimate.high <= bound
+    return Verdict.REFUTED if estimate.high <= 0 else Verdict.UNDECIDED
 
 
 def within(estimate: Estimate, low: float, high: float) -> Verdict:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from results.open_question.cells import DECAYED, Study, Tuned, gain
+from results.open_question.cells import DECAYED, Study, Tuned
 from results.open_question.claims import MARGIN, Answer, Claim, or_not_run
 from results.open_question.intervals import (
     UNKNOWN,
@@ -16,7 +16,6 @@ from results.open_question.intervals import (
     Verdict,
     above,
     all_of,
-    below,
     mean,
     paired,
     slopes,
@@ -134,12 +133,6 @@ def _slope(study: Study, optimizer: str) -> Answer | None:
     return Answer(SLOPE, optimizer, text, slope, verdict)
 
 
-def _decay_gain(study: Study, constant: Tuned) -> dict[int, float]:
-    """Return D of the better decayed schedule by fresh seed; empty where none was run."""
-    decayed = study.under(constant, *DECAYED)
-    return gain(constant, decayed) if decayed else {}
-
-
 def _held_only(verdict: Verdict, condition: bool) -> Verdict:
     """Return a verdict that is undecided instead of held where a further condition is not met."""
     return Verdict.UNDECIDED if verdict is Verdict.HELD and not condition else verdict
@@ -153,12 +146,13 @@ def _full(study: Study, optimizer: str) -> list[Tuned]:
 def _vanishing(study: Study, optimizer: str) -> list[Answer]:
     answers = []
     for small in study.constant("training", study.main, optimizer=optimizer, batch_size=SMALL, regime="samples"):
-        at_small = _decay_gain(study, small)
+        at_small = study.decay_gain(small)
         for full in _full(study, optimizer):
-            at_full = _decay_gain(study, full)
+            at_full = study.decay_gain(full)
             difference = mean(paired(at_small, at_full).values())
-            is_near_0 = below(mean(paired(at_full, at_small, MARGIN).values())) and (
-                above(mean(paired(at_full, at_small, -MARGIN).values())) is Verdict.HELD
+            is_near_0 = (
+                mean(paired(at_full, at_small, MARGIN).values()).high <= 0
+                and mean(paired(at_full, at_small, -MARGIN).values()).low > 0
             )
             verdict = _held_only(above(difference), is_near_0)
             text = f"D({SMALL}) {mean(at_small.values())}, D(full) {mean(at_full.values())}"
@@ -170,10 +164,10 @@ def _normalized(study: Study, optimizer: str) -> list[Answer]:
     answers = []
     for own in _full(study, optimizer):
         for plain in _full(study, "sgd_plain"):
-            at_own, at_plain = _decay_gain(study, own), _decay_gain(study, plain)
+            at_own, at_plain = study.decay_gain(own), study.decay_gain(plain)
             own_gain, difference = mean(at_own.values()), mean(paired(at_own, at_plain).values())
             text = f"D({optimizer}) {own_gain}, D(sgd_plain) {mean(at_plain.values())}"
-            vanishes = below(mean(paired(at_plain, at_own, MARGIN).values()))
+            vanishes = mean(paired(at_plain, at_own, MARGIN).values()).high <= 0
             verdict = _held_only(all_of([above(own_gain), above(difference)]), vanishes)
             answers.append(Answer(NORMALIZED_STEPS, optimizer, text, difference, verdict))
     return answers
@@ -182,7 +176,7 @@ def _normalized(study: Study, optimizer: str) -> list[Answer]:
 def _noise_scale(study: Study) -> list[Answer]:
     by_optimizer: dict[str, list[tuple[float, dict[int, float]]]] = defaultdict(list)
     for constant in study.constant("training", study.main, regime="samples", is_full=False):
-        gains = _decay_gain(study, constant)
+        gains = study.decay_gain(constant)
         if constant.noise_scale is not None and gains:
             by_optimizer[constant.cell.optimizer].append((constant.cell.batch_size / constant.noise_scale, gains))
     groups = [group for group in by_optimizer.values() if len(group) > FEWEST_BATCHES]
@@ -211,13 +205,13 @@ def _falls_at_equal_steps(study: Study) -> list[tuple[str, int, int, Estimate]]:
     """Return optimizer, smallest and largest batch below the full one, and how far D falls between them."""
     by_optimizer: dict[str, list[Tuned]] = defaultdict(list)
     for constant in study.constant("training", study.main, has_equal_steps=True, is_full=False):
-        if _decay_gain(study, constant):
+        if study.decay_gain(constant):
             by_optimizer[constant.cell.optimizer].append(constant)
     falls = []
     for optimizer, cells in by_optimizer.items():
         small, large = (pick(cells, key=lambda one: one.cell.batch_size) for pick in (min, max))
         if small is not large:
-            fall = mean(paired(_decay_gain(study, small), _decay_gain(study, large)).values())
+            fall = mean(paired(study.decay_gain(small), study.decay_gain(large)).values())
             falls.append((optimizer, small.cell.batch_size, large.cell.batch_size, fall))
     return falls
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from itertools import product
 
-from results.open_question.cells import DECAYED, OUTCOMES, Outcome, Study, gain
+from results.open_question.cells import OUTCOMES, Outcome, Study
 from results.open_question.claims import MARGIN, Answer, Claim, batch_label, or_not_run
 from results.open_question.intervals import Verdict, above, mean, paired, within
 from results.open_question.runs import CONSTANT, WITH_NORMS, WITHOUT_NORMS, Problem
@@ -133,10 +133,9 @@ def _gains(study: Study, optimizer: str, outcome: Outcome, model: str) -> dict[f
     """Return D of a network by weight decay, batch size and fresh seed."""
     gains: dict[float, dict[int, dict[int, float]]] = {}
     for cell, constant in study.tuned[outcome].items():
-        if (cell.schedule, cell.optimizer, cell.problem.model) == (CONSTANT, optimizer, model):
-            decayed = study.under(constant, *DECAYED)
-            if decayed and (by_seed := gain(constant, decayed)):
-                gains.setdefault(cell.problem.weight_decay, {})[cell.batch_size] = by_seed
+        is_meant = (cell.schedule, cell.optimizer, cell.problem.model) == (CONSTANT, optimizer, model)
+        if is_meant and (by_seed := study.decay_gain(constant)):
+            gains.setdefault(cell.problem.weight_decay, {})[cell.batch_size] = by_seed
     return gains
 
 

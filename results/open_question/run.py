@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from intel_scenes import UserError, start_run
 from intel_scenes.record import Averages, Status, Summary
+from results import analysis
 from results.open_question import trials_table
 from results.open_question.cells import SCREENING_SEED, Study
 from results.open_question.runs import (
@@ -186,7 +187,7 @@ def places(exclude: Path | None) -> list[Place]:
         *(Place(name, "64", how, SAMPLES) for how, name in powers),
     ]
     if exclude is not None:
-        lengths = [*STEPS.items(), *product(("64", "16", "256", "1024"), (SAMPLES,))]
+        lengths = [*STEPS.items(), *((size, SAMPLES) for size in ("64", "16", "256", "1024"))]
         thinned = product(lengths, ("sgd", "adam"))
         rows += [Place(name, size, CONSTANT, passes, exclude) for (size, passes), name in thinned]
     return list(dict.fromkeys([*main, *rows, *_networks()]))
@@ -368,5 +369,5 @@ def _shown(results: Iterable[None], number: int, label: str) -> None:
 if __name__ == "__main__":
     started = time.monotonic()
     logging.basicConfig(format="%(message)s")
-    main(sys.argv[1:])
+    analysis.run(main)
     print(f"{(time.monotonic() - started) / 3600:.2f} hours passed")

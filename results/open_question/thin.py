@@ -1,13 +1,18 @@
-"""Write the training images to leave out so that the classes become unequal: `python -m ...thin SEG_TRAIN FILE`.
+"""Write the training images to leave out so that the classes become unequal.
+
+    python -m results.open_question.thin SEG_TRAIN FILE
 
 Of the class of rank k, in alphabetical order, a share of 1/k is kept (Zipf's law): all buildings, half of the forests,
 a sixth of the streets.
 """
 
-import sys
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from results import analysis
 
 SEED = 0
 
@@ -26,5 +31,14 @@ def left_out(root: Path) -> list[str]:
     return paths
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, metavar="SEG_TRAIN", help="folder with a folder of images for each class")
+    parser.add_argument("file", type=Path, metavar="FILE", help="file to write, for data.exclude")
+    options = parser.parse_args(arguments)
+    options.file.write_text("".join(f"{path}\n" for path in left_out(options.root)))
+
+
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text("".join(f"{path}\n" for path in left_out(Path(sys.argv[1]))))
+    analysis.run(main)
