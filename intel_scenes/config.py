@@ -111,7 +111,7 @@ class DataConfig(Section):
     verify: bool = False
 
     @property
-    def images_per_step(self) -> int:
+    def images_per_batch(self) -> int:
         """Number of images of a batch; `batch_size=full` must have been replaced by `RunConfig.with_batch_size`."""
         assert isinstance(self.batch_size, int)
         return self.batch_size
@@ -547,11 +547,11 @@ class RunConfig(Section):
 
     @property
     def lr(self) -> float:
-        """Learning rate of the backbone: `optim.lr` times `lr_scale`, scaled with the batch size by `lr_scaling`."""
+        """Learning rate of the backbone: `optim.lr` times `lr_scale`, scaled with a step's images by `lr_scaling`."""
         rate = float(self.optim.lr * self.lr_scale)
         if self.lr_scaling == "none":
             return rate
-        batches = self.data.images_per_step / REFERENCE_BATCH_SIZE
+        batches = self.trainer.accumulate_grad_batches * self.data.images_per_batch / REFERENCE_BATCH_SIZE
         return rate * (batches if self.lr_scaling == "linear" else math.sqrt(batches))
 
     @property

@@ -1,7 +1,7 @@
 """Errors that a user can cause and fix, with suggestions for misspelled names."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from errno import ENOMEM
 
 
@@ -63,6 +63,12 @@ _ESCAPES = {
     **{code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))},
     **{0xDC00 + byte: f"\\x{byte:02x}" for byte in range(128, 256)},
 }
+
+
+def few(texts: Sequence[str], num: int = 4, separator: str = ", ") -> str:
+    """Return the first texts, joined, and how many more there are; bytes of names that are not UTF-8 are escaped."""
+    text = separator.join(texts[:num]) + (f" and {len(texts) - num} more" if len(texts) > num else "")
+    return text.encode(errors="backslashreplace").decode()
 
 
 def printable(text: str) -> str:

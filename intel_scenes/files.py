@@ -16,6 +16,9 @@ from typing import Any, BinaryIO
 # What a spreadsheet may read as a formula, and the same already marked as text by an apostrophe.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")
 
+UMASK = os.umask(0o077)  # to read it is to set it
+os.umask(UMASK)
+
 
 def digest(value: object) -> str:
     """Return the SHA-256 (hex) of plain values, which does not depend on the order of keys or on `1` and `1.0`."""
@@ -60,7 +63,7 @@ def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> No
                 file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
+        Path(name).chmod(0o666 & ~UMASK)  # `mkstemp` gives its files to the owner alone
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

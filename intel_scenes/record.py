@@ -289,7 +289,7 @@ class Summary:
             )
 
     def write(self, folder: Path) -> None:
-        """Write `summary.json` with every key, atomically; numbers that are not finite become null.
+        """Write `summary.json` with every key, atomically; values that are not finite numbers become null.
 
         Raises:
             FileExistsError: The folder holds a completed record, which is never overwritten.

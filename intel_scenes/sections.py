@@ -8,6 +8,7 @@ before, so a record without the key has that value, and only other values are ha
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
 from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -215,6 +216,7 @@ def key_names(kind: type[Section], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
+@cache
 def _hints(kind: type[Any]) -> dict[str, Any]:
     hints = get_type_hints(kind, include_extras=True)
     return {one.name: hints[one.name] for one in fields(kind)}

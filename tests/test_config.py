@@ -79,6 +79,8 @@ def test_full_is_the_number_of_images_as_soon_as_it_is_known(scaling: str) -> No
     assert full.with_batch_size(128) == number
     assert full.with_batch_size(128).lr == pytest.approx({"none": 0.02, "linear": 0.08, "sqrt": 0.04}[scaling])
     assert number.with_batch_size(7) == number
+    one_step_of_four = asked(*options, "data.batch_size=32", "++trainer.accumulate_grad_batches=4")
+    assert one_step_of_four.lr == pytest.approx(number.lr)
 
 
 def test_several_passes_per_epoch_are_for_a_head_alone() -> None:

@@ -128,8 +128,8 @@ def augment(
     if augmentation.vertical_flip:
         assert jitter_draws is not None, "vertical flips need jitter_draws"
         flipped = torch.from_numpy(jitter_draws[:, jitter.UPSIDE_DOWN] < augmentation.vertical_flip)
-        flipped = on_device(flipped, images.device)
-        crops[flipped] = crops[flipped].flip(-2)
+        flipped = on_device(flipped, images.device)[:, None, None, None]
+        crops = torch.where(flipped, crops.flip(-2), crops)  # indexing by the mask would wait for the device
     return crops
 
 

@@ -22,7 +22,7 @@ from intel_scenes.data.scenes import Scenes
 from intel_scenes.data.sources import Source
 from intel_scenes.data.splits import Splits, cut_splits, with_subset
 from intel_scenes.data.store import Batch, Stored
-from intel_scenes.errors import UserError, counted
+from intel_scenes.errors import UserError, counted, few
 
 # Least batch size of evaluation: without gradients there is memory for it, and small batches take longer per image.
 EVAL_BATCH_SIZE = 64
@@ -332,8 +332,8 @@ def _check_all_readable(undecoded: Mapping[str, tuple[Scenes, Mapping[int, str]]
     if named:
         them = "it" if len(named) == 1 else "them"
         raise UserError(
-            f"{counted(len(named), 'image')} cannot be decoded: {'; '.join(named)}: replace or remove {them}, "
-            f"or set data.on_unreadable=skip to train without {them}"
+            f"{counted(len(named), 'image')} cannot be decoded: {few(named, separator='; ')}: replace or remove "
+            f"{them}, or set data.on_unreadable=skip to train without {them}"
         )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intel_scenes import safe_images
-from intel_scenes.errors import UserError, counted
+from intel_scenes.errors import UserError, counted, few
 from intel_scenes.files import digest, write_whole
 
 Item = TypeVar("Item")
@@ -26,7 +26,6 @@ Result = TypeVar("Result")
 CLOCK_SECONDS = 2.0
 DIGEST_BYTES = 16
 FORMAT = 1  # part of the file's name: change it with the arrays
-MAX_NAMED = 5
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +92,7 @@ class FileDigests:
                 "%s of %s changed without a change of size or times: %s; records of runs since then have old digests",
                 counted(len(changed), "file"),
                 folder,
-                _named([paths[row] for row in changed.tolist()]),
+                few([paths[row] for row in changed.tolist()]),
             )
         # A time in the future, of a clock that was set back, is not settled either.
         is_settled = is_kept | (statuses[:, 3].astype(np.int64) < begun - int(CLOCK_SECONDS * 1e9))
@@ -144,13 +143,8 @@ def _warn_of_changes(folder: Path, kept: _Kept, now: _Kept) -> None:
         "added": [path for path in new if path not in old],
         "removed": [path for path in old if path not in new],
     }
-    if told := [f"{counted(len(names), 'file')} {verb}: {_named(names)}" for verb, names in changes.items() if names]:
+    if told := [f"{counted(len(names), 'file')} {verb}: {few(names)}" for verb, names in changes.items() if names]:
         log.warning("%s has changed since the last start: %s", folder, "; ".join(told))
-
-
-def _named(paths: Sequence[str]) -> str:
-    more = ["..."] if len(paths) > MAX_NAMED else []
-    return ", ".join([*paths[:MAX_NAMED], *more]).encode(errors="backslashreplace").decode()
 
 
 def _matched(

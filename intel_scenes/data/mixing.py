@@ -61,11 +61,12 @@ def mix(images: Tensor, labels: Tensor, draws: Draws, mixing: Mixing, num_classe
     boxes = _boxes(own, draws[:, 2], draws[:, 3], *images.shape[-2:])
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (images.shape[-2] * images.shape[-1])
     own = np.where(is_cut, 1 - areas, own)  # the box has whole pixels, so its share is not quite the one drawn
-    weights = on_device(torch.from_numpy(_weights(own, is_cut, boxes, *images.shape[-2:])), images.device)
-    shares = on_device(torch.from_numpy(own.astype(np.float32)), images.device)[:, None]
+    shares, cut, edges = (
+        on_device(torch.from_numpy(values), images.device) for values in (own.astype(np.float32), is_cut, boxes)
+    )
     targets = functional.one_hot(labels, num_classes).float()
-    mixed = torch.lerp(images.roll(-1, 0), images, weights)
-    return mixed, torch.lerp(targets.roll(-1, 0), targets, shares)
+    mixed = torch.lerp(images.roll(-1, 0), images, _weights(shares, cut, edges, *images.shape[-2:]))
+    return mixed, torch.lerp(targets.roll(-1, 0), targets, shares[:, None])
 
 
 def _boxes(
@@ -82,12 +83,10 @@ def _boxes(
     return boxes
 
 
-def _weights(
-    own: npt.NDArray[np.float64], is_cut: npt.NDArray[np.bool_], boxes: npt.NDArray[np.int64], height: int, width: int
-) -> npt.NDArray[np.float32]:
+def _weights(own: Tensor, is_cut: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
     """Return the (B, 1, H, W) weight of each image's own pixels: constant for mixup, 0 inside the box for CutMix."""
-    rows, columns = np.arange(height)[None, :, None], np.arange(width)[None, None, :]
-    top, left, bottom, right = (edge[:, None, None] for edge in boxes.T)
-    outside = ~((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))
-    weights = np.where(is_cut[:, None, None], outside, own[:, None, None])
-    return weights.astype(np.float32)[:, None]
+    rows, columns = (torch.arange(side, device=own.device) for side in (height, width))
+    top, left, bottom, right = (edge[:, None] for edge in boxes.T)
+    in_rows, in_columns = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
+    outside = ~(in_rows[:, :, None] & in_columns[:, None, :])
+    return torch.where(is_cut[:, None, None], outside.to(own.dtype), own[:, None, None])[:, None]

@@ -61,14 +61,23 @@ class Packed:
     sizes: Indices | None = None
 
 
+def shape_around_square(shape: tuple[int, int], size: int) -> tuple[int, int]:
+    """Return to which shape the rule `square` resizes an image before it takes the center."""
+    scale = size / min(shape)
+    return max(size, round(shape[0] * scale)), max(size, round(shape[1] * scale))
+
+
+def longer_side(shape: tuple[int, int], size: int) -> int:
+    """Return the longer side of an image whose shorter side the rule `whole` has resized to `size`."""
+    return int(size * max(shape) / min(shape))
+
+
 def store_square(image: Image.Image, size: int) -> Pixels:
     """Return the stored square of an image, (size, size, 3) uint8, by the rule at the top of this module."""
     upright = safe_images.in_rgb(image)
-    width, height = upright.size
-    if (width, height) == (size, size):
+    if upright.size == (size, size):
         return np.asarray(upright)
-    scale = size / min(width, height)
-    resized = max(size, round(width * scale)), max(size, round(height * scale))
+    resized = shape_around_square(upright.size, size)
     corner = (resized[0] - size) // 2, (resized[1] - size) // 2
     return np.asarray(_resized_part(upright, resized, corner, (size, size), Image.Resampling.BICUBIC))
 
@@ -76,8 +85,7 @@ def store_square(image: Image.Image, size: int) -> Pixels:
 def store_whole(image: Image.Image, size: int, interpolation: str) -> Pixels:
     """Return the stored whole image, (H, W, 3) uint8, by the rule at the top of this module."""
     upright = safe_images.in_rgb(image)
-    short, long = sorted(upright.size)
-    full = int(size * long / short)
+    full = longer_side(upright.size, size)
     # A multiple of four pixels is cut, so that a center crop of the rest is that of the whole image.
     kept = full if full <= 2 * size else 2 * size + (full - 2 * size) % 4
     is_wide = upright.width > upright.height

@@ -35,6 +35,10 @@ class View:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    def crop_of(self, stored: int) -> int:
+        """Return the side of the center that evaluation takes of an image stored with this shorter side."""
+        return self.size if self.resize == stored else stored
+
 
 @dataclass(frozen=True)
 class ImagePipeline:

@@ -48,5 +48,5 @@ class Packing:
         values, labels, rows = map(torch.from_numpy, (packed.images, readable.labels, kept))
         if packed.sizes is None:
             return readable, Stored(values, labels, rows), kept
-        crop = self.view.size if self.view.resize == self.size else self.size
-        return readable, Stored(values, labels, rows, shapes_of(packed.sizes, self.size, crop).select(kept)), kept
+        shapes = shapes_of(packed.sizes, self.size, self.view.crop_of(self.size))
+        return readable, Stored(values, labels, rows, shapes.select(kept)), kept

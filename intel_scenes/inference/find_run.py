@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from intel_scenes import record
-from intel_scenes.errors import UserError, counted, did_you_mean
+from intel_scenes.errors import UserError, counted, did_you_mean, few
 from intel_scenes.record import Status, Summary
 
 LATEST = "latest"
 PATTERNS = ("outputs/*", "multirun/*/*")  # folders of runs below the current folder
 SEARCHED = "outputs/ or multirun/ of the current folder"
 FEWEST_DIGITS = 4  # of a hash: fewer are taken for the beginning of a name only
-NUM_NAMED = 3  # runs that the message about an ambiguous name lists
 
 
 def find_run(name: str) -> Path:
@@ -35,11 +34,9 @@ def find_run(name: str) -> Path:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        more = ", ..." if len(matches) > NUM_NAMED else ""
-        listed = ", ".join(str(run) for run in matches[:NUM_NAMED]) + more
         raise UserError(
-            f"run={name} matches {counted(len(matches), 'run')} ({listed}): type more of the name, or the hash at its "
-            "end"
+            f"run={name} matches {counted(len(matches), 'run')} ({few(list(map(str, matches)), 3)}): type more of the "
+            "name, or the hash at its end"
         )
     # Compare beginnings of equal length, because the misspelt text may be the beginning of a long name.
     near = did_you_mean(name, {run_name[: len(name)] for run in runs for run_name in _names(run)})

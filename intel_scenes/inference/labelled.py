@@ -21,7 +21,7 @@ from intel_scenes.data.pipelines import FeaturePipeline, Pipeline
 from intel_scenes.data.readable import Packing
 from intel_scenes.data.scenes import Scenes
 from intel_scenes.data.store import Stored
-from intel_scenes.errors import UserError, counted
+from intel_scenes.errors import UserError, counted, few
 from intel_scenes.inference.load_run import FinishedRun
 from intel_scenes.inference.paired import PairedDifference, paired_difference
 from intel_scenes.inference.trained import Trained, trained
@@ -34,8 +34,6 @@ from intel_scenes.training.frozen_features import Head, all_features
 from intel_scenes.training.identity import device_name
 
 log = logging.getLogger(__name__)
-
-NUM_NAMED = 5  # skipped images that a warning lists
 
 
 @dataclass(frozen=True)
@@ -156,8 +154,7 @@ def evaluate_folder(
     notices = [*_trained_on(runs, labels or folder, split), *(one.notice for one in predicted if one.notice)]
     skipped = predicted[0].skipped  # the same for every run: decoding does not depend on the network
     if skipped:
-        few = ", ".join(list(skipped)[:NUM_NAMED]) + (", ..." if len(skipped) > NUM_NAMED else "")
-        log.warning("%s could not be decoded; skipped: %s", counted(len(skipped), "image"), few)
+        log.warning("%s could not be decoded; skipped: %s", counted(len(skipped), "image"), few(list(skipped)))
     for notice in notices:
         log.warning("%s", notice)
     names, predictions = [str(run.folder) for run in runs], [one.predictions for one in predicted]
@@ -241,7 +238,7 @@ def _predict(
         inputs: tuple[nn.Module, Stored, Pipeline] = member.network, stored, member.pipeline
         if run.config.recipe.trained == "head" and member.pipeline.tta == 1:
             inputs = _as_features(member, run.config.model.name, stored)
-        predicted = _probabilities(*inputs, eval_batch_size(data.images_per_step), member)
+        predicted = _probabilities(*inputs, eval_batch_size(data.images_per_batch), member)
     reasons = {scenes.paths[index]: reason for index, reason in sorted(packed.unreadable.items())}
     predictions = Predictions(list(readable.paths), readable.labels, predicted.argmax(1), predicted)
     return _Predicted(predictions, member.temperature, reasons, _notice(run, member.runtime))

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
+
+from intel_scenes.studies.statistics.estimates import mcnemar
 
 Z = float(norm.ppf(0.975))
 
@@ -49,9 +51,7 @@ def paired_difference(
         second_correct: (N,) the same for the second.
     """
     num_images = len(first_correct)
-    first_only = int((first_correct & ~second_correct).sum())
-    second_only = int((~first_correct & second_correct).sum())
-    discordant = first_only + second_only
+    first_only, second_only, p_value = mcnemar(first_correct, second_correct)
     return PairedDifference(
         first=first,
         second=second,
@@ -59,7 +59,7 @@ def paired_difference(
         interval=score_interval(first_only, second_only, num_images),
         num_first_only=first_only,
         num_second_only=second_only,
-        p_value=float(binomtest(first_only, discordant).pvalue) if discordant else 1.0,
+        p_value=p_value,
     )
 
 

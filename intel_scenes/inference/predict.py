@@ -19,7 +19,7 @@ from intel_scenes.data import progress_bar
 from intel_scenes.data.packed import Pixels, decoded
 from intel_scenes.data.squares import Storing
 from intel_scenes.data.transfer import on_device
-from intel_scenes.errors import UserError, counted
+from intel_scenes.errors import UserError, counted, few
 from intel_scenes.inference.trained import Trained, check_classes
 from intel_scenes.models.predicting import logits_of, mean_over_views
 from intel_scenes.probabilities import Probabilities, at_temperature
@@ -32,7 +32,6 @@ BATCH_SIZE = 64
 CHUNK = 8  # images per task of a thread: one task per image would cost more time in the interpreter
 BATCHES_AHEAD = 2  # batches to read ahead while the networks compute
 FEW = 20  # up to so many images are printed one by one, without a progress bar
-NUM_NAMED = 5  # unreadable images that a warning lists
 NOTHING = np.array(None, object)
 
 Readable = Path | Image.Image
@@ -126,9 +125,8 @@ def predict(
         more = f"; and {len(images) - 1:,} more" if len(images) > 1 else ""
         raise UserError(f"no image can be read ({names[0]}: {unreadable[0]}{more}): give other images")
     if unreadable:
-        listed = "; ".join(f"{names[place]} ({reason})" for place, reason in list(unreadable.items())[:NUM_NAMED])
-        more = "; ..." if len(unreadable) > NUM_NAMED else ""
-        log.warning("%s could not be read; skipped: %s%s", counted(len(unreadable), "image"), listed, more)
+        listed = few([f"{names[place]} ({reason})" for place, reason in unreadable.items()], separator="; ")
+        log.warning("%s could not be read; skipped: %s", counted(len(unreadable), "image"), listed)
     of_members = [
         at_temperature(mean_over_views(member_logits), member.temperature)
         for member, member_logits in zip(members, logits, strict=True)

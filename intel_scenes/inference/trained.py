@@ -65,7 +65,6 @@ def trained(run: FinishedRun, views: Views | None = None, *, trust: bool = False
     config = run.config
     network, view = trained_network(run, trust=trust), view_of(config.model, config.data)
     size = config.data.store_size or view.resize
-    crop = view.size if view.resize == size else size
     tta = config.recipe.views if views is None else views
     temperature = run.summary.temperature
     if temperature is None or temperature <= 0:  # a record without the key, or one that was edited
@@ -77,7 +76,7 @@ def trained(run: FinishedRun, views: Views | None = None, *, trust: bool = False
         classes=run.summary.classes or (),
         network=network.to(runtime.device).eval(),
         pipeline=ImagePipeline(view, NO_AUGMENTATION, Mixing(0, 0), tta=tta, seed=0),
-        storing=Storing(config.data.store_rule, size, view.interpolation, crop),
+        storing=Storing(config.data.store_rule, size, view.interpolation, view.crop_of(size)),
         temperature=temperature,
         runtime=runtime,
     )

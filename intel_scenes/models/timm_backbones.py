@@ -277,9 +277,9 @@ def _from_hub(config: Any) -> Path:  # noqa: ANN401  # of timm
         try:
             # One quick request first: the download itself retries an unreachable server for more than a minute.
             hub.get_hf_file_metadata(url, timeout=DOWNLOAD_TIMEOUT_SECONDS)
+            return Path(hub.hf_hub_download(repository, name, revision=pinned or None))
         except EntryNotFoundError:
             continue
         except Exception as error:  # the hub's client has used requests and httpx, with different exceptions
             raise OSError(reason(error)) from error
-        return Path(hub.hf_hub_download(repository, name, revision=pinned or None))
     raise OSError(f"the repository has no file {' or '.join(names)}")

@@ -10,9 +10,8 @@ from typing import NamedTuple
 from filelock import FileLock
 
 from intel_scenes import record
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, few
 from intel_scenes.record import Epoch, History, Status, StudyPlan, Summary, read_study, write_study
-from intel_scenes.studies.naming import few
 
 # Keys of a summary that may differ between two records of one run: time, cost, machine, and paths.
 OF_MACHINE = {

@@ -132,8 +132,3 @@ def level_order(level: str) -> tuple[float, str]:
 def seeds_in_order(seeds: Iterable[str]) -> tuple[str, ...]:
     """Return the distinct seeds in numerical order."""
     return tuple(sorted(set(seeds), key=lambda seed: (len(seed), seed)))
-
-
-def few(texts: Sequence[str], num: int = 4) -> str:
-    """Return the first texts, joined, and how many more there are."""
-    return ", ".join(texts[:num]) + (f" and {len(texts) - num} more" if len(texts) > num else "")

@@ -215,7 +215,7 @@ def _pair(
     first, second = rows[one.label], rows[other.label]
     common = _common(one.tested, other.tested, first, second)
     num_seeds = difference.num_seeds if difference else (len(first), len(second))
-    is_paired = difference.is_paired if difference else len(common) == 1
+    is_paired = difference.is_paired if difference else (len(first), len(second), len(common)) == (1, 1, 1)
     has_partners = difference is not None and is_paired
     by_run = runs.means[first], runs.means[second]
     if has_partners:

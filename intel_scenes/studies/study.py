@@ -66,10 +66,7 @@ class Study:
         """Return the findings, the arms and the pairs as HTML for a notebook."""
         reference = self.comparison.reference
         turned = [pair.turned() if pair.a == reference else pair for pair in self.comparison.pairs]
-        pairs = [
-            [pair.a, pair.b, "" if pair.difference is None else f"{100 * pair.difference:+.2f}", pair.text]
-            for pair in turned
-        ]
+        pairs = [[pair.a, pair.b, f"{100 * pair.difference:+.2f}", pair.text] for pair in turned]
         return pages.render(
             TEMPLATE,
             answer=answer(self.comparison),

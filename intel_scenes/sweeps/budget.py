@@ -18,9 +18,8 @@ from tqdm import tqdm
 from intel_scenes import files, record
 from intel_scenes.config import RunConfig, StudyConfig, SweepConfig
 from intel_scenes.digests import cost_digest, is_neutral
-from intel_scenes.errors import UserError, counted
+from intel_scenes.errors import UserError, counted, few
 from intel_scenes.record import StudyBudget, keys_of, read_study
-from intel_scenes.studies.naming import few
 from intel_scenes.sweeps.confirmation import arm_key
 from intel_scenes.sweeps.jobs import Compose, check
 from intel_scenes.sweeps.overrides import Overrides, in_yaml, normalized, parsed, values_by_key

@@ -16,9 +16,9 @@ from hydra.errors import HydraException
 
 from intel_scenes import files, record
 from intel_scenes.digests import is_neutral
-from intel_scenes.errors import UserError
+from intel_scenes.errors import UserError, few
 from intel_scenes.record import Confirmation, ConfirmedArm, Status, StudyPlan, Summary, read_study, write_study
-from intel_scenes.studies.naming import few, seeds_in_order
+from intel_scenes.studies.naming import seeds_in_order
 from intel_scenes.sweeps.names import run_name
 from intel_scenes.sweeps.overrides import Overrides, in_yaml, normalized, parsed, values_by_key
 from intel_scenes.sweeps.plan import typed_command

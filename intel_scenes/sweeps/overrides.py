@@ -98,8 +98,11 @@ def _tree_digest() -> str:
 def _file_digest(value: str) -> str | None:
     if "/" not in value and "." not in value:
         return None
-    path = Path(value).expanduser()
-    return _content_digest(path, path.stat().st_mtime_ns) if path.is_file() else None
+    try:
+        path = Path(value).expanduser()
+        return _content_digest(path, path.stat().st_mtime_ns) if path.is_file() else None
+    except (OSError, RuntimeError):  # a sentence that is too long for a path, or the home of an unknown user
+        return None
 
 
 @cache

@@ -14,10 +14,10 @@ from hydra.core.utils import JobReturn
 
 from intel_scenes import files, record
 from intel_scenes.config import CompareConfig, RunConfig, StudyConfig, SweepConfig
-from intel_scenes.errors import Busy, Refused, Twin, UserError, did_you_mean, first_line
+from intel_scenes.errors import Busy, Refused, Twin, UserError, did_you_mean, few, first_line
 from intel_scenes.record import Interval, Origin, Status, StudyBudget, StudyPlan, Summary, SweepPlan, read_study
 from intel_scenes.sections import as_plain
-from intel_scenes.studies.naming import as_written, few, with_file_names
+from intel_scenes.studies.naming import as_written, with_file_names
 from intel_scenes.sweeps import budget, confirmation, plan, preview, progress, shards
 from intel_scenes.sweeps.jobs import Compose, check, finished_jobs, named_jobs
 from intel_scenes.sweeps.overrides import Overrides, values_by_key
@@ -441,7 +441,7 @@ def run_one(train: Callable[[RunConfig, Job], None], configure: Callable[[], Run
     start = time.monotonic()
     outcome = _trained(train, config, job)
     if outcome.ending == Ending.FAILED and config.sweep.fail_fast:
-        (study / STOPPED).touch()
+        _stop(study)
     if begun:
         begun.failed += outcome.is_failure
         if outcome.ending not in (Ending.BUSY, Ending.TWIN):
@@ -454,9 +454,15 @@ def _unconfigured(job: Job, error: Exception) -> Outcome:
     if begun := progress.current():
         begun.failed += 1
     if values_by_key(job.origin.overrides).get("sweep.fail_fast") == "True":
-        job.folder.parent.mkdir(parents=True, exist_ok=True)
-        (job.folder.parent / STOPPED).touch()
+        _stop(job.folder.parent)
     return _failed(job, None, error)
+
+
+def _stop(study: Path) -> None:
+    """Tell the other processes of a sweep under `sweep.fail_fast` to start no run."""
+    with suppress(OSError):
+        study.mkdir(parents=True, exist_ok=True)
+        (study / STOPPED).touch()
 
 
 def _trained(train: Callable[[RunConfig, Job], None], config: RunConfig, job: Job) -> Outcome:
@@ -469,7 +475,8 @@ def _trained(train: Callable[[RunConfig, Job], None], config: RunConfig, job: Jo
     except Twin as error:
         print(error, file=sys.stderr)
         remove_empty(job.folder)
-        plan.note_twin(job.folder.parent, job.folder.name, error.of)
+        with suppress(OSError):
+            plan.note_twin(job.folder.parent, job.folder.name, error.of)
         return Outcome(Ending.TWIN)
     except Refused as error:
         print(f"{job.folder.name} is refused: {error}", file=sys.stderr)
@@ -483,7 +490,8 @@ def _failed(job: Job, config: RunConfig | None, error: BaseException) -> Outcome
     """Print and record a failure; return it as an outcome."""
     reason = first_line(error)
     print(f"{job.folder.name} failed: {reason}\n  {' '.join(job.origin.overrides)}", file=sys.stderr)
-    _record_failure(job, config, reason)
+    with suppress(OSError):  # the disk may be full
+        _record_failure(job, config, reason)
     return Outcome(Ending.FAILED, reason)
 
 

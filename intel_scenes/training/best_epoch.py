@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -89,13 +89,7 @@ def evaluate_best_epoch(
         val_accuracy=best.val_accuracy,
         val_loss=best.val_loss,
         val_accuracy_tta=val.accuracy,
-        test_accuracy=results.test_accuracy,
-        test_loss=results.test_loss,
-        test_accuracy_interval=results.test_accuracy_interval,
-        test_ece=results.test_ece,
-        temperature=results.temperature,
-        test_loss_calibrated=results.test_loss_calibrated,
-        test_ece_calibrated=results.test_ece_calibrated,
+        **asdict(results),
         test_accuracy_clean=scores(predicted["test"][clean], labels[clean]).accuracy if clean.any() else None,
         test_accuracy_per_class=tuple(test.accuracy_per_class),
         test_confusion=tuple(map(tuple, test.confusion)),

@@ -35,7 +35,7 @@ from intel_scenes.data.mixing import Mixing
 from intel_scenes.data.pipelines import ImagePipeline, View
 from intel_scenes.data.sources import Drawn, Folder, Kaggle, Source
 from intel_scenes.data.splits import Splits
-from intel_scenes.errors import UserError, counted, first_line
+from intel_scenes.errors import UserError, counted, few, first_line
 from intel_scenes.files import flatten
 from intel_scenes.known_keys import check_keys
 from intel_scenes.models import libraries
@@ -55,7 +55,6 @@ from intel_scenes.training.window_averages import WindowAverages
 log = logging.getLogger(__name__)
 
 LARGE_TENSOR = 2**15  # mean number of weights per tensor of a network from which fused SGD is slower on a CPU
-MAX_LISTED = 5  # ignored entries that a warning names
 EXTRAS = ("wandb", "mlflow")  # of the package, each named after the library that a logger needs
 
 
@@ -266,12 +265,10 @@ def report_images(module: SceneDataModule) -> None:
             module.cache_dir,
         )
     if ignored := [f"{part.root}/{name}" for part in module.layout.by_split.values() for name in part.left_out]:
-        listed = ", ".join(ignored[:MAX_LISTED]) + (", ..." if len(ignored) > MAX_LISTED else "")
-        listed = listed.encode(errors="backslashreplace").decode()  # file names may hold anything
         number = counted(len(ignored), "entry", "entries")
-        log.warning("ignored %s in the class folders that are not image files: %s", number, listed)
+        log.warning("ignored %s in the class folders that are not image files: %s", number, few(ignored))
     if undecoded := [path for reasons in module.unreadable.values() for path in reasons]:
-        log.warning("%s could not be decoded; skipped: %s", counted(len(undecoded), "image"), ", ".join(undecoded))
+        log.warning("%s could not be decoded; skipped: %s", counted(len(undecoded), "image"), few(undecoded))
     splits = module.splits
     trained_on = "train or val" if splits.has_own_val else "train"
     for noun, paths, where in (
@@ -280,7 +277,7 @@ def report_images(module: SceneDataModule) -> None:
     ):
         if paths:
             verb = "is" if len(paths) == 1 else "are"
-            log.warning("%s %s also in %s: %s", counted(len(paths), noun), verb, where, ", ".join(paths))
+            log.warning("%s %s also in %s: %s", counted(len(paths), noun), verb, where, few(paths))
 
 
 def build_network(config: RunConfig, weights: Weights | None, data: SceneDataModule, num_devices: int = 1) -> nn.Module:
@@ -348,7 +345,7 @@ def growth_of(config: RunConfig, num_images: int) -> Growth | None:
     """
     if config.batch_growth is None:
         return None
-    batch_size, passes = config.data.images_per_step, config.data.passes_per_epoch
+    batch_size, passes = config.data.images_per_batch, config.data.passes_per_epoch
     steps_per_epoch = passes * (num_images // batch_size)
     if batch_size >= num_images:
         raise UserError(

@@ -109,7 +109,8 @@ def claimed(place: Place, *, is_first: bool) -> Iterator[Claim]:
             _count_deaths(folder)
         yield Claim(folder, lock)
     finally:
-        (folder / DEATHS).unlink(missing_ok=True)
+        if not lock.compromise:  # else the folder is another process's
+            (folder / DEATHS).unlink(missing_ok=True)
         lock.release()
 
 

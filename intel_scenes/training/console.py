@@ -52,8 +52,9 @@ def describe(
     runtime: Runtime,
     series: RunSeries,
     *,
-    steps_per_epoch: int,
-    grown_steps: int | None = None,
+    batches_per_epoch: int,
+    num_steps: int,
+    is_growing: bool = False,
 ) -> None:
     """Log device, images, network, recipe and length of a run, one line each; of later runs of a study only one line.
 
@@ -62,30 +63,32 @@ def describe(
         splits: The images.
         runtime: Device and precision of the training.
         series: Series of the run.
-        steps_per_epoch: Batches per epoch, without growth.
-        grown_steps: Steps of the whole training, if the batch grows.
+        batches_per_epoch: Batches per epoch, without growth.
+        num_steps: Steps of the whole training.
+        is_growing: Whether the batch grows.
     """
     is_first = not is_described(series)
-    log.info("\n".join(_description(summary, splits, steps_per_epoch, grown_steps, is_short=not is_first)))
+    batches = counted(batches_per_epoch, "batch", "batches")
+    grown = f", {num_steps:,} steps with a growing batch" if is_growing else ""
+    if is_first:
+        length = f"{grown} in total" if grown else f", of {batches} each"
+        log.info("\n".join(_description(summary, splits, num_steps, length)))
+    else:  # what is constant in a study stands in the full description, and what differs in the run's name
+        epochs = counted(summary.epochs or 0, "epoch")
+        log.info(f"  {summary.architecture}, {_settings(summary)}, {epochs}{grown or f' of {batches}'}")
     if is_first and emulates(runtime.precision, runtime.device):
         log.warning("this processor emulates %s in software; trainer.precision=32 is faster", runtime.precision)
     if series.folder is not None:
         _described.add(series)
 
 
-def _description(
-    summary: Summary, splits: Splits, steps_per_epoch: int, grown_steps: int | None, *, is_short: bool
-) -> list[str]:
+def _settings(summary: Summary) -> str:
     choices = {"optim": summary.optim, "scheduler": summary.scheduler}
     chosen = [f"{group} {name}" for group, name in choices.items() if name]
-    settings = ", ".join([*chosen, f"lr {summary.lr:g}", f"batch size {summary.batch_size}"])
-    num_steps = grown_steps or (summary.epochs or 0) * steps_per_epoch
-    batches = counted(steps_per_epoch, "batch", "batches")
-    if is_short:  # what is constant in a study stands in the full description, and what differs in the run's name
-        epochs = counted(summary.epochs or 0, "epoch")
-        length = f", {num_steps:,} steps with a growing batch" if grown_steps else f" of {batches}"
-        return [f"  {summary.architecture}, {settings}, {epochs}{length}"]
-    length = f"{num_steps:,} steps with a growing batch in total" if grown_steps else f"of {batches} each"
+    return ", ".join([*chosen, f"lr {summary.lr:g}", f"batch size {summary.batch_size}"])
+
+
+def _description(summary: Summary, splits: Splits, num_steps: int, length: str) -> list[str]:
     of_class = np.bincount(splits.scenes.labels[splits.train], minlength=len(splits.classes))
     counts = ", ".join(f"{name} {count:,}" for name, count in zip(splits.classes, of_class, strict=True))
     whole = f" of {splits.num_whole:,} (data.train_fraction={summary.train_fraction:g})" if splits.num_whole else ""
@@ -97,8 +100,8 @@ def _description(
         *_imbalance(summary, splits, of_class),
         f"network: {summary.architecture}, {summary.parameters:,} parameters, {summary.image_size} px, "
         f"{summary.weights or 'random'} weights",
-        f"recipe:  {f'{summary.recipe}, ' if summary.recipe else ''}{settings}, seed {summary.seed}",
-        f"epochs:  {summary.epochs}, {length}; numbered from 1 here, from 0 in history.csv",
+        f"recipe:  {f'{summary.recipe}, ' if summary.recipe else ''}{_settings(summary)}, seed {summary.seed}",
+        f"epochs:  {summary.epochs}{length}; numbered from 1 here, from 0 in history.csv",
         *_few_steps(summary, num_steps),
     ]
 

@@ -246,6 +246,7 @@ def forecast(
     data: SceneDataModule,
     *,
     num_epochs: int,
+    num_steps: int,
     num_views: int,
     runtime: Runtime,
 ) -> list[str]:
@@ -257,6 +258,7 @@ def forecast(
         network: The whole network.
         data: The images and the training sizes, each of which trains a share of the epochs.
         num_epochs: Epochs of the run.
+        num_steps: Optimizer steps of the run.
         num_views: Views per image of the final evaluation.
         runtime: Device and precision of the training.
     """
@@ -286,7 +288,7 @@ def forecast(
     )
     return [
         f"{len(splits.train):,} training images in {batches}, "
-        f"{counted(len(grown) or costs.num_batches * num_epochs, 'step')} with epochs={num_epochs}; "
+        f"{counted(num_steps, 'step')} with epochs={num_epochs}; "
         f"{len(splits.val):,} validation and {len(splits.test):,} test images",
         f"{parameters:,} parameters; GFLOP per image: {forward:.2f} to evaluate at {data.view.size} px, "
         f"{' to '.join(f'{gflop:.2f}' for gflop in sorted({min(training), max(training)}))} to train",

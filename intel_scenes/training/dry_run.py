@@ -38,6 +38,7 @@ def dry_run(config: RunConfig, origin: Origin) -> list[str]:
     epochs = epochs_within_budget(config, weights, data, runtime) if is_budget else config.epochs
     config = with_steps(config, data, epochs, folder=None)
     data = with_growing_batches(data, config)
+    assert config.num_steps is not None
     warn_of_late_steps(config)
     timed = time_run(config, weights, data, runtime)
     lines = forecast(
@@ -46,6 +47,7 @@ def dry_run(config: RunConfig, origin: Origin) -> list[str]:
         timed.network,
         data,
         num_epochs=epochs,
+        num_steps=config.num_steps,
         num_views=TTA[config.recipe.views],
         runtime=runtime,
     )

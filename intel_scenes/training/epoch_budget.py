@@ -51,7 +51,7 @@ def epochs_ratio(config: RunConfig, data: SceneDataModule) -> float:
     if not config.equal_steps or config.data.batch_size == "full":
         return 1.0
     num_images = data.splits.num_whole or len(data.splits.train)
-    num_whole = config.data.passes_per_epoch * (num_images // config.data.images_per_step)
+    num_whole = config.data.passes_per_epoch * (num_images // config.data.images_per_batch)
     steps_of_all, steps = (
         config.trainer.num_steps(config.trainer.num_batches(number), 1) for number in (num_whole, data.num_batches)
     )

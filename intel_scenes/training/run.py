@@ -126,14 +126,15 @@ def run(
         trainer.loggers = build_loggers(config)
         identified = identity(config, origin, facts, weights, data, network, runtime)
         if ranks.is_first:
-            steps_per_epoch = config.trainer.num_batches(data.num_batches)
+            assert config.num_steps is not None
             describe(
                 identified,
                 data.splits,
                 runtime,
                 series,
-                steps_per_epoch=steps_per_epoch,
-                grown_steps=config.num_steps if data.sizes else None,
+                batches_per_epoch=config.trainer.num_batches(data.num_batches),
+                num_steps=config.num_steps,
+                is_growing=bool(data.sizes),
             )
             if hint := hint_of_other_epochs(place, origin.overrides, identified):
                 log.info(hint)

@@ -278,6 +278,20 @@ def test_published_weights_are_downloaded_once(hub) -> None:
     assert all(torch.equal(again[name], value) for name, value in theirs.items() if not name.startswith("fc"))
 
 
+def test_a_download_that_breaks_off_is_refused(hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    class BrokenOff(Exception):  # as those of the hub's client, no OSError
+        pass
+
+    def download(*_: object, **__: object) -> str:
+        raise BrokenOff("peer closed connection")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    with served("model.safetensors", b"") as (address, _):
+        hub(address)
+        assert "cannot be downloaded" in (said := refusal("test_vit", weights="DEFAULT"))
+    assert "(peer closed connection)" in said
+
+
 def test_without_a_network_a_download_is_refused_at_once(hub) -> None:
     with served("other", b"") as (address, requests):
         hub(address)

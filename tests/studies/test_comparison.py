@@ -116,6 +116,16 @@ def test_one_seed_per_arm_gives_mcnemars_test_and_no_verdict(tmp_path):
     assert comparison.corrected is None
 
 
+def test_one_seed_against_several_is_neither_paired_nor_tested(tmp_path):
+    leave(tmp_path, "sgd", 1, 0.9)
+    for seed in (1, 2, 3):
+        leave(tmp_path, "adam", seed, 0.6)
+    comparison = compare(tmp_path)
+    (pair,) = comparison.pairs
+    assert (pair.text, pair.is_paired, sorted(pair.num_seeds)) == ("untestable", False, [1, 3])
+    assert "compared on the seeds that both arms have" not in "\n".join(problems(comparison.notices))
+
+
 def test_seeds_whose_order_differs_are_not_paired(tmp_path):
     for seed in (1, 2, 3):
         leave(tmp_path, "sgd", seed, 0.95)

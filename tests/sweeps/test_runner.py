@@ -4,6 +4,7 @@
 """
 
 import csv
+import errno
 import json
 import os
 import random
@@ -19,7 +20,7 @@ import pytest
 import yaml
 from filelock import SoftFileLease
 
-from intel_scenes import record
+from intel_scenes import files, record
 from intel_scenes.errors import UserError
 from intel_scenes.record import Origin, Status, StudyPlan, Summary
 from intel_scenes.studies.load import collect
@@ -200,6 +201,18 @@ def test_a_run_that_cannot_be_configured_any_more_fails_and_leaves_a_record(tmp_
     assert (summary.status, summary.error, summary.optim) == (Status.FAILED, outcome.reason, "mine")
     (run,) = collect(job.folder.parent)[0]
     assert run.overrides["seed"] == "1"
+
+
+def test_a_failure_that_cannot_be_recorded_is_counted_all_the_same(tmp_path, monkeypatch):
+    def write_whole(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def configure():
+        raise UserError("there is no key optim.momentun")
+
+    monkeypatch.setattr(files, "write_whole", write_whole)
+    outcome = run_one(lambda *_: None, configure, Job(tmp_path / "study/run", Origin(("seed=1",))))
+    assert outcome == Outcome(Ending.FAILED, "there is no key optim.momentun")
 
 
 @pytest.mark.parametrize("fail_fast", ["true", "false"])

@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import LeaseCompromise
 
 from intel_scenes import record
 from intel_scenes.errors import Busy
-from intel_scenes.training.claim import LEASE_SECONDS, Place, claimed
+from intel_scenes.training.claim import DEATHS, LEASE_SECONDS, Place, claimed
 from tests.process import forked, python
 from tests.small import DRAWN, SMALL
 
@@ -44,6 +45,16 @@ def test_a_shard_removes_a_claim_that_is_not_renewed_and_no_other(tmp_path: Path
         claim.check()
         assert f"pid={os.getpid()}\n" in lock.read_text()
     assert not lock.exists()
+
+
+def test_a_process_that_lost_its_claim_leaves_the_count_of_the_one_that_took_it(tmp_path: Path) -> None:
+    with claimed(Place(tmp_path), is_first=True) as claim:
+        assert claim.lease is not None
+        lost = LeaseCompromise(lock_file=claim.lease.lock_file, token="", reason="owner-changed")
+        claim.lease._claim.compromise = lost  # as its heartbeat reports
+        with pytest.raises(Busy, match="was taken over by another process"):
+            claim.check()
+    assert (tmp_path / DEATHS).exists()
 
 
 @pytest.mark.parametrize("devices", ["1", "auto"])

@@ -30,7 +30,7 @@ def described(caplog, monkeypatch):
 
     def lines(series):
         caplog.clear()
-        describe(SUMMARY, SPLITS, RUNTIME, series, steps_per_epoch=1)
+        describe(SUMMARY, SPLITS, RUNTIME, series, batches_per_epoch=1, num_steps=200)
         return "\n".join(caplog.messages).splitlines()
 
     return lines

@@ -32,6 +32,12 @@ def test_a_dry_run_counts_steps_parameters_and_bytes(cache):
     )
 
 
+def test_batches_that_are_accumulated_make_fewer_steps(cache):
+    options = ("model=resnet9_x0_5", "data.image_size=32", "epochs=3", "data.batch_size=16")
+    text = forecast(cache, *options, "++trainer.accumulate_grad_batches=4")
+    assert "in 6 batches of 16, 6 steps with epochs=3;" in text  # of 4 and of 2 batches in each epoch
+
+
 @pytest.mark.parametrize("name", ["resnext50_32x4d", "vit_b_16", "mobilenet_v2"])
 def test_grouped_convolutions_and_attention_are_counted_as_torchvision_does(name):
     network = torchvision.models.get_model(name)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from statistics import mode
 
-from intel_scenes.errors import percentage
+from intel_scenes.errors import few, percentage
 from intel_scenes.studies.arms import Configuration
 from intel_scenes.studies.choose import RATES, Arm
 from intel_scenes.studies.comparison import Comparison
-from intel_scenes.studies.naming import few, label_of
+from intel_scenes.studies.naming import label_of
 from intel_scenes.studies.pairs import Pair
 from intel_scenes.studies.render.learning_curves import curve_sentences
 from intel_scenes.studies.render.power import detectable, needed

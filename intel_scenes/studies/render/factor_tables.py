@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from intel_scenes.errors import few
 from intel_scenes.studies.comparison import Comparison
 from intel_scenes.studies.effects import cells_of
-from intel_scenes.studies.naming import few, label_of
+from intel_scenes.studies.naming import label_of
 from intel_scenes.studies.render.factor_figures import by_level
 from intel_scenes.studies.render.tables import Rows, degrees, p_value
 from intel_scenes.studies.statistics.effects import Effects, LevelDifference

@@ -1,6 +1,7 @@
 """Galleries of the test images on which arms differ."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from intel_scenes import pages
 from intel_scenes.data.layouts import find_splits
+from intel_scenes.errors import UserError
 from intel_scenes.studies.choose import Arm, comparable
 from intel_scenes.studies.comparison import Comparison
 
@@ -120,11 +122,10 @@ def _votes(comparison: Comparison, arms: Sequence[Arm], index: int) -> list[str]
 def _test_folder(comparison: Comparison, root: Path | None) -> Path | None:
     """Return the folder that the paths of the test images are relative to: below `root` in any layout, or recorded."""
     if root is not None:
-        splits = find_splits(root)
-        if "test" in splits:
-            return splits["test"]
-        # The test set was split off other images, or a labels file lists it: take the folder that has its first image.
-        folders = [*splits.values(), root, *(folder for folder in sorted(root.iterdir()) if folder.is_dir())]
-        return next((folder for folder in folders if (folder / comparison.images.paths[0]).is_file()), root)
+        # A test set may be split off other images or listed in a labels file: take the folder that has its first image.
+        folders = [root, *(folder for folder in sorted(root.iterdir()) if folder.is_dir())]
+        with suppress(UserError):  # folders that are no splits, beside a labels file
+            folders = [*(place for _, place in sorted(find_splits(root).items())), *folders]  # test first
+        return next((folder for folder in folders if (folder / comparison.images.paths[0]).is_file()), folders[0])
     recorded = [run.summary.test_folder for run in comparison.runs if run.summary.test_folder]
     return Path(recorded[0]) if recorded else None

@@ -10,12 +10,12 @@ import numpy as np
 from plotly.offline import get_plotlyjs
 
 from intel_scenes import files, pages
-from intel_scenes.errors import counted
+from intel_scenes.errors import counted, few
 from intel_scenes.record import StudyPlan, said
 from intel_scenes.studies.arms import Configuration
 from intel_scenes.studies.choose import Arm, comparable
 from intel_scenes.studies.comparison import Comparison
-from intel_scenes.studies.naming import few, seeds_in_order
+from intel_scenes.studies.naming import seeds_in_order
 from intel_scenes.studies.render.answer import answer
 from intel_scenes.studies.render.csv_files import RESULTS
 from intel_scenes.studies.render.factor_tables import factor_tables, matched_notes

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from intel_scenes.errors import counted, percentage
+from intel_scenes.errors import counted, few, percentage
 from intel_scenes.studies.choose import Edge
-from intel_scenes.studies.naming import few
 from intel_scenes.studies.notices import Kind, Notice
 
 Values = Mapping[str, Any]

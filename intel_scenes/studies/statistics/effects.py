@@ -732,8 +732,8 @@ def _differences(design: FactorialDesign, runs: Runs, rope: float | None) -> lis
     for pair, within, one in zip(design.pairs, names, moments, strict=True):
         variance = _variance(one, shared[pair.factor, within], runs)
         value, error = float(one.value[0]), math.sqrt(variance.total)
-        below = [float(special.stdtr(variance.degrees, (value - bound) / error)) for bound in (0.0, rope or 0.0)]
-        above = float(special.stdtr(variance.degrees, -(value + (rope or 0.0)) / error))
+        p = 2 * float(special.stdtr(variance.degrees, -abs(value) / error))
+        p_equal = 1.0 if rope is None else float(special.stdtr(variance.degrees, (abs(value) - rope) / error))
         differences.append(
             LevelDifference(
                 factor=pair.factor,
@@ -743,8 +743,8 @@ def _differences(design: FactorialDesign, runs: Runs, rope: float | None) -> lis
                 difference=value,
                 variance=variance.total,
                 degrees=variance.degrees,
-                p=min(1.0, 2 * min(below[0], 1 - below[0])),
-                p_equal=1.0 if rope is None else max(below[1], above),
+                p=p,
+                p_equal=p_equal,
                 p_holm=1.0,
                 level_holm=LEVEL,
                 level_equal=LEVEL,

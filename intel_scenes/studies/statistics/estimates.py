@@ -146,8 +146,7 @@ class Estimate:
 
     def p_value(self) -> float:
         """Return the two-sided p-value of a true value of 0."""
-        below = self.p_below(0.0)
-        return min(1.0, 2 * min(below, 1 - below))
+        return 2 * float(special.stdtr(self.degrees_of_freedom, -abs(self.value) / math.sqrt(self.variance)))
 
     def p_below(self, bound: float) -> float:
         """Return the one-sided p-value of a true value of at least `bound`, small where the value lies far below it."""

@@ -275,7 +275,7 @@ class Design:
         else:
             freedom: npt.NDArray[np.float64] = np.full(arms.shape, own)
             if self.num_arms > 2:
-                pooled_degrees = own * (self.num_arms - self.is_paired)
+                pooled_degrees = own * (self.num_arms - 1)
                 rests = parts.rest / 2 * ratios
                 pooled = np.maximum((arms - rests).mean(axis=1, keepdims=True), 0.0) + rests
                 arms, freedom = moderated_squares(arms, own, pooled, pooled_degrees)
