@@ -1,4 +1,4 @@
-"""Which backbone is best within the same minutes, alone and in a mean of different networks?
+"""Which backbone is best at equal epochs or minutes, alone and in a mean of different networks?
 
 `python -m results.backbones.analyse STUDY OUTPUT` reads a study of backbones with the same seeds and writes `means.csv`
 into OUTPUT. For each seed it averages the class probabilities of every set of backbones. The best backbone and the best

@@ -1,14 +1,15 @@
 """Accuracy of backbones by what they cost: `python -m results.backbones.figure RESULTS_CSV FILE.png`.
 
-Draws each run on the fresh seeds that confirm a choice, or each run where there are none, and the mean over seeds:
-validation and test accuracy by parameters or, with `--costs`, test accuracy by minutes, parameters and images a second.
+Draws each run on the fresh seeds that confirm a choice, or each run where there are none, and the mean over seeds at
+the median cost: validation and test accuracy by parameters or, with `--costs MEANS_CSV`, test accuracy with its
+interval of that table by minutes, parameters and images a second.
 """
 
 import argparse
 import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import NamedTuple
 
 from intel_scenes.sweeps.confirmation import FIRST_SEED
@@ -41,8 +42,9 @@ BY_COSTS = (
 )
 
 
-def draw(runs: Sequence[Record], panels: Sequence[Panel], path: Path) -> None:
-    """Draw each panel side by side."""
+def draw(runs: Sequence[Record], panels: Sequence[Panel], means: Sequence[Record], path: Path) -> None:
+    """Draw each panel side by side, with the intervals of the single backbones among `means`."""
+    intervals = {row["members"]: (100 * float(row["low"]), 100 * float(row["high"])) for row in means if row["low"]}
     fresh = [run for run in runs if int(run["seed"]) >= FIRST_SEED] or list(runs)
     names = sorted({run["model_name"] for run in fresh})
     figure = plots.figure_of(3.2)
@@ -52,7 +54,9 @@ def draw(runs: Sequence[Record], panels: Sequence[Panel], path: Path) -> None:
             accuracies = [100 * float(run[panel.accuracy]) for run in of_name]
             costs = list(map(panel.cost_of, of_name))
             axes.plot(costs, accuracies, "o", color=color, ms=5, mfc="none")
-            axes.plot(fmean(costs), fmean(accuracies), "_", color=color, ms=18, mew=2, label=name)
+            axes.plot(median(costs), fmean(accuracies), "_", color=color, ms=18, mew=2, label=name)
+            axes.vlines(median(costs), *intervals.get(name, [fmean(accuracies)] * 2), color=color, lw=1)
+        axes.margins(x=0.15)
         plots.style(axes, panel.title, panel.cost, "" if number else "% (circles: seeds, bars: means)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     plots.save(figure, path)
@@ -63,11 +67,16 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, help="results.csv of a study")
     parser.add_argument("picture", type=Path, help="PNG file to write")
-    parser.add_argument("--costs", action="store_true", help="test accuracy by minutes, parameters and images a second")
+    parser.add_argument("--costs", type=Path, metavar="MEANS_CSV", help="by minutes, parameters and images a second")
     options = parser.parse_args(arguments)
-    with options.table.open(newline="") as file:
-        runs = [run for run in csv.DictReader(file) if run["status"] == "completed"]
-    draw(runs, BY_COSTS if options.costs else BY_PARAMETERS, options.picture)
+    runs = [run for run in _rows(options.table) if run["status"] == "completed"]
+    means = _rows(options.costs) if options.costs else []
+    draw(runs, BY_COSTS if options.costs else BY_PARAMETERS, means, options.picture)
+
+
+def _rows(path: Path) -> list[Record]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":
