@@ -48,7 +48,7 @@ class Study:
     @cached_property
     def pairs(self) -> Table:
         """One row for each pair of arms, with the columns of `pairwise.csv`: difference, intervals, verdict."""
-        return Table.of_rows(PAIRWISE_COLUMNS, pairwise(self.comparison))
+        return Table.of_rows(PAIRWISE_COLUMNS, (list(row.values()) for row in pairwise(self.comparison)))
 
     @cached_property
     def effects(self) -> Table:

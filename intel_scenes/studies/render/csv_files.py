@@ -26,11 +26,14 @@ EFFECTS_COLUMNS = (
 )
 INTERACTIONS_COLUMNS = ("factors", "metric", "statistic", "df", "p", "p_holm")
 
+Row = dict[str, Any]  # by column, in the order of the columns
+
 
 def write_all(comparison: Comparison) -> None:
     """Write the CSV files of a comparison into its folder, and remove those that it has no rows for."""
     write_results(comparison.folder, comparison.study.all_runs)
-    files.write_csv(comparison.folder / PAIRWISE, PAIRWISE_COLUMNS, pairwise(comparison))
+    pairs = [list(row.values()) for row in pairwise(comparison)]
+    files.write_csv(comparison.folder / PAIRWISE, PAIRWISE_COLUMNS, pairs)
     for name, columns, rows in (
         (EFFECTS, EFFECTS_COLUMNS, effects(comparison)),
         (INTERACTIONS, INTERACTIONS_COLUMNS, interactions(comparison)),
@@ -59,83 +62,66 @@ def results(runs: Sequence[Run]) -> tuple[list[str], list[list[object]]]:
     return [*(f"override.{key}" for key in typed), *keys, "run"], rows
 
 
-def pairwise(comparison: Comparison) -> list[list[object]]:
+def pairwise(comparison: Comparison) -> list[Row]:
     """Return the rows of `pairwise.csv`: all pairs on test, then each arm against the baseline on validation."""
-    rows: list[list[object]] = []
+    rows: list[Row] = []
     for pair in comparison.pairs:
-        low, high = pair.estimate.interval() if pair.estimate else (None, None)
-        holm = pair.holm_interval() or (None, None)
-        simultaneous = pair.bonferroni_interval() or (None, None)
-        p_values = (pair.verdict.p_value, pair.verdict.p_holm) if pair.verdict else (None, None)
-        rows.append(
-            [
-                *(pair.a, pair.b, comparison.primary, pair.difference, low, high, *holm, *p_values, pair.p_better),
-                *(*pair.num_seeds, pair.is_paired, pair.text, *simultaneous, *_standard_error(pair.estimate)),
-            ]
-        )
+        row = _difference(pair.a, pair.b, comparison.primary, pair.estimate)
+        row |= {
+            "difference": pair.difference,
+            "paired": pair.is_paired,
+            "verdict": pair.text,
+            "p_better": pair.p_better,
+        }
+        row |= _pair("num_seeds_a", "num_seeds_b", pair.num_seeds)
+        row |= _pair("low_holm", "high_holm", pair.holm_interval())
+        row |= _pair("low_bonferroni", "high_bonferroni", pair.bonferroni_interval())
+        p_values = (pair.verdict.p_value, pair.verdict.p_holm) if pair.verdict else None
+        rows.append(row | _pair("p_value", "p_holm", p_values))
     for one in comparison.on_validation:
         for metric, estimate in ((f"val_{comparison.metric}", one.accuracy), ("val_loss_calibrated", one.loss)):
-            low, high = estimate.interval()
-            unadjusted = [
-                one.label,
-                comparison.baseline,
-                metric,
-                estimate.value,
-                low,
-                high,
-                None,
-                None,
-                estimate.p_value(),
-            ]
-            rows.append(
-                [
-                    *(*unadjusted, None, None, *estimate.num_seeds, estimate.is_paired, None, None, None),
-                    *_standard_error(estimate),
-                ]
-            )
+            row = _difference(one.label, comparison.baseline, metric, estimate)
+            row |= {"difference": estimate.value, "p_value": estimate.p_value(), "paired": estimate.is_paired}
+            rows.append(row | _pair("num_seeds_a", "num_seeds_b", estimate.num_seeds))
+    return [{column: row.get(column) for column in PAIRWISE_COLUMNS} for row in rows]
+
+
+def _difference(first: str, second: str | None, metric: str, estimate: Estimate | None) -> Row:
+    """Return names, interval, standard error, and the degrees of freedom of the t distribution."""
+    precision = (math.sqrt(estimate.variance), estimate.degrees_of_freedom) if estimate else None
+    return (
+        {"a": first, "b": second, "metric": metric}
+        | _pair("low", "high", estimate.interval() if estimate else None)
+        | _pair("standard_error", "degrees_of_freedom", precision)
+    )
+
+
+def _pair(first: str, second: str, values: Sequence[float] | None) -> Row:
+    return dict(zip((first, second), values or (None, None), strict=True))
+
+
+def effects(comparison: Comparison) -> list[Row]:
+    """Return the rows of `effects.csv`: level differences, primary metric first, main effects before simple effects."""
+    rows: list[Row] = []
+    for metric, of_metric in comparison.effects.items():
+        for one in [*of_metric.main, *of_metric.simple]:
+            row = vars(one) | {"metric": metric, "num_cells": one.num_cells}
+            row |= _pair("low", "high", one.interval()) | _pair("low_holm", "high_holm", one.holm_interval())
+            rows.append({column: row[column] for column in EFFECTS_COLUMNS})
     return rows
 
 
-def _standard_error(estimate: Estimate | None) -> tuple[float, float] | tuple[None, None]:
-    """Return the standard error of a difference and the degrees of freedom of its t distribution."""
-    return (math.sqrt(estimate.variance), estimate.degrees_of_freedom) if estimate else (None, None)
-
-
-def effects(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return the rows of `effects.csv`: level differences, primary metric first, main effects before simple effects."""
-    return [
-        dict(
-            zip(
-                EFFECTS_COLUMNS,
-                (
-                    *(one.factor, one.level, one.against, one.within, metric, one.difference, *one.interval()),
-                    *(one.p, one.p_holm, one.verdict, one.num_cells, one.num_runs, *one.holm_interval()),
-                ),
-                strict=True,
-            )
-        )
-        for metric, of_metric in comparison.effects.items()
-        for one in [*of_metric.main, *of_metric.simple]
-    ]
-
-
-def interactions(comparison: Comparison) -> list[dict[str, Any]]:
+def interactions(comparison: Comparison) -> list[Row]:
     """Return the rows of `interactions.csv`; `df` holds the degrees of freedom of numerator and denominator."""
     return [
-        dict(
-            zip(
-                INTERACTIONS_COLUMNS,
-                (
-                    " x ".join(one.factors),
-                    metric,
-                    one.statistic,
-                    f"{one.df:.6g}, {one.df_denominator:.6g}",
-                    one.p,
-                    one.p_holm,
-                ),
-                strict=True,
-            )
-        )
+        {
+            "factors": " x ".join(one.factors),
+            "metric": metric,
+            "statistic": one.statistic,
+            "df": f"{one.df:.6g}, {one.df_denominator:.6g}",
+            "p": one.p,
+            "p_holm": one.p_holm,
+        }
         for metric, of_metric in comparison.effects.items()
         for one in of_metric.interactions
     ]

@@ -1,6 +1,7 @@
 """Sentences on the power of a study: the smallest difference it can detect, and the seeds that smaller ones need."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 from intel_scenes.errors import percentage
@@ -30,9 +31,7 @@ def would_show(
     design = assumed(num_arms, num_images=num_images, has_baseline=has_baseline)
     source = f"assuming {num_images:,} test images, {ASSUMED_IN_WORDS}"
     if earlier:
-        design = Design(
-            earlier.components, num_arms, has_baseline, earlier.is_paired, earlier.accuracy, earlier.degrees
-        )
+        design = replace(earlier, num_arms=num_arms, has_baseline=has_baseline)
         source = "by the variances of the completed runs"
     chances = [f"{100 * size:g}: {percentage(design.power_of_leader(size, num_seeds), 0)}" for size in SMALLER]
     return [
