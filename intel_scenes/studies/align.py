@@ -95,21 +95,21 @@ def align(runs: Sequence[Run], audit: Path | None = None) -> Aligned:
     keys: dict[str, tuple[int, bytes]] = {}  # images and labels of each run, independent of their order
     for run in runs:
         try:
-            one = _read_predictions(run)
+            predictions = _read_predictions(run)
         except UserError as error:
             reason = str(error).replace(f"{run.folder}/", "")
             notices.append(Notice(Kind.NO_PREDICTIONS, (run.name,), {"reason": reason}))
             continue
-        paths = same_paths.setdefault(one.images.paths, one.images.paths)
-        read[run.name] = replace(one, images=replace(one.images, paths=paths))
+        paths = same_paths.setdefault(predictions.images.paths, predictions.images.paths)
+        read[run.name] = replace(predictions, images=replace(predictions.images, paths=paths))
         if paths not in orders:
             orders[paths] = np.array(sorted(range(len(paths)), key=paths.__getitem__))
             numbers[paths] = numbers.setdefault(tuple(sorted(paths)), len(numbers))
-        keys[run.name] = numbers[paths], one.images.labels[orders[paths]].tobytes()
+        keys[run.name] = numbers[paths], predictions.images.labels[orders[paths]].tobytes()
     counts = Counter(keys.values())
     most_common = max(counts, key=lambda key: counts[key], default=None)  # the first of equal counts
-    same = {name: one for name, one in read.items() if keys[name] == most_common}
-    images = next((one.images for one in same.values()), TestImages())
+    same = {name: predictions for name, predictions in read.items() if keys[name] == most_common}
+    images = next((predictions.images for predictions in same.values()), TestImages())
     images = replace(images, is_balanced=any(run.summary.metric == record.BALANCED for run in runs))
     if audit and same:
         images = replace(images, groups=near_groups(audit, images.paths))
@@ -124,7 +124,9 @@ def align(runs: Sequence[Run], audit: Path | None = None) -> Aligned:
     ]
     return Aligned(
         images=images,
-        predicted={name: one.predicted[orders[one.images.paths]][back] for name, one in same.items()},
+        predicted={
+            name: predictions.predicted[orders[predictions.images.paths]][back] for name, predictions in same.items()
+        },
         digests={run.name: files.sha256(run.folder / record.PREDICTIONS) for run in runs if run.name in same},
         contradictory=frozenset(name for notice in contradictions for name in notice.runs),
         notices=(*notices, *contradictions),

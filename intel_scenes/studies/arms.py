@@ -197,18 +197,21 @@ def group(study: StudyRecords, aligned: Aligned) -> Grouped:
                 log.notices.append(Notice(Kind.FAILED_CONFIRMING, lost_runs, {"arm": label, "num_all": len(again)}))
             if configuration.runs:
                 confirmed.setdefault(label, configuration)
-    lost = [one for of_arm in by_label.values() for one in of_arm if not one.runs]
-    log.notices += [Notice(Kind.LOST, (), {"configuration": one.label, "num_failed": one.num_failed}) for one in lost]
+    lost = [configuration for of_arm in by_label.values() for configuration in of_arm if not configuration.runs]
+    log.notices += [
+        Notice(Kind.LOST, (), {"configuration": configuration.label, "num_failed": configuration.num_failed})
+        for configuration in lost
+    ]
     candidates = [
         Candidates(
             label,
-            tuple(one for one in all_ if one.runs),
-            tuple(one for one in all_ if not one.runs),
+            tuple(configuration for configuration in all_ if configuration.runs),
+            tuple(configuration for configuration in all_ if not configuration.runs),
             confirmed.get(label),
         )
         for label, all_ in by_label.items()
     ]
-    with_runs = tuple(one for one in candidates if one.configurations)
+    with_runs = tuple(candidate for candidate in candidates if candidate.configurations)
     written = [without_folders(value_of(run, key) for run in [*usable, *study.failed]) for key in named]
     file_names = {path: name for names in written for path, name in names.items() if name != path}
     return Grouped(tuple(compared), tuple(tuned), tuple(bundled), with_runs, log.all_notices(), file_names)

@@ -120,11 +120,11 @@ def _untuned_rates(grouped: Grouped, arms: Sequence[Arm]) -> list[Notice]:
 def _confounded(arms: Sequence[Arm], factors: Sequence[str]) -> list[Notice]:
     """Return notices about factors that vary together in all arms, so that their effects cannot be separated."""
     notices = []
-    for one, other in itertools.combinations(factors, 2):
-        levels = {(arm.tested.values[one], arm.tested.values[other]) for arm in arms}
+    for factor, other in itertools.combinations(factors, 2):
+        levels = {(arm.tested.values[factor], arm.tested.values[other]) for arm in arms}
         nums = len({first for first, _ in levels}), len({second for _, second in levels})
         if nums == (len(levels), len(levels)) and len(levels) > 1:
-            notices.append(Notice(Kind.CONFOUNDED, (), {"one": one, "other": other}))
+            notices.append(Notice(Kind.CONFOUNDED, (), {"one": factor, "other": other}))
     return notices
 
 
@@ -168,23 +168,25 @@ def _suspects(arms: Sequence[Arm], compared: Sequence[str], tuned: Sequence[str]
     """
     below = []
     for key, special in (("scheduler", "constant"), ("optim.momentum", "0")):
-        for one, other in itertools.permutations(arms, 2) if key in compared and tuned else ():
-            mine, theirs = one.chosen.values, other.chosen.values
+        for first, second in itertools.permutations(arms, 2) if key in compared and tuned else ():
+            mine, theirs = first.chosen.values, second.chosen.values
             is_matched = all(mine[name] == theirs[name] for name in compared if name != key)
-            grids = [sorted(tuple(tried.values[name] for name in tuned) for tried in arm.tried) for arm in (one, other)]
-            is_below = one.chosen.val_accuracy < other.chosen.val_accuracy
+            grids = [
+                sorted(tuple(tried.values[name] for name in tuned) for tried in arm.tried) for arm in (first, second)
+            ]
+            is_below = first.chosen.val_accuracy < second.chosen.val_accuracy
             if is_matched and grids[0] == grids[1] and theirs[key] == special != mine[key] and is_below:
-                below.append((one.label, other.label))
+                below.append((first.label, second.label))
     return [Notice(Kind.SUSPECT, (), {"arms": tuple(below)})] if below else []
 
 
 def _crossings(arms: Sequence[Arm]) -> list[Notice]:
     """Return a notice about the numbers of trials at which the order of two arms reverses."""
     crossings = []
-    for one, other in itertools.combinations(arms[:6], 2):
-        first, second = one.best_of, other.best_of
+    for arm, other in itertools.combinations(arms[:6], 2):
+        first, second = arm.best_of, other.best_of
         if size := crossing(first, second):
-            ahead, behind = (one, other) if first[0] > second[0] else (other, one)
+            ahead, behind = (arm, other) if first[0] > second[0] else (other, arm)
             crossings.append((ahead.label, behind.label, size))
     if not crossings:
         return []

@@ -118,21 +118,23 @@ def choose(
         cut: Values that `study_minutes` left out, as `KEY=VALUE`.
     """
     notices: list[Notice] = []
-    most = max((_budget([*one.configurations, *one.lost]) for one in candidates), default=(0, 0))
+    most = max((_budget([*group.configurations, *group.lost]) for group in candidates), default=(0, 0))
     arms = []
-    for one in candidates:
-        ordered, of_arm = _ordered(one)
-        tried = [*ordered, *one.lost]
+    for group in candidates:
+        ordered, of_arm = _ordered(group)
+        tried = [*ordered, *group.lost]
         possible = (_edge_of(key, ordered[0], tried, searched.get(key), bounds.get(key, ()), cut) for key in tuned)
         edges = tuple(edge for edge in possible if edge)
         of_arm += [
-            Notice(Kind.NOT_BRACKETED, (), {"arm": one.label, "key": key, "best": ordered[0].values[key]})
+            Notice(Kind.NOT_BRACKETED, (), {"arm": group.label, "key": key, "best": ordered[0].values[key]})
             for key in tuned
             if key not in searched and _is_one_of_two(ordered[0].values[key], [each.values[key] for each in tried])
         ]
         has_less = bool(tuned) and _budget(tried) < most
         is_outdated = any(notice.kind is Kind.CHOICE_CHANGED for notice in of_arm)
-        arms.append(Arm(one.label, ordered, one.lost, edges, bool(edges) or has_less or is_outdated, one.confirmed))
+        arms.append(
+            Arm(group.label, ordered, group.lost, edges, bool(edges) or has_less or is_outdated, group.confirmed)
+        )
         notices += of_arm
     arms.sort(key=lambda arm: (-arm.chosen.val_accuracy, arm.label))
     at_edge: dict[Edge, list[str]] = {}
@@ -152,19 +154,19 @@ def choose(
     return Choice(tuple(arms), _corrected(arms), tuple(notices))
 
 
-def _ordered(one: Candidates) -> tuple[tuple[Configuration, ...], list[Notice]]:
+def _ordered(candidates: Candidates) -> tuple[tuple[Configuration, ...], list[Notice]]:
     """Return the configurations of an arm with the chosen one first, and notices about the choice."""
-    most = max(len(configuration.runs) for configuration in one.configurations)
+    most = max(len(configuration.runs) for configuration in candidates.configurations)
     ordered = sorted(
-        one.configurations,
+        candidates.configurations,
         key=lambda configuration: (len(configuration.runs) < most, -configuration.val_accuracy, configuration.label),
     )
     is_better_left_out = any(configuration.val_accuracy > ordered[0].val_accuracy for configuration in ordered)
-    notices = [Notice(Kind.FEWER_SEEDS, (), {"arm": one.label, "most": most})] if is_better_left_out else []
-    confirmed = one.confirmed
+    notices = [Notice(Kind.FEWER_SEEDS, (), {"arm": candidates.label, "most": most})] if is_better_left_out else []
+    confirmed = candidates.confirmed
     if confirmed and confirmed.values != ordered[0].values:  # the confirmed choice stands
         labels = {"confirmed": confirmed.label, "chosen": ordered[0].label}
-        notices.append(Notice(Kind.CHOICE_CHANGED, (), {"arm": one.label, **labels}))
+        notices.append(Notice(Kind.CHOICE_CHANGED, (), {"arm": candidates.label, **labels}))
         ordered.sort(key=lambda configuration: configuration.values != confirmed.values)
     return tuple(ordered), notices
 
@@ -178,7 +180,7 @@ def _edge_of(
     cut: Sequence[str],
 ) -> Edge | None:
     """Return the edge at which the best value of a tuned factor lies, or None."""
-    best, values = chosen.values[key], [one.values[key] for one in tried]
+    best, values = chosen.values[key], [configuration.values[key] for configuration in tried]
     if not at_edge(best, values, searched) or float(best) in bounds:
         return None
     if searched:
@@ -196,7 +198,7 @@ def _is_one_of_two(best: str, tried: Sequence[str]) -> bool:
 
 
 def _budget(tried: Sequence[Configuration]) -> tuple[int, int]:
-    return len(tried), sum(len(one.runs) + one.num_failed for one in tried)
+    return len(tried), sum(len(configuration.runs) + configuration.num_failed for configuration in tried)
 
 
 def _cross_fitted(arm: Arm) -> float | None:
@@ -205,21 +207,23 @@ def _cross_fitted(arm: Arm) -> float | None:
     It estimates the accuracy of tuning with one seed less, not that of the chosen configuration. It gets no verdict,
     because in simulations more than 5 % of such verdicts are false. None where configurations differ in their seeds.
     """
-    by_seed = [{run.summary.seed: run for run in one.runs} for one in arm.configurations]
+    by_seed = [{run.summary.seed: run for run in configuration.runs} for configuration in arm.configurations]
     seeds = by_seed[0].keys()
-    if len(seeds) < 2 or any(one.keys() != seeds for one in by_seed):
+    if len(seeds) < 2 or any(runs.keys() != seeds for runs in by_seed):
         return None
     accuracies = []
     for left_out in seeds:
-        means = [fmean(run.val_accuracy for seed, run in one.items() if seed != left_out) for one in by_seed]
+        means = [fmean(run.val_accuracy for seed, run in runs.items() if seed != left_out) for runs in by_seed]
         accuracies.append(by_seed[means.index(max(means))][left_out].test_accuracy)
     return fmean(accuracies)
 
 
 def _corrected(arms: Sequence[Arm]) -> float | None:
     """Return the validation accuracy of the leader, cross-validated over seeds; None where that is impossible."""
-    configurations = [one for arm in arms for one in arm.configurations]
-    by_seed = [{run.summary.seed: run.val_accuracy for run in one.runs} for one in configurations]
-    if len(configurations) < 2 or any(one.keys() != by_seed[0].keys() for one in by_seed):
+    configurations = [configuration for arm in arms for configuration in arm.configurations]
+    by_seed = [{run.summary.seed: run.val_accuracy for run in configuration.runs} for configuration in configurations]
+    if len(configurations) < 2 or any(accuracies.keys() != by_seed[0].keys() for accuracies in by_seed):
         return None
-    return cross_validated_choice(np.array([[one[seed] for seed in sorted(one, key=str)] for one in by_seed]))
+    return cross_validated_choice(
+        np.array([[accuracies[seed] for seed in sorted(accuracies, key=str)] for accuracies in by_seed])
+    )

@@ -107,7 +107,10 @@ class Comparison:
     @property
     def configurations(self) -> list[Configuration]:
         """Configurations of all arms, in order of validation accuracy."""
-        return sorted(itertools.chain(*(arm.configurations for arm in self.arms)), key=lambda one: -one.val_accuracy)
+        return sorted(
+            itertools.chain(*(arm.configurations for arm in self.arms)),
+            key=lambda configuration: -configuration.val_accuracy,
+        )
 
     @property
     def reference(self) -> str:
@@ -193,7 +196,7 @@ def _not_compared(arms: Sequence[Arm], baseline: Arm | None) -> list[Notice]:
     arm = baseline or next(iter(arms), None)
     if arm is None or arm in candidates or not candidates:
         return []
-    is_unconfirmed = any(one.confirmed for one in arms) and not arm.confirmed
+    is_unconfirmed = any(other.confirmed for other in arms) and not arm.confirmed
     return [Notice(Kind.NOT_COMPARED, (), {"arm": arm.label, "is_unconfirmed": is_unconfirmed})]
 
 
@@ -204,8 +207,8 @@ def _baseline_named_late(study: StudyRecords, baseline: Arm | None, file_names: 
     if baseline is None or any(is_named(baseline.label, with_file_names(value, file_names)) for value in typed):
         return []
     confirming = set(plan.confirming_runs)
-    by_label = [(with_file_names(one.label, file_names), one) for one in plan.baselines]
-    named = next((one for label, one in by_label if is_named(baseline.label, label)), None)
+    by_label = [(with_file_names(entry.label, file_names), entry) for entry in plan.baselines]
+    named = next((entry for label, entry in by_label if is_named(baseline.label, label)), None)
     if named is None:
         num_results = sum(run.name in confirming or not confirming for run in study.runs)
     else:

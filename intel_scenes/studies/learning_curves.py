@@ -53,31 +53,35 @@ def series_of(arms: Sequence[Arm], factors: Sequence[str]) -> tuple[Series, ...]
     others = [key for key in factors if key != FRACTION]
     configurations = [arm.tested for arm in comparable(arms)]
     kinds = {
-        _values(one, others): {key: one.values[key] for key in others} for one in configurations if not _is_whole(one)
+        _values(configuration, others): {key: configuration.values[key] for key in others}
+        for configuration in configurations
+        if not _is_whole(configuration)
     }
     labels = sorted(kinds, key=lambda kind: (_has_equal_steps(kinds[kind]), kind))
     series = []
     for kind in labels:
-        members = [one for one in configurations if _belongs(one, kind, others)]
-        by_size = {_size(one): one for one in sorted(members, key=lambda one: _values(one, others) == kind)}
+        members = [configuration for configuration in configurations if _belongs(configuration, kind, others)]
+        by_size = {
+            _size(member): member for member in sorted(members, key=lambda member: _values(member, others) == kind)
+        }
         if len(by_size) >= LEAST_SIZES and 0 not in by_size:
             label = _label(kinds[kind]) if len(kinds) > 1 else ""
             series.append(_series(label, [by_size[size] for size in sorted(by_size)]))
     return tuple(series)
 
 
-def _values(one: Configuration, keys: Sequence[str]) -> tuple[str, ...]:
-    return tuple(one.values[key] for key in keys)
+def _values(configuration: Configuration, keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(configuration.values[key] for key in keys)
 
 
-def _belongs(one: Configuration, kind: tuple[str, ...], others: Sequence[str]) -> bool:
+def _belongs(configuration: Configuration, kind: tuple[str, ...], others: Sequence[str]) -> bool:
     """Return whether a configuration has the values of a series; with all images `equal_steps` is ignored."""
-    pairs = zip(others, _values(one, others), kind, strict=True)
-    return all(mine == theirs for key, mine, theirs in pairs if not (key == EQUAL_STEPS and _is_whole(one)))
+    pairs = zip(others, _values(configuration, others), kind, strict=True)
+    return all(mine == theirs for key, mine, theirs in pairs if not (key == EQUAL_STEPS and _is_whole(configuration)))
 
 
-def _is_whole(one: Configuration) -> bool:
-    return one.evaluated[0].summary.train_fraction in (None, 1)
+def _is_whole(configuration: Configuration) -> bool:
+    return configuration.evaluated[0].summary.train_fraction in (None, 1)
 
 
 def _has_equal_steps(values: Mapping[str, str]) -> bool:
@@ -90,19 +94,27 @@ def _label(values: Mapping[str, str]) -> str:
     return ", ".join([*([label_of(others, list(others))] if others else []), *regime])
 
 
-def _size(one: Configuration) -> float:
-    return one.mean("num_train") or 0.0
+def _size(configuration: Configuration) -> float:
+    return configuration.mean("num_train") or 0.0
 
 
 def _series(label: str, configurations: Sequence[Configuration]) -> Series:
-    rows = [{run.summary.seed: row for row, run in enumerate(one.evaluated)} for one in configurations]
+    rows = [
+        {run.summary.seed: row for row, run in enumerate(configuration.evaluated)} for configuration in configurations
+    ]
     common = [seed for seed in rows[0] if seed is not None and all(seed in of_one for of_one in rows)]
     sizes, curve = tuple(map(_size, configurations)), None
     if len(common) > 1:
         tables = [
-            one.table[[of_one[seed] for seed in common]] for one, of_one in zip(configurations, rows, strict=True)
+            configuration.table[[of_one[seed] for seed in common]]
+            for configuration, of_one in zip(configurations, rows, strict=True)
         ]
         images = configurations[0].images
         curve = learning_curve(sizes, 1 - np.stack(tables), images.groups, images.strata)
-    drawn_by = {run.summary.subset_seed for one in configurations if not _is_whole(one) for run in one.evaluated}
+    drawn_by = {
+        run.summary.subset_seed
+        for configuration in configurations
+        if not _is_whole(configuration)
+        for run in configuration.evaluated
+    }
     return Series(label, tuple(configurations), sizes, len(common), curve, len(common) > 1 and len(drawn_by) == 1)

@@ -180,7 +180,7 @@ def _most_common(
         return runs, [], []
     choosing = [run for run in runs if run.name not in confirming]
     counts = Counter(value(run) for run in choosing or runs)
-    most_common = max(counts, key=lambda one: (counts[one], str(one)))
+    most_common = max(counts, key=lambda key: (counts[key], str(key)))
     same = [run for run in runs if value(run) == most_common]
     others = [run for run in runs if value(run) != most_common]
     names = tuple(run.name for run in others)

@@ -92,14 +92,14 @@ def _kept_runs(sources: Sequence[Path]) -> tuple[dict[str, _Recorded], dict[str,
     return kept, twins
 
 
-def _differences(one: _Recorded, other: _Recorded) -> list[str]:
+def _differences(run: _Recorded, other: _Recorded) -> list[str]:
     """Return the keys and files in which two complete records differ; the checkpoints are not compared."""
-    assert one.summary is not None, "a complete record has a summary"
+    assert run.summary is not None, "a complete record has a summary"
     assert other.summary is not None, "a complete record has a summary"
-    first, second = asdict(one.summary), asdict(other.summary)
+    first, second = asdict(run.summary), asdict(other.summary)
     keys = [key for key in first if key not in OF_MACHINE and first[key] != second[key]]
-    keys += [record.HISTORY] * (_epochs(one) != _epochs(other))
-    return keys + [record.PREDICTIONS] * (_predictions(one) != _predictions(other))
+    keys += [record.HISTORY] * (_epochs(run) != _epochs(other))
+    return keys + [record.PREDICTIONS] * (_predictions(run) != _predictions(other))
 
 
 def _epochs(run: _Recorded) -> list[Epoch]:
@@ -160,22 +160,22 @@ def _merged_plan(sources: Sequence[Path]) -> StudyPlan | None:
                 f"{folder} and {first} are not shards of one sweep, because their {record.STUDY} differ in "
                 f"{', '.join(different)}: start all shards with the same command and plan file"
             )
-        known, labels = set(merged.all_planned), {one.label for one in merged.baselines}
+        known, labels = set(merged.all_planned), {baseline.label for baseline in merged.baselines}
         merged = replace(
             merged,
-            added=(*merged.added, *(one for one in plan.added if not known.issuperset(one.runs))),
+            added=(*merged.added, *(added for added in plan.added if not known.issuperset(added.runs))),
             confirmed=merged.confirmed or plan.confirmed,
-            baselines=(*merged.baselines, *(one for one in plan.baselines if one.label not in labels)),
+            baselines=(*merged.baselines, *(baseline for baseline in plan.baselines if baseline.label not in labels)),
             twins={**plan.twins, **merged.twins},
             fitted_epochs={**plan.fitted_epochs, **merged.fitted_epochs},
         )
     return merged
 
 
-def _different(one: StudyPlan, other: StudyPlan) -> list[str]:
+def _different(first: StudyPlan, second: StudyPlan) -> list[str]:
     """Return the keys in which two plans cannot be those of shards of one sweep."""
-    keys = [key for key in OF_SWEEP if getattr(one, key) != getattr(other, key)]
-    shared = one.fitted_epochs.keys() & other.fitted_epochs
-    keys += ["fitted_epochs"] * any(one.fitted_epochs[key] != other.fitted_epochs[key] for key in shared)
-    is_confirmed_twice = one.confirmed and other.confirmed and one.confirmed != other.confirmed
+    keys = [key for key in OF_SWEEP if getattr(first, key) != getattr(second, key)]
+    shared = first.fitted_epochs.keys() & second.fitted_epochs
+    keys += ["fitted_epochs"] * any(first.fitted_epochs[key] != second.fitted_epochs[key] for key in shared)
+    is_confirmed_twice = first.confirmed and second.confirmed and first.confirmed != second.confirmed
     return [*keys, *(["confirmed"] if is_confirmed_twice else [])]

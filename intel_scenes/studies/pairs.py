@@ -117,8 +117,8 @@ def compare_arms(arms: Sequence[Arm], baseline: Arm | None, rope: float) -> Test
     notices = [Notice(Kind.ONLY_LEADER, (), {"most": MAX_ARMS, "leader": compared[0].label})] if only_leader else []
     if partly := tuple(
         (pair.a, pair.b, pair.num_seeds[0])
-        for pair, (one, other) in zip(pairs, _couples(compared, baseline, all_pairs=all_pairs), strict=True)
-        if pair.is_paired and max(len(one.tested.evaluated), len(other.tested.evaluated)) > pair.num_seeds[0]
+        for pair, (arm, other) in zip(pairs, _couples(compared, baseline, all_pairs=all_pairs), strict=True)
+        if pair.is_paired and max(len(arm.tested.evaluated), len(other.tested.evaluated)) > pair.num_seeds[0]
     ):
         notices.append(Notice(Kind.PARTLY_PAIRED, (), {"pairs": partly}))
     if unpaired := tuple((pair.a, pair.b) for pair in pairs if pair.estimate and not pair.is_paired):
@@ -158,7 +158,7 @@ def _pairs(
     if not all_pairs:  # pairs with the leader alone do not determine the variance of every arm
         couples = couples + list(itertools.pairwise([arm for arm in arms if arm is not baseline]))
     differences = [
-        difference_of(runs, one.tested, other.tested, rows[one.label], rows[other.label]) for one, other in couples
+        difference_of(runs, arm.tested, other.tested, rows[arm.label], rows[other.label]) for arm, other in couples
     ]
     tested = [index for index, difference in enumerate(differences) if difference is not None]
     raw = [difference for difference in differences if difference is not None]
@@ -172,8 +172,8 @@ def _pairs(
         accuracy = float(runs.means.mean())
         design = Design.of(raw, of_arms, has_baseline=baseline is not None, accuracy=accuracy)
     pairs = [
-        _pair(one, other, runs, rows, differences[index], estimates.get(index), judged.get(index))
-        for index, (one, other) in enumerate(couples[:num_shown])
+        _pair(arm, other, runs, rows, differences[index], estimates.get(index), judged.get(index))
+        for index, (arm, other) in enumerate(couples[:num_shown])
     ]
     return pairs, design
 
@@ -188,23 +188,23 @@ def _table(arm: Arm, *, failed_at_chance: bool) -> npt.NDArray[np.float32]:
 
 
 def difference_of(
-    runs: Runs, one: Configuration, other: Configuration, rows_a: Sequence[int], rows_b: Sequence[int]
+    runs: Runs, first: Configuration, second: Configuration, rows_a: Sequence[int], rows_b: Sequence[int]
 ) -> Estimate | None:
     """Estimate the difference of two configurations, paired by seed; rows beyond their runs have no partner."""
-    return runs.difference(rows_a, rows_b, _common(one, other, rows_a, rows_b))
+    return runs.difference(rows_a, rows_b, _common(first, second, rows_a, rows_b))
 
 
 def _common(
-    one: Configuration, other: Configuration, rows_a: Sequence[int], rows_b: Sequence[int]
+    first: Configuration, second: Configuration, rows_a: Sequence[int], rows_b: Sequence[int]
 ) -> list[tuple[int, int]]:
     """Return pairs of rows whose runs share a seed; none where failed runs are counted at chance level."""
-    if len(rows_a) > len(one.evaluated) or len(rows_b) > len(other.evaluated):
+    if len(rows_a) > len(first.evaluated) or len(rows_b) > len(second.evaluated):
         return []
-    return [(rows_a[row], rows_b[match]) for row, match in paired_rows(one.evaluated, other.evaluated)]
+    return [(rows_a[row], rows_b[match]) for row, match in paired_rows(first.evaluated, second.evaluated)]
 
 
 def _pair(
-    one: Arm,
+    arm: Arm,
     other: Arm,
     runs: Runs,
     rows: dict[str, list[int]],
@@ -212,8 +212,8 @@ def _pair(
     estimate: Estimate | None,
     verdict: Verdict | None,
 ) -> Pair:
-    first, second = rows[one.label], rows[other.label]
-    common = _common(one.tested, other.tested, first, second)
+    first, second = rows[arm.label], rows[other.label]
+    common = _common(arm.tested, other.tested, first, second)
     num_seeds = difference.num_seeds if difference else (len(first), len(second))
     is_paired = difference.is_paired if difference else (len(first), len(second), len(common)) == (1, 1, 1)
     has_partners = difference is not None and is_paired
@@ -222,9 +222,9 @@ def _pair(
         by_run = runs.means[[row for row, _ in common]], runs.means[[match for _, match in common]]
     text = "" if difference else UNTESTABLE
     if verdict:
-        text = NOT_TUNED if one.is_unequal or other.is_unequal else verdict.text
+        text = NOT_TUNED if arm.is_unequal or other.is_unequal else verdict.text
     return Pair(
-        a=one.label,
+        a=arm.label,
         b=other.label,
         difference=difference.value if difference else float(by_run[0].mean() - by_run[1].mean()),
         is_paired=is_paired,
@@ -264,17 +264,17 @@ def single_runs(arms: Sequence[Arm]) -> tuple[OneSeed, ...]:
     )
 
 
-def paired_rows(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[int, int]]:
+def paired_rows(first: Sequence[Run], second: Sequence[Run]) -> list[tuple[int, int]]:
     """Return pairs of rows with equal seed, split and image order, and equal initial weights within an architecture.
 
     Of two fractions of the training images drawn with one seed, the smaller is part of the larger: such runs are paired
     although the orders of their images differ.
     """
-    by_seed = {run.summary.seed: (row, run.summary) for row, run in enumerate(other)}
-    if None in by_seed or len(by_seed) < len(other):
+    by_seed = {run.summary.seed: (row, run.summary) for row, run in enumerate(second)}
+    if None in by_seed or len(by_seed) < len(second):
         return []
     rows = []
-    for row, run in enumerate(one):
+    for row, run in enumerate(first):
         match, mine = by_seed.get(run.summary.seed), run.summary
         if match is None:
             continue

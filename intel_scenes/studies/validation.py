@@ -60,7 +60,7 @@ def on_validation(arms: Sequence[Arm], baseline: Arm, reader: Reader) -> Validat
     tables: dict[str, tuple[Table, Table]] = {}
     paths: Paths = ()
     notices = []
-    for arm in (baseline, *(one for one in comparable(arms) if one is not baseline)):
+    for arm in (baseline, *(other for other in comparable(arms) if other is not baseline)):
         try:
             if len(arm.tested.evaluated) < 2:
                 raise UserError("it has fewer than two seeds with predictions")
@@ -92,8 +92,8 @@ def _differences(
     runs, rows = Runs.stacked(tables, strata=strata, largest=largest)
     pairs = [(later, earlier) for earlier, later in itertools.combinations(range(len(arms)), 2)]
     differences = []
-    for one, other in pairs:
-        difference = difference_of(runs, arms[one].tested, arms[other].tested, rows[one], rows[other])
+    for later, earlier in pairs:
+        difference = difference_of(runs, arms[later].tested, arms[earlier].tested, rows[later], rows[earlier])
         assert difference is not None, "each arm has two seeds"
         differences.append(difference)
     return moderated(differences, pairs)[: len(arms) - 1]

@@ -40,21 +40,24 @@ def answer(comparison: Comparison) -> list[str]:
 
 def _factors(effects: Effects, on_test: str) -> list[str]:
     """Return a sentence for each interaction with its simple effects, then one for each factor without interactions."""
-    shown = [one for one in effects.interactions if one.is_shown]
+    shown = [interaction for interaction in effects.interactions if interaction.is_shown]
     by_factor: dict[str, list[LevelDifference]] = {}
-    for one in effects.main:
-        if not any(one.factor in interaction.factors for interaction in shown):
-            by_factor.setdefault(one.factor, []).append(one)
-    ordered = sorted(by_factor.items(), key=lambda item: min(one.p_holm for one in item[1]))
-    return [*(_interaction(one, effects.simple) for one in shown), *(_factor(*item, on_test) for item in ordered)]
+    for effect in effects.main:
+        if not any(effect.factor in interaction.factors for interaction in shown):
+            by_factor.setdefault(effect.factor, []).append(effect)
+    ordered = sorted(by_factor.items(), key=lambda item: min(effect.p_holm for effect in item[1]))
+    return [
+        *(_interaction(interaction, effects.simple) for interaction in shown),
+        *(_factor(*item, on_test) for item in ordered),
+    ]
 
 
 def _interaction(interaction: Interaction, simple: Sequence[LevelDifference]) -> str:
-    one, other = interaction.factors
+    factor, other = interaction.factors
     differing = [
         difference
         for difference in simple
-        if {difference.factor, difference.within.partition("=")[0]} == {one, other}
+        if {difference.factor, difference.within.partition("=")[0]} == {factor, other}
         and difference.verdict in (BETTER, WORSE)
     ]
     parts = []
@@ -63,17 +66,17 @@ def _interaction(interaction: Interaction, simple: Sequence[LevelDifference]) ->
         better = label_of({difference.factor: better}, [difference.factor])
         parts.append(f"with {difference.within}, {better} is better than {worse} ({interval})")
     effects = few(parts, 3) if parts else "no significant difference was found within any level"
-    return f"The effect of {one} depends on {other} (interaction, {p_value(interaction.p_holm, 'p')}): {effects}."
+    return f"The effect of {factor} depends on {other} (interaction, {p_value(interaction.p_holm, 'p')}): {effects}."
 
 
 def _factor(factor: str, differences: Sequence[LevelDifference], on_test: str) -> str:
-    ordered = sorted(differences, key=lambda one: -abs(one.difference))
-    shown = [_better_first(one) for one in ordered if one.verdict in (BETTER, WORSE)]
+    ordered = sorted(differences, key=lambda effect: -abs(effect.difference))
+    shown = [_better_first(effect) for effect in ordered if effect.verdict in (BETTER, WORSE)]
     if not shown:
         better, worse, interval = _better_first(ordered[0])
-        if all(one.verdict == NOT_TUNED for one in differences):
+        if all(effect.verdict == NOT_TUNED for effect in differences):
             return f"{factor}: its levels cannot be compared, because they were not tuned equally."
-        if all(one.verdict == EQUAL for one in differences):
+        if all(effect.verdict == EQUAL for effect in differences):
             finding = f"all levels are practically equal in {on_test}"
         else:
             finding = f"no significant difference in {on_test} was found"
@@ -82,12 +85,12 @@ def _factor(factor: str, differences: Sequence[LevelDifference], on_test: str) -
     return f"{factor}: significant differences in {on_test}: {few(parts, 3)}."
 
 
-def _better_first(one: LevelDifference) -> tuple[str, str, str]:
+def _better_first(effect: LevelDifference) -> tuple[str, str, str]:
     """Return the level with the higher mean, the other level, and their difference with its interval."""
-    low, high = one.verdict_interval()
-    if one.difference < 0:
-        return one.against, one.level, f"{points(-one.difference)} points; {points(-high)} to {points(-low)}"
-    return one.level, one.against, f"{points(one.difference)} points; {points(low)} to {points(high)}"
+    low, high = effect.verdict_interval()
+    if effect.difference < 0:
+        return effect.against, effect.level, f"{points(-effect.difference)} points; {points(-high)} to {points(-low)}"
+    return effect.level, effect.against, f"{points(effect.difference)} points; {points(low)} to {points(high)}"
 
 
 def _leader(comparison: Comparison) -> list[str]:
@@ -115,11 +118,11 @@ def _corrected(comparison: Comparison) -> str:
     return ""
 
 
-def _interval(one: Configuration) -> str:
-    if one.interval is None:
+def _interval(configuration: Configuration) -> str:
+    if configuration.interval is None:
         return ""
-    scope = "" if one.estimate else ", over test images alone"
-    return f" (95 % CI {100 * one.interval[0]:.1f} to {100 * one.interval[1]:.1f}{scope})"
+    scope = "" if configuration.estimate else ", over test images alone"
+    return f" (95 % CI {100 * configuration.interval[0]:.1f} to {100 * configuration.interval[1]:.1f}{scope})"
 
 
 def _others(comparison: Comparison) -> list[str]:
@@ -209,9 +212,9 @@ def _rate_to_set(arm: Arm, key: str) -> str:
 def _ties(arm: Arm, tuned: Sequence[str]) -> list[str]:
     """Return the configurations that tie with the chosen one on validation, as a part of a sentence."""
     ties = [
-        ", ".join(f"{key}={one.values[key]}" for key in tuned)
-        for one in arm.configurations[1:]
-        if (len(one.runs), one.val_accuracy) == (len(arm.chosen.runs), arm.chosen.val_accuracy)
+        ", ".join(f"{key}={configuration.values[key]}" for key in tuned)
+        for configuration in arm.configurations[1:]
+        if (len(configuration.runs), configuration.val_accuracy) == (len(arm.chosen.runs), arm.chosen.val_accuracy)
     ]
     return [f"tied with {few(ties)}"] if ties else []
 

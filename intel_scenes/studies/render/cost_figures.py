@@ -48,12 +48,12 @@ def cost_figures(comparison: Comparison) -> list[Figure]:
     return drawn
 
 
-def _minutes(one: Configuration) -> float:
-    return (one.mean("fit_seconds") or 0.0) / 60
+def _minutes(configuration: Configuration) -> float:
+    return (configuration.mean("fit_seconds") or 0.0) / 60
 
 
-def _millions(one: Configuration) -> float:
-    return (one.mean("parameters") or 0.0) / 1e6
+def _millions(configuration: Configuration) -> float:
+    return (configuration.mean("parameters") or 0.0) / 1e6
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:

@@ -78,9 +78,9 @@ def pairwise(comparison: Comparison) -> list[Row]:
         row |= _pair("low_bonferroni", "high_bonferroni", pair.bonferroni_interval())
         p_values = (pair.verdict.p_value, pair.verdict.p_holm) if pair.verdict else None
         rows.append(row | _pair("p_value", "p_holm", p_values))
-    for one in comparison.on_validation:
-        for metric, estimate in ((f"val_{comparison.metric}", one.accuracy), ("val_loss_calibrated", one.loss)):
-            row = _difference(one.label, comparison.baseline, metric, estimate)
+    for arm in comparison.on_validation:
+        for metric, estimate in ((f"val_{comparison.metric}", arm.accuracy), ("val_loss_calibrated", arm.loss)):
+            row = _difference(arm.label, comparison.baseline, metric, estimate)
             row |= {"difference": estimate.value, "p_value": estimate.p_value(), "paired": estimate.is_paired}
             rows.append(row | _pair("num_seeds_a", "num_seeds_b", estimate.num_seeds))
     return [{column: row.get(column) for column in PAIRWISE_COLUMNS} for row in rows]
@@ -104,9 +104,9 @@ def effects(comparison: Comparison) -> list[Row]:
     """Return the rows of `effects.csv`: level differences, primary metric first, main effects before simple effects."""
     rows: list[Row] = []
     for metric, of_metric in comparison.effects.items():
-        for one in [*of_metric.main, *of_metric.simple]:
-            row = vars(one) | {"metric": metric, "num_cells": one.num_cells}
-            row |= _pair("low", "high", one.interval()) | _pair("low_holm", "high_holm", one.holm_interval())
+        for effect in [*of_metric.main, *of_metric.simple]:
+            row = vars(effect) | {"metric": metric, "num_cells": effect.num_cells}
+            row |= _pair("low", "high", effect.interval()) | _pair("low_holm", "high_holm", effect.holm_interval())
             rows.append({column: row[column] for column in EFFECTS_COLUMNS})
     return rows
 
@@ -115,15 +115,15 @@ def interactions(comparison: Comparison) -> list[Row]:
     """Return the rows of `interactions.csv`; `df` holds the degrees of freedom of numerator and denominator."""
     return [
         {
-            "factors": " x ".join(one.factors),
+            "factors": " x ".join(interaction.factors),
             "metric": metric,
-            "statistic": one.statistic,
-            "df": f"{one.df:.6g}, {one.df_denominator:.6g}",
-            "p": one.p,
-            "p_holm": one.p_holm,
+            "statistic": interaction.statistic,
+            "df": f"{interaction.df:.6g}, {interaction.df_denominator:.6g}",
+            "p": interaction.p,
+            "p_holm": interaction.p_holm,
         }
         for metric, of_metric in comparison.effects.items()
-        for one in of_metric.interactions
+        for interaction in of_metric.interactions
     ]
 
 

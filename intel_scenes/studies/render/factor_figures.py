@@ -31,15 +31,17 @@ def marginal_figures(comparison: Comparison) -> list[Figure]:
     means = comparison.effects[comparison.primary].means if comparison.primary in comparison.effects else []
     scale = _scale(means)
     drawn = []
-    for place, factor in enumerate(dict.fromkeys(one.factor for one in means)):
-        of_factor = by_level([one for one in means if one.factor == factor])
-        levels = [one.level for one in of_factor]
+    for place, factor in enumerate(dict.fromkeys(mean.factor for mean in means)):
+        of_factor = by_level([mean for mean in means if mean.factor == factor])
+        levels = [mean.level for mean in of_factor]
         figure = go.Figure()
         _add_means(figure, of_factor, levels, 0, None)
         finish(figure, 260, html.escape(factor), f"{comparison.on_test} (%)", xaxis_type="category", yaxis_range=scale)
-        description = ", ".join(f"{one.level} {percent(one.mean, 1)}" for one in of_factor)
+        description = ", ".join(f"{mean.level} {percent(mean.mean, 1)}" for mean in of_factor)
         head = [factor, "test %", "low", "high", "arms"]
-        rows = [[one.level, *map(percent, (one.mean, one.low, one.high)), str(len(one.cells))] for one in of_factor]
+        rows = [
+            [mean.level, *map(percent, (mean.mean, mean.low, mean.high)), str(len(mean.cells))] for mean in of_factor
+        ]
         title = f"{factor}: marginal mean of {comparison.on_test} (%), 95 % interval"
         drawn.append(Figure(f"mean-{place}", title, f"{title}: {description}", spec(figure), [head, *rows]))
     return drawn
@@ -47,13 +49,13 @@ def marginal_figures(comparison: Comparison) -> list[Figure]:
 
 def by_level(means: Sequence[MarginalMean]) -> list[MarginalMean]:
     """Return the means of a factor in order: numeric levels by size, named levels by their mean, highest first."""
-    ordered = sorted(means, key=lambda one: -one.mean)
-    levels = in_order(one.level for one in ordered)
-    return sorted(ordered, key=lambda one: levels.index(one.level))
+    ordered = sorted(means, key=lambda mean: -mean.mean)
+    levels = in_order(mean.level for mean in ordered)
+    return sorted(ordered, key=lambda mean: levels.index(mean.level))
 
 
 def _scale(means: Sequence[MarginalMean]) -> list[float | None]:
-    low, high = min((one.low for one in means), default=0.0), max((one.high for one in means), default=1.0)
+    low, high = min((mean.low for mean in means), default=0.0), max((mean.high for mean in means), default=1.0)
     pad = max(0.05 * (high - low), 0.001)
     return rounded([100 * (low - pad), 100 * (high + pad)])
 
@@ -62,10 +64,10 @@ def _add_means(
     figure: go.Figure, means: Sequence[MarginalMean], levels: Sequence[str], place: int, name: str | None
 ) -> None:
     """Add means with error bars; points are joined if all levels of their factor are numbers."""
-    values = [100 * one.mean for one in means]
-    ends = [(100 * one.low, 100 * one.high) for one in means]
+    values = [100 * mean.mean for mean in means]
+    ends = [(100 * mean.low, 100 * mean.high) for mean in means]
     figure.add_scatter(
-        x=[html.escape(one.level) for one in means],
+        x=[html.escape(mean.level) for mean in means],
         y=rounded(values),
         error_y=error_bars(values, ends, COLOURS[place]),
         mode="lines+markers" if are_numbers(levels) else "markers",
@@ -87,13 +89,14 @@ def interaction_figures(comparison: Comparison) -> list[Figure]:
     if comparison.primary not in comparison.effects:
         return []
     means = comparison.effects[comparison.primary].means
-    factors = list(dict.fromkeys(one.factor for one in means))
+    factors = list(dict.fromkeys(mean.factor for mean in means))
     order = {
-        factor: [one.level for one in by_level([one for one in means if one.factor == factor])] for factor in factors
+        factor: [mean.level for mean in by_level([mean for mean in means if mean.factor == factor])]
+        for factor in factors
     }
     _, cells = cells_of(comparison.arms, factors)
-    tests = sorted(comparison.effects[comparison.primary].interactions, key=lambda one: one.p)
-    return [_interaction(place, one, cells, order, comparison) for place, one in enumerate(tests)]
+    tests = sorted(comparison.effects[comparison.primary].interactions, key=lambda test: test.p)
+    return [_interaction(place, test, cells, order, comparison) for place, test in enumerate(tests)]
 
 
 def _interaction(
@@ -114,12 +117,12 @@ def _interaction(
     for colour, group in enumerate(groups):
         within = [cells[index] for index in test.cells if cells[index].levels[second] == group]
         means = {
-            one.level: one
-            for one in effects(within, None, groups=image_groups, strata=strata).means
-            if one.factor == first
+            mean.level: mean
+            for mean in effects(within, None, groups=image_groups, strata=strata).means
+            if mean.factor == first
         }
         line = [means[level] for level in ordered]
-        numbers += [[group, one.level, *map(percent, (one.mean, one.low, one.high))] for one in line]
+        numbers += [[group, mean.level, *map(percent, (mean.mean, mean.low, mean.high))] for mean in line]
         _add_means(figure, line, ordered, colour, f"{second}={group}")
     _spread(figure, ordered)
     finish(figure, 340, html.escape(first), f"{comparison.on_test} (%)")
@@ -156,20 +159,23 @@ def response_figures(comparison: Comparison) -> list[Figure]:
     if (
         comparison.effects
         or len(varying) != 1
-        or not are_numbers(one.values[varying[0]] for one in comparison.configurations)
+        or not are_numbers(configuration.values[varying[0]] for configuration in comparison.configurations)
     ):
         return []
     factor = varying[0]
     lines = {arm.label: arm.configurations for arm in comparison.arms} if is_tuned else {"": comparison.configurations}
-    lines = {label: sorted(all_, key=lambda one: float(one.values[factor])) for label, all_ in lines.items()}
+    lines = {
+        label: sorted(all_, key=lambda configuration: float(configuration.values[factor]))
+        for label, all_ in lines.items()
+    }
     if max(map(len, lines.values()), default=0) < 2:
         return []
     figure, numbers = go.Figure(), [["arm", factor, "val %", "standard error", "seeds"]]
     for place, (label, line) in enumerate(list(lines.items())[: len(COLOURS)]):
-        errors = [_standard_error(one) for one in line]
+        errors = [_standard_error(configuration) for configuration in line]
         figure.add_scatter(
-            x=[float(one.values[factor]) for one in line],
-            y=rounded(100 * one.val_accuracy for one in line),
+            x=[float(configuration.values[factor]) for configuration in line],
+            y=rounded(100 * configuration.val_accuracy for configuration in line),
             error_y={"type": "data", "array": rounded((error or 0.0 for error in errors), 3), "color": COLOURS[place]},
             mode="lines+markers",
             line={"color": COLOURS[place]},
@@ -179,11 +185,19 @@ def response_figures(comparison: Comparison) -> list[Figure]:
             hovertemplate=f"{html.escape(label)} %{{x}}: %{{y:.2f}} %<extra></extra>",
         )
         numbers += [
-            [label, one.values[factor], percent(one.val_accuracy), number(error, ".2f"), str(len(one.runs))]
-            for one, error in zip(line, errors, strict=True)
+            [
+                label,
+                configuration.values[factor],
+                percent(configuration.val_accuracy),
+                number(error, ".2f"),
+                str(len(configuration.runs)),
+            ]
+            for configuration, error in zip(line, errors, strict=True)
         ]
     finish(figure, 320, html.escape(factor), f"{comparison.on_val} (%)")
-    _number_axis(figure, sorted({float(one.values[factor]) for line in lines.values() for one in line}))
+    _number_axis(
+        figure, sorted({float(configuration.values[factor]) for line in lines.values() for configuration in line})
+    )
     best = comparison.configurations[0]
     more = f", the first {len(COLOURS)} arms" if len(lines) > len(COLOURS) else ""
     return [
@@ -197,9 +211,9 @@ def response_figures(comparison: Comparison) -> list[Figure]:
     ]
 
 
-def _standard_error(one: Configuration) -> float | None:
+def _standard_error(configuration: Configuration) -> float | None:
     """Return the standard error over seeds of the mean validation accuracy, in points; None with one seed."""
-    values = [100 * run.val_accuracy for run in one.runs]
+    values = [100 * run.val_accuracy for run in configuration.runs]
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 

@@ -45,54 +45,56 @@ class MetricTables:
 
 def factor_tables(comparison: Comparison) -> list[MetricTables]:
     """Return the tables of each metric, the primary one first."""
-    return [_metric_tables(metric, one) for metric, one in comparison.effects.items()]
+    return [_metric_tables(metric, of_metric) for metric, of_metric in comparison.effects.items()]
 
 
 def _metric_tables(metric: str, effects: Effects) -> MetricTables:
     is_loss = "loss" in metric
-    shown = [frozenset(one.factors) for one in effects.interactions if one.is_shown]
+    shown = [frozenset(interaction.factors) for interaction in effects.interactions if interaction.is_shown]
     partners: dict[str, list[str]] = {}
-    for one in effects.interactions:
-        if one.is_shown:
-            for factor, other in (one.factors, one.factors[::-1]):
+    for interaction in effects.interactions:
+        if interaction.is_shown:
+            for factor, other in (interaction.factors, interaction.factors[::-1]):
                 partners.setdefault(factor, []).append(other)
     names = ["contrast", "difference", "verdict", "95 % CI", "p (Holm)"]
     main = [
         [
-            *_row(one, is_loss=is_loss),
-            f"depends on {' and '.join(partners[one.factor])}" if one.factor in partners else "",
+            *_row(effect, is_loss=is_loss),
+            f"depends on {' and '.join(partners[effect.factor])}" if effect.factor in partners else "",
         ]
-        for one in effects.main
+        for effect in effects.main
     ]
     depending = [
-        one for one in effects.simple if not shown or frozenset((one.factor, one.within.partition("=")[0])) in shown
+        effect
+        for effect in effects.simple
+        if not shown or frozenset((effect.factor, effect.within.partition("=")[0])) in shown
     ]
     simple = [
-        [f"{name} within {one.within}", *row]
-        for one in depending[:MAX_SIMPLE]
-        for name, *row in [_row(one, is_loss=is_loss)]
+        [f"{name} within {effect.within}", *row]
+        for effect in depending[:MAX_SIMPLE]
+        for name, *row in [_row(effect, is_loss=is_loss)]
     ]
     means = [
         [
             *(
-                one.factor,
-                one.level,
-                *(f"{one:.4f}" if is_loss else f"{100 * one:.2f}" for one in (one.mean, one.low, one.high)),
+                mean.factor,
+                mean.level,
+                *(f"{value:.4f}" if is_loss else f"{100 * value:.2f}" for value in (mean.mean, mean.low, mean.high)),
             ),
-            str(len(one.cells)),
+            str(len(mean.cells)),
         ]
-        for factor in dict.fromkeys(one.factor for one in effects.means)
-        for one in by_level([one for one in effects.means if one.factor == factor])
+        for factor in dict.fromkeys(mean.factor for mean in effects.means)
+        for mean in by_level([mean for mean in effects.means if mean.factor == factor])
     ]
     interactions = [
         [
-            " \N{MULTIPLICATION SIGN} ".join(one.factors),
-            "interaction" if one.is_shown else "no interaction shown",
-            p_value(one.p_holm),
-            f"{one.statistic:.2f}",
-            degrees(one),
+            " \N{MULTIPLICATION SIGN} ".join(interaction.factors),
+            "interaction" if interaction.is_shown else "no interaction shown",
+            p_value(interaction.p_holm),
+            f"{interaction.statistic:.2f}",
+            degrees(interaction),
         ]
-        for one in effects.interactions
+        for interaction in effects.interactions
     ]
     return MetricTables(
         name=NAMES[metric],
@@ -104,11 +106,11 @@ def _metric_tables(metric: str, effects: Effects) -> MetricTables:
     )
 
 
-def _row(one: LevelDifference, *, is_loss: bool) -> list[str]:
+def _row(effect: LevelDifference, *, is_loss: bool) -> list[str]:
     form, factor = ("+.4f", 1) if is_loss else ("+.2f", 100)
-    value, low, high = (format(factor * number, form) for number in (one.difference, one.low, one.high))
-    contrast = f"{one.factor}: {one.level} \N{MINUS SIGN} {one.against}"
-    return [contrast, value, one.verdict, f"{low} to {high}", p_value(one.p_holm)]
+    value, low, high = (format(factor * number, form) for number in (effect.difference, effect.low, effect.high))
+    contrast = f"{effect.factor}: {effect.level} \N{MINUS SIGN} {effect.against}"
+    return [contrast, value, effect.verdict, f"{low} to {high}", p_value(effect.p_holm)]
 
 
 def _under(names: list[str], rows: Rows) -> Rows:
@@ -120,9 +122,9 @@ def matched_notes(comparison: Comparison) -> list[str]:
     if comparison.primary not in comparison.effects:
         return []
     means, notes = comparison.effects[comparison.primary].means, []
-    arms, cells = cells_of(comparison.arms, list(dict.fromkeys(one.factor for one in means)))
-    for factor in dict.fromkeys(one.factor for one in means):
-        of_factor = [one for one in means if one.factor == factor]
+    arms, cells = cells_of(comparison.arms, list(dict.fromkeys(mean.factor for mean in means)))
+    for factor in dict.fromkeys(mean.factor for mean in means):
+        of_factor = [mean for mean in means if mean.factor == factor]
         if sum(len(one.cells) for one in of_factor) == len(arms) - len(comparison.effects[comparison.primary].left_out):
             continue
         if not of_factor[0].is_matched:
@@ -146,5 +148,5 @@ def matched_notes(comparison: Comparison) -> list[str]:
 def shares(comparison: Comparison) -> list[tuple[str, float, str]]:
     """Return source, share and percent of the variance of the arms' test accuracies, the largest share first."""
     sources = comparison.effects[comparison.primary].shares if comparison.primary in comparison.effects else []
-    ordered = sorted(sources, key=lambda one: -one.fraction)
-    return [(one.source, one.fraction, f"{100 * one.fraction:.0f}") for one in ordered]
+    ordered = sorted(sources, key=lambda share: -share.fraction)
+    return [(share.source, share.fraction, f"{100 * share.fraction:.0f}") for share in ordered]

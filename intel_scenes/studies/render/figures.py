@@ -139,7 +139,7 @@ def _by_epoch(configuration: Configuration) -> dict[str, Band]:
     histories = [history for run in configuration.runs if (history := History.read(run.folder)).epochs]
     bands = {}
     for column in ("val_accuracy", "train_eval_accuracy") if histories else ():
-        by_epoch = zip(*([getattr(epoch, column) for epoch in one.epochs] for one in histories), strict=False)
+        by_epoch = zip(*([getattr(epoch, column) for epoch in history.epochs] for history in histories), strict=False)
         bands[column] = [(100 * statistics.fmean(values), 100 * min(values), 100 * max(values)) for values in by_epoch]
     return bands
 

@@ -73,7 +73,7 @@ def galleries(comparison: Comparison, root: Path | None) -> list[Gallery]:
     shares = np.stack([shares_correct(arm) for arm in arms])
     selected = []
     leader, runner_up = arms[:2]
-    ahead, behind = ((one > 0.5) & (other < 0.5) for one, other in (shares[:2], shares[1::-1]))
+    ahead, behind = ((first > 0.5) & (second < 0.5) for first, second in (shares[:2], shares[1::-1]))
     order = np.argsort(-np.abs(shares[0] - shares[1]), kind="stable")
     if differing := [int(index) for index in order if ahead[index] or behind[index]]:
         title = f"Leader and runner-up differ on {len(differing)} of {len(order):,} test images"

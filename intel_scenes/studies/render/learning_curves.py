@@ -111,8 +111,12 @@ def _rows(series: Series) -> list[tuple[object, ...]]:
         exponent, gain = curve.exponent(), curve.gain(series.sizes[-1], series.twice)
         fit = (curve.scale, exponent.value, *exponent.interval(), gain.value, *gain.interval(), curve.bend().p_value())
     rows: list[tuple[object, ...]] = []
-    for one, size in zip(series.configurations, series.sizes, strict=True):
-        measured = (len(one.evaluated), one.test_accuracy, *(one.interval or (None, None)))
+    for configuration, size in zip(series.configurations, series.sizes, strict=True):
+        measured = (
+            len(configuration.evaluated),
+            configuration.test_accuracy,
+            *(configuration.interval or (None, None)),
+        )
         rows.append((series.label, "measured", size, *measured, *_on_curve(curve, size), *fit))
     if curve is not None:
         unmeasured = (series.num_seeds, None, None, None)
@@ -160,11 +164,11 @@ def _cell(value: float | None) -> str:
 
 
 def _add_points(figure: go.Figure, series: Series, place: int) -> None:
-    values = [100 * one.test_accuracy for one in series.configurations]
+    values = [100 * configuration.test_accuracy for configuration in series.configurations]
     ends = [
         (100 * low, 100 * high)
-        for one in series.configurations
-        for low, high in [one.interval or (one.test_accuracy, one.test_accuracy)]
+        for configuration in series.configurations
+        for low, high in [configuration.interval or (configuration.test_accuracy, configuration.test_accuracy)]
     ]
     figure.add_scatter(
         x=rounded(size * APART**place for size in series.sizes),

@@ -98,11 +98,11 @@ def _board(comparison: Comparison) -> Rows:
     """Return the leaderboard with all factors in one column, so that a phone shows the accuracies beside it."""
     names, *rows = leaderboard(comparison)
     num_factors = len(comparison.factors)  # their columns come first
-    arm_of = {id(one): arm.label for arm in comparison.arms for one in arm.configurations}
+    arm_of = {id(configuration): arm.label for arm in comparison.arms for configuration in arm.configurations}
     board = [["configuration" if comparison.tuned else "arm", *names[num_factors:]]]
-    for one, row in zip(comparison.configurations, rows, strict=True):
-        tuned = [f"{key}={one.values[key]}" for key in comparison.tuned]
-        label = ", ".join([*([arm_of[id(one)]] if comparison.compared or not tuned else []), *tuned])
+    for configuration, row in zip(comparison.configurations, rows, strict=True):
+        tuned = [f"{key}={configuration.values[key]}" for key in comparison.tuned]
+        label = ", ".join([*([arm_of[id(configuration)]] if comparison.compared or not tuned else []), *tuned])
         board.append([label, *row[num_factors:]])
     return board
 
@@ -125,8 +125,8 @@ def _confirmation(comparison: Comparison) -> str:
     return " ".join([sentence, *_second_looks(comparison.plan)])
 
 
-def _seeds(one: Configuration) -> tuple[str, ...]:
-    return seeds_in_order(str(run.summary.seed) for run in one.runs)
+def _seeds(configuration: Configuration) -> tuple[str, ...]:
+    return seeds_in_order(str(run.summary.seed) for run in configuration.runs)
 
 
 def _by_seeds(seeds: Mapping[str, tuple[str, ...]]) -> str:
@@ -229,11 +229,11 @@ def _plan(comparison: Comparison) -> Rows:
         fresh = _by_seeds({arm.label: arm.seeds for arm in entry.arms})
         arms = few([arm.label for arm in entry.arms])
         rows.append([entry.date or "", f"confirmed {arms} on {fresh}", entry.command or ""])
-    for one in plan.baselines:
-        completed = f"{counted(one.num_completed, 'run')} had completed"
+    for baseline in plan.baselines:
+        completed = f"{counted(baseline.num_completed, 'run')} had completed"
         if plan.confirmed:
-            completed += f", {one.num_confirming} of them confirming"
-        rows.append([one.date or "", f"named the baseline {one.label}, when {completed}", ""])
+            completed += f", {baseline.num_confirming} of them confirming"
+        rows.append([baseline.date or "", f"named the baseline {baseline.label}, when {completed}", ""])
     rows.sort(key=lambda row: row[0])
     return [[plan.date or "", f"planned {counted(len(plan.planned), 'run')}", plan.command or ""], *rows]
 
@@ -263,15 +263,19 @@ def _provenance(comparison: Comparison) -> Rows:
     images = {
         ", ".join(
             f"{number:,} {split}"
-            for split, number in (("training", one.num_train), ("validation", one.num_val), ("test", one.num_test))
+            for split, number in (
+                ("training", summary.num_train),
+                ("validation", summary.num_val),
+                ("test", summary.num_test),
+            )
             if number is not None
         )
-        for one in (run.summary for run in comparison.runs)
+        for summary in (run.summary for run in comparison.runs)
     }
     if known := sorted(filter(None, images)):
         rows.append(["images", "; ".join(known)])
     versions = {json.dumps(run.summary.versions, sort_keys=True) for run in comparison.runs if run.summary.versions}
-    rows += [["versions", ", ".join(f"{k} {v}" for k, v in json.loads(one).items())] for one in sorted(versions)]
+    rows += [["versions", ", ".join(f"{k} {v}" for k, v in json.loads(text).items())] for text in sorted(versions)]
     duplicates = sorted({path for run in comparison.runs for path in run.summary.test_duplicates or []})
     if duplicates:
         rows.append([f"{len(duplicates)} test images are also training images", ", ".join(duplicates)])

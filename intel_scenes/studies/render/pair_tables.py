@@ -77,7 +77,7 @@ def _pair_rows(pairs: Sequence[Pair]) -> Rows:
 
 def _counted(pairs: Sequence[Pair]) -> str:
     counts = Counter(pair.text or "not tested" for pair in pairs)
-    return ", ".join(f"{count:,} {text}" for text, count in sorted(counts.items(), key=lambda one: -one[1]))
+    return ", ".join(f"{count:,} {text}" for text, count in sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def single_rows(comparison: Comparison) -> Rows:
@@ -86,7 +86,10 @@ def single_rows(comparison: Comparison) -> Rows:
         return []
     best = comparison.single_runs[0].b
     rows = [["arm", "only this arm correct", f"only {best} correct", "p (McNemar)"]]
-    return [*rows, *([one.a, str(one.only_a), str(one.only_b), p_value(one.p_value)] for one in comparison.single_runs)]
+    return [
+        *rows,
+        *([pair.a, str(pair.only_a), str(pair.only_b), p_value(pair.p_value)] for pair in comparison.single_runs),
+    ]
 
 
 def class_differences(comparison: Comparison) -> Rows:
@@ -103,14 +106,16 @@ def class_differences(comparison: Comparison) -> Rows:
     columns = [np.flatnonzero(comparison.images.labels == label) for label in range(len(comparison.images.classes))]
     groups = np.arange(len(comparison.images.labels)) if comparison.images.groups is None else comparison.images.groups
     rows = [["arm", *comparison.images.classes]]
-    return rows + [[arm.label, *(_difference(arm, reference, one, groups) for one in columns)] for arm in others]
+    return rows + [
+        [arm.label, *(_difference(arm, reference, of_class, groups) for of_class in columns)] for arm in others
+    ]
 
 
 def _difference(arm: Arm, reference: Arm, columns: npt.NDArray[np.intp], groups: npt.NDArray[np.intp]) -> str:
     """Return the difference on the images of these columns; a dash if there are fewer than two groups of them."""
     if len(np.unique(groups[columns])) < 2:
         return "-"
-    tables = [one.tested.table[:, columns] for one in (arm, reference)]
+    tables = [side.tested.table[:, columns] for side in (arm, reference)]
     runs, rows = Runs.stacked(tables, groups=groups[columns])
     difference = difference_of(runs, arm.tested, reference.tested, *rows)
     assert difference is not None, "each arm has two seeds"

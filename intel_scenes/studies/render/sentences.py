@@ -149,12 +149,12 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
     Kind.NAMED_BY_RECIPE: lambda _, v, __: f"arms are named after their recipe alone: {_recipes(v['recipes'])}",
     Kind.SUSPECT: lambda _, v, __: (
         "the search space may be too small, because a method is below its own special case on validation "
-        f"({few([f'{one} below {other}' for one, other in v['arms']])})"
+        f"({few([f'{arm} below {other}' for arm, other in v['arms']])})"
     ),
     Kind.UNPAIRED: lambda _, v, __: (
         "arms are compared as independent, because their seeds are not paired (other seeds, split, image order or "
         "initial weights): "
-        f"{few([f'{one} and {other}' for one, other in v['pairs']])}"
+        f"{few([f'{arm} and {other}' for arm, other in v['pairs']])}"
     ),
     Kind.CROSSING: lambda _, v, __: (
         f"the order by the expected best {'balanced ' * v['is_balanced']}validation accuracy depends on the number of "
@@ -163,7 +163,7 @@ WORDS: dict[Kind, Callable[[str, Values, int], str]] = {
     ),
     Kind.PARTLY_PAIRED: lambda _, v, __: (
         "compared on the seeds that both arms have: "
-        f"{few([f'{one} and {other} ({num})' for one, other, num in v['pairs']])}"
+        f"{few([f'{arm} and {other} ({num})' for arm, other, num in v['pairs']])}"
     ),
     Kind.REPEATED_SEED: lambda runs, v, num: (
         f"{_runs_are(num)} left out, because {v['other']} has seed {v['seed']} too, and a seed counts once: {runs}"

@@ -16,7 +16,7 @@ def leaderboard(comparison: Comparison) -> Rows:
     """Return the leaderboard: a row per configuration, best validation accuracy first."""
     verdicts = {pair.a: pair.text for pair in comparison.to_reference()}
     arm_of = {id(arm.chosen): arm for arm in comparison.arms}
-    has_devices = len({device for one in comparison.configurations for device in one.devices}) > 1
+    has_devices = len({device for configuration in comparison.configurations for device in configuration.devices}) > 1
     has_tta = any(run.has_tta and run.views != 1 for run in comparison.runs)
     balanced = "balanced " * comparison.images.is_balanced
     names = [
@@ -27,18 +27,18 @@ def leaderboard(comparison: Comparison) -> Rows:
         *("gap", "minutes", "images/s", *(["device"] if has_devices else []), "parameters"),
     ]
     rows = [names]
-    for one in comparison.configurations:
-        arm = arm_of.get(id(one))
-        tested = arm.tested if arm else one
+    for configuration in comparison.configurations:
+        arm = arm_of.get(id(configuration))
+        tested = arm.tested if arm else configuration
         is_timed = len(tested.devices) == 1
         rows.append(
             [
-                *one.values.values(),
-                _over_seeds(one, lambda run: run.val_accuracy, 100),
+                *configuration.values.values(),
+                _over_seeds(configuration, lambda run: run.val_accuracy, 100),
                 f"{100 * tested.test_accuracy:.1f}",
                 "" if tested.interval is None else f"{100 * tested.interval[0]:.1f} to {100 * tested.interval[1]:.1f}",
                 _verdict(comparison, arm, verdicts.get(arm.label, "") if arm else ""),
-                _seeds(one, arm),
+                _seeds(configuration, arm),
                 *([str(len(arm.tried)) if arm else ""] if comparison.tuned else []),
                 number(tested.gap, "+.1f", 100),
                 _over_seeds(tested, lambda run: run.summary.fit_seconds, 1 / 60) if is_timed else "",
@@ -55,14 +55,17 @@ def _verdict(comparison: Comparison, arm: Arm | None, text: str) -> str:
         return "-"  # not the chosen configuration of its arm
     if arm.label == comparison.reference:
         return reference(comparison)
-    return text or ("not confirmed" if any(one.confirmed for one in comparison.arms) and not arm.confirmed else "")
+    return text or ("not confirmed" if any(other.confirmed for other in comparison.arms) and not arm.confirmed else "")
 
 
-def _seeds(one: Configuration, arm: Arm | None) -> str:
-    num_evaluated = len(one.evaluated)
-    texts = [f"{len(one.runs)}" + (f" ({num_evaluated} with predictions)" if num_evaluated < len(one.runs) else "")]
-    if one.num_failed:
-        texts.append(f"({one.num_failed} failed)")
+def _seeds(configuration: Configuration, arm: Arm | None) -> str:
+    num_evaluated = len(configuration.evaluated)
+    texts = [
+        f"{len(configuration.runs)}"
+        + (f" ({num_evaluated} with predictions)" if num_evaluated < len(configuration.runs) else "")
+    ]
+    if configuration.num_failed:
+        texts.append(f"({configuration.num_failed} failed)")
     if arm and arm.confirmed:
         texts.append(f"+ {len(arm.confirmed.runs)} fresh")
         if arm.confirmed.num_failed:
@@ -88,11 +91,11 @@ def validation_rows(comparison: Comparison) -> Rows:
             "calibrated loss (lower is better)",
         ]
     ]
-    for one in comparison.on_validation:
-        (low, high), (least, most) = one.accuracy.interval(), one.loss.interval()
-        accuracy = f"{points(one.accuracy.value)} ({points(low)} to {points(high)})"
-        label = f"{one.label} (not tuned equally)" if one.is_unequal else one.label
-        rows.append([label, accuracy, f"{one.loss.value:+.3f} ({least:+.3f} to {most:+.3f})"])
+    for arm in comparison.on_validation:
+        (low, high), (least, most) = arm.accuracy.interval(), arm.loss.interval()
+        accuracy = f"{points(arm.accuracy.value)} ({points(low)} to {points(high)})"
+        label = f"{arm.label} (not tuned equally)" if arm.is_unequal else arm.label
+        rows.append([label, accuracy, f"{arm.loss.value:+.3f} ({least:+.3f} to {most:+.3f})"])
     return rows
 
 
@@ -102,20 +105,35 @@ def effect_rows(comparison: Comparison, metric: str | None = None) -> Rows:
     effects = comparison.effects.get(metric)
     if effects is None:
         return []
-    shown = {(a, b) for one in effects.interactions if one.is_shown for a in one.factors for b in one.factors}
-    simple = [one for one in effects.simple if (one.factor, one.within.partition("=")[0]) in shown]
+    shown = {
+        (a, b)
+        for interaction in effects.interactions
+        if interaction.is_shown
+        for a in interaction.factors
+        for b in interaction.factors
+    }
+    simple = [effect for effect in effects.simple if (effect.factor, effect.within.partition("=")[0]) in shown]
     unit = "points" if "accuracy" in metric else "loss"
     rows = [["factor", "level", "against", "within", f"difference ({unit})", "95 % CI", "p (Holm)", "verdict", "cells"]]
-    return rows + [_effect_row(one, is_loss="loss" in metric) for one in [*effects.main, *simple]]
+    return rows + [_effect_row(effect, is_loss="loss" in metric) for effect in [*effects.main, *simple]]
 
 
-def _effect_row(one: LevelDifference, *, is_loss: bool) -> list[str]:
-    low, high = one.interval()
-    shown = [f"{value:+.3f}" if is_loss else points(value, 2) for value in (one.difference, low, high)]
+def _effect_row(effect: LevelDifference, *, is_loss: bool) -> list[str]:
+    low, high = effect.interval()
+    shown = [f"{value:+.3f}" if is_loss else points(value, 2) for value in (effect.difference, low, high)]
     interval = f"{shown[1]} to {shown[2]}"
     return [
-        *(one.factor, one.level, one.against, one.within, shown[0], interval, p_value(one.p_holm), one.verdict),
-        str(one.num_cells),
+        *(
+            effect.factor,
+            effect.level,
+            effect.against,
+            effect.within,
+            shown[0],
+            interval,
+            p_value(effect.p_holm),
+            effect.verdict,
+        ),
+        str(effect.num_cells),
     ]
 
 
@@ -127,14 +145,20 @@ def interaction_rows(comparison: Comparison, metric: str | None = None) -> Rows:
         return []
     rows = [["interaction", "F", "df", "p (Holm)", "cells"]]
     return rows + [
-        [" x ".join(one.factors), f"{one.statistic:.2f}", degrees(one), p_value(one.p_holm), str(len(one.cells))]
-        for one in effects.interactions
+        [
+            " x ".join(interaction.factors),
+            f"{interaction.statistic:.2f}",
+            degrees(interaction),
+            p_value(interaction.p_holm),
+            str(len(interaction.cells)),
+        ]
+        for interaction in effects.interactions
     ]
 
 
-def degrees(one: Interaction) -> str:
+def degrees(interaction: Interaction) -> str:
     """Return the degrees of freedom of an F statistic, those of the numerator first."""
-    return f"{one.df:.1f}, {one.df_denominator:.0f}"
+    return f"{interaction.df:.1f}, {interaction.df_denominator:.0f}"
 
 
 def p_value(value: float, name: str = "") -> str:
@@ -160,8 +184,8 @@ def first(lines: Sequence[str], most: int) -> list[str]:
     return [*lines[:most], *([f"({left} more: see the report)"] if left > 0 else [])]
 
 
-def _over_seeds(one: Configuration, value: Callable[[Run], float | None], factor: float) -> str:
-    values = [factor * measured for run in one.runs if (measured := value(run)) is not None]
+def _over_seeds(configuration: Configuration, value: Callable[[Run], float | None], factor: float) -> str:
+    values = [factor * measured for run in configuration.runs if (measured := value(run)) is not None]
     if not values:
         return ""
     mean = f"{statistics.fmean(values):.1f}"

@@ -91,13 +91,13 @@ def _json(comparison: Comparison) -> str:
     tested = {id(arm.chosen): arm.tested for arm in comparison.arms}
     configurations = [
         {
-            **one.values,
-            "seeds": [run.summary.seed for run in one.runs],
-            "num_failed": one.num_failed,
-            "val_accuracy": one.mean("val_accuracy"),
-            "val_accuracy_tta": one.mean("val_accuracy_tta"),
-            "val_balanced_accuracy_tta": one.mean("val_balanced_accuracy_tta"),
-            "lr": one.mean("lr"),
+            **configuration.values,
+            "seeds": [run.summary.seed for run in configuration.runs],
+            "num_failed": configuration.num_failed,
+            "val_accuracy": configuration.mean("val_accuracy"),
+            "val_accuracy_tta": configuration.mean("val_accuracy_tta"),
+            "val_balanced_accuracy_tta": configuration.mean("val_balanced_accuracy_tta"),
+            "lr": configuration.mean("lr"),
             comparison.primary: on_test.test_accuracy,
             f"{comparison.primary}_interval": on_test.interval,
             "balanced_accuracy": on_test.balanced_accuracy,
@@ -106,21 +106,21 @@ def _json(comparison: Comparison) -> str:
             "fit_seconds": on_test.mean("fit_seconds"),
             "images_per_second": on_test.mean("images_per_second"),
             "parameters": on_test.mean("parameters"),
-            "chosen": id(one) in tested,
+            "chosen": id(configuration) in tested,
         }
-        for one in comparison.configurations
-        for on_test in [tested.get(id(one), one)]
+        for configuration in comparison.configurations
+        for on_test in [tested.get(id(configuration), configuration)]
     ]
     on_validation = [
         {
-            **{"arm": one.label, "baseline": comparison.baseline, "tuned_alike": not one.is_unequal},
+            **{"arm": arm.label, "baseline": comparison.baseline, "tuned_alike": not arm.is_unequal},
             **{
-                f"val_{comparison.metric}": one.accuracy.value,
-                f"val_{comparison.metric}_interval": one.accuracy.interval(),
+                f"val_{comparison.metric}": arm.accuracy.value,
+                f"val_{comparison.metric}_interval": arm.accuracy.interval(),
             },
-            **{"val_loss_calibrated": one.loss.value, "val_loss_calibrated_interval": one.loss.interval()},
+            **{"val_loss_calibrated": arm.loss.value, "val_loss_calibrated_interval": arm.loss.interval()},
         }
-        for one in comparison.on_validation
+        for arm in comparison.on_validation
     ]
     result = {
         "answer": answer(comparison),
@@ -134,16 +134,16 @@ def _json(comparison: Comparison) -> str:
         "interactions": interactions(comparison),
         "marginal_means": [
             {
-                **{"factor": one.factor, "level": one.level, "metric": metric, "mean": one.mean},
-                **{"low": one.low, "high": one.high, "is_matched": one.is_matched},
+                **{"factor": mean.factor, "level": mean.level, "metric": metric, "mean": mean.mean},
+                **{"low": mean.low, "high": mean.high, "is_matched": mean.is_matched},
             }
             for metric, of_metric in comparison.effects.items()
-            for one in of_metric.means
+            for mean in of_metric.means
         ],
         "shares": [
-            {"source": one.source, "metric": metric, "fraction": one.fraction}
+            {"source": share.source, "metric": metric, "fraction": share.fraction}
             for metric, of_metric in comparison.effects.items()
-            for one in of_metric.shares
+            for share in of_metric.shares
         ],
     }
     return json.dumps(result, indent=2, ensure_ascii=False)

@@ -276,13 +276,15 @@ class FactorialDesign:
         """
         if len({frozenset(one) for one in levels}) > 1 or len({frozenset(one.items()) for one in levels}) < len(levels):
             raise ValueError("all cells must have the same factors, and no two the same levels")
-        if any(len(set(one)) < len(one) for one in seeds):
+        if any(len(set(of_cell)) < len(of_cell) for of_cell in seeds):
             raise ValueError("the runs of a cell must have different seed labels")
-        indices = tuple(index for index, one in enumerate(seeds) if len(one) > 1)
+        indices = tuple(index for index, of_cell in enumerate(seeds) if len(of_cell) > 1)
         kept = [dict(levels[index]) for index in indices]
         count = itertools.count()
         rows = [{seed: next(count) for seed in seeds[index]} for index in indices]
-        factors = {factor: list(dict.fromkeys(one[factor] for one in kept)) for factor in (kept[0] if kept else ())}
+        factors = {
+            factor: list(dict.fromkeys(of_cell[factor] for of_cell in kept)) for factor in (kept[0] if kept else ())
+        }
         varied = {factor: of_factor for factor, of_factor in factors.items() if len(of_factor) > 1}
         left_out = tuple(index for index in range(len(seeds)) if index not in indices)
         return FactorialDesign(varied, kept, indices, rows, left_out)
@@ -298,7 +300,7 @@ class FactorialDesign:
 
     @cached_property
     def _cells(self) -> dict[frozenset[tuple[str, str]], int]:
-        return {frozenset(one.items()): index for index, one in enumerate(self.levels)}
+        return {frozenset(levels.items()): index for index, levels in enumerate(self.levels)}
 
     def matched(self, factor: str, of_factor: Sequence[str], within: Mapping[str, str]) -> list[tuple[int, ...]]:
         """Return the cells of several levels, for each combination of the other factors that has them all."""
@@ -594,29 +596,32 @@ class _Shared:
     degrees: float
     units: float
 
-    def of(self, one: _Moments) -> float:
+    def of(self, moments: _Moments) -> float:
         """Return the trace over seeds of these contrasts: that of their own units plus the excess of the family."""
-        assert one.across is not None
-        return self.excess + self.alone(one)
+        assert moments.across is not None
+        return self.excess + self.alone(moments)
 
-    def alone(self, one: _Moments) -> float:
+    def alone(self, moments: _Moments) -> float:
         """Return the trace that the units of the contrasts would give the seed means if they were independent."""
-        assert one.across is not None
-        return max(0.0, (self.units * float(one.traces.sum()) - one.across) / (self.units - 1))
+        assert moments.across is not None
+        return max(0.0, (self.units * float(moments.traces.sum()) - moments.across) / (self.units - 1))
 
 
 def _shared(family: Sequence[_Moments], pooling_level: float = POOLING_LEVEL) -> _Shared | None:
     """Test whether the units of a family of contrasts share effects of their seeds (F test); None where not."""
-    several = [one for one in family if one.across is not None]
+    several = [moments for moments in family if moments.across is not None]
     if not several:
         return None
     # All pairs of L levels have L - 1 independent differences, or L where seeds are not paired.
     levels = (1 + math.sqrt(1 + 8 * len(several))) / 2
-    share = 2 / levels if all(one.contrast.is_paired for one in several) else 1 / (levels - 1)
-    sizes = [share * len(one.value) for one in several]
-    degrees = sum(size * one.contrast.across_degrees for size, one in zip(sizes, several, strict=True))
-    in_all = share * sum(float(one.contrast.degrees @ one.contrast.ranks) for one in several)
-    across, within = sum(one.across or 0.0 for one in several), sum(float(one.traces.sum()) for one in several)
+    share = 2 / levels if all(moments.contrast.is_paired for moments in several) else 1 / (levels - 1)
+    sizes = [share * len(moments.value) for moments in several]
+    degrees = sum(size * moments.contrast.across_degrees for size, moments in zip(sizes, several, strict=True))
+    in_all = share * sum(float(moments.contrast.degrees @ moments.contrast.ranks) for moments in several)
+    across, within = (
+        sum(moments.across or 0.0 for moments in several),
+        sum(float(moments.traces.sum()) for moments in several),
+    )
     if not in_all > degrees > 0 or within <= 0:
         return None
     units = in_all / degrees
@@ -635,33 +640,33 @@ class _Variance:
     size: float
 
 
-def _variance(one: _Moments, shared: _Shared | None, runs: Runs) -> _Variance:
+def _variance(moments: _Moments, shared: _Shared | None, runs: Runs) -> _Variance:
     """Return the trace of the covariance of contrasts, with Satterthwaite's degrees of freedom.
 
     The seed term is never dropped: a seed mean square below the residual one is replaced by the residual one.
     """
-    shared = None if one.across is None else shared
-    noise, pooled, images = (float(np.trace(part)) for part in (one.within_noise, one.within, one.images))
-    seeds = max(shared.of(one) if shared else pooled, noise)
+    shared = None if moments.across is None else shared
+    noise, pooled, images = (float(np.trace(part)) for part in (moments.within_noise, moments.within, moments.images))
+    seeds = max(shared.of(moments) if shared else pooled, noise)
     total = images + seeds - noise
-    num, of_groups = len(one.value), one.contrast.degrees
+    num, of_groups = len(moments.value), moments.contrast.degrees
     of_images = runs.degrees_of_images or runs.num_images - 1.0
     if total <= 1e-15:
         return _Variance(num * (RULE_OF_THREE * runs.heaviest / runs.num_images) ** 2, of_images, num)
     all_degrees = float(of_groups.sum())
-    size = 1.0 if num == 1 else _size(pooled, _square(one.within, all_degrees), num)
-    ranks = np.minimum(one.contrast.ranks, size)
-    degrees = shared.degrees * size / num if shared else _welch(one.traces, of_groups * ranks)
+    size = 1.0 if num == 1 else _size(pooled, _square(moments.within, all_degrees), num)
+    ranks = np.minimum(moments.contrast.ranks, size)
+    degrees = shared.degrees * size / num if shared else _welch(moments.traces, of_groups * ranks)
     terms = [(images, of_images), (seeds, degrees), (-noise, degrees * of_images)]
     if num == 1:
         return _Variance(total, _satterthwaite(terms), 1.0)
     # tr(V V) of V = images + seeds - noise, with an unbiased square of the seed part.
-    square = float(np.sum(one.images**2))
+    square = float(np.sum(moments.images**2))
     if seeds > noise and pooled > 0:
         factor = seeds / pooled
-        net = factor * one.within - one.within_noise
-        square += float(2 * np.sum(one.images * net) + np.sum(net**2))
-        square += factor**2 * (_square(one.within, all_degrees) - float(np.sum(one.within**2)))
+        net = factor * moments.within - moments.within_noise
+        square += float(2 * np.sum(moments.images * net) + np.sum(net**2))
+        square += factor**2 * (_square(moments.within, all_degrees) - float(np.sum(moments.within**2)))
     return _Variance(total, _satterthwaite(terms), _size(total, square, num))
 
 
@@ -725,13 +730,13 @@ def _differences(design: FactorialDesign, runs: Runs, rope: float | None) -> lis
     families: dict[tuple[str, str], list[_Moments]] = {}
     names = ["".join(f"{factor}={level}" for factor, level in pair.within.items()) or "all" for pair in design.pairs]
     moments = [_Moments.of(pair.contrast, runs) for pair in design.pairs]
-    for pair, within, one in zip(design.pairs, names, moments, strict=True):
-        families.setdefault((pair.factor, within), []).append(one)
+    for pair, within, of_pair in zip(design.pairs, names, moments, strict=True):
+        families.setdefault((pair.factor, within), []).append(of_pair)
     shared = {name: _shared(family) for name, family in families.items()}
     differences = []
-    for pair, within, one in zip(design.pairs, names, moments, strict=True):
-        variance = _variance(one, shared[pair.factor, within], runs)
-        value, error = float(one.value[0]), math.sqrt(variance.total)
+    for pair, within, of_pair in zip(design.pairs, names, moments, strict=True):
+        variance = _variance(of_pair, shared[pair.factor, within], runs)
+        value, error = float(of_pair.value[0]), math.sqrt(variance.total)
         p = 2 * float(special.stdtr(variance.degrees, -abs(value) / error))
         p_equal = 1.0 if rope is None else float(special.stdtr(variance.degrees, (abs(value) - rope) / error))
         differences.append(
@@ -758,11 +763,11 @@ def _differences(design: FactorialDesign, runs: Runs, rope: float | None) -> lis
 
 def _judged(family: Sequence[LevelDifference], *, lower_is_better: bool) -> list[LevelDifference]:
     """Return a family with verdicts: Holm's procedure on differences, then on equivalence where none is significant."""
-    is_better = [(one.difference > 0) is not lower_is_better for one in family]
-    verdicts = by_holm(is_better, [one.p for one in family], [one.p_equal for one in family])
+    is_better = [(effect.difference > 0) is not lower_is_better for effect in family]
+    verdicts = by_holm(is_better, [effect.p for effect in family], [effect.p_equal for effect in family])
     return [
-        replace(one, p_holm=of.p_holm, level_holm=of.level_holm, level_equal=of.level_equal, verdict=of.text)
-        for one, of in zip(family, verdicts, strict=True)
+        replace(effect, p_holm=of.p_holm, level_holm=of.level_holm, level_equal=of.level_equal, verdict=of.text)
+        for effect, of in zip(family, verdicts, strict=True)
     ]
 
 
@@ -775,9 +780,9 @@ def _interactions(design: FactorialDesign, runs: Runs) -> list[Interaction]:
     """
     interactions = []
     for crossed, contrast in design.interactions:
-        one = _Moments.of(contrast, runs)
-        variance = _variance(one, _shared([one]), runs)
-        statistic = float(one.value @ one.value) / variance.total
+        moments = _Moments.of(contrast, runs)
+        variance = _variance(moments, _shared([moments]), runs)
+        statistic = float(moments.value @ moments.value) / variance.total
         df, df_denominator = variance.size, variance.degrees
         (first, levels), (second, others) = crossed.levels.items()
         interactions.append(
@@ -792,35 +797,35 @@ def _interactions(design: FactorialDesign, runs: Runs) -> list[Interaction]:
                 p_holm=1.0,
             )
         )
-    adjusted = holm([one.p for one in interactions])[0]
-    return [replace(one, p_holm=p_holm) for one, p_holm in zip(interactions, adjusted, strict=True)]
+    adjusted = holm([interaction.p for interaction in interactions])[0]
+    return [replace(interaction, p_holm=p_holm) for interaction, p_holm in zip(interactions, adjusted, strict=True)]
 
 
 def _means(design: FactorialDesign, runs: Runs) -> list[MarginalMean]:
     means = []
     for factor, level, cells, is_matched, contrast in design.margins:
-        one = _Moments.of(contrast, runs)
+        moments = _Moments.of(contrast, runs)
         # A seed effect common to all cells does not cancel in a mean, and the image variance is large: never pooled.
-        variance = _variance(one, _shared([one], pooling_level=1.0), runs)
+        variance = _variance(moments, _shared([moments], pooling_level=1.0), runs)
         indices = tuple(design.indices[cell] for cell in cells)
         means.append(
-            MarginalMean(factor, level, float(one.value[0]), variance.total, variance.degrees, indices, is_matched)
+            MarginalMean(factor, level, float(moments.value[0]), variance.total, variance.degrees, indices, is_matched)
         )
     return means
 
 
 def _shares(design: FactorialDesign, runs: Runs, main: Sequence[LevelDifference]) -> list[Share]:
     """Return the shares of the variance of the cell means, with separate shares for seeds and images."""
-    rows = [list(one.values()) for one in design.rows]
+    rows = [list(by_seed.values()) for by_seed in design.rows]
     mean = np.zeros((len(rows), design.num_runs))
     for number, of_cell in enumerate(rows):
         mean[number, of_cell] = 1 / len(of_cell)
     mean -= mean.mean(axis=0)  # deviations from the grand mean
     parts = {}
     for factor in design.factors:
-        pairs = [one for one in main if one.factor == factor]
-        levels = len({level for one in pairs for level in (one.level, one.against)})
-        parts[factor] = sum(one.difference**2 - one.variance for one in pairs) / max(levels, 1) ** 2
+        pairs = [pair for pair in main if pair.factor == factor]
+        levels = len({level for pair in pairs for level in (pair.level, pair.against)})
+        parts[factor] = sum(pair.difference**2 - pair.variance for pair in pairs) / max(levels, 1) ** 2
     total = float(np.mean((mean @ runs.means) ** 2))
     images = float(np.sum((mean @ runs.covariances) * mean)) / runs.num_images / len(rows)
     seeds = _seed_variance(design, runs) * float(np.sum(mean**2)) / len(rows)

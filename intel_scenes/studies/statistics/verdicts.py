@@ -215,18 +215,18 @@ class Design:
         """Return the share of pairs detected, with Holm's steps, for one arm that differs equally from all others."""
         rng = np.random.default_rng(1)
         num_drawn = max(200, min(2000, 100_000 // self.num_pairs))
-        one, other = np.triu_indices(self.num_arms, k=1)
+        first, second = np.triu_indices(self.num_arms, k=1)
         if self.has_baseline:
-            one, other = np.zeros(self.num_pairs, dtype=np.intp), np.arange(1, self.num_arms)
+            first, second = np.zeros(self.num_pairs, dtype=np.intp), np.arange(1, self.num_arms)
         squares = rng.choice(self._squares(), num_drawn)
-        truth, variances, degrees = self._tests(rng, difference, num_seeds, squares, (one, other))
+        truth, variances, degrees = self._tests(rng, difference, num_seeds, squares, (first, second))
         errors = rng.normal(0, np.sqrt(truth))
         errors[:, 0] += difference
-        p_values = 2 * special.stdtr(degrees, -np.abs(errors[:, one] - errors[:, other]) / np.sqrt(variances))
+        p_values = 2 * special.stdtr(degrees, -np.abs(errors[:, first] - errors[:, second]) / np.sqrt(variances))
         order = np.argsort(p_values, axis=1)
-        factors = np.arange(len(one), 0, -1)
+        factors = np.arange(len(first), 0, -1)
         is_shown = np.logical_and.accumulate(np.take_along_axis(p_values, order, 1) * factors <= LEVEL, axis=1)
-        return float(is_shown[(one == 0)[order]].mean())
+        return float(is_shown[(first == 0)[order]].mean())
 
     def _squares(self) -> npt.NDArray[np.float64]:
         """Return the expected seed mean square of a pair, or the quantiles of its posterior."""
@@ -268,7 +268,7 @@ class Design:
         truth = (parts.image / 2 * ratios + expected / num_seeds) / num_images
         chances = rng.chisquare(own, expected.shape) / own
         arms = expected * chances
-        one, other = pairs
+        first, second = pairs
         if self.num_arms == 2 and self.is_paired:
             seeds = chances[:, :1] * expected.sum(axis=1, keepdims=True)
             degrees = np.full(seeds.shape, own)
@@ -279,9 +279,9 @@ class Design:
                 rests = parts.rest / 2 * ratios
                 pooled = np.maximum((arms - rests).mean(axis=1, keepdims=True), 0.0) + rests
                 arms, freedom = moderated_squares(arms, own, pooled, pooled_degrees)
-            seeds = arms[:, one] + arms[:, other]
-            degrees = seeds**2 / (arms[:, one] ** 2 / freedom[:, one] + arms[:, other] ** 2 / freedom[:, other])
-        growth = (ratios[one] + ratios[other]) / 2
+            seeds = arms[:, first] + arms[:, second]
+            degrees = seeds**2 / (arms[:, first] ** 2 / freedom[:, first] + arms[:, second] ** 2 / freedom[:, second])
+        growth = (ratios[first] + ratios[second]) / 2
         image, bound = (np.broadcast_to(part * growth, seeds.shape) for part in (parts.image, parts.rest / num_seeds))
         mean, spread = posterior_precision(image, seeds / num_seeds, bound, degrees)
         spread += 2 * (image * mean) ** 2 / (num_images - 1)
