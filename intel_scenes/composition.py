@@ -25,7 +25,7 @@ def configured(cfg: DictConfig, kind: type[Config]) -> Config:
     Raises:
         UserError: A key is unknown or has no value, or a value is invalid.
     """
-    (config_name,) = (name for name, one in config.COMMANDS.items() if one is kind)
+    (config_name,) = (name for name, config_class in config.COMMANDS.items() if config_class is kind)
     filled = _without_hydra(cfg)
     if kind is RunConfig:
         for key, placeholder in (("num_steps", config.NUM_STEPS), ("folder", config.FOLDER)):

@@ -889,9 +889,9 @@ def _filled(nested: Mapping[str, Any], values: Mapping[str, object]) -> dict[str
 
     def fill(item: object) -> object:
         if isinstance(item, Mapping):
-            return {key: fill(one) for key, one in item.items()}
+            return {key: fill(entry) for key, entry in item.items()}
         if isinstance(item, list | tuple):
-            return [fill(one) for one in item]
+            return [fill(entry) for entry in item]
         if not isinstance(item, str):
             return item
         if item in values:

@@ -98,15 +98,15 @@ def _is_costly(key: str) -> bool:
 
 def hashed(part: Any, prefix: str = "") -> Iterator[tuple[str, object]]:  # noqa: ANN401
     """Yield the dotted keys and values of a dataclass, without those that have their default: see `sections`."""
-    for one in fields(part):
-        name, value = f"{prefix}{one.name}", getattr(part, one.name)
-        if one.name == "others":
+    for field in fields(part):
+        name, value = f"{prefix}{field.name}", getattr(part, field.name)
+        if field.name == "others":
             yield from ((f"{prefix}{key}", item) for key, item in flatten(value).items())
         elif is_dataclass(value):
             yield from hashed(value, f"{name}.")
         elif isinstance(value, Mapping):
             yield from ((f"{name}.{key}", item) for key, item in flatten(value).items())
-        elif one.default is MISSING or value != one.default:
+        elif field.default is MISSING or value != field.default:
             yield name, value
 
 

@@ -107,7 +107,7 @@ def nearest(name: str, choices: Iterable[str], *, cutoff: float = 0.6) -> list[s
     if same and meant != last:
         return same[:3]
     if alike := difflib.get_close_matches(last, beside, cutoff=cutoff):
-        return [beside[one] for one in alike]
+        return [beside[part] for part in alike]
     if last == "name":  # which any section may have
         return []
     if same:
@@ -115,7 +115,7 @@ def nearest(name: str, choices: Iterable[str], *, cutoff: float = 0.6) -> list[s
     if not (section and beside) and (alike := difflib.get_close_matches(name, names, cutoff=cutoff)):
         return alike
     elsewhere = {last_part(key): key for key in reversed(names)}
-    return [elsewhere[one] for one in difflib.get_close_matches(last, elsewhere, cutoff=max(cutoff, 0.8))]
+    return [elsewhere[part] for part in difflib.get_close_matches(last, elsewhere, cutoff=max(cutoff, 0.8))]
 
 
 def no_such_key(name: str, near: Sequence[str]) -> str:
@@ -145,7 +145,7 @@ def _not_taken(name: str, values: Mapping[str, Any]) -> dict[str, str]:
         refusals = {f"{name}.{key}": f"{name}.{key} has no effect, because no {name} is chosen" for key in arguments}
     elif (taken := _arguments(str(target), is_partial=is_partial)) is not None:
         for key in (key for key in arguments if key not in taken):
-            near = nearest(f"{name}.{key}", [f"{name}.{one}" for one in taken])
+            near = nearest(f"{name}.{key}", [f"{name}.{argument}" for argument in taken])
             listed = f"takes {', '.join(taken)}" if len(taken) <= MOST_LISTED else "does not take it"
             refusals[f"{name}.{key}"] = no_such_key(f"{name}.{key}", near) + ("" if near else f": {target} {listed}")
     for key, value in arguments.items():
@@ -170,4 +170,4 @@ def _arguments(target: str, *, is_partial: bool) -> tuple[str, ...] | None:
     if any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return None
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return tuple(one.name for one in parameters[1 if is_partial else 0 :] if one.kind in named)
+    return tuple(parameter.name for parameter in parameters[1 if is_partial else 0 :] if parameter.kind in named)

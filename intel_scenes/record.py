@@ -214,7 +214,7 @@ class Summary:
         needed = {"val_accuracy", "test_accuracy"}
         if self.metric == BALANCED:
             needed |= {"val_balanced_accuracy", "val_balanced_accuracy_tta", "test_balanced_accuracy"}
-        for key in (one.name for one in fields(self) if "accuracy" in one.name):
+        for key in (summary_field.name for summary_field in fields(self) if "accuracy" in summary_field.name):
             accuracy = getattr(self, key)
             if accuracy is None and key not in needed:
                 continue
@@ -251,12 +251,12 @@ class Summary:
         if not isinstance(values, dict):
             raise UserError(f"{path} is not a record, because it is not a JSON object: move the folder away")
         typed = {}
-        for one in fields(cls):
-            value = values.get(one.name)
+        for summary_field in fields(cls):
+            value = values.get(summary_field.name)
             try:
-                typed[one.name] = _typed(value, one.type)
+                typed[summary_field.name] = _typed(value, summary_field.type)
             except (KeyError, ValueError, OverflowError) as error:
-                text = f"{one.name}: {(value if isinstance(value, str) else reprlib.repr(value))[:40]}"
+                text = f"{summary_field.name}: {(value if isinstance(value, str) else reprlib.repr(value))[:40]}"
                 raise UserError(f"{path} holds {text}, which no run writes: move the folder away") from error
         try:
             return cls(**typed)
@@ -318,7 +318,7 @@ def _typed(value: Any, kind: Any) -> Any:  # noqa: ANN401
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is tuple and isinstance(value, list):
         kinds = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
-        return tuple(_typed(item, one) for item, one in zip(value, kinds, strict=True))
+        return tuple(_typed(item, item_kind) for item, item_kind in zip(value, kinds, strict=True))
     if isinstance(value, dict) and (origin is Mapping or is_dataclass(kind)):
         if origin is Mapping:
             return {key: _typed(item, arguments[1]) for key, item in value.items()}
@@ -989,7 +989,7 @@ class StudyPlan:
     @property
     def tuning_runs(self) -> tuple[str, ...]:
         """Names of the tuning runs, each once: those planned first and those added later."""
-        return tuple(dict.fromkeys([*self.planned, *(name for one in self.added for name in one.runs)]))
+        return tuple(dict.fromkeys([*self.planned, *(name for addition in self.added for name in addition.runs)]))
 
     @property
     def cut(self) -> tuple[str, ...]:
@@ -1000,9 +1000,9 @@ class StudyPlan:
     def confirmed_arms(self) -> tuple[ConfirmedArm, ...]:
         """Confirmed configurations, each once with all its fresh seeds and their runs."""
         arms: dict[tuple[str, ...], ConfirmedArm] = {}
-        for one in (arm for entry in self.confirmed for arm in entry.arms):
-            held = arms.get(one.overrides, replace(one, seeds=(), runs=()))
-            arms[one.overrides] = replace(held, seeds=(*held.seeds, *one.seeds), runs=(*held.runs, *one.runs))
+        for arm in (arm for entry in self.confirmed for arm in entry.arms):
+            held = arms.get(arm.overrides, replace(arm, seeds=(), runs=()))
+            arms[arm.overrides] = replace(held, seeds=(*held.seeds, *arm.seeds), runs=(*held.runs, *arm.runs))
         return tuple(arms.values())
 
     @property
@@ -1055,7 +1055,7 @@ def write_study(folder: Path, plan: StudyPlan) -> None:
 def _study_plan(content: Any) -> StudyPlan:  # noqa: ANN401
     """Convert the content of a YAML file; AttributeError, KeyError, TypeError or ValueError where it is no plan."""
     get = content.get
-    known = {one.name for one in fields(StudyPlan)} - {"others"}
+    known = {field.name for field in fields(StudyPlan)} - {"others"}
     return StudyPlan(
         question=_text(get("question")),
         compared=_texts(get("compared")),

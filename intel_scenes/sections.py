@@ -8,7 +8,6 @@ before, so a record without the key has that value, and only other values are ha
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache
 from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -98,7 +97,7 @@ class Windows:
         """Return what is wrong with a value; None for a valid one."""
         shares = value if isinstance(value, tuple) else ()
         is_right = bool(shares) and all(_is_number(share) and 0 < share <= 1 for share in shares)
-        is_right = is_right and all(one < following for one, following in pairwise(shares))
+        is_right = is_right and all(share < following for share, following in pairwise(shares))
         return None if is_right else "must be a list of ascending numbers above 0 and up to 1, such as [0.1, 1]"
 
 
@@ -166,10 +165,10 @@ def from_plain(kind: type[Config], plain: Mapping[str, Any], prefix: str = "") -
     values: dict[str, Any] = {}
     if "others" in hints:
         values["others"] = {key: value for key, value in plain.items() if key not in hints}
-    for one in fields(kind):
-        name, hint = one.name, hints[one.name]
+    for field in fields(kind):
+        name, hint = field.name, hints[field.name]
         if name not in plain:
-            if name != "others" and one.default is MISSING and one.default_factory is MISSING:
+            if name != "others" and field.default is MISSING and field.default_factory is MISSING:
                 raise MissingKey(f"{prefix}{name}")
         elif _is_section(hint):
             if not isinstance(plain[name], Mapping):
@@ -186,12 +185,12 @@ def as_plain(section: Section) -> dict[str, Any]:
     Keys that were added later are left out while they have their default of null or an empty section.
     """
     plain: dict[str, Any] = {}
-    for one in fields(section):
-        value = getattr(section, one.name)
-        if one.name == "others":
+    for field in fields(section):
+        value = getattr(section, field.name)
+        if field.name == "others":
             plain |= {key: _thawed(item) for key, item in value.items()}
-        elif not (value is None and one.default is None) and (value or one.default_factory is MISSING):
-            plain[one.name] = _thawed(value)
+        elif not (value is None and field.default is None) and (value or field.default_factory is MISSING):
+            plain[field.name] = _thawed(value)
     return plain
 
 
@@ -216,10 +215,9 @@ def key_names(kind: type[Section], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-@cache
 def _hints(kind: type[Any]) -> dict[str, Any]:
     hints = get_type_hints(kind, include_extras=True)
-    return {one.name: hints[one.name] for one in fields(kind)}
+    return {field.name: hints[field.name] for field in fields(kind)}
 
 
 def _is_section(hint: Any) -> bool:  # noqa: ANN401

@@ -101,7 +101,7 @@ def audit_images(config: AuditConfig) -> AuditResult:
         runtime=runtime,
     )
     train_labels, flipped = flip_labels(train.labels, config.flip, num_classes, config.seed)
-    labels = {split: one.labels for split, one in scenes.items()} | {"train": train_labels}
+    labels = {split: of_split.labels for split, of_split in scenes.items()} | {"train": train_labels}
     label_issues = find_label_issues(features, labels, config.folds, config.seed) if has_cleanlab else {}
     vectors = np.concatenate([features.images.values.numpy(), features.test_images.values.numpy()])
     findings = [
@@ -161,7 +161,7 @@ def _exclude(scenes: Mapping[str, Scenes], flagged: Mask | None) -> list[tuple[s
     for split, name in (("test", "test"), ("val", "validation")):
         if split in scenes:
             contents = set(scenes[split].contents)
-            masks.append((f"identical to a {name} image", np.array([one in contents for one in train.contents])))
+            masks.append((f"identical to a {name} image", np.array([digest in contents for digest in train.contents])))
     if flagged is not None:
         masks.append(("with a label that is likely wrong", flagged))
     return [(reason, [train.paths[index] for index in np.flatnonzero(mask)]) for reason, mask in masks]

@@ -144,8 +144,8 @@ def forms_of(scenes: Scenes) -> list[Form]:
 
     with ThreadPoolExecutor() as pool, progress_bar.bar(len(scenes), "reading image sizes") as bar:
         forms = []
-        for one in pool.map(form, range(len(scenes))):
-            forms.append(one)
+        for image_form in pool.map(form, range(len(scenes))):
+            forms.append(image_form)
             bar.update()
         return forms
 

@@ -100,7 +100,7 @@ def find_label_issues(
             out_of_fold[own] = _predicted(_fitted_head(train, rest, num_classes), train, own)
             bar.update(len(own))
     head = _fitted_head(train, np.arange(len(train_labels)), num_classes)
-    predictions = {split: _predicted(head, one, np.arange(len(one.labels))) for split, one in images.items()}
+    predictions = {split: _predicted(head, stored, np.arange(len(stored.labels))) for split, stored in images.items()}
     predictions = {"train": out_of_fold} | predictions
     return {split: confident_learning(labels[split], predicted) for split, predicted in predictions.items()}
 

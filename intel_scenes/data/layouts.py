@@ -122,7 +122,7 @@ def concatenated(first: Scenes, second: Scenes) -> Scenes:
         classes=first.classes,
         contents=first.contents + second.contents,
         left_out=first.left_out,
-        files=tuple(str(one.file(index).absolute()) for one in (first, second) for index in range(len(one))),
+        files=tuple(str(scenes.file(index).absolute()) for scenes in (first, second) for index in range(len(scenes))),
     )
 
 

@@ -250,10 +250,10 @@ def stratified_mask(
         members = np.sort(first[labels[first] == label])
         shuffled = group[generator.permutation(members)]
         room = max(1, round(fraction * int(np.sum(labels == label))))
-        for one in shuffled:
-            if sizes[one] <= room:
-                taken[one] = True
-                room -= sizes[one]
+        for group_number in shuffled:
+            if sizes[group_number] <= room:
+                taken[group_number] = True
+                room -= sizes[group_number]
     mask: npt.NDArray[np.bool_] = taken[group]
     return mask
 

@@ -151,14 +151,14 @@ def evaluate_folder(
     classes = _classes_of(runs)
     scenes = _with_labels_of(classes, read_labelled(folder, split, labels=labels), runs[0])
     predicted = [_predict(run, scenes, views, cache_dir, trust=trust) for run in runs]
-    notices = [*_trained_on(runs, labels or folder, split), *(one.notice for one in predicted if one.notice)]
+    notices = [*_trained_on(runs, labels or folder, split), *(of_run.notice for of_run in predicted if of_run.notice)]
     skipped = predicted[0].skipped  # the same for every run: decoding does not depend on the network
     if skipped:
         log.warning("%s could not be decoded; skipped: %s", counted(len(skipped), "image"), few(list(skipped)))
     for notice in notices:
         log.warning("%s", notice)
-    names, predictions = [str(run.folder) for run in runs], [one.predictions for one in predicted]
-    temperatures: list[float | None] = [one.temperature for one in predicted]
+    names, predictions = [str(run.folder) for run in runs], [of_run.predictions for of_run in predicted]
+    temperatures: list[float | None] = [of_run.temperature for of_run in predicted]
     pairs = [
         paired_difference(names[late], names[early], *(_is_correct(predictions[number]) for number in (late, early)))
         for early, late in combinations(range(len(runs)), 2)
@@ -205,7 +205,7 @@ def _classes_of(runs: Sequence[FinishedRun]) -> tuple[str, ...]:
         if not run.summary.classes:
             raise UserError(f"the record of {run.folder} names no classes: train again to evaluate it on a folder")
         if run.summary.classes != first.summary.classes:
-            listed = (f"{one.folder} ({', '.join(one.summary.classes or ())})" for one in (run, first))
+            listed = (f"{finished.folder} ({', '.join(finished.summary.classes or ())})" for finished in (run, first))
             raise UserError(f"{' and '.join(listed)} have different classes: evaluate them one at a time")
     assert first.summary.classes is not None
     return first.summary.classes
@@ -302,7 +302,7 @@ def _is_correct(predictions: Predictions) -> npt.NDArray[np.bool_]:
 
 
 def _mean_of(predictions: Sequence[Predictions]) -> Predictions:
-    average = np.mean([one.probabilities for one in predictions], axis=0)
+    average = np.mean([of_run.probabilities for of_run in predictions], axis=0)
     return replace(predictions[0], predicted=average.argmax(1), probabilities=average)
 
 

@@ -67,9 +67,9 @@ def _write_row(evaluation: FolderEvaluation, row: FolderScores, predictions: Pre
         bins["calibrated"] = reliability(calibrated, predictions.labels)
     columns = [field.name for field in fields(Bin) if field.name != "interval"]
     rows = [
-        (kind, *(getattr(one, name) for name in columns), *(one.interval or (None, None)))
+        (kind, *(getattr(bin_, name) for name in columns), *(bin_.interval or (None, None)))
         for kind, bins_of_kind in bins.items()
-        for one in bins_of_kind
+        for bin_ in bins_of_kind
     ]
     files.write_csv(folder / "reliability.csv", ("kind", *columns, "interval_low", "interval_high"), rows)
     files.write_whole(folder / "reliability.png", draw_reliability(bins["predicted"], bins.get("calibrated")))

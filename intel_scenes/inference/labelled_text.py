@@ -25,7 +25,7 @@ def evaluation_text(evaluation: FolderEvaluation) -> str:
 
 def _in_full(row: FolderScores) -> list[str]:
     low, high = map(percentage, row.accuracy_interval)
-    width = max(len("class"), *(len(one.name) for one in row.classes))
+    width = max(len("class"), *(len(scores.name) for scores in row.classes))
     return [
         row.name,
         f"  accuracy                 {percentage(row.accuracy):>7}   95 % interval {low} to {high}, over images",
@@ -35,7 +35,7 @@ def _in_full(row: FolderScores) -> list[str]:
         f"  calibration error        {row.ece:6.3f}{_calibrated(row, row.ece_calibrated)}",
         "",
         f"  {'class':{width}}   images  precision   recall       F1",
-        *(f"  {one.name:{width}}  {_of_class(one)}" for one in row.classes),
+        *(f"  {scores.name:{width}}  {_of_class(scores)}" for scores in row.classes),
     ]
 
 
@@ -43,9 +43,9 @@ def _calibrated(row: FolderScores, value: float | None) -> str:
     return "" if value is None else f"   {value:.3f} at the run's temperature {row.temperature:.2f}"
 
 
-def _of_class(one: ClassScores) -> str:
-    shares = (f"{percentage(value):>7}" for value in (one.precision, one.recall, one.f1))
-    return f"{one.num_images:7,}    {'  '.join(shares)}"
+def _of_class(scores: ClassScores) -> str:
+    shares = (f"{percentage(value):>7}" for value in (scores.precision, scores.recall, scores.f1))
+    return f"{scores.num_images:7,}    {'  '.join(shares)}"
 
 
 def _in_short(row: FolderScores) -> str:

@@ -51,12 +51,12 @@ class FinishedRun:
     @property
     def probabilities(self) -> dict[str, Probabilities]:
         """(N, C) probabilities of each split."""
-        return {split: one.probabilities for split, one in self.predictions.items()}
+        return {split: predictions.probabilities for split, predictions in self.predictions.items()}
 
     @property
     def labels(self) -> dict[str, Labels]:
         """(N,) labels of each split."""
-        return {split: one.labels for split, one in self.predictions.items()}
+        return {split: predictions.labels for split, predictions in self.predictions.items()}
 
     @property
     def runtime(self) -> Runtime:

@@ -102,7 +102,7 @@ def predict(
         UserError: The networks have different classes, or no image can be read.
     """
     check_classes(list(members))
-    storings = tuple(dict.fromkeys(one.storing for one in members))
+    storings = tuple(dict.fromkeys(member.storing for member in members))
     device = members[0].runtime.device
     logits: list[list[Tensor]] = [[] for _ in members]
     unreadable: dict[int, str] = {}

@@ -69,19 +69,19 @@ def draw_reliability(bins: tuple[Bin, ...], calibrated: tuple[Bin, ...] | None) 
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     figure.subplots_adjust(left=0.14, right=0.95, bottom=0.1, top=0.94, hspace=0.08)
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-    edges = [bins[0].low, *(one.high for one in bins)]
+    edges = [bins[0].low, *(bin_.high for bin_ in bins)]
     for name, series, color in (
         ("as predicted", bins, PREDICTED),
         ("at the run's temperature", calibrated or (), CALIBRATED),
     ):
-        filled = [one for one in series if one.num_images]
-        for one in filled:
-            assert one.interval is not None
-            axes.plot([one.confidence] * 2, one.interval, color=color, linewidth=1, alpha=0.5)
+        filled = [bin_ for bin_ in series if bin_.num_images]
+        for bin_ in filled:
+            assert bin_.interval is not None
+            axes.plot([bin_.confidence] * 2, bin_.interval, color=color, linewidth=1, alpha=0.5)
         if filled:
-            x, y = [one.confidence for one in filled], [one.accuracy for one in filled]
+            x, y = [bin_.confidence for bin_ in filled], [bin_.accuracy for bin_ in filled]
             axes.plot(x, y, color=color, marker="o", markersize=4, label=name)
-            counts.stairs([one.num_images for one in series], edges, color=color)
+            counts.stairs([bin_.num_images for bin_ in series], edges, color=color)
     axes.set_title("reliability (95 % intervals over images)", fontsize=11)
     axes.set_ylabel("accuracy")
     axes.set_ylim(0, 1)

@@ -51,7 +51,7 @@ def parameter_groups(
         for kind in ("decayed", "spared")
     }
     for name, parameter in network.named_parameters():
-        kind = "spared" if parameter.ndim <= 1 or any(fnmatchcase(name, one) for one in spared) else "decayed"
+        kind = "spared" if parameter.ndim <= 1 or any(fnmatchcase(name, pattern) for pattern in spared) else "decayed"
         part = "head" if name.startswith(prefixes) else f"backbone {stage_of[name]}" if stage_of else "backbone"
         groups[f"{part} {kind}"]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]

@@ -221,8 +221,8 @@ def resolve(request: Request, compose: Compose) -> StudyBudget:
         UserError: Options contradict each other, or not even the smallest part fits.
     """
     plan = read_study(request.folder)
-    known = [(one, "sweep.plan_file") for one in (request.shared,) if one]
-    for budget, source in [*known, *((one, record.STUDY) for one in (plan.budgets if plan else ()))]:
+    known = [(shared, "sweep.plan_file") for shared in (request.shared,) if shared]
+    for budget, source in [*known, *((planned, record.STUDY) for planned in (plan.budgets if plan else ()))]:
         if (budget.minutes, budget.of) == (request.minutes, request.digest):
             print(f"{KEY}={request.minutes:g}: epochs={budget.epochs}, from {source}", file=sys.stderr)
             return budget

@@ -43,7 +43,7 @@ def chosen_arms(folder: Path, plan: StudyPlan) -> list[ConfirmedArm]:
         ConfirmedArm(
             arm.label,
             _overrides(arm.chosen.runs[0].folder),
-            seeds_in_order(str(run.summary.seed) for one in arm.configurations for run in one.runs),
+            seeds_in_order(str(run.summary.seed) for configuration in arm.configurations for run in configuration.runs),
         )
         for arm in _choice(folder, plan, {}).arms
     ]
@@ -79,7 +79,7 @@ def _choice(folder: Path, plan: StudyPlan, bounds: Mapping[str, Sequence[float]]
     except UserError as error:
         raise UserError(f"validation cannot choose a configuration to confirm: {error}") from error
     grouped = group(replace(study, plan=plan), align(study.runs))
-    candidates = [replace(one, confirmed=None) for one in grouped.candidates]
+    candidates = [replace(candidate, confirmed=None) for candidate in grouped.candidates]
     return choose(candidates, grouped.tuned, plan.searched, bounds)
 
 

@@ -62,9 +62,9 @@ def shared_and_swept(jobs: Sequence[Overrides]) -> tuple[dict[str, str], set[str
     swept: set[str] = set()
     for place, job in enumerate(jobs):
         by_key = {override.key_or_group: override for override in map(parsed, job)}
-        by_key = {key: one for key, one in by_key.items() if key != "seed" and not is_neutral(key)}
-        swept |= {key for key, one in by_key.items() if one.is_sweep_override()}
-        texts = {key: str(one.input_line) for key, one in by_key.items()}
+        by_key = {key: override for key, override in by_key.items() if key != "seed" and not is_neutral(key)}
+        swept |= {key for key, override in by_key.items() if override.is_sweep_override()}
+        texts = {key: str(override.input_line) for key, override in by_key.items()}
         shared = shared if place else texts
         swept |= {key for key in shared.keys() | texts.keys() if shared.get(key) != texts.get(key)}
     return {key: text for key, text in shared.items() if key not in swept}, swept

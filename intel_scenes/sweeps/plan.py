@@ -68,7 +68,7 @@ def _choices(plan: StudyPlan) -> tuple[dict[str, str], set[str]] | None:
     """
     if plan.fixed is not None:
         return shared_and_swept([plan.fixed])[0], set(plan.swept)
-    commands = [plan.command, *(one.command for one in plan.added)]
+    commands = [plan.command, *(addition.command for addition in plan.added)]
     readable = [typed for command in commands if command is not None and (typed := of_command(command)) is not None]
     return shared_and_swept(readable) if readable else None
 
@@ -127,7 +127,7 @@ def write(
         before = read_study(folder)
         plan = _amended(before, now, joined) if before else now
         if budget is not None and budget not in plan.budgets:
-            if any((one.minutes, one.of) == (budget.minutes, budget.of) for one in plan.budgets):
+            if any((planned.minutes, planned.of) == (budget.minutes, budget.of) for planned in plan.budgets):
                 return False
             plan = replace(plan, budgets=(*plan.budgets, budget))
         if shared is not None:

@@ -36,7 +36,7 @@ def sampled(intervals: Sequence[Override], trials: int) -> list[list[str]]:
     from scipy.stats import qmc
 
     points = qmc.Halton(len(intervals), rng=SEARCH_SEED).random(trials)
-    axes = [_axis(interval_of(one), column) for one, column in zip(intervals, points.T.tolist(), strict=True)]
+    axes = [_axis(interval_of(override), column) for override, column in zip(intervals, points.T.tolist(), strict=True)]
     keys = [override.get_key_element() for override in intervals]
     return [[f"{key}={value}" for key, value in zip(keys, point, strict=True)] for point in zip(*axes, strict=True)]
 

@@ -89,7 +89,7 @@ def epochs_by_budget(configs: Iterable[RunConfig]) -> dict[str, int]:
         configs: The composed configurations, with the threads of the study; those without a budget are passed over.
     """
     epochs = {}
-    for config in {cost_digest(one): one for one in configs if one.budget_minutes is not None}.values():
+    for config in {cost_digest(config): config for config in configs if config.budget_minutes is not None}.values():
         torch.set_num_threads(resolve_threads(config.threads))
         weights, data = resolve_weights(config.model), build_data(config, reports=False)
         resolved = at_equal_steps(config, data).with_batch_size(data.batch_size)

@@ -104,11 +104,11 @@ class Predicted:
         }
         first_name, (first, *_) = next(iter(loaded.items()))
         for name, of_name in loaded.items():
-            if any(one.paths != first.paths for one in of_name):
+            if any(predictions.paths != first.paths for predictions in of_name):
                 raise UserError(
                     f"the {split} images of {name} are not those of {first_name}: train them on the same images"
                 )
-        return cls({name: np.stack([one.probabilities for one in runs]) for name, runs in loaded.items()}, first.labels)
+        return cls({name: np.stack([run.probabilities for run in runs]) for name, runs in loaded.items()}, first.labels)
 
     def mean(self, names: Names) -> Array:
         """Return the mean probabilities of several backbones, (seeds, images, classes)."""

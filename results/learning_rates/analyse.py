@@ -527,7 +527,7 @@ def grid_rows(all_series: Sequence[Series], outcome: str) -> list[Sequence[objec
             float(values.std(ddof=1)) if len(values) > 1 else None,
             sum(not run.is_completed for run in cell),
         )
-        for series, batch in itertools.chain(*([(one, batch) for batch in one.batches] for one in all_series))
+        for series, batch in itertools.chain(*([(series, batch) for batch in series.batches] for series in all_series))
         for rate, values, cell in zip(batch.rates, batch.values, batch.cells, strict=True)
     ]
 

@@ -89,10 +89,10 @@ def write_tables(study: Study, output: Path) -> None:
     columns = ("source", "prediction", "rule", "scope", "measured", "value", *INTERVAL, "num", "verdict")
     judged = (
         (
-            *(one.claim.source, one.claim.prediction, one.claim.rule, one.scope, one.measured),
-            *(*_written(one.estimate), one.estimate.num, one.verdict),
+            *(answer.claim.source, answer.claim.prediction, answer.claim.rule, answer.scope, answer.measured),
+            *(*_written(answer.estimate), answer.estimate.num, answer.verdict),
         )
-        for one in answers(study)
+        for answer in answers(study)
     )
     files.write_csv(output / "predictions.csv", columns, judged)
 
@@ -102,7 +102,7 @@ def _tables(study: Study) -> dict[str, tuple[tuple[str, ...], Iterable[tuple[obj
     of_outcomes = [f"{outcome}_{name}" for outcome in OUTCOMES for name in ("lr", "edge", "value", *INTERVAL, "seeds")]
     excess = ("excess", "excess_low", "excess_high", "screened_excess", "noise_scale")
     share_of_excess = ("share_of_excess", "share_low", "share_high", "seeds")
-    missing = ((*_named(one.cell), one.lr, one.seed, one.reason) for one in wanted(study))
+    missing = ((*_named(run.cell), run.lr, run.seed, run.reason) for run in wanted(study))
     return {
         "cells.csv": ((*of_outcomes, *excess), _cell_rows(study)),
         "decay.csv": (("outcome", "D", *INTERVAL, *share_of_excess), _decay_rows(study)),
@@ -147,7 +147,7 @@ def _reached(tuned: Tuned) -> list[object]:
 
 def _constants(study: Study) -> Iterator[tuple[Outcome, Tuned]]:
     for outcome in OUTCOMES:
-        yield from ((outcome, one) for cell, one in study.tuned[outcome].items() if cell.schedule == CONSTANT)
+        yield from ((outcome, tuned) for cell, tuned in study.tuned[outcome].items() if cell.schedule == CONSTANT)
 
 
 def _decay_rows(study: Study) -> Iterator[tuple[object, ...]]:

@@ -63,8 +63,8 @@ class Tuned:
         measured = [trial.noise for trial in (self.first, *self.trials.values()) if trial.noise]
         if not measured:
             return None
-        signal = sum(one.signal for one in measured)
-        return sum(one.noise for one in measured) / signal if signal > 0 else math.inf
+        signal = sum(of_seed.signal for of_seed in measured)
+        return sum(of_seed.noise for of_seed in measured) / signal if signal > 0 else math.inf
 
 
 def criterion(trial: Trial, outcome: Outcome) -> float:
@@ -134,7 +134,7 @@ class Study:
         """Return the same cell under the one of these schedules that the screening seed found best; None if not run."""
         cells = [tuned.cell.with_schedule(schedule) for schedule in schedules]
         present = [self.tuned[tuned.outcome][cell] for cell in cells if cell in self.tuned[tuned.outcome]]
-        return min(present, key=lambda one: one.screened, default=None)
+        return min(present, key=lambda candidate: candidate.screened, default=None)
 
     def constant(self, outcome: Outcome, problem: Problem | None, **fixed: object) -> list[Tuned]:
         """Return the tuned cells at a constant rate."""
@@ -159,7 +159,7 @@ class Study:
     def screened_excess(self, tuned: Tuned) -> float | None:
         """Return the objective of the screening seed minus the optimum; None without an optimum."""
         optimum = self.optima.get(tuned.cell.problem)
-        return optimum and tuned.first.objective - optimum.value
+        return None if optimum is None else tuned.first.objective - optimum.value
 
 
 def gain(constant: Tuned, other: Tuned) -> dict[int, float]:
@@ -172,7 +172,7 @@ def gain_estimate(constant: Tuned, other: Tuned) -> Estimate:
     """Return D with its interval over fresh seeds; without bounds where only the screening seed was run."""
     if by_seed := gain(constant, other):
         return mean(by_seed.values())
-    first, second = (value_of(one.first, one.outcome) for one in (constant, other))
+    first, second = (value_of(tuned.first, tuned.outcome) for tuned in (constant, other))
     value = second - first if constant.outcome == "test" else first - second
     return Estimate(value, -math.inf, math.inf, 0) if math.isfinite(value) else UNKNOWN
 
@@ -184,7 +184,7 @@ def windows(study: Study, constant: Tuned) -> list[Tuned]:
         for cell, tuned in study.tuned[constant.outcome].items()
         if cell.schedule.startswith(f"{AVERAGING} ") and cell.with_schedule(CONSTANT) == constant.cell
     ]
-    return sorted(averaged, key=lambda one: window_of(one.cell))
+    return sorted(averaged, key=lambda tuned: window_of(tuned.cell))
 
 
 def window_of(cell: Cell) -> float:

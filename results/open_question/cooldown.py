@@ -28,7 +28,8 @@ def rows(study: Study) -> list[str]:
             left = mean(gain(late, linear).values())
             scale = 1000 if outcome == "training" else 100
             shown = [
-                f"{scale * one.value:.2f} ({scale * one.low:.2f} to {scale * one.high:.2f})" for one in (of_late, left)
+                f"{scale * estimate.value:.2f} ({scale * estimate.low:.2f} to {scale * estimate.high:.2f})"
+                for estimate in (of_late, left)
             ]
             share = f"{of_late.value / of_linear.value:.0%}" if of_linear.value > 0 else "no share"
             cell = f"{outcome}, {constant.cell.optimizer}, {constant.cell.batch_size}, {constant.cell.regime}"

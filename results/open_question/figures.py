@@ -41,10 +41,10 @@ Axis = Mapping[Place, tuple[float, str]]  # position and label
 
 
 class Mark(NamedTuple):
-    """A value, its interval (empty without one), and whether fresh seeds gave it."""
+    """A value, its interval (None without one), and whether fresh seeds gave it."""
 
     value: float
-    interval: Sequence[float]
+    interval: tuple[float, float] | None
     is_confirmed: bool
 
 
@@ -141,7 +141,7 @@ def _excess(row: Row) -> Mark:
 
 
 def _mark(value: str, low: str, high: str, is_confirmed: bool = True) -> Mark:
-    return Mark(float(value), [float(low), float(high)] if low and high else [], is_confirmed)
+    return Mark(float(value), (float(low), float(high)) if low and high else None, is_confirmed)
 
 
 def _draw_line(axes: Axes, marks: Mapping[Place, Mark], axis: Axis, look: tuple[str, str, str], shift: float) -> None:
@@ -162,9 +162,8 @@ def _mark_batches(axes: Axes, axis: Axis) -> None:
     axes.set_xticks([x for x, _ in axis.values()], labels=[label for _, label in axis.values()], fontsize=8)
     for regime in REGIMES:
         if positions := [x for place, (x, _) in axis.items() if place[0] == regime]:
-            where = (sum(positions) / len(positions), 1.0)
-            look = {"ha": "center", "va": "bottom", "fontsize": 8, "color": "#666666"}
-            axes.annotate(regime, where, xycoords=("data", "axes fraction"), **look)
+            middle, above = sum(positions) / len(positions), axes.get_xaxis_transform()
+            axes.text(middle, 1.0, regime, transform=above, ha="center", va="bottom", fontsize=8, color="#666666")
     axes.set_xlabel("images per batch, below: steps", fontsize=9)
 
 

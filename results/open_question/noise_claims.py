@@ -76,8 +76,8 @@ def answers(study: Study) -> list[Answer]:
     """Return the answers to these rows."""
     return [
         *or_not_run(SLOPE, [answer for name in SGD if (answer := _slope(study, name))]),
-        *or_not_run(VANISHING, [one for name in SGD for one in _vanishing(study, name)]),
-        *or_not_run(NORMALIZED_STEPS, [one for name in NORMALIZED for one in _normalized(study, name)]),
+        *or_not_run(VANISHING, [answer for name in SGD for answer in _vanishing(study, name)]),
+        *or_not_run(NORMALIZED_STEPS, [answer for name in NORMALIZED for answer in _normalized(study, name)]),
         *or_not_run(NOISE_SCALE, _noise_scale(study)),
         *or_not_run(SMALL_BATCHES, [answer for name in SGD if (answer := _small_batches(study, name))]),
     ]
@@ -97,7 +97,7 @@ def stationary_cells(study: Study, optimizer: str) -> dict[tuple[float, int], fl
             by_place[cell.passes, trial.lr, cell.batch_size].append(trial)
     return {
         (lr, batch_size): math.log(late)
-        for (_, lr, batch_size), trials in sorted(by_place.items(), key=lambda one: one[0])
+        for (_, lr, batch_size), trials in sorted(by_place.items(), key=lambda item: item[0])
         if (late := _stationary_excess(trials, lowest)) is not None
     }
 
@@ -209,7 +209,7 @@ def _falls_at_equal_steps(study: Study) -> list[tuple[str, int, int, Estimate]]:
             by_optimizer[constant.cell.optimizer].append(constant)
     falls = []
     for optimizer, cells in by_optimizer.items():
-        small, large = (pick(cells, key=lambda one: one.cell.batch_size) for pick in (min, max))
+        small, large = (pick(cells, key=lambda tuned: tuned.cell.batch_size) for pick in (min, max))
         if small is not large:
             fall = mean(paired(study.decay_gain(small), study.decay_gain(large)).values())
             falls.append((optimizer, small.cell.batch_size, large.cell.batch_size, fall))
@@ -243,7 +243,7 @@ def _lead(study: Study, optimizer: str, batch_size: int) -> dict[int, float]:
     best = []
     for name in (optimizer, "adam"):
         cells = study.constant("training", study.main, optimizer=name, batch_size=batch_size, regime="samples")
-        best += [one for cell in cells if (one := study.under(cell, CONSTANT, *DECAYED))]
+        best += [tuned for cell in cells if (tuned := study.under(cell, CONSTANT, *DECAYED))]
     return paired(best[0].values, best[1].values) if len(best) == 2 else {}
 
 

@@ -215,7 +215,7 @@ def optima(trials: Collection[Trial], output: Path) -> dict[Problem, Optimum]:
     known = {entry["key"]: entry for entry in json.loads(path.read_text())} if path.exists() else {}
     optima = {}
     problems = {trial.cell.problem for trial in trials}
-    for problem in sorted(one for one in problems if one.trained == FROZEN and one.weight_decay > 0):
+    for problem in sorted(problem for problem in problems if problem.trained == FROZEN and problem.weight_decay > 0):
         of_problem = [trial for trial in trials if trial.cell.problem == problem]
         key = files.digest([asdict(problem), of_problem[0].images, list(Optimum.__dataclass_fields__)])
         if key not in known:

@@ -104,7 +104,7 @@ def _curves_apart(grown: Mapping[int, Trial], linear: Tuned, gained: Estimate) -
     share = Estimate(last.value / unit, last.low / unit, last.high / unit, last.num)
     if not gained.low > 0:
         return share, Verdict.UNDECIDED
-    outside = [one.low > bound or one.high < -bound for one in differences]
+    outside = [difference.low > bound or difference.high < -bound for difference in differences]
     if outside[-1] or sum(outside) > OUTSIDE * len(outside):
         return share, Verdict.REFUTED
     is_inside = -bound <= last.low and last.high <= bound
@@ -114,7 +114,7 @@ def _curves_apart(grown: Mapping[int, Trial], linear: Tuned, gained: Estimate) -
 def _averaging(study: Study, optimizer: str) -> list[Answer]:
     networks = sorted({trial.cell.problem for trial in study.trials if trial.cell.problem.model == WITH_NORMS})
     scopes = {f"{optimizer}, {outcome}": (outcome, study.main) for outcome in OUTCOMES}
-    scopes |= {f"{optimizer}, {outcome}, {one}": (outcome, one) for outcome in OUTCOMES for one in networks}
+    scopes |= {f"{optimizer}, {outcome}, {network}": (outcome, network) for outcome in OUTCOMES for network in networks}
     return [answer for scope, place in scopes.items() if (answer := _recovered(study, optimizer, scope, *place))]
 
 
@@ -124,7 +124,7 @@ def _recovered(study: Study, optimizer: str, scope: str, outcome: Outcome, probl
         decayed, averaged = study.under(constant, *DECAYED), windows(study, constant)
         if decayed is None or not averaged:
             continue
-        best = min(averaged, key=lambda one: one.screened)
+        best = min(averaged, key=lambda tuned: tuned.screened)
         recovered, gained = gain(constant, best), gain(constant, decayed)
         # A decayed schedule that gains nothing leaves nothing to recover.
         is_decided = mean(gained.values()).low > 0
@@ -154,7 +154,7 @@ def _to_zero(study: Study, optimizer: str) -> Answer | None:
             by_batch[batch_label(cell.batch_size, cell.num_train)].append((cell.passes, gains))
     parts = []
     for batch, lengths in by_batch.items():
-        lengths.sort(key=lambda one: one[0])
+        lengths.sort(key=lambda pair: pair[0])
         seeds = set.intersection(*(set(gains) for _, gains in lengths))
         if len(lengths) < 2:
             continue
@@ -172,7 +172,7 @@ def _exponents(study: Study, optimizer: str) -> list[Answer]:
         return []
     answers = []
     for linear in study.cells("training", study.main, optimizer=optimizer, schedule=LINEAR):
-        by_exponent = {exponent_of(one.cell.schedule): one for one in _powers(study, linear)}
+        by_exponent = {exponent_of(tuned.cell.schedule): tuned for tuned in _powers(study, linear)}
         if len(by_exponent) > 2:
             answers.append(_exponent(f"{optimizer}, {label(linear)}", dict(sorted(by_exponent.items())), optimum))
     return answers
@@ -190,7 +190,7 @@ def exponent_of(schedule: str) -> float:
 
 def _exponent(scope: str, by_exponent: Mapping[float, Tuned], optimum: Optimum) -> Answer:
     exponents = [0.0, *by_exponent, math.inf]
-    seeds = set.intersection(*(set(one.values) for one in by_exponent.values()))
+    seeds = set.intersection(*(set(tuned.values) for tuned in by_exponent.values()))
     best = [min(by_exponent, key=lambda power: by_exponent[power].values[seed]) for seed in seeds]
     predicted, *ends = (2 * beta - 1 for beta in (optimum.beta, optimum.beta_low, optimum.beta_high))
     if not best:

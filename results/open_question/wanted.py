@@ -28,15 +28,15 @@ def wanted(study: Study) -> list[Wanted]:
     missing: dict[tuple[Cell, float, int], Wanted] = {}
     for outcome in OUTCOMES:
         for tuned in filter(partial(_decides, study), study.tuned[outcome].values()):
-            for one in _extension(study, tuned) if tuned.edge else _confirmation(study, tuned):
-                missing.setdefault((one.cell, one.lr, one.seed), one)
+            for run in _extension(study, tuned) if tuned.edge else _confirmation(study, tuned):
+                missing.setdefault((run.cell, run.lr, run.seed), run)
     return sorted(missing.values())
 
 
 def _decides(study: Study, tuned: Tuned) -> bool:
     constant = study.tuned[tuned.outcome].get(_trained(tuned.cell))
     averages = windows(study, constant) if constant else []
-    return tuned not in averages or tuned is min(averages, key=lambda one: one.screened)
+    return tuned not in averages or tuned is min(averages, key=lambda average: average.screened)
 
 
 def _trained(cell: Cell) -> Cell:

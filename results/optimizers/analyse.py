@@ -218,9 +218,9 @@ def compared(groups: Sequence[Group]) -> list[Row]:
     """Return the differences of all pairs of optimizers, adjusted by Holm over the pairs of each comparison."""
     evaluated = _has_averages(groups)
     rows = []
-    for _, members in itertools.groupby(groups, key=lambda one: (one.within, one.rate)):
+    for _, members in itertools.groupby(groups, key=lambda group: (group.within, group.rate)):
         of_rate = list(members)
-        curves = {run.name: curve_of(run, evaluated=evaluated) for one in of_rate for run in one.runs}
+        curves = {run.name: curve_of(run, evaluated=evaluated) for group in of_rate for run in group.runs}
         for measure, (at, loss, values) in itertools.product(MEASURES, _occasions(curves)):
             family = [
                 _row(one, other, measure, at, loss, {name: values[name][measure] for name in values})
@@ -249,7 +249,7 @@ def _has_averages(groups: Sequence[Group]) -> bool:
     Raises:
         UserError: Only some have, so that losses would not be comparable.
     """
-    has = {run.name: (run.folder / AVERAGES).exists() for one in groups for run in one.runs}
+    has = {run.name: (run.folder / AVERAGES).exists() for group in groups for run in group.runs}
     if len(set(has.values())) > 1:
         without = next(name for name, exists in has.items() if not exists)
         raise UserError(f"{without} has no {AVERAGES}, other runs have one: train all with averages, or none")
@@ -351,17 +351,17 @@ def sentences(rows: Sequence[Row]) -> list[str]:
 
 def plot(groups: Sequence[Group], rows: Sequence[Row], path: Path) -> None:
     """Draw the gaps at both rates, and the gap along the training at the best rates."""
-    withins = sorted({one.within for one in groups})
+    withins = sorted({group.within for group in groups})
     figure = plots.figure_of(3.3 * len(withins))
     evaluated = _has_averages(groups)
-    optims = sorted({one.optim for one in groups})
+    optims = sorted({group.optim for group in groups})
     colors = dict(zip(optims, itertools.cycle(plots.COLORS), strict=False))
     for (left, right), within in zip(figure.subplots(len(withins), 2, squeeze=False), withins, strict=True):
-        of_within = [one for one in groups if one.within == within]
+        of_within = [group for group in groups if group.within == within]
         _plot_differences(left, [row for row in rows if row.within == within and row.measure == "gap"])
-        for one in of_within:
-            if one.rate == BEST:
-                _plot_curves(right, one, colors[one.optim], evaluated=evaluated)
+        for group in of_within:
+            if group.rate == BEST:
+                _plot_curves(right, group, colors[group.optim], evaluated=evaluated)
         heading = f"{within}: " * bool(within)
         plots.style(left, f"{heading}difference in the gap", "points, 95 % interval; hollow: rate at an edge", "")
         kind = "evaluation mode" if evaluated else "while training"

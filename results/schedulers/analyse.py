@@ -164,9 +164,9 @@ def _difference(
     return row, estimate
 
 
-def _gains_by_seed(one: Arm, constant: Arm) -> dict[int, np.ndarray[tuple[int], np.dtype[np.float32]]]:
+def _gains_by_seed(with_scheduler: Arm, constant: Arm) -> dict[int, np.ndarray[tuple[int], np.dtype[np.float32]]]:
     """Return by seed (N,) of the test images 1 where only the scheduler is correct, -1 where only `constant` is."""
-    mine, theirs = one.tested, constant.tested
+    mine, theirs = with_scheduler.tested, constant.tested
     return {
         mine.evaluated[row].summary.seed or 0: mine.table[row] - theirs.table[match]
         for row, match in paired_rows(mine.evaluated, theirs.evaluated)
@@ -199,9 +199,9 @@ def sentences(comparison: Comparison, rows: Sequence[Row]) -> list[str]:
             between = f"{100 * row.low_holm:+.2f} to {100 * row.high_holm:+.2f}; "
         texts.append(f"{subject}: {100 * row.value:+.2f} points ({between}{row.verdict})")
     for metric, effects in comparison.effects.items():
-        for one in effects.interactions:
-            degrees = f"{one.df:.3g}, {one.df_denominator:.3g}"
-            texts.append(f"{' x '.join(one.factors)}, {metric}: F({degrees}) = {one.statistic:.2f}, p = {one.p:.2g}")
+        for test in effects.interactions:
+            degrees = f"{test.df:.3g}, {test.df_denominator:.3g}"
+            texts.append(f"{' x '.join(test.factors)}, {metric}: F({degrees}) = {test.statistic:.2f}, p = {test.p:.2g}")
     return texts
 
 
