@@ -72,7 +72,7 @@ def test_of_several_matches_up_to_three_are_named(leave: Callable[..., Path]) ->
         leave(f"outputs/run{number}")
     with pytest.raises(UserError) as caught:
         find_run("run")
-    listed = "outputs/run0, outputs/run1, outputs/run2, ..."
+    listed = "outputs/run0, outputs/run1, outputs/run2 and 1 more"
     assert str(caught.value) == f"run=run matches 4 runs ({listed}): type more of the name, or the hash at its end"
 
 

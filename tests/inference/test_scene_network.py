@@ -30,6 +30,6 @@ def test_it_sees_the_pixels_that_predict_shows_to_the_network(
     # A ramp, whose pixels tell by how much it was moved: one column or row is 256 / 24 grey values or more.
     ramp = np.linspace(0, 255, shape[0])[:, None, None] * [1, 0, 0] + np.linspace(0, 255, shape[1])[:, None] * [0, 1, 0]
     image = Image.fromarray(ramp.round().astype(np.uint8))
-    (expected,) = seeing.views({storing: torch.from_numpy(storing.square(image)).permute(2, 0, 1)[None]})
-    seen = SceneNetwork(seeing)(torch.from_numpy(np.asarray(image)).permute(2, 0, 1)[None])
+    (expected,) = seeing.views({storing: torch.from_numpy(storing.square(image).copy()).permute(2, 0, 1)[None]})
+    seen = SceneNetwork(seeing)(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])
     np.testing.assert_allclose(seen, expected, atol=2.1 / 255)

@@ -43,6 +43,6 @@ def test_the_digest_of_a_composition_covers_the_content_of_files_that_are_named(
     assert composition_digest(job) != first
 
 
-@pytest.mark.parametrize("value", ["'Is it true? " + "So it is. " * 30 + "'", "~nobody-of-this-name/weights.pth"])
+@pytest.mark.parametrize("value", ["'Is it true? " + "So it is. " * 30 + "'", "'~nobody-of-this-name/weights.pth'"])
 def test_a_value_that_is_no_path_is_digested(value: str) -> None:
     assert composition_digest([f"study.question={value}"]) != composition_digest([])
