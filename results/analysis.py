@@ -1,7 +1,9 @@
-"""What the analyses share: rows with adjusted intervals, and how a command ends."""
+"""What the analyses share: rows with adjusted intervals, tables that were written, and how a command ends."""
 
+import csv
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from intel_scenes.errors import UserError
@@ -28,6 +30,19 @@ def adjusted(difference: Difference, p_holm: float, level_holm: float) -> dict[s
     (low, high), (low_holm, high_holm) = difference.interval(), difference.interval(1 - level_holm)
     of_p = {"p_value": difference.p_value(), "p_holm": p_holm}
     return {"low": low, "high": high, "low_holm": low_holm, "high_holm": high_holm, **of_p}
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file by column.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    try:
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise UserError(f"there is no table {path}: name one that an analysis or a study wrote") from None
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:

@@ -6,7 +6,6 @@ interval of that table by minutes, parameters and images a second.
 """
 
 import argparse
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, median
@@ -69,14 +68,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("picture", type=Path, help="PNG file to write")
     parser.add_argument("--costs", type=Path, metavar="MEANS_CSV", help="by minutes, parameters and images a second")
     options = parser.parse_args(arguments)
-    runs = [run for run in _rows(options.table) if run["status"] == "completed"]
-    means = _rows(options.costs) if options.costs else []
+    runs = [run for run in analysis.read_table(options.table) if run["status"] == "completed"]
+    means = analysis.read_table(options.costs) if options.costs else []
     draw(runs, BY_COSTS if options.costs else BY_PARAMETERS, means, options.picture)
-
-
-def _rows(path: Path) -> list[Record]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ minimum of the training loss by batch size, and `decay.png`, the share of it tha
 """
 
 import argparse
-import csv
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from intel_scenes.errors import UserError
 from results import analysis, plots
 from results.open_question.runs import AVERAGING, CONSTANT, GROWING, LEAST_STEPS, MOST_STEPS, SAMPLES_PASSES
 
@@ -50,23 +48,19 @@ class Mark(NamedTuple):
 
 def draw(folder: Path) -> None:
     """Draw both figures; none where no cell has a minimum to compare with."""
-    cells = [row for row in _rows(folder / "cells.csv") if row["screened_excess"]]
+    cells = [row for row in analysis.read_table(folder / "cells.csv") if row["screened_excess"]]
     if not cells:
         return
     ((main, _),) = Counter(row["problem"] for row in cells).most_common(1)
     cells = [row for row in cells if row["problem"] == main]
-    decay = [row for row in _rows(folder / "decay.csv") if row["problem"] == main and row["outcome"] == "training"]
+    decay = [
+        row
+        for row in analysis.read_table(folder / "decay.csv")
+        if row["problem"] == main and row["outcome"] == "training"
+    ]
     axis = _axis(cells)
     _draw_excess(cells, axis, folder / "excess.png")
     _draw_shares([row for row in decay if row["schedule"] == "linear"], axis, folder / "decay.png")
-
-
-def _rows(path: Path) -> list[Row]:
-    try:
-        with path.open(newline="") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: name the folder of an analysis") from None
 
 
 def _places(row: Row) -> list[Place]:
@@ -99,14 +93,8 @@ def _draw_excess(cells: Sequence[Row], axis: Axis, path: Path) -> None:
     for axes, (optimizer, name) in zip(panels, NAMES.items(), strict=True):
         axes.set_yscale("log")
         for number, (schedule, look) in enumerate(LINES.items()):
-            of_line = [row for row in cells if row["optimizer"] == optimizer and row["schedule"].startswith(schedule)]
-            best = {  # of the averages, the window that the screening seed found best
-                place: row
-                for row in sorted(of_line, key=lambda row: float(row["screened_excess"]), reverse=True)
-                for place in _places(row)
-            }
-            marks = {place: _excess(row) for place, row in best.items()}
-            _draw_line(axes, marks, axis, look, SHIFT * (number - 2))
+            own = [row for row in cells if row["optimizer"] == optimizer]
+            _draw_line(axes, marks_of(own, schedule), axis, look, SHIFT * (number - 2))
         plots.style(axes, "", "", "training loss\nabove its minimum")
         axes.set_title(name, fontsize=10, loc="left", pad=16)  # above the names of the regimes
         axes.set_ylim(bottom=LOWEST_EXCESS)
@@ -133,6 +121,13 @@ def _draw_shares(decay: Sequence[Row], axis: Axis, path: Path) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     _mark_batches(axes, axis)
     _finish(figure, 4, path)
+
+
+def marks_of(cells: Sequence[Row], schedule: str) -> dict[Place, Mark]:
+    """Return the excess of the cells of one optimizer under a schedule; of averages, the best window by screening."""
+    of_line = [row for row in cells if schedule in (row["schedule"], row["schedule"].rpartition(" ")[0])]
+    of_line.sort(key=lambda row: float(row["screened_excess"]), reverse=True)
+    return {place: _excess(row) for row in of_line for place in _places(row)}
 
 
 def _excess(row: Row) -> Mark:

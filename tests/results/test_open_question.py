@@ -20,7 +20,7 @@ from intel_scenes.config import of_record
 from intel_scenes.errors import UserError
 from intel_scenes.record import Averages, Summary
 from intel_scenes.training.build import build_data
-from results.open_question import analyse, noise_claims, optimum, problem_claims, schedule_claims, trials_table
+from results.open_question import analyse, figures, noise_claims, optimum, problem_claims, schedule_claims, trials_table
 from results.open_question.cells import gain_estimate
 from results.open_question.claims import Answer, Claim
 from results.open_question.intervals import Estimate, Verdict, all_of, mean, ratio, slopes, within
@@ -637,6 +637,14 @@ def test_tables_and_figures_of_a_study(tmp_path: Path, monkeypatch: pytest.Monke
     assert json.loads((output / "optimum.json").read_text())[0]["value"] == pytest.approx(lowest)
     assert {row["verdict"] for row in rows(output / "predictions.csv")} == {"refuted", "held", "undecided", "not run"}
     assert all((output / name).stat().st_size > 10_000 for name in ("excess.png", "decay.png"))
+
+
+def test_a_line_is_one_schedule_and_of_averages_the_window_that_screening_found_best() -> None:
+    common = {"batch": "64", "passes": "20", "steps": "500", "excess_low": "", "excess_high": ""}
+    excess = {"linear": 0.3, "linear to 0.1": 0.2, "averaging 0.1": 0.2, "averaging 1": 0.1}
+    cells = [common | {"schedule": how, "screened_excess": str(value), "excess": ""} for how, value in excess.items()]
+    marks = {schedule: list(figures.marks_of(cells, schedule).values()) for schedule in ("linear", "averaging", "wsd")}
+    assert marks == {"linear": [(0.3, None, False)], "averaging": [(0.1, None, False)], "wsd": []}
 
 
 def test_what_is_missing_is_the_next_rate_or_the_seeds_that_confirm() -> None:
